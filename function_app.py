@@ -1,0 +1,98 @@
+"""Every trigger of the gateway, a few lines each. What they do is in `shared/`.
+
+The host tries HTTP functions in the order of their names, so the catch-all has the name that sorts last.
+"""
+
+from typing import Any
+
+import azure.durable_functions as df
+import azure.functions as func
+
+from shared import api, orchestration, sweep
+from shared import gateway as composition
+from shared.http import respond
+from shared.lifecycle import Outcome
+from shared.orchestration import DurableOrchestrations, Recipe
+
+app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of our own
+
+
+@app.function_name("create_video")
+@app.route("v1/videos", methods=["POST"])
+@app.durable_client_input(client_name="durable")
+async def create_video(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
+    return await respond(req, api.create_video, DurableOrchestrations(durable))
+
+
+@app.function_name("list_videos")
+@app.route("v1/videos", methods=["GET"])
+async def list_videos(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, api.list_videos)
+
+
+@app.function_name("get_video")
+@app.route("v1/videos/{video_id}", methods=["GET"])
+async def get_video(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, api.get_video, **req.route_params)
+
+
+@app.function_name("get_content")
+@app.route("v1/videos/{video_id}/content", methods=["GET", "HEAD"])
+async def get_content(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, api.get_content, **req.route_params)
+
+
+@app.function_name("list_models")
+@app.route("v1/models", methods=["GET"])
+async def list_models(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, api.list_models)
+
+
+@app.function_name("health")
+@app.route("health/{probe?}", methods=["GET"])
+async def health(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, api.health, **req.route_params)
+
+
+@app.function_name("zz_other_path")
+@app.route("{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@app.durable_client_input(client_name="durable")
+async def zz_other_path(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
+    return await respond(req, api.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
+
+
+@app.function_name(orchestration.VIDEO_LIFECYCLE)
+@app.orchestration_trigger(context_name="context")
+def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
+    return orchestration.video_lifecycle(context)
+
+
+@app.function_name(orchestration.SUBMIT)
+@app.activity_trigger(input_name="video")
+async def submit(video: str) -> Outcome:
+    return await composition.current().lifecycle.submit(video)
+
+
+@app.function_name(orchestration.CHECK)
+@app.activity_trigger(input_name="video")
+async def check(video: str) -> Outcome:
+    return await composition.current().lifecycle.check(video)
+
+
+@app.function_name(orchestration.SAVE)
+@app.activity_trigger(input_name="video")
+async def save(video: str) -> Outcome:
+    return await composition.current().lifecycle.save(video)
+
+
+@app.function_name(orchestration.FINISH)
+@app.activity_trigger(input_name="outcome")
+async def finish(outcome: dict[str, Any]) -> None:
+    await composition.current().lifecycle.finish(outcome["video"], outcome["failure"])
+
+
+@app.function_name("sweep")
+@app.timer_trigger(schedule="0 */5 * * * *", arg_name="timer")
+@app.durable_client_input(client_name="durable")
+async def sweep_unfinished(timer: func.TimerRequest, durable: df.DurableOrchestrationClient) -> None:
+    await sweep.sweep(composition.current(), DurableOrchestrations(durable))

@@ -1,0 +1,108 @@
+"""The composition: settings in, everything that works together out. Nothing connects before it is used."""
+
+import asyncio
+import weakref
+from dataclasses import dataclass
+from random import Random, SystemRandom
+from typing import TYPE_CHECKING, Any
+
+from shared import settings
+from shared.archive import Archive
+from shared.catalog import Deployment
+from shared.clock import Clock, SystemClock
+from shared.ledger import Ledger
+from shared.lifecycle import Lifecycle
+from shared.pool import Pool
+from shared.settings import Settings
+from shared.tables import Tables
+from shared.upstream import Upstream
+
+if TYPE_CHECKING:
+    import httpx
+    from azure.identity.aio import DefaultAzureCredential
+
+_CONNECTIONS = 100
+_UPSTREAM_TIMEOUT = {"connect": 5.0, "read": 60.0, "write": 60.0, "pool": 30.0}
+
+
+class Connections:
+    """The shared clients of the outside world: made on first use, on the loop that uses them."""
+
+    def __init__(self, client_id: str | None) -> None:
+        self._client_id = client_id
+        self._http: httpx.AsyncClient | None = None
+        self._credential: DefaultAzureCredential | None = None
+
+    def http(self) -> "httpx.AsyncClient":
+        if self._http is None:
+            import httpx
+
+            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
+            # Redirects are followed by hand, without credentials; proxies and .netrc of the machine have no say.
+            self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
+        return self._http
+
+    def credential(self) -> "DefaultAzureCredential":
+        if self._credential is None:
+            from azure.identity.aio import DefaultAzureCredential
+
+            self._credential = DefaultAzureCredential(managed_identity_client_id=self._client_id)
+        return self._credential
+
+    async def token(self, scope: str) -> str:
+        """A bearer token; the library keeps it, and renews it before it runs out."""
+        return (await self.credential().get_token(scope)).token
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.aclose()
+        if self._credential is not None:
+            await self._credential.close()
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Everything a handler or an activity needs."""
+
+    settings: Settings
+    clock: Clock
+    connections: Connections
+    tables: Tables
+    ledger: Ledger
+    pool: Pool
+    archive: Archive
+    lifecycle: Lifecycle
+
+    async def close(self) -> None:
+        """For tests and commands; a function app is never told that it ends."""
+        await self.tables.close()
+        await self.archive.close()
+        await self.connections.close()
+
+
+def build(given: Settings, clock: Clock | None = None, random: Random | None = None, connections: Any = None) -> Gateway:
+    """Put a gateway together; time, chance and connections can be given by tests."""
+    clock, random = clock or SystemClock(), random or SystemRandom()
+    links: Connections = connections or Connections(given.storage.client_id)
+    tables = Tables(given.storage, links.credential)
+    ledger = Ledger(tables.gateway, clock, random)
+    pool = Pool(tables.pools, given.catalog, clock, random)
+    archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
+
+    def upstream(deployment: Deployment) -> Upstream:
+        return Upstream(deployment, links.http, links.token, clock)
+
+    lifecycle = Lifecycle(given.catalog, ledger, pool, archive, upstream, clock, given.knobs)
+    return Gateway(given, clock, links, tables, ledger, pool, archive, lifecycle)
+
+
+# One gateway per event loop: async clients belong to the loop they were made on. A worker has one loop for its whole life.
+_gateways: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = weakref.WeakKeyDictionary()
+
+
+def current() -> Gateway:
+    """The gateway of the running loop, from app settings. Raises ConfigurationError."""
+    loop = asyncio.get_running_loop()
+    if loop not in _gateways:
+        _gateways[loop] = build(settings.load())
+    return _gateways[loop]

@@ -1,0 +1,219 @@
+"""The one client of the /videos dialect, for Azure OpenAI and for any other server that speaks it.
+
+Only `create` and `remix` can make a job. Their failures say whether that may have happened: Unreachable (it did not),
+Uncertain (it may have), or a refusal. Everything else may be repeated freely.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from shared.catalog import Deployment
+from shared.clock import Clock
+from shared.errors import Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport, from_upstream
+from shared.images import Reference
+
+if TYPE_CHECKING:
+    import httpx
+
+TokenSource = Callable[[str], Awaitable[str]]  # scope → bearer token
+
+_REDIRECTS = 3
+_LARGEST_ANSWER = 4 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
+
+
+class JobError(msgspec.Struct, frozen=True):
+    code: str | None = None
+    message: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create with little else."""
+
+    id: str
+    status: str = "queued"
+    progress: float | None = None
+    created_at: float | None = None
+    expires_at: float | None = None
+    prompt: str | None = None
+    seconds: str | int | None = None
+    size: str | None = None
+    error: JobError | None = None
+    remixed_from_video_id: str | None = None
+
+
+class _Page(msgspec.Struct, frozen=True):
+    data: list[Job]
+    has_more: bool = False
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The upstream took the job."""
+
+    job: Job
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """A download in progress. `length` is what the upstream promised, where it did."""
+
+    length: int | None
+    media_type: str
+    chunks: AsyncIterator[bytes]
+
+
+class Upstream:
+    """One deployment's videos. Every method raises a leaf of UpstreamError."""
+
+    def __init__(
+        self, deployment: Deployment, client: "Callable[[], httpx.AsyncClient]", tokens: TokenSource, clock: Clock
+    ) -> None:
+        self.deployment = deployment
+        self._client = client
+        self._tokens = tokens
+        self._clock = clock
+
+    async def create(self, prompt: str, seconds: int, size: str, reference: Reference | None = None) -> Accepted:
+        """Start a job. Always multipart, every value as text: the one form that all servers of the dialect take."""
+        texts = {"model": self.deployment.model, "prompt": prompt, "seconds": str(seconds), "size": size}
+        parts: dict[str, tuple[str | None, str | bytes, str | None]] = {
+            name: (None, value, None) for name, value in texts.items()
+        }
+        if reference is not None:
+            parts["input_reference"] = (reference.filename, reference.data, reference.media_type)
+        files = {name: part if part[2] else part[:2] for name, part in parts.items()}
+        return await self._start("/videos", files=files)
+
+    async def remix(self, upstream_id: str, prompt: str) -> Accepted:
+        """Start a job from a finished one; the upstream knows no other parameter than the prompt."""
+        return await self._start(f"/videos/{_segment(upstream_id)}/remix", json={"prompt": prompt})
+
+    async def get(self, upstream_id: str) -> Job:
+        answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
+        return _decode(answer.content, Job, Unreachable)
+
+    async def recent(self, limit: int = 100) -> list[Job]:
+        """The newest jobs of the resource, newest first."""
+        answer = await self._send("GET", "/videos", params={"limit": str(limit), "order": "desc"})
+        return _decode(answer.content, _Page, Unreachable).data
+
+    async def delete(self, upstream_id: str) -> None:
+        await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
+
+    @asynccontextmanager
+    async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:
+        """Stream a job's bytes. Redirects are followed without credentials: they lead to other servers."""
+        import httpx
+
+        path = f"/videos/{_segment(upstream_id)}/content"
+        # Bytes as they are: a compressed answer would have no length to compare with.
+        headers = {"accept-encoding": "identity", **await self._credentials()}
+        url = httpx.URL(self._url(path), params=self._params({} if variant == "video" else {"variant": variant}))
+        try:
+            for _ in range(_REDIRECTS + 1):
+                async with self._client().stream("GET", url, headers=headers) as response:
+                    if response.is_redirect:
+                        url, headers = url.join(response.headers["location"]), {"accept-encoding": "identity"}
+                        if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost"):
+                            raise Misrouted("The upstream redirected a download to an address without TLS.")
+                        continue
+                    if not response.is_success:
+                        body = await _limited_body(response)
+                        raise self._failure(response, body, creating=False, about_video=True)
+                    length = response.headers.get("content-length", "")
+                    yield Content(
+                        length=int(length) if length.isdigit() else None,
+                        media_type=response.headers.get("content-type", ""),
+                        chunks=response.aiter_raw(),
+                    )
+                    return
+        except httpx.HTTPError as error:
+            raise _transport_failure(error, creating=False) from error
+        raise Misrouted("The upstream redirected a download too many times.")
+
+    async def _start(self, path: str, **body: Any) -> Accepted:
+        answer = await self._send("POST", path, creating=True, **body)
+        return Accepted(_decode(answer.content, Job, Uncertain), answer.headers.get("apim-request-id"))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        creating: bool = False,
+        about_video: bool = False,
+        params: Mapping[str, str] | None = None,
+        **body: Any,
+    ) -> "httpx.Response":
+        import httpx
+
+        headers = await self._credentials()
+        try:
+            response = await self._client().request(
+                method, self._url(path), params=self._params(params or {}), headers=headers, **body
+            )
+        except httpx.HTTPError as error:
+            raise _transport_failure(error, creating=creating) from error
+        if not response.is_success or len(response.content) > _LARGEST_ANSWER:
+            raise self._failure(response, response.content, creating=creating, about_video=about_video)
+        return response
+
+    async def _credentials(self) -> dict[str, str]:
+        key = self.deployment.api_key
+        if key is not None:
+            return {"api-key": key} if self.deployment.azure else {"authorization": f"Bearer {key}"}
+        if not self.deployment.azure:
+            return {}  # a server of our own on a private network may want none
+        return {"authorization": f"Bearer {await self._tokens(self.deployment.token_scope)}"}
+
+    def _url(self, path: str) -> str:
+        return f"{self.deployment.base_url}{path}"
+
+    def _params(self, params: Mapping[str, str]) -> dict[str, str]:
+        version = self.deployment.api_version
+        return {**params, "api-version": version} if version else dict(params)
+
+    def _failure(self, response: "httpx.Response", body: bytes, *, creating: bool, about_video: bool) -> UpstreamError:
+        now = self._clock.now()
+        return from_upstream(response.status_code, response.headers, body, now, creating=creating, about_video=about_video)
+
+
+def _transport_failure(error: "httpx.HTTPError", *, creating: bool) -> UpstreamError:
+    """Only a connection that was never made proves that nothing was accepted. Names no address: errors reach callers."""
+    import httpx
+
+    report = UpstreamReport(message=type(error).__name__)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
+        return Unreachable("The upstream cannot be reached.", report=report)
+    return (Uncertain if creating else Unreachable)("The connection to the upstream broke.", report=report)
+
+
+_T = TypeVar("_T")
+
+
+def _decode(body: bytes, kind: type[_T], failure: type[UpstreamError]) -> _T:
+    try:
+        return msgspec.json.decode(body, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise failure("The upstream's answer cannot be read.", report=UpstreamReport(message=str(error)[:200])) from error
+
+
+async def _limited_body(response: "httpx.Response") -> bytes:
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > _LARGEST_ANSWER:
+            break
+    return body
+
+
+def _segment(upstream_id: str) -> str:
+    """An id as one path segment: what another server named must not lead anywhere else."""
+    from urllib.parse import quote
+
+    return quote(upstream_id, safe="")
