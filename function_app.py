@@ -8,7 +8,7 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared import api, orchestration, sweep
+from shared import admin, api, orchestration, sweep
 from shared import gateway as composition
 from shared.http import respond
 from shared.lifecycle import Outcome
@@ -52,6 +52,30 @@ async def list_models(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("health/{probe?}", methods=["GET"])
 async def health(req: func.HttpRequest) -> func.HttpResponse:
     return await respond(req, api.health, **req.route_params)
+
+
+@app.function_name("keys")
+@app.route("key/{action}", methods=["GET", "POST"])
+async def keys(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, admin.key_action, **req.route_params)
+
+
+@app.function_name("spend_logs")
+@app.route("spend/logs", methods=["GET"])
+async def spend_logs(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, admin.spend_logs)
+
+
+@app.function_name("spend_report")
+@app.route("spend/report", methods=["GET"])
+async def spend_report(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, admin.spend_report)
+
+
+@app.function_name("model_info")
+@app.route("model/info", methods=["GET"])
+async def model_info(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, admin.model_info)
 
 
 @app.function_name("zz_other_path")

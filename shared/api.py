@@ -5,10 +5,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shared import admin
+from shared.account import over_soft_budget, rate_headers, spend_headers
 from shared.archive import VARIANTS
 from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, MethodNotAllowed, NotFound, RangeNotSatisfiable
 from shared.http import Answer, Call, Handler
 from shared.mp4 import NotAVideo
+from shared.once import read_once
 from shared.ranges import CannotSatisfy, read_range
 from shared.schema import parse_create, parse_list
 from shared.video import Video, dollars, owner_of
@@ -23,11 +26,20 @@ _BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and
 
 async def create_video(call: Call) -> Answer:
     """Admit a video and answer at once; the orchestration does the rest."""
-    caller = call.caller()
-    request = parse_create(call.fields(), call.gateway.settings.catalog)
-    video = await call.gateway.lifecycle.start(request, caller.owner)
-    await _start_orchestration(call, video)
-    return _video_answer(call, video, {"x-response-cost": dollars(video.cost)})
+    caller = await call.caller()
+    gateway = call.gateway
+    arrived = gateway.clock.now()
+    request = parse_create(call.fields(), gateway.settings.catalog)
+    admitted = await gateway.lifecycle.start(request, caller.owner, read_once(call.headers, request, arrived))
+    video, account = admitted.video, admitted.account
+    headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
+    if admitted.replayed:
+        headers["idempotent-replayed"] = "true"
+    else:
+        await _start_orchestration(call, video)
+        if over_soft_budget(account):
+            logger.warning("key %s has passed its soft budget", caller.owner)
+    return _video_answer(call, video, headers)
 
 
 async def _start_orchestration(call: Call, video: Video) -> None:
@@ -40,14 +52,11 @@ async def _start_orchestration(call: Call, video: Video) -> None:
 
 
 async def list_videos(call: Call) -> Answer:
-    caller = call.caller()
+    caller = await call.caller()
     page = parse_list(call.query)
-    videos = [
-        video
-        async for video in call.gateway.ledger.videos(
-            caller.owner, after=page.after, limit=page.limit + 1, newest_first=page.newest_first
-        )
-    ]
+    ledger = call.gateway.ledger
+    read = ledger.videos if page.newest_first else ledger.videos_oldest_first
+    videos = [video async for video in read(caller.owner, after=page.after, limit=page.limit + 1)]
     shown = videos[: page.limit]
     return Answer(
         {
@@ -82,7 +91,7 @@ async def get_content(call: Call, video_id: str) -> Answer:
 
 
 async def list_models(call: Call) -> Answer:
-    call.caller()
+    await call.caller()
     models = call.gateway.settings.catalog.models
     data = [
         {"id": each.name, "object": "model", "created": _BUILT, "owned_by": "gateway", "mode": "video_generation"}
@@ -128,6 +137,10 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (r"videos/(?P<video_id>[^/]+)", ("GET",), get_video),
     (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), get_content),
     (r"models", ("GET",), list_models),
+    (r"model/info", ("GET",), admin.model_info),
+    (r"key/(?P<action>[^/]+)", ("GET", "POST"), admin.key_action),
+    (r"spend/logs", ("GET",), admin.spend_logs),
+    (r"(global/)?spend/report", ("GET",), admin.spend_report),
 )
 _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 
@@ -151,7 +164,7 @@ def find(method: str, path: str) -> Route:
 
 async def _own_video(call: Call, video_id: str) -> Video:
     """The video, if it is the caller's. Another key's, an unknown and a malformed id are all the same 404."""
-    caller = call.caller()
+    caller = await call.caller()
     mine = caller.master or owner_of(video_id) == caller.owner
     entry = await call.gateway.ledger.find(video_id) if mine else None
     if entry is None:

@@ -12,7 +12,10 @@
     │   ├── Conflict                  409  video_not_completed
     │   ├── Gone                      410  content_gone
     │   ├── TooLarge                  413  request_too_large
-    │   └── RangeNotSatisfiable       416  range_not_satisfiable
+    │   ├── RangeNotSatisfiable       416  range_not_satisfiable
+    │   ├── IdempotencyMismatch       422  idempotency_key_reused
+    │   ├── RateLimited               429  rate_limit_exceeded, too_many_running
+    │   └── BudgetExceeded            429  budget_exceeded, seconds_limit_exceeded
     └── UpstreamError                 502  what the upstream answered to one of our calls
         ├── Refused                        the request itself was refused; repeating it cannot help
         │   └── Moderated                  refused by moderation
@@ -134,6 +137,29 @@ class RangeNotSatisfiable(RequestError):
     default_code = "range_not_satisfiable"
 
 
+class IdempotencyMismatch(RequestError):
+    status = 422
+    default_code = "idempotency_key_reused"
+    should_retry = False
+
+
+class RateLimited(RequestError):
+    """Too many just now: waiting helps."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class BudgetExceeded(RequestError):
+    """Nothing is left: waiting a moment does not help, and the client would retry a 429 on its own."""
+
+    status = 429
+    type = "budget_exceeded"
+    default_code = "budget_exceeded"
+    should_retry = False
+
+
 @dataclass(frozen=True)
 class UpstreamReport:
     """What the upstream said, for logs and for `provider_specific_fields`. `request_id` is its `apim-request-id`."""
@@ -208,6 +234,7 @@ RATE_LIMIT_WAIT = 45.0
 RUNNING_CAP_WAIT = 10.0
 
 _LONGEST_WAIT = 86_400.0
+_LONGEST_TEXT = 4_000  # characters of each thing the upstream says
 
 _MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
 _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system")
@@ -218,20 +245,20 @@ def read_report(status: int, headers: Mapping[str, str], body: bytes) -> Upstrea
     request_id = headers.get("apim-request-id") or headers.get("x-request-id")
     try:
         parsed: Any = json.loads(body)
-    except ValueError:  # JSON and unicode errors alike
+    except (ValueError, RecursionError):  # not JSON, not unicode, or nested beyond reason
         return UpstreamReport(status, f"HTTP {status} without a JSON body", request_id=request_id)
     error = parsed.get("error") if isinstance(parsed, dict) else None
     if isinstance(error, dict):
         return UpstreamReport(
             status,
-            str(error.get("message") or f"HTTP {status}"),
+            _text(error.get("message")) or f"HTTP {status}",
             _text(error.get("type")),
             _text(error.get("code")),
             _text(error.get("param")),
             request_id,
         )
     detail = parsed.get("detail") if isinstance(parsed, dict) else None
-    return UpstreamReport(status, str(detail or error or f"HTTP {status}"), request_id=request_id)
+    return UpstreamReport(status, _text(detail or error) or f"HTTP {status}", request_id=request_id)
 
 
 def from_upstream(
@@ -276,7 +303,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     if seconds is None and "retry-after" in headers:
         try:
             seconds = (parsedate_to_datetime(headers["retry-after"]) - now).total_seconds()
-        except (ValueError, TypeError):  # not a date either, or a date without a zone
+        except (ValueError, TypeError, OverflowError):  # not a date either, one without a zone, or one no calendar has
             return None
     return seconds if seconds is not None and 0 < seconds < _LONGEST_WAIT else None
 
@@ -307,4 +334,5 @@ def _number(text: str | None, unit: int) -> float | None:
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else str(value)
+    """What the upstream wrote, fit to be stored with a video: a bounded length, and no half of a surrogate pair."""
+    return None if value is None else str(value)[:_LONGEST_TEXT].encode(errors="replace").decode()

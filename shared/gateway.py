@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from shared import settings
 from shared.archive import Archive
+from shared.budget import GatewayBudget
 from shared.catalog import Deployment
 from shared.clock import Clock, SystemClock
+from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.lifecycle import Lifecycle
 from shared.pool import Pool
@@ -68,7 +70,9 @@ class Gateway:
     clock: Clock
     connections: Connections
     tables: Tables
+    keys: Keys
     ledger: Ledger
+    budget: GatewayBudget
     pool: Pool
     archive: Archive
     lifecycle: Lifecycle
@@ -86,14 +90,16 @@ def build(given: Settings, clock: Clock | None = None, random: Random | None = N
     links: Connections = connections or Connections(given.storage.client_id)
     tables = Tables(given.storage, links.credential)
     ledger = Ledger(tables.gateway, clock, random)
+    keys = Keys(tables.gateway, ledger, clock, given.master_key)
+    budget = GatewayBudget(ledger, clock, given.max_budget, given.budget_duration)
     pool = Pool(tables.pools, given.catalog, clock, random)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
 
     def upstream(deployment: Deployment) -> Upstream:
         return Upstream(deployment, links.http, links.token, clock)
 
-    lifecycle = Lifecycle(given.catalog, ledger, pool, archive, upstream, clock, given.knobs)
-    return Gateway(given, clock, links, tables, ledger, pool, archive, lifecycle)
+    lifecycle = Lifecycle(given.catalog, ledger, budget, pool, archive, upstream, clock, given.knobs)
+    return Gateway(given, clock, links, tables, keys, ledger, budget, pool, archive, lifecycle)
 
 
 # One gateway per event loop: async clients belong to the loop they were made on. A worker has one loop for its whole life.

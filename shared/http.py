@@ -14,9 +14,9 @@ import azure.functions as func
 import msgspec
 
 from shared import gateway as composition
-from shared.errors import ConfigurationError, GatewayError, InvalidRequest, TooLarge, envelope
+from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, TooLarge, envelope
 from shared.gateway import Gateway
-from shared.keys import Caller, authenticate
+from shared.keys import Caller
 from shared.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
@@ -54,9 +54,16 @@ class Call:
         headers: Mapping[str, str] = self.request.headers
         return headers
 
-    def caller(self) -> Caller:
+    async def caller(self) -> Caller:
         """Raises Unauthenticated."""
-        return authenticate(self.headers, self.gateway.settings)
+        return await self.gateway.keys.authenticate(self.headers)
+
+    async def operator(self) -> Caller:
+        """The caller, who must hold the master key. Raises Unauthenticated or PermissionDenied."""
+        caller = await self.caller()
+        if not caller.master:
+            raise PermissionDenied("Only the master key may do this.", code="master_key_required")
+        return caller
 
     def fields(self) -> dict[str, Any]:
         """The body as fields, from JSON or a form; a file part is bytes. Raises InvalidRequest or TooLarge."""
@@ -125,7 +132,10 @@ def _form_fields(request: func.HttpRequest) -> dict[str, Any]:
     for name, value in request.form.items():
         bracketed = _BRACKETED.fullmatch(name)
         if bracketed:
-            fields.setdefault(bracketed[1], {})[bracketed[2]] = value
+            pairs = fields.setdefault(bracketed[1], {})
+            if not isinstance(pairs, dict):
+                raise InvalidRequest(f"`{bracketed[1]}` is given both as text and as pairs.", param=bracketed[1])
+            pairs[bracketed[2]] = value
         else:
             fields[name] = value
     fields.update({name: file.read() for name, file in request.files.items()})

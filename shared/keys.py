@@ -1,30 +1,226 @@
-"""Who is calling."""
+"""Virtual keys: who is calling, and the operator's routes to make, change and end keys.
 
+A key's secret is shown once and stored as its SHA-256. The partition `tokens` leads from that hash to the key's id, under
+which its account and its videos lie; so a secret can be exchanged and everything else stays.
+"""
+
+import hashlib
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
-from shared.errors import Unauthenticated
-from shared.settings import Settings
+import msgspec
 
-MASTER_OWNER = "key_00000000"  # the partition of what the operator makes with the master key itself
+from shared.account import Account, check_usable
+from shared.clock import Clock
+from shared.errors import Conflict as Taken
+from shared.errors import NotFound, Unauthenticated
+from shared.ledger import ACCOUNT, Decision, Ledger
+from shared.tables import Conflict, Delete, Insert, Row, Table, Write
+from shared.video import MASTER_OWNER
+
+TOKENS = "tokens"  # partition: token or alias → key id
+KEYS = "keys"  # partition: every key id there ever was
+
+_TOKEN = re.compile(r"[0-9a-f]{64}")
+_KEY_ID = re.compile(r"key_[0-9a-f]{8}")
+# How long an account that was read may answer for reads of videos; a create always reads it anew, in its transaction.
+_FRESH = timedelta(seconds=5)
+_REMEMBERED = 10_000  # keys; about 1 KB each
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller: the key whose videos it sees. `master` sees all."""
+    """An authenticated caller: the key whose videos it sees. `master` sees all, and has no account of its own limits."""
 
     owner: str
     master: bool = False
+    account: Account | None = None
 
 
-def authenticate(headers: Mapping[str, str], settings: Settings) -> Caller:
-    """The caller behind `Authorization: Bearer …` or `api-key: …`. Raises Unauthenticated."""
-    secret = presented_secret(headers)
-    master = settings.master_key
-    if master is not None and hmac.compare_digest(secret.encode(), master.encode()):
-        return Caller(MASTER_OWNER, master=True)
-    raise Unauthenticated("The API key is not valid.")
+@dataclass(frozen=True)
+class Issued:
+    """A new key: the only time that the secret is there."""
+
+    key_id: str
+    secret: str
+    account: Account
+
+
+@dataclass
+class Keys:
+    """The keys of the gateway. `master_key` is the operator's; without one nobody gets in as the operator."""
+
+    table: Table
+    ledger: Ledger
+    clock: Clock
+    master_key: str | None
+    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, which never changes
+    _accounts: dict[str, tuple[datetime, Account]] = field(default_factory=dict, init=False)
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
+        """The caller behind `Authorization: Bearer …` or `api-key: …`. Raises Unauthenticated."""
+        secret = presented_secret(headers)
+        if self.is_master(secret):
+            return Caller(MASTER_OWNER, master=True)
+        token = token_of(secret)
+        owner = await self._owner(token)
+        account = await self._account(owner, token) if owner else None
+        if owner is None or account is None:
+            raise Unauthenticated("The API key is not valid.")
+        check_usable(account, self.clock.now())
+        return Caller(owner, account=account)
+
+    def is_master(self, secret: str) -> bool:
+        master = self.master_key
+        return master is not None and hmac.compare_digest(secret.encode(), master.encode())
+
+    async def issue(self, account: Account, secret: str | None = None) -> Issued:
+        """Make a key with these limits. Raises Conflict (409) where the alias or the chosen secret is taken."""
+        now = self.clock.now()
+        secret = secret or f"sk-{secrets.token_urlsafe(32)}"
+        token = token_of(secret)
+        made = msgspec.structs.replace(
+            account, token=token, name=_shown(secret), created_at=now, updated_at=now, window_anchor=now, window_start=now
+        )
+        key_id = f"key_{secrets.token_hex(4)}"
+        if key_id == MASTER_OWNER:
+            return await self.issue(account, secret)
+        try:
+            await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+        except Conflict:  # the id is taken, once in some billion
+            return await self.issue(account, secret)
+        # Until the token leads to it, the account cannot be used, so a crash here leaves nothing that counts.
+        await self.table.commit(KEYS, Insert(key_id, {}))
+        await self._point(key_id, token, Insert(token, {"key": key_id}), *self._alias_writes(None, made.alias, key_id))
+        return Issued(key_id, secret, made)
+
+    async def update(self, key_id: str, changes: Mapping[str, Any]) -> Account:
+        """Change a key's settings; its counters stay what its videos say. Raises NotFound, or Conflict (409) for an alias."""
+        before = await self.get(key_id)
+        if "alias" in changes and changes["alias"] != before.alias:
+            alias_row = await self.table.get(TOKENS, _alias_key(before.alias)) if before.alias else None
+            await self._point(key_id, before.token or "", *self._alias_writes(alias_row, changes["alias"], key_id))
+        after = await self.ledger.change_account(key_id, _Edit(dict(changes), self.clock.now()))
+        self._accounts.pop(key_id, None)
+        return after
+
+    async def regenerate(self, key_id: str, secret: str | None = None) -> Issued:
+        """A new secret for a key; the old one stops at once. Raises NotFound."""
+        before = await self.get(key_id)
+        secret = secret or f"sk-{secrets.token_urlsafe(32)}"
+        token = token_of(secret)
+        await self._point(key_id, token, Insert(token, {"key": key_id}))
+        after = await self.update(key_id, {"token": token, "name": _shown(secret)})
+        await self._forget_token(before.token)
+        return Issued(key_id, secret, after)
+
+    async def delete(self, key_id: str) -> None:
+        """End a key for good. Its videos and what it spent stay on record. Raises NotFound."""
+        before = await self.get(key_id)
+        await self.update(key_id, {"deleted": True, "alias": None})
+        await self._forget_token(before.token)
+
+    async def get(self, key_id: str) -> Account:
+        """Raises NotFound, also for a key that was deleted."""
+        account = await self.ledger.account(key_id) if key_id != MASTER_OWNER else None
+        if account is None or account.deleted:
+            raise NotFound("Key not found.", code="key_not_found", param="key")
+        return account
+
+    async def find(self, name: str) -> str:
+        """The id of a key by its secret, its token or its id. Raises NotFound."""
+        if _KEY_ID.fullmatch(name):
+            return name
+        row = await self.table.get(TOKENS, name if _TOKEN.fullmatch(name) else token_of(name))
+        return self._pointed(row)
+
+    async def find_alias(self, alias: str) -> str:
+        """The id of a key by its alias. Raises NotFound."""
+        return self._pointed(await self.table.get(TOKENS, _alias_key(alias)))
+
+    async def all(self) -> AsyncIterator[tuple[str, Account]]:
+        """Every key that was ever made, in no special order."""
+        async for row in self.table.scan(KEYS):
+            account = await self.ledger.account(row.key)
+            if account is not None:
+                yield row.key, account
+
+    @staticmethod
+    def _pointed(row: Row | None) -> str:
+        if row is None:
+            raise NotFound("Key not found.", code="key_not_found", param="key")
+        return str(row.values["key"])
+
+    async def _owner(self, token: str) -> str | None:
+        known = self._owners.get(token)
+        if known is not None:
+            return known
+        row = await self.table.get(TOKENS, token)
+        if row is None:
+            return None
+        if len(self._owners) >= _REMEMBERED:
+            self._owners.clear()
+        return self._owners.setdefault(token, str(row.values["key"]))
+
+    async def _account(self, owner: str, token: str) -> Account | None:
+        """The account, if the token is still its own: the way there may be an old one."""
+        now = self.clock.now()
+        read_at, account = self._accounts.get(owner, (now - 2 * _FRESH, None))
+        if account is None or now - read_at > _FRESH:
+            account = await self.ledger.account(owner)
+            if account is None:
+                return None
+            if len(self._accounts) >= _REMEMBERED:
+                self._accounts.clear()
+            self._accounts[owner] = (now, account)
+        return account if hmac.compare_digest(account.token or "", token) else None
+
+    async def _point(self, key_id: str, token: str, *writes: Write) -> None:
+        """Change the signposts in one transaction. Raises Conflict (409) where one of them points to another key."""
+        try:
+            if writes:
+                await self.table.commit(TOKENS, *writes)
+        except Conflict as error:
+            row = await self.table.get(TOKENS, token)
+            if row is None or row.values["key"] != key_id:
+                raise Taken("A key with this alias or secret exists already.", code="key_exists", param="key_alias") from error
+            raise Taken("A key with this alias exists already.", code="key_exists", param="key_alias") from error
+
+    @staticmethod
+    def _alias_writes(old: Row | None, alias: str | None, key_id: str) -> list[Write]:
+        writes: list[Write] = [Delete(old)] if old else []
+        if alias is not None:
+            writes.append(Insert(_alias_key(alias), {"key": key_id}))
+        return writes
+
+    async def _forget_token(self, token: str | None) -> None:
+        row = await self.table.get(TOKENS, token) if token else None
+        if row is not None:
+            await self.table.commit(TOKENS, Delete(row))
+
+
+@dataclass
+class _Edit:
+    """Settings of an account set anew; nothing of its counters."""
+
+    changes: dict[str, Any]
+    now: datetime
+    weight: int = 0
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        """Nothing but the account itself is needed."""
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Account] | None:
+        del taken
+        after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
+        if after.budget_duration != account.budget_duration:
+            after = msgspec.structs.replace(after, window_anchor=self.now)
+        return Decision(after, after)
 
 
 def presented_secret(headers: Mapping[str, str]) -> str:
@@ -35,3 +231,17 @@ def presented_secret(headers: Mapping[str, str]) -> str:
     if not secret:
         raise Unauthenticated("No API key: send it as 'Authorization: Bearer <key>' or in the header 'api-key'.")
     return secret
+
+
+def token_of(secret: str) -> str:
+    """What is stored of a secret. It is long and random, so a plain hash is enough."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _shown(secret: str) -> str:
+    return f"sk-...{secret[-4:]}"
+
+
+def _alias_key(alias: str) -> str:
+    """A row's key may not hold every character that an alias may."""
+    return f"alias_{hashlib.sha256(alias.encode()).hexdigest()}"

@@ -1,22 +1,34 @@
 """Money: reserve when a video is admitted, settle or release when it ends, each in one transaction with the video itself.
 
-A key and its videos share a partition of the table `gateway`: the row `key` counts, the rows `video_…` are what is counted.
-The counters therefore always equal what the videos say, and can be worked out again from them.
+A key and its videos share a partition of the table `gateway`: the row `key` counts, the rows `video_…` are what is counted, and
+the rows `once_…` remember requests that must not start twice. Whoever wants to change an account on this instance at the
+same moment shares one write: one of them reads the row, lets every change decide in turn, and commits them together.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from shared.account import Account, reserve, settle
 from shared.clock import Clock
+from shared.errors import RequestError, Unauthenticated
+from shared.once import Once
 from shared.tables import Insert, Replace, Row, Table, Write, retry_conflicts
-from shared.video import Video, is_id, owner_of
+from shared.video import MASTER_OWNER, Video, is_id, owner_of
 
-_ACCOUNT = "key"
+ACCOUNT = "key"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
+
+# A transaction holds 100 rows and 4 MiB. A change writes at most three rows beside the account's, and a character of a
+# prompt may take twelve bytes on the wire.
+_MOST_CHANGES = 30
+_MOST_CHARACTERS = 250_000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,11 +39,37 @@ class Entry:
     row: Row
 
 
-class Account(msgspec.Struct, frozen=True):
-    """What a key holds and has spent, in micro-dollars."""
+@dataclass(frozen=True)
+class Admitted:
+    """What became of a request: its video, whether an earlier request had already made it, and the key afterwards."""
 
-    reserved: int = 0
-    spend: int = 0
+    video: Video
+    replayed: bool
+    account: Account
+
+
+@dataclass(frozen=True)
+class Decision(Generic[T]):
+    """What a change does to the account, which rows it writes beside it, and what its caller is told."""
+
+    account: Account
+    result: T
+    writes: tuple[Write, ...] = ()
+
+
+class Change(Protocol[T]):
+    """A change of one account. `read` fetches what it depends on, anew for every attempt; `decide` may raise a RequestError.
+
+    `taken` holds the keys of the rows that other changes of the same commit write: a change that needs one of them waits for
+    the next commit (it returns None).
+    """
+
+    @property
+    def weight(self) -> int: ...
+
+    async def read(self, table: Table, *, again: bool) -> None: ...
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[T] | None: ...
 
 
 class Ledger:
@@ -39,21 +77,24 @@ class Ledger:
         self._table = table
         self._clock = clock
         self._random = random
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._leaders: set[asyncio.Task[None]] = set()
 
-    async def admit(self, video: Video) -> None:
-        """Reserve the video's price and record it: both or neither. May be repeated with the same video."""
+    async def admit(self, video: Video, once: Once | None = None) -> Admitted:
+        """Reserve the video's price and record it: both or neither. May be repeated with the same video.
 
-        async def attempt() -> None:
-            account, row = await self._account(video.owner)
-            if (await self._table.get(video.owner, video.id)) is not None:
-                return  # an earlier attempt had won, and only its answer was lost
-            await self._table.commit(
-                video.owner,
-                _counted(row, Account(account.reserved + video.reserved, account.spend)),
-                Insert(video.id, video.to_row()),
-            )
+        With `once`, a request that was admitted before gives the earlier video. Raises what the account forbids.
+        """
+        return await self.change_account(video.owner, _Admission(video, once, self._clock))
 
-        await retry_conflicts(attempt, self._clock, self._random)
+    async def settle(self, video_id: str, **outcome: Any) -> Video | None:
+        """End a video: turn its reservation into spend, or give it back. The first outcome stands; None if it is unknown."""
+        return await self.change_account(owner_of(video_id), _Settlement(self, video_id, outcome))
+
+    async def account(self, owner: str) -> Account | None:
+        """One point read; None for a key that does not exist."""
+        row = await self._table.get(owner, ACCOUNT)
+        return Account.from_row(row.values) if row else _unwritten(owner)
 
     async def find(self, video_id: str) -> Entry | None:
         """One point read."""
@@ -71,46 +112,203 @@ class Ledger:
         (etag,) = await self._table.commit(video.owner, Replace(entry.row, values))
         return Entry(video, Row(video.id, values, etag))
 
-    async def settle(self, video_id: str, **outcome: Any) -> Video | None:
-        """End a video: turn its reservation into spend, or give it back. The first outcome stands; None if it is unknown."""
-
-        async def attempt() -> Video | None:
-            entry = await self.find(video_id)
-            if entry is None:
-                return None
-            if entry.video.finished:
-                return entry.video
-            before, after = entry.video, msgspec.structs.replace(entry.video, **outcome)
-            account, row = await self._account(before.owner)
-            settled = Account(account.reserved - before.reserved + after.reserved, account.spend - before.spent + after.spent)
-            await self._table.commit(before.owner, _counted(row, settled), Replace(entry.row, after.to_row()))
-            return after
-
-        return await retry_conflicts(attempt, self._clock, self._random)
-
     async def videos(
-        self, owner: str, *, after: str | None = None, limit: int, newest_first: bool = True
+        self,
+        owner: str,
+        *,
+        after: str | None = None,
+        before: str | None = None,
+        limit: int | None = None,
+        page: int | None = None,
     ) -> AsyncIterator[Video]:
-        """A key's videos, after the video `after`. Newest first is a plain range read; oldest first reads every id."""
-        if newest_first:
-            rows = self._table.scan(owner, after=after or _FIRST_VIDEO, before=_AFTER_VIDEOS, limit=limit)
-            async for row in rows:
-                yield Video.from_row(row.key, row.values)
-            return
+        """A key's videos, newest first: a plain range read, since ids sort that way."""
+        async for row in self._table.scan(
+            owner, after=after or _FIRST_VIDEO, before=before or _AFTER_VIDEOS, limit=limit, page=page
+        ):
+            yield Video.from_row(row.key, row.values)
+
+    async def videos_oldest_first(self, owner: str, *, after: str | None = None, limit: int) -> AsyncIterator[Video]:
+        """The other way round, which reads every id of the key up to `after`."""
         ids = [row.key async for row in self._table.scan(owner, after=_FIRST_VIDEO, before=after or _AFTER_VIDEOS, select=[])]
         for video_id in ids[::-1][:limit]:
             entry = await self.find(video_id)
             if entry is not None:
                 yield entry.video
 
-    async def _account(self, owner: str) -> tuple[Account, Row | None]:
-        row = await self._table.get(owner, _ACCOUNT)
-        if row is None:
-            return Account(), None
-        return Account(row.values.get("reserved", 0), row.values.get("spend", 0)), row
+    async def change_account(self, owner: str, change: Change[T]) -> T:
+        """Run a change of a key's account, together with whatever else wants to change it at this moment.
+
+        Raises what the change raises, Unauthenticated for a key that does not exist, or StorageUnavailable.
+        """
+        waiting: _Waiting = _Waiting(change, asyncio.get_running_loop().create_future())
+        queue = self._waiting.get(owner)
+        if queue is None:
+            self._waiting[owner] = [waiting]
+            # A task of its own: a caller who hangs up must not take the others' write along.
+            leader = asyncio.create_task(self._lead(owner))
+            self._leaders.add(leader)
+            leader.add_done_callback(self._leaders.discard)
+        else:
+            queue.append(waiting)
+        result: T = await waiting.done
+        return result
+
+    async def _lead(self, owner: str) -> None:
+        """Commit batch after batch until nobody waits."""
+        try:
+            while batch := _next_batch(self._waiting[owner]):
+                await self._run(owner, batch)
+        finally:
+            del self._waiting[owner]
+
+    async def _run(self, owner: str, batch: "list[_Waiting]") -> None:
+        attempts = 0
+
+        async def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            await self._commit(owner, batch, again=attempts > 1)
+
+        try:
+            await retry_conflicts(attempt, self._clock, self._random)
+        except Exception as error:  # whatever it is, it belongs to those who wait for this batch
+            for waiting in batch:
+                waiting.end(error)
+
+    async def _commit(self, owner: str, batch: "list[_Waiting]", *, again: bool) -> None:
+        undecided = [waiting for waiting in batch if not waiting.done.done()]
+        row, *_ = await asyncio.gather(
+            self._table.get(owner, ACCOUNT), *(waiting.change.read(self._table, again=again) for waiting in undecided)
+        )
+        before = Account.from_row(row.values) if row else _unwritten(owner)
+        account = before
+        writes: list[Write] = []
+        ends: list[tuple[_Waiting, Any]] = []
+        for waiting in undecided:
+            try:
+                if account is None:
+                    raise Unauthenticated("The API key is not valid.")
+                decision = waiting.change.decide(account, {_key_of(write) for write in writes})
+            except RequestError as error:
+                ends.append((waiting, error))
+                continue
+            if decision is None:
+                batch.remove(waiting)
+                self._waiting[owner].insert(0, waiting)
+                continue
+            account = decision.account
+            writes += decision.writes
+            ends.append((waiting, decision.result))
+        if account is not None and (writes or account != before):
+            await self._table.commit(owner, _account_write(row, account), *writes)
+        # Only now, refusals too: one that followed from a reservation beside it stands when that one does.
+        for waiting, end in ends:
+            waiting.end(end)
 
 
-def _counted(row: Row | None, account: Account) -> Write:
-    """The write that puts an account's counters beside whatever else its row holds."""
-    counters = msgspec.structs.asdict(account)
-    return Insert(_ACCOUNT, counters) if row is None else Replace(row, {**row.values, **counters})
+@dataclass(eq=False)
+class _Waiting:
+    """A change and the caller who waits for it."""
+
+    change: Change[Any]
+    done: "asyncio.Future[Any]"
+
+    def end(self, result: Any) -> None:
+        """With a result, or with an exception to raise; a caller who has hung up is past both."""
+        if self.done.done():
+            return
+        if isinstance(result, Exception):
+            self.done.set_exception(result)
+        else:
+            self.done.set_result(result)
+
+
+@dataclass
+class _Admission:
+    """Reserve a video's price and record it, unless the same request has been admitted before."""
+
+    video: Video
+    once: Once | None
+    clock: Clock
+    _earlier: Video | None = field(default=None, init=False)
+    _once_row: Row | None = field(default=None, init=False)
+
+    @property
+    def weight(self) -> int:
+        return len(self.video.prompt)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        owner = self.video.owner
+        # A row that is there after a lost race may be our own: the write had worked, and only its answer was lost.
+        row = await table.get(owner, self.video.id) if again else None
+        self._earlier = Video.from_row(row.key, row.values) if row else None
+        if self.once is None:
+            return
+        self._once_row = await table.get(owner, self.once.key)
+        earlier_id = self.once.earlier(self._once_row, self.clock.now())
+        if earlier_id is not None and self._earlier is None:
+            row = await table.get(owner, earlier_id)
+            self._earlier = Video.from_row(row.key, row.values) if row else None
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Admitted] | None:
+        if self.once is not None and self.once.key in taken:
+            return None
+        now = self.clock.now()
+        if self.once is not None:
+            self.once.check(self._once_row, now)
+        if self._earlier is not None:
+            return Decision(account, Admitted(self._earlier, self._earlier.id != self.video.id, account))
+        account = reserve(account, self.video, now)
+        video = msgspec.structs.replace(self.video, tags=account.tags)
+        writes: list[Write] = [Insert(video.id, video.to_row())]
+        if self.once is not None:
+            writes.append(self.once.write(self._once_row, video.id, now))
+        return Decision(account, Admitted(video, False, account), tuple(writes))
+
+
+@dataclass
+class _Settlement:
+    """End a video with its outcome; a video that has ended already keeps the outcome it has."""
+
+    ledger: Ledger
+    video_id: str
+    outcome: dict[str, Any]
+    weight: int = 40_000  # the row is written again, with a prompt of any length
+    _entry: Entry | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del table, again
+        self._entry = await self.ledger.find(self.video_id)
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
+        if self._entry is None or self._entry.video.finished:
+            return Decision(account, self._entry.video if self._entry else None)
+        if self.video_id in taken:
+            return None
+        video = msgspec.structs.replace(self._entry.video, **self.outcome)
+        return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
+
+
+def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":
+    """As many as fit one transaction, taken off the queue; always at least one."""
+    batch: list[_Waiting] = []
+    weight = 0
+    while queue and len(batch) < _MOST_CHANGES:
+        weight += queue[0].change.weight
+        if batch and weight > _MOST_CHARACTERS:
+            break
+        batch.append(queue.pop(0))
+    return batch
+
+
+def _unwritten(owner: str) -> Account | None:
+    """The operator's own account has no limits, and no row before its first video."""
+    return Account(name="master") if owner == MASTER_OWNER else None
+
+
+def _account_write(row: Row | None, account: Account) -> Write:
+    return Insert(ACCOUNT, account.to_row()) if row is None else Replace(row, account.to_row())
+
+
+def _key_of(write: Write) -> str:
+    return write.key if isinstance(write, Insert) else write.row.key

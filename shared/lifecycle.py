@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.archive import Archive
+from shared.budget import GatewayBudget
 from shared.catalog import Catalog, Deployment, Model
 from shared.clock import Clock
 from shared.errors import (
@@ -21,14 +22,16 @@ from shared.errors import (
     Misrouted,
     Missing,
     Refused,
+    RequestError,
     Retired,
     StorageUnavailable,
     Uncertain,
     Unreachable,
     UpstreamError,
 )
-from shared.ledger import Entry, Ledger
+from shared.ledger import Admitted, Entry, Ledger
 from shared.mp4 import NotAVideo
+from shared.once import Once
 from shared.pool import Pool, Wait
 from shared.schema import CreateRequest
 from shared.settings import GatewayKnobs
@@ -65,14 +68,18 @@ class Lifecycle:
 
     catalog: Catalog
     ledger: Ledger
+    budget: GatewayBudget
     pool: Pool
     archive: Archive
     upstream: Callable[[Deployment], Upstream]
     clock: Clock
     knobs: GatewayKnobs
 
-    async def start(self, request: CreateRequest, owner: str) -> Video:
-        """Admit a request: note it as unfinished, then reserve its price and record it. Raises what admission raises."""
+    async def start(self, request: CreateRequest, owner: str, once: Once | None = None) -> Admitted:
+        """Admit a request: note it as unfinished, then reserve its price and record it. Raises what admission raises.
+
+        With `once`, a request that was admitted before gives the earlier video.
+        """
         now = self.clock.now()
         video = Video(
             id=new_id(owner, now),
@@ -89,9 +96,24 @@ class Lifecycle:
         if request.reference:
             await self.archive.keep_reference(video.id, owner, request.reference)
         await self.pool.enter(request.model, video.id)
-        await self.ledger.admit(video)
+        try:
+            await self.budget.hold(video)
+            admitted = await self.ledger.admit(video, once)
+        except RequestError:
+            await self._forget(video)
+            raise
+        if admitted.replayed:
+            await self._forget(video)
+            return admitted
         logger.info("video %s admitted: model=%s seconds=%d size=%s", video.id, video.model, video.seconds, video.size)
-        return video
+        return admitted
+
+    async def _forget(self, video: Video) -> None:
+        """Take back what was noted of a video that is not made, or not any more. May be repeated."""
+        await self.budget.release(video.id, video.spent)
+        await self.pool.leave(video.model, video.id)
+        if video.reference:
+            await self.archive.drop_reference(video)
 
     async def submit(self, video_id: str) -> Outcome:
         """Get the video accepted upstream, once: wait for a slot, note the attempt, ask."""
@@ -132,7 +154,7 @@ class Lifecycle:
         except (Refused, Retired, Denied, Misrouted) as error:
             _log_upstream(video, "create", error)
             return failed(error.code, error.message)
-        return await self._accept(entry, accepted)
+        return await self._accept(entry, deployment, accepted)
 
     async def _create(self, video: Video, deployment: Deployment) -> Accepted:
         reference = await self.archive.reference(video) if video.reference else None
@@ -142,9 +164,9 @@ class Lifecycle:
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
 
-    async def _accept(self, entry: Entry, accepted: Accepted) -> Outcome:
+    async def _accept(self, entry: Entry, deployment: Deployment, accepted: Accepted) -> Outcome:
         """Bind the job to the video. Where another video has adopted it meanwhile, go on looking for ours."""
-        if not await self.pool.claim(accepted.job, entry.video.id):
+        if not await self.pool.claim(deployment, accepted.job, entry.video.id):
             return again(self.knobs.poll_seconds)
         await self.ledger.change(
             entry,
@@ -167,9 +189,9 @@ class Lifecycle:
                 _log_upstream(video, "list", error)
                 return again(self.knobs.poll_seconds) if not self._given_up(video) else self._unclear()
             for job in sorted(jobs, key=lambda each: each.created_at or 0):
-                if _fits(job, video, attempted_at) and await self.pool.claim(job, video.id):
-                    logger.info("video %s: adopted job %s after an unclear create", video.id, job.id)
-                    return await self._accept(entry, Accepted(job, None))
+                if _fits(job, video, attempted_at) and await self.pool.claim(deployment, job, video.id):
+                    logger.info("video %s: adopting job %s after an unclear create", video.id, job.id)
+                    return await self._accept(entry, deployment, Accepted(job, None))
         if self.clock.now() < attempted_at + timedelta(seconds=self.knobs.reconcile_seconds):
             return again(self.knobs.poll_seconds)
         logger.info("video %s: no job was made by the unclear create; asking again", video.id)
@@ -256,9 +278,7 @@ class Lifecycle:
         video = await self.ledger.settle(video_id, finished_at=now, **outcome)
         if video is None:
             return
-        await self.pool.leave(video.model, video.id)
-        if video.reference:
-            await self.archive.drop_reference(video)
+        await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
     def _late(self, video: Video) -> bool:

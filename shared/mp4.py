@@ -8,7 +8,7 @@ from shared.errors import UpstreamError
 
 
 class NotAVideo(UpstreamError):
-    """The bytes are not a complete MP4: cut short, another format, or without its index."""
+    """The bytes are not a complete MP4: cut short, another format, or without its index or media."""
 
     default_code = "upstream_content_invalid"
 
@@ -17,13 +17,14 @@ class Mp4Check:
     """Feed it every chunk, then `finish()`, which raises NotAVideo. Memory: one box header."""
 
     _SHORT, _LONG = 8, 16
+    _NEEDED = frozenset({b"ftyp", b"moov", b"mdat"})  # what it is, the index, the media
 
     def __init__(self) -> None:
         self.length = 0
         self._header = b""
         self._skip = 0
         self._open_ended = False
-        self._boxes: set[bytes] = set()
+        self._missing = set(self._NEEDED)
 
     def feed(self, chunk: bytes) -> None:
         self.length += len(chunk)
@@ -45,13 +46,13 @@ class Mp4Check:
         if len(header) < self._SHORT:
             return
         size, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if not self._boxes and kind != b"ftyp":
+        if b"ftyp" in self._missing and kind != b"ftyp":
             raise NotAVideo("The upstream's content is not an MP4 file.")
         if size == 1:
             if len(header) < self._LONG:
                 return
             size = int.from_bytes(header[8:16], "big")
-        self._boxes.add(kind)
+        self._missing.discard(kind)
         self._header = b""
         if size == 0:
             self._open_ended = True
@@ -63,5 +64,5 @@ class Mp4Check:
     def finish(self) -> None:
         if self._skip or self._header:
             raise NotAVideo(f"The upstream's content was cut short after {self.length} bytes.")
-        if not {b"ftyp", b"moov"} <= self._boxes:
-            raise NotAVideo("The upstream's content has no MP4 index.")
+        if self._missing:
+            raise NotAVideo("The upstream's content lacks a part that every MP4 has: its index or its media.")

@@ -116,10 +116,10 @@ class Pool:
 
         await retry_conflicts(attempt, self._clock, self._random)
 
-    async def claim(self, job: Job, video_id: str) -> bool:
-        """Bind an upstream job to a video for good; False where another video has it. May be repeated."""
+    async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
+        """Bind a deployment's job to a video for good; False where another video has it. May be repeated."""
         partition = _claims(self._clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC))
-        key = sha256(job.id.encode()).hexdigest()
+        key = sha256(f"{deployment.name} {job.id}".encode()).hexdigest()
         try:
             await self._table.commit(partition, Insert(key, {"video": video_id}))
         except Conflict:

@@ -1,12 +1,13 @@
 """What callers may send, checked before anything is spent or sent: a request comes out whole and valid, or not at all."""
 
 import base64
-import binascii
 import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from shared.catalog import Catalog, Model
 from shared.errors import InvalidRequest
@@ -49,7 +50,7 @@ class CreateRequest:
 
 def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
     """Check a create request. A file part is `bytes` in `fields`. Raises InvalidRequest or TooLarge."""
-    _refuse_unknown(fields, _CREATE_FIELDS)
+    refuse_unknown(fields, _CREATE_FIELDS)
     prompt = _prompt(fields)
     model = catalog.find(_text(fields, "model"))
     seconds = _seconds(fields.get("seconds"), model)
@@ -78,7 +79,7 @@ class ListRequest:
 def parse_list(query: Mapping[str, str]) -> ListRequest:
     """Check the query of a list. Raises InvalidRequest."""
     limit = query.get("limit", "20")
-    if not limit.isascii() or not limit.isdigit() or not 0 <= int(limit[:9]) <= 100:
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and int(limit) <= 100):
         raise InvalidRequest("`limit` must be a whole number from 0 to 100.", param="limit")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
@@ -86,13 +87,14 @@ def parse_list(query: Mapping[str, str]) -> ListRequest:
     return ListRequest(int(limit), query.get("after") or None, order == "desc")
 
 
-def _refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
+def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
+    """Raises InvalidRequest for the first parameter that is not known, with the one that may be meant."""
     for name in fields:
         if name in known:
             continue
-        meant = _OTHER_WORDS.get(name) or next(iter(difflib.get_close_matches(name, known, n=1)), None)
-        hint = f" Did you mean '{meant}'?" if meant else f" Known parameters: {', '.join(known)}."
         shown = name[:64]
+        meant = _OTHER_WORDS.get(name) or next(iter(difflib.get_close_matches(shown, known, n=1)), None)
+        hint = f" Did you mean '{meant}'?" if meant else f" Known parameters: {', '.join(known)}."
         raise InvalidRequest(f"Unknown parameter: '{shown}'.{hint}", code="unknown_parameter", param=shown)
 
 
@@ -147,7 +149,7 @@ def _image_bytes(value: object) -> bytes:
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url[:128]:
         try:
             return base64.b64decode(url.partition(";base64,")[2], validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise InvalidRequest("`input_reference.image_url` is not valid base64.", param="input_reference") from error
     raise InvalidRequest(
         '`input_reference` must be a file part, or {"image_url": "data:image/png;base64,…"}; '
@@ -161,8 +163,8 @@ def _metadata(value: object) -> str | None:
     """Up to 16 pairs of text, kept as JSON text. In a form it may also come as JSON text."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except ValueError as error:
+            value = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
             raise InvalidRequest("`metadata` is not valid JSON.", param="metadata") from error
     if value is None:
         return None

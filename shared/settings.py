@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
 from shared.catalog import AZURE_OPENAI_SCOPE, KNOWN_MODELS, MICROS, RETIREMENT_DATES, Capability, Catalog, Deployment, Model
-from shared.errors import ConfigurationError
+from shared.errors import ConfigurationError, InvalidRequest
+from shared.windows import check_length
 
 DEFAULT_FILE = Path(__file__).parent.parent / "config.yaml"
 _BASE_NAMES = ("AZURE_OPENAI_API_BASE", "AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
@@ -30,6 +31,12 @@ class Storage:
     client_id: str | None = None
 
 
+# Bounds that keep a slip of the pen from becoming a busy loop or a date that no calendar has.
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
+_Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+_UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # what signs a URL lives seven days at most
+
+
 class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `gateway:` section of config.yaml.
 
@@ -39,14 +46,14 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     may wait for capacity.
     """
 
-    poll_seconds: float = 5.0
-    deadline_seconds: float = 1800.0
+    poll_seconds: _Seconds = 5.0
+    deadline_seconds: _Seconds = 1800.0
     delivery: Literal["redirect", "proxy"] = "redirect"
-    retention_days: int | None = None
+    retention_days: _Days | None = None
     log_prompts: bool = True
-    url_seconds: int = 900
-    reconcile_seconds: float = 60.0
-    queue_seconds: float = 86_400.0
+    url_seconds: _UrlSeconds = 900
+    reconcile_seconds: _Seconds = 60.0
+    queue_seconds: _Seconds = 86_400.0
 
 
 class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,6 +86,8 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     master_key: str | None = None
+    max_budget: float | None = None
+    budget_duration: str | None = None
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,12 +98,14 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the app was told. `master_key` is the operator's key; without one nobody gets in."""
+    """Everything the app was told. `master_key` is the operator's; `max_budget` is for all keys, in micro-dollars."""
 
     storage: Storage
     master_key: str | None = field(repr=False)
     knobs: GatewayKnobs
     catalog: Catalog
+    max_budget: int | None = None
+    budget_duration: str | None = None
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -108,7 +119,19 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
         )
     entries = file.model_list or [_Entry("azure/sora-2", _Params("azure/sora-2"))]
-    return Settings(_read_storage(env), master_key, file.gateway, Catalog(_read_models(entries, env)))
+    catalog = Catalog(_read_models(entries, env))
+    return Settings(_read_storage(env), master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+
+
+def _read_budget(general: _General) -> tuple[int | None, str | None]:
+    """The budget of the whole gateway and the window it renews in."""
+    if general.max_budget is not None and not 0 <= general.max_budget < MICROS:
+        raise ConfigurationError("general_settings.max_budget must be 0 or more dollars.")
+    try:
+        duration = general.budget_duration and check_length(general.budget_duration, "budget_duration")
+    except InvalidRequest as error:
+        raise ConfigurationError(f"general_settings: {error.message}") from error
+    return (None if general.max_budget is None else round(general.max_budget * MICROS)), duration
 
 
 def _read_file(env: Mapping[str, str]) -> _File:
@@ -122,8 +145,14 @@ def _read_file(env: Mapping[str, str]) -> _File:
 
     try:
         document = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path.name} cannot be read as a text file in UTF-8.") from error
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path.name} is not valid YAML: {error}") from error
+        # Not the error's own text: it quotes the line, and the line may hold a key. For the same reason it is not chained.
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it holds a character that YAML does not allow"
+        raise ConfigurationError(f"{path.name}{place} is not valid YAML: {problem}.") from None
     return _convert(_renamed(_resolved(document, env)), _File, path.name)
 
 
@@ -149,8 +178,8 @@ def _renamed(document: Any) -> Any:
     """Accept `litellm_params`, the name people's files already have, for `params`."""
     if isinstance(document, dict) and isinstance(document.get("model_list"), list):
         for entry in document["model_list"]:
-            if isinstance(entry, dict) and "litellm_params" in entry:
-                entry.setdefault("params", entry.pop("litellm_params"))
+            if isinstance(entry, dict) and "litellm_params" in entry and "params" not in entry:
+                entry["params"] = entry.pop("litellm_params")
     return document
 
 
@@ -224,16 +253,18 @@ def _read_deployment(entry: _Entry, env: Mapping[str, str]) -> Deployment:
         wanted = f"set {_BASE_NAMES[0]}, or api_base" if azure else "set api_base"
         raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: {wanted}.")
     params = entry.params
+    key = params.api_key or (_first(env, _KEY_NAMES) if azure else None)
     if min(params.max_running, params.creates_per_minute) < 1:
         raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
-    host = urlsplit(base).hostname or ""
+    address = normalise_base(base, azure=azure)
+    host = urlsplit(address).hostname or ""
     place = "local" if host in ("localhost", "127.0.0.1", "::1") else host.partition(".")[0]
     return Deployment(
         name=entry.model_info.id or f"{place}/{model}",
         azure=azure,
         model=model,
-        base_url=normalise_base(base, azure=azure),
-        api_key=params.api_key or (_first(env, _KEY_NAMES) if azure else None),
+        base_url=address,
+        api_key=key.strip() if key else None,  # secrets that were pasted or piped end in a newline, which no header may hold
         api_version=_checked_version(params.api_version or (env.get("AZURE_API_VERSION") if azure else None)),
         token_scope=params.token_scope,
         max_running=params.max_running,
@@ -244,13 +275,17 @@ def _read_deployment(entry: _Entry, env: Mapping[str, str]) -> Deployment:
 
 def normalise_base(base: str, *, azure: bool) -> str:
     """The address under which `/videos` lies. Any accepted spelling of a base gives the same one. Raises ConfigurationError."""
-    parts = urlsplit(base)
+    try:
+        parts = urlsplit(base.strip())
+        _ = parts.port  # read for its check alone
+    except ValueError as error:
+        raise ConfigurationError("An upstream address (api_base) must be an https:// URL.") from error
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if parts.scheme not in ("https", "http") or not parts.hostname or (parts.scheme == "http" and azure and not loopback):
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.")
     if parts.username or parts.password or parts.query:
         raise ConfigurationError("An upstream address (api_base) must not contain credentials or a query.")
-    if "/api/projects" in parts.path:
+    if "/api/projects" in parts.path.lower():
         raise ConfigurationError(
             "An upstream address (api_base) is that of a project (/api/projects/…); videos need the resource's own, "
             "https://<resource>.openai.azure.com."

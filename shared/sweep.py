@@ -22,8 +22,10 @@ async def sweep(gateway: Gateway, orchestrations: Orchestrations) -> None:
             entry = await gateway.ledger.find(video_id)
             if entry is None:
                 if now - entered > _ABANDONED:
+                    await gateway.budget.release(video_id)
                     await gateway.pool.leave(model.name, video_id)
             elif entry.video.finished:
+                await gateway.budget.release(video_id, entry.video.spent)
                 await gateway.pool.leave(model.name, video_id)
             elif not await orchestrations.alive(video_id):
                 logger.warning("video %s had no living orchestration; starting it", video_id)

@@ -95,16 +95,17 @@ class Table:
         after: str = "",
         before: str | None = None,
         limit: int | None = None,
+        page: int | None = None,
         select: Sequence[str] | None = None,
     ) -> AsyncIterator[Row]:
-        """Rows with after < key < before, in key order, page by page. Raises StorageUnavailable."""
+        """Rows with after < key < before, in key order, `page` of them read at a time. Raises StorageUnavailable."""
         condition = "PartitionKey eq @partition and RowKey gt @after"
         parameters = {"partition": partition, "after": after}
         if before is not None:
             condition += " and RowKey lt @before"
             parameters["before"] = before
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
-        async for row in self._query(condition, parameters, columns, limit):
+        async for row in self._query(condition, parameters, columns, limit, page or min(limit or _PAGE, _PAGE)):
             yield row
 
     async def scan_all(self, select: Sequence[str] | None = None) -> AsyncIterator[tuple[str, Row]]:
@@ -115,12 +116,11 @@ class Table:
                 yield entity["PartitionKey"], _row(entity)
 
     async def _query(
-        self, condition: str, parameters: dict[str, str], columns: list[str] | None, limit: int | None
+        self, condition: str, parameters: dict[str, str], columns: list[str] | None, limit: int | None, page: int
     ) -> AsyncIterator[Row]:
         if limit == 0:
             return
         async with self._guarded() as client:
-            page = min(limit, _PAGE) if limit else _PAGE
             left = limit
             async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=page):
                 yield _row(entity)

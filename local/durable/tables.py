@@ -1,0 +1,296 @@
+"""The task hub's tables, and every statement on them as a function of a connection inside a transaction.
+
+`instances`  one row per instance; `plan` is the host's view of its actions (retries included), `owner` and `lease_until`
+             the lease of the hub that plays its episode
+`history`    events of the current execution, and of earlier ones where they are kept
+`inbox`      messages not yet delivered; `execution` is null for those of clients; `first` puts a start before the messages
+             that were held for the next execution
+`outbox`     scheduled work not yet finished: activities (leased while they run), timers, sub-orchestrations
+
+Every piece of scheduled work is one outbox row, and whoever deletes the row puts its one completion into the inbox in the same
+transaction. That is why each scheduled id gets exactly one completion, however often an activity ran.
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from uuid import uuid4
+
+from local.durable.episode import Instance, Turn
+from local.durable.plan import Plan, Work
+from local.durable.protocol import (
+    FINAL,
+    AlreadyExists,
+    Event,
+    EventType,
+    InstanceFinished,
+    UnknownInstance,
+    event,
+    execution_started,
+)
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS instances (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, execution TEXT NOT NULL, status TEXT NOT NULL,
+    input TEXT, custom_status TEXT, output TEXT, created TEXT NOT NULL, updated TEXT NOT NULL,
+    plan TEXT NOT NULL, draining INTEGER NOT NULL DEFAULT 0,
+    parent TEXT, parent_execution TEXT, parent_task INTEGER, owner TEXT, lease_until TEXT);
+CREATE TABLE IF NOT EXISTS history (
+    id TEXT NOT NULL, execution TEXT NOT NULL, seq INTEGER NOT NULL, event TEXT NOT NULL,
+    PRIMARY KEY (id, execution, seq)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS inbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, execution TEXT, first INTEGER NOT NULL, kind INTEGER NOT NULL,
+    event TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS inbox_by_instance ON inbox (id);
+CREATE TABLE IF NOT EXISTS outbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, execution TEXT NOT NULL, task INTEGER NOT NULL, kind TEXT NOT NULL,
+    name TEXT NOT NULL, input TEXT, due TEXT, owner TEXT, lease_until TEXT, UNIQUE (id, execution, task));
+CREATE INDEX IF NOT EXISTS outbox_by_due ON outbox (kind, due);
+CREATE INDEX IF NOT EXISTS instances_by_owner ON instances (owner) WHERE owner IS NOT NULL;
+CREATE INDEX IF NOT EXISTS outbox_by_owner ON outbox (owner) WHERE owner IS NOT NULL;
+"""
+
+# A suspended instance hears only of its resumption or its end; one that drains keeps client events for its next execution.
+_DELIVERABLE = f"""(i.status <> 'Suspended' OR x.kind IN ({EventType.RESUMED:d}, {EventType.EXECUTION_TERMINATED:d}))
+    AND (NOT i.draining OR x.kind <> {EventType.EVENT_RAISED:d})"""
+_READY = f"""SELECT x.id FROM inbox x JOIN instances i ON i.id = x.id
+    WHERE (i.owner IS NULL OR i.owner <> :owner AND i.lease_until <= :now) AND {_DELIVERABLE}
+    GROUP BY x.id ORDER BY MIN(x.n) LIMIT :most"""
+_NEXT = f"""SELECT x.* FROM inbox x JOIN instances i ON i.id = x.id WHERE x.id = ? AND {_DELIVERABLE}
+    ORDER BY x.first DESC, x.n LIMIT 1"""
+
+
+@dataclass(frozen=True)
+class EpisodeClaim:
+    """An instance under lease, with the message to deliver (`n` is its place in the inbox) and the history so far."""
+
+    instance: Instance
+    n: int
+    message: Event
+    history: list[str]
+
+
+@dataclass(frozen=True)
+class ActivityClaim:
+    """An activity under lease."""
+
+    id: str
+    execution: str
+    task: int
+    name: str
+    input: str
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a hub may work on now, and when the next timer is due (a timestamp)."""
+
+    episodes: list[EpisodeClaim]
+    activities: list[ActivityClaim]
+    next_due: str | None
+
+
+def claim(db: sqlite3.Connection, *, owner: str, now: str, until: str, episodes: int, activities: int) -> Claims:
+    """Fire due timers, then lease up to so many instances and activities that are free or whose holder's lease ran out."""
+    _fire_timers(db, now)
+    ready = db.execute(_READY, {"owner": owner, "now": now, "most": episodes}).fetchall()
+    played = [_claim_episode(db, row["id"], owner, until) for row in ready]
+    rows = db.execute(
+        """SELECT * FROM outbox WHERE kind = 'activity' AND (owner IS NULL OR owner <> ? AND lease_until <= ?)
+        ORDER BY n LIMIT ?""",
+        (owner, now, activities),
+    ).fetchall()
+    for row in rows:
+        db.execute("UPDATE outbox SET owner = ?, lease_until = ? WHERE n = ?", (owner, until, row["n"]))
+    (next_due,) = db.execute("SELECT MIN(due) FROM outbox WHERE kind = 'timer'").fetchone()
+    running = [ActivityClaim(row["id"], row["execution"], row["task"], row["name"], row["input"]) for row in rows]
+    return Claims(played, running, next_due)
+
+
+def renew(db: sqlite3.Connection, owner: str, until: str) -> None:
+    """Hold on to everything `owner` works on."""
+    db.execute("UPDATE instances SET lease_until = ? WHERE owner = ?", (until, owner))
+    db.execute("UPDATE outbox SET lease_until = ? WHERE owner = ?", (until, owner))
+
+
+def release(db: sqlite3.Connection, owner: str) -> None:
+    """Let go of everything, so that another hub need not wait for the leases to run out."""
+    db.execute("UPDATE instances SET owner = NULL WHERE owner = ?", (owner,))
+    db.execute("UPDATE outbox SET owner = NULL WHERE owner = ?", (owner,))
+
+
+def finish_activity(db: sqlite3.Connection, work: ActivityClaim, outcome: Event) -> None:
+    """Deliver the outcome, unless somebody else has or nobody wants it any more. Whoever comes first counts, lease or not."""
+    if _take_work(db, work.id, work.execution, work.task):
+        send(db, work.id, outcome, execution=work.execution)
+
+
+def finish_episode(db: sqlite3.Connection, done: EpisodeClaim, turn: Turn, *, owner: str, now: str, keep: bool) -> bool:
+    """Apply a turn. False, and nothing changes, if the lease was lost or the instance is no longer the one that was played."""
+    instance, execution = done.instance.id, done.instance.execution
+    ours = db.execute(
+        "SELECT * FROM instances WHERE id = ? AND execution = ? AND owner = ?", (instance, execution, owner)
+    ).fetchone()
+    if ours is None or db.execute("DELETE FROM inbox WHERE n = ?", (done.n,)).rowcount == 0:
+        return False
+    continues = turn.next_input is not None
+    if not continues or keep:
+        db.executemany(
+            "INSERT INTO history VALUES (?, ?, ?, ?)",
+            [(instance, execution, len(done.history) + i, json.dumps(each)) for i, each in enumerate(turn.events)],
+        )
+    for task in turn.cancelled:
+        _take_work(db, instance, execution, task)
+    for work in turn.scheduled:
+        _schedule(db, instance, execution, work, now)
+    db.execute(
+        """UPDATE instances SET status = ?, plan = ?, draining = ?, output = ?, custom_status = COALESCE(?, custom_status),
+        updated = ?, owner = NULL WHERE id = ?""",
+        (turn.status, turn.plan, turn.draining, turn.output, turn.custom_status, now, instance),
+    )
+    if continues:
+        if not keep:
+            db.execute("DELETE FROM history WHERE id = ?", (instance,))
+        db.execute("DELETE FROM inbox WHERE id = ? AND execution = ?", (instance, execution))
+        fresh = uuid4().hex
+        db.execute("UPDATE instances SET execution = ?, input = ? WHERE id = ?", (fresh, turn.next_input, instance))
+        begun = execution_started("", ours["name"], ours["version"], turn.next_input)
+        send(db, instance, begun, execution=fresh, first=True)
+    elif turn.status in FINAL:
+        db.execute("DELETE FROM outbox WHERE id = ?", (instance,))
+        db.execute("DELETE FROM inbox WHERE id = ?", (instance,))
+        if ours["parent"] is not None:
+            _tell_parent(db, ours, turn)
+    return True
+
+
+def create(
+    db: sqlite3.Connection,
+    instance: str,
+    name: str,
+    input_: str | None,
+    *,
+    now: str,
+    version: str = "",
+    parent: tuple[str, str, int] | None = None,
+) -> None:
+    """A new instance and its start message. One that has finished is replaced; raises `AlreadyExists` for one that has not.
+
+    `parent` is (instance, execution, task) of the caller of a sub-orchestration.
+    """
+    row = db.execute("SELECT status FROM instances WHERE id = ?", (instance,)).fetchone()
+    if row is not None and row["status"] not in FINAL:
+        raise AlreadyExists(f"An Orchestration instance with the status {row['status']} already exists.")
+    purge(db, instance)
+    execution = uuid4().hex
+    db.execute(
+        """INSERT INTO instances (id, name, version, execution, status, input, created, updated, plan,
+        parent, parent_execution, parent_task) VALUES (?, ?, ?, ?, 'Pending', ?, ?, ?, ?, ?, ?, ?)""",
+        (instance, name, version, execution, input_, now, now, Plan().to_json(), *(parent or (None, None, None))),
+    )
+    send(db, instance, execution_started("", name, version, input_), execution=execution, first=True)
+
+
+def send_from_client(db: sqlite3.Connection, instance: str, message: Event) -> None:
+    """Put a client's message into the inbox. Raises `UnknownInstance` or `InstanceFinished`."""
+    row = db.execute("SELECT status FROM instances WHERE id = ?", (instance,)).fetchone()
+    if row is None:
+        raise UnknownInstance(f"No instance with ID '{instance}' found.")
+    if row["status"] in FINAL:
+        raise InstanceFinished(f"The instance with ID '{instance}' is {row['status'].lower()}.")
+    send(db, instance, message)
+
+
+def send(db: sqlite3.Connection, instance: str, message: Event, *, execution: str | None = None, first: bool = False) -> None:
+    """Append a message to an instance's inbox; `execution` None means whichever is current."""
+    db.execute(
+        "INSERT INTO inbox (id, execution, first, kind, event) VALUES (?, ?, ?, ?, ?)",
+        (instance, execution, first, message["EventType"], json.dumps(message)),
+    )
+
+
+def purge(db: sqlite3.Connection, instance: str) -> bool:
+    """Delete an instance, its history, its messages and its work. False if there was none."""
+    for table in ("history", "inbox", "outbox"):
+        db.execute(f"DELETE FROM {table} WHERE id = ?", (instance,))
+    return db.execute("DELETE FROM instances WHERE id = ?", (instance,)).rowcount > 0
+
+
+def history(db: sqlite3.Connection, instance: str, execution: str | None = None) -> list[Event]:
+    """The events of one execution, by default the current one."""
+    rows = db.execute(
+        """SELECT event FROM history WHERE id = ?1
+        AND execution = COALESCE(?2, (SELECT execution FROM instances WHERE id = ?1)) ORDER BY seq""",
+        (instance, execution),
+    )
+    return [json.loads(row["event"]) for row in rows]
+
+
+def executions(db: sqlite3.Connection, instance: str) -> list[str]:
+    """The executions of which a history is stored, oldest first."""
+    rows = db.execute(
+        """SELECT execution, MIN(json_extract(event, '$.Timestamp')) AS begun, rank FROM
+        (SELECT execution, event, execution = (SELECT execution FROM instances WHERE id = ?1) AS rank
+         FROM history WHERE id = ?1 AND seq = 0) GROUP BY execution ORDER BY begun, rank""",
+        (instance,),
+    )
+    return [row["execution"] for row in rows]
+
+
+def _claim_episode(db: sqlite3.Connection, instance: str, owner: str, until: str) -> EpisodeClaim:
+    db.execute("UPDATE instances SET owner = ?, lease_until = ? WHERE id = ?", (owner, until, instance))
+    row = db.execute("SELECT * FROM instances WHERE id = ?", (instance,)).fetchone()
+    message = db.execute(_NEXT, (instance,)).fetchone()
+    told = db.execute(
+        "SELECT event FROM history WHERE id = ? AND execution = ? ORDER BY seq", (instance, row["execution"])
+    ).fetchall()
+    known = Instance(
+        id=row["id"],
+        name=row["name"],
+        execution=row["execution"],
+        status=row["status"],
+        input=row["input"],
+        plan=row["plan"],
+        parent=row["parent"],
+        draining=bool(row["draining"]),
+    )
+    return EpisodeClaim(known, message["n"], json.loads(message["event"]), [each["event"] for each in told])
+
+
+def _fire_timers(db: sqlite3.Connection, now: str) -> None:
+    due = db.execute("SELECT * FROM outbox WHERE kind = 'timer' AND due <= ? ORDER BY due, n", (now,)).fetchall()
+    for row in due:
+        db.execute("DELETE FROM outbox WHERE n = ?", (row["n"],))
+        fired = event(EventType.TIMER_FIRED, now, TimerId=row["task"], FireAt=row["due"])
+        send(db, row["id"], fired, execution=row["execution"])
+
+
+def _schedule(db: sqlite3.Connection, instance: str, execution: str, work: Work, now: str) -> None:
+    db.execute(
+        "INSERT INTO outbox (id, execution, task, kind, name, input, due) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (instance, execution, work.task, work.kind, work.name, work.input, work.due),
+    )
+    if work.child is not None:
+        try:
+            create(db, work.child, work.name, work.input, now=now, parent=(instance, execution, work.task))
+        except AlreadyExists as refusal:
+            _take_work(db, instance, execution, work.task)
+            failed = event(EventType.SUB_FAILED, now, TaskScheduledId=work.task, Reason=str(refusal), Details="")
+            send(db, instance, failed, execution=execution)
+
+
+def _take_work(db: sqlite3.Connection, instance: str, execution: str, task: int) -> bool:
+    taken = db.execute("DELETE FROM outbox WHERE id = ? AND execution = ? AND task = ?", (instance, execution, task))
+    return taken.rowcount > 0
+
+
+def _tell_parent(db: sqlite3.Connection, child: sqlite3.Row, turn: Turn) -> None:
+    parent, execution, task = child["parent"], child["parent_execution"], child["parent_task"]
+    if not _take_work(db, parent, execution, task):
+        return
+    if turn.failure is None:
+        result = None if turn.output == "null" else turn.output
+        outcome = event(EventType.SUB_COMPLETED, "", TaskScheduledId=task, Result=result)
+    else:
+        outcome = event(EventType.SUB_FAILED, "", TaskScheduledId=task, Reason=turn.failure, Details="")
+    send(db, parent, outcome, execution=execution)

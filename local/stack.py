@@ -1,0 +1,155 @@
+"""The whole gateway on one machine: storage, a simulated Azure OpenAI, and the Functions host with the real app in it."""
+
+import asyncio
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from local import configure
+from local.azurite import Azurite, AzuriteError
+from local.functions import load
+from local.host import Host
+from local.processes import Child, ChildError
+from shared import settings
+from shared.catalog import Model
+from shared.clock import SystemClock
+
+_CHECKOUT = Path(__file__).parent.parent
+_SIMULATOR_KEY = "simulated"
+
+
+class StackError(Exception):
+    """Something a person has to change before the stack can start; the message says what."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Where to serve (`port` 0: a free one), where `data` stays, which `model` alone, and the simulator's `speed`."""
+
+    port: int = 4000
+    data: Path = Path(".local")
+    model: str | None = None
+    speed: float = 10.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running stack: what a client needs to use it, and what a person wants to know about it."""
+
+    url: str
+    master_key: str
+    model: Model
+    data: Path
+    upstream: str
+
+
+async def serve(options: Options) -> None:
+    """Start the stack, say how to use it, and serve until cancelled. Raises StackError or ConfigurationError."""
+    async with start(options) as stack:
+        print(greeting(stack), flush=True)
+        await asyncio.Event().wait()
+
+
+@asynccontextmanager
+async def start(options: Options) -> AsyncIterator[Stack]:
+    """Start everything that is not there already, and stop it again at the end.
+
+    Storage that `AzureWebJobsStorage` names and an upstream that `AZURE_OPENAI_API_BASE` names are used as they are. The app
+    reads its settings from the environment, as in Azure, so they are put there before it is loaded.
+    Raises StackError, or ConfigurationError where a setting or the configuration file is wrong.
+    """
+    require_free(options.port)
+    data = _prepared(options.data)
+    given = dict(os.environ)
+    async with AsyncExitStack() as running:
+        try:
+            if not given.get("AzureWebJobsStorage"):
+                storage = await running.enter_async_context(Azurite(data / "azurite"))
+                given["AzureWebJobsStorage"] = storage.connection_string
+            simulated = not given.get("AZURE_OPENAI_API_BASE")
+            if simulated:
+                given["AZURE_OPENAI_API_BASE"] = await running.enter_async_context(_simulator(data / "sora", options.speed))
+                given["AZURE_OPENAI_API_KEY"] = _SIMULATOR_KEY
+        except (AzuriteError, ChildError) as error:
+            raise StackError(str(error)) from error
+        speed = options.speed if simulated else 1.0
+        app_settings = configure.app_settings(given, data / "config.yaml", speed=speed, model=options.model)
+        os.environ.update(app_settings)
+        # The app reads the same settings on its own; reading them here first turns a mistake into a message, not a 500.
+        told = settings.load(app_settings)
+        host = await running.enter_async_context(Host(load("function_app"), data=data, clock=SystemClock(), port=options.port))
+        upstream = app_settings["AZURE_OPENAI_API_BASE"]
+        if simulated:
+            upstream = f"a simulated Azure OpenAI at {upstream}, {speed:g} times faster than life"
+        yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], told.catalog.models[0], options.data, upstream)
+
+
+@asynccontextmanager
+async def _simulator(directory: Path, speed: float) -> AsyncIterator[str]:
+    """The simulated Azure OpenAI as a child process; its URL. Raises ChildError."""
+    command = [sys.executable, "-m", "local.sora", "--port", "0", "--data", str(_prepared(directory))]
+    command += ["--speed", f"{speed:g}", "--api-key", _SIMULATOR_KEY]
+    child = await Child.start(
+        "The simulated Azure OpenAI", command, log=directory / "sora.log", environment={"PYTHONPATH": str(_CHECKOUT)}
+    )
+    try:
+        (line,) = await child.says(r'^\{"url": .*\}$')
+        yield json.loads(line.group())["url"]
+    finally:
+        await child.stop()
+
+
+def _prepared(data: Path) -> Path:
+    """The folder as an absolute path; made if it is missing."""
+    data.mkdir(parents=True, exist_ok=True)
+    return data.resolve()
+
+
+def require_free(port: int) -> None:
+    """Raises StackError where another program listens on `port`: found out before anything has been started."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StackError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from error
+
+
+def greeting(stack: Stack) -> str:
+    """What a newcomer needs next: address, key, where things are, and commands to paste."""
+    key = stack.master_key if stack.master_key == configure.MASTER_KEY else "$GATEWAY_MASTER_KEY"
+    able = stack.model.capability
+    body = {
+        "model": stack.model.name,
+        "prompt": "A cat playing with a ball of yarn in a sunny garden",
+        "seconds": str(able.seconds[0]),
+        "size": able.sizes[0],
+    }
+    return f"""\
+The gateway is ready.
+
+  URL       {stack.url}
+  key       {key}
+  model     {stack.model.name}
+  upstream  {stack.upstream}
+  data      {stack.data}
+
+Ask for a video:
+
+  curl {stack.url}/v1/videos \\
+    -H "Authorization: Bearer {key}" \\
+    -H "Content-Type: application/json" \\
+    -d {shlex.quote(json.dumps(body))}
+
+Fetch it once its status is "completed":
+
+  curl -L -o video.mp4 -H "Authorization: Bearer {key}" {stack.url}/v1/videos/VIDEO_ID/content
+
+Ctrl-C stops everything.
+"""

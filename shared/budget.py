@@ -1,0 +1,96 @@
+"""The budget of the whole gateway, across all keys: a hold for every unfinished video, in a partition of its own.
+
+A key's admission and this hold cannot be one transaction, so the hold comes first and goes last: what is held is never less
+than what the keys have reserved, and the limit holds under every interleaving. Holding and releasing may be repeated; a hold
+whose video was never admitted is released by the sweep.
+"""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from shared.account import Account, check_budget, rolled
+from shared.clock import Clock
+from shared.ledger import Decision, Ledger
+from shared.tables import Delete, Insert, Row, Table
+from shared.video import GATEWAY_OWNER, Video
+
+_ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday and the first of a month, for windows that are the same for everybody
+
+
+@dataclass(frozen=True)
+class GatewayBudget:
+    """`limit` in micro-dollars, or None: then nothing is held and nothing is written."""
+
+    ledger: Ledger
+    clock: Clock
+    limit: int | None
+    duration: str | None
+
+    async def hold(self, video: Video) -> None:
+        """Raises BudgetExceeded."""
+        if self.limit is not None:
+            await self.ledger.change_account(GATEWAY_OWNER, _Hold(self, video.id, video.cost))
+
+    async def release(self, video_id: str, spent: int = 0) -> None:
+        """Give the hold back, and count what was spent of it."""
+        if self.limit is not None:
+            await self.ledger.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
+
+    def applied(self, account: Account) -> Account:
+        """The gateway's account with the limits of the configuration, in the window of now."""
+        limited = msgspec.structs.replace(account, max_budget=self.limit, budget_duration=self.duration, window_anchor=_ANCHOR)
+        return rolled(limited, self.clock.now())
+
+
+@dataclass
+class _Hold:
+    budget: GatewayBudget
+    video_id: str
+    cost: int
+    weight: int = 0
+    _row: Row | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id)) if again else None
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[None] | None:
+        del taken  # every video has a hold of its own
+        if self._row is not None:
+            return Decision(account, None)
+        account = self.budget.applied(account)
+        check_budget(account, self.cost)
+        held = msgspec.structs.replace(account, reserved=account.reserved + self.cost, running=account.running + 1)
+        return Decision(held, None, (Insert(_hold(self.video_id), {"cost": self.cost}),))
+
+
+@dataclass
+class _Release:
+    budget: GatewayBudget
+    video_id: str
+    spent: int
+    weight: int = 0
+    _row: Row | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id))
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[None] | None:
+        if self._row is None:
+            return Decision(account, None)
+        if self._row.key in taken:
+            return None
+        account = self.budget.applied(account)
+        released = msgspec.structs.replace(
+            account,
+            reserved=account.reserved - self._row.values["cost"],
+            running=account.running - 1,
+            spend=account.spend + self.spent,
+        )
+        return Decision(released, None, (Delete(self._row),))
+
+
+def _hold(video_id: str) -> str:
+    return f"hold_{video_id}"
