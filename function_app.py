@@ -36,6 +36,19 @@ async def get_video(req: func.HttpRequest) -> func.HttpResponse:
     return await respond(req, api.get_video, **req.route_params)
 
 
+@app.function_name("delete_video")
+@app.route("v1/videos/{video_id}", methods=["DELETE"])
+async def delete_video(req: func.HttpRequest) -> func.HttpResponse:
+    return await respond(req, api.delete_video, **req.route_params)
+
+
+@app.function_name("remix_video")
+@app.route("v1/videos/{video_id}/remix", methods=["POST"])
+@app.durable_client_input(client_name="durable")
+async def remix_video(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
+    return await respond(req, api.remix_video, DurableOrchestrations(durable), **req.route_params)
+
+
 @app.function_name("get_content")
 @app.route("v1/videos/{video_id}/content", methods=["GET", "HEAD"])
 async def get_content(req: func.HttpRequest) -> func.HttpResponse:

@@ -10,10 +10,11 @@ from shared.account import over_soft_budget, rate_headers, spend_headers
 from shared.archive import VARIANTS
 from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, MethodNotAllowed, NotFound, RangeNotSatisfiable
 from shared.http import Answer, Call, Handler
+from shared.keys import Caller
 from shared.mp4 import NotAVideo
 from shared.once import read_once
 from shared.ranges import CannotSatisfy, read_range
-from shared.schema import parse_create, parse_list
+from shared.schema import CreateRequest, parse_create, parse_list, parse_remix
 from shared.video import Video, dollars, owner_of
 
 logger = logging.getLogger("gateway")
@@ -27,9 +28,21 @@ _BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and
 async def create_video(call: Call) -> Answer:
     """Admit a video and answer at once; the orchestration does the rest."""
     caller = await call.caller()
+    return await _admit(call, caller, parse_create(call.fields(), call.gateway.settings.catalog))
+
+
+async def remix_video(call: Call, video_id: str) -> Answer:
+    """A new video from a completed one, with the source's length, size and price."""
+    caller = await call.caller()
+    source = await _own_video(call, video_id)
+    if source.status != "completed":
+        raise Conflict("Only a completed video can be remixed.")
+    return await _admit(call, caller, parse_remix(call.fields(), source, call.gateway.settings.catalog))
+
+
+async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     gateway = call.gateway
     arrived = gateway.clock.now()
-    request = parse_create(call.fields(), gateway.settings.catalog)
     admitted = await gateway.lifecycle.start(request, caller.owner, read_once(call.headers, request, arrived))
     video, account = admitted.video, admitted.account
     headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
@@ -56,7 +69,12 @@ async def list_videos(call: Call) -> Answer:
     page = parse_list(call.query)
     ledger = call.gateway.ledger
     read = ledger.videos if page.newest_first else ledger.videos_oldest_first
-    videos = [video async for video in read(caller.owner, after=page.after, limit=page.limit + 1)]
+    videos: list[Video] = []
+    async for video in read(caller.owner, after=page.after, page=page.limit + 1):
+        if not video.deleted:
+            videos.append(video)
+        if len(videos) > page.limit:
+            break
     shown = videos[: page.limit]
     return Answer(
         {
@@ -71,6 +89,12 @@ async def list_videos(call: Call) -> Answer:
 
 async def get_video(call: Call, video_id: str) -> Answer:
     return _video_answer(call, await _own_video(call, video_id))
+
+
+async def delete_video(call: Call, video_id: str) -> Answer:
+    video = await _own_video(call, video_id)
+    await call.gateway.lifecycle.delete(video.id)
+    return Answer({"id": video.id, "object": "video.deleted", "deleted": True})
 
 
 async def get_content(call: Call, video_id: str) -> Answer:
@@ -135,6 +159,8 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (r"videos/generations", ("POST",), create_video),
     (r"videos", ("GET",), list_videos),
     (r"videos/(?P<video_id>[^/]+)", ("GET",), get_video),
+    (r"videos/(?P<video_id>[^/]+)", ("DELETE",), delete_video),
+    (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), remix_video),
     (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), get_content),
     (r"models", ("GET",), list_models),
     (r"model/info", ("GET",), admin.model_info),
@@ -167,7 +193,7 @@ async def _own_video(call: Call, video_id: str) -> Video:
     caller = await call.caller()
     mine = caller.master or owner_of(video_id) == caller.owner
     entry = await call.gateway.ledger.find(video_id) if mine else None
-    if entry is None:
+    if entry is None or entry.video.deleted:
         raise NotFound("No such video.", param="video_id")
     return entry.video
 

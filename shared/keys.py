@@ -77,7 +77,7 @@ class Keys:
 
     def is_master(self, secret: str) -> bool:
         master = self.master_key
-        return master is not None and hmac.compare_digest(secret.encode(), master.encode())
+        return master is not None and hmac.compare_digest(_encoded(secret), master.encode())
 
     async def issue(self, account: Account, secret: str | None = None) -> Issued:
         """Make a key with these limits. Raises Conflict (409) where the alias or the chosen secret is taken."""
@@ -235,7 +235,12 @@ def presented_secret(headers: Mapping[str, str]) -> str:
 
 def token_of(secret: str) -> str:
     """What is stored of a secret. It is long and random, so a plain hash is enough."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(_encoded(secret)).hexdigest()
+
+
+def _encoded(secret: str) -> bytes:
+    """Servers hand on header bytes that are no UTF-8 as lone surrogates."""
+    return secret.encode(errors="surrogatepass")
 
 
 def _shown(secret: str) -> str:

@@ -112,25 +112,34 @@ class Ledger:
         (etag,) = await self._table.commit(video.owner, Replace(entry.row, values))
         return Entry(video, Row(video.id, values, etag))
 
+    async def update(self, video_id: str, **changes: Any) -> Video | None:
+        """The same for a change that holds whatever else happens to the video; None if it is unknown."""
+
+        async def attempt() -> Video | None:
+            entry = await self.find(video_id)
+            return (await self.change(entry, **changes)).video if entry else None
+
+        return await retry_conflicts(attempt, self._clock, self._random)
+
     async def videos(
         self,
         owner: str,
         *,
         after: str | None = None,
         before: str | None = None,
-        limit: int | None = None,
         page: int | None = None,
     ) -> AsyncIterator[Video]:
-        """A key's videos, newest first: a plain range read, since ids sort that way."""
-        async for row in self._table.scan(
-            owner, after=after or _FIRST_VIDEO, before=before or _AFTER_VIDEOS, limit=limit, page=page
-        ):
+        """A key's videos, newest first: a plain range read, since ids sort that way. `page` are read at a time."""
+        async for row in self._table.scan(owner, after=after or _FIRST_VIDEO, before=before or _AFTER_VIDEOS, page=page):
             yield Video.from_row(row.key, row.values)
 
-    async def videos_oldest_first(self, owner: str, *, after: str | None = None, limit: int) -> AsyncIterator[Video]:
-        """The other way round, which reads every id of the key up to `after`."""
+    async def videos_oldest_first(
+        self, owner: str, *, after: str | None = None, page: int | None = None
+    ) -> AsyncIterator[Video]:
+        """The other way round: reads every id of the key that is newer than `after`, then the videos one by one."""
+        del page
         ids = [row.key async for row in self._table.scan(owner, after=_FIRST_VIDEO, before=after or _AFTER_VIDEOS, select=[])]
-        for video_id in ids[::-1][:limit]:
+        for video_id in reversed(ids):
             entry = await self.find(video_id)
             if entry is not None:
                 yield entry.video

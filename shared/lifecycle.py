@@ -49,6 +49,8 @@ logger = logging.getLogger("gateway")
 _CREATE_SHARE = 0.75
 _CLOCK_SKEW = timedelta(seconds=15)  # between us and the upstream; its times are whole seconds
 _JUST_ACCEPTED = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
+_UNSUCCESSFUL = ("failed", "cancelled", "expired")
+_ENDED = ("completed", *_UNSUCCESSFUL)
 _MODERATION_CODES = ("moderation_blocked", "content_filter", "content_policy_violation")
 
 
@@ -81,6 +83,7 @@ class Lifecycle:
         With `once`, a request that was admitted before gives the earlier video.
         """
         now = self.clock.now()
+        source = request.source
         video = Video(
             id=new_id(owner, now),
             model=request.model.name,
@@ -92,6 +95,9 @@ class Lifecycle:
             user=request.user,
             metadata=request.metadata,
             reference=request.reference.media_type if request.reference else None,
+            remixed_from=source.id if source else None,
+            source_upstream_id=source.upstream_id if source else None,
+            source_deployment=source.deployment if source else None,
         )
         if request.reference:
             await self.archive.keep_reference(video.id, owner, request.reference)
@@ -121,13 +127,13 @@ class Lifecycle:
         if entry is None or entry.video.finished or entry.video.upstream_id:
             return DONE
         video, model = entry.video, self.catalog.get(entry.video.model)
-        if model is None:
+        if model is None or (video.source_deployment and model.deployment(video.source_deployment) is None):
             return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
         if video.attempted_at is not None:
             return await self._reconcile(entry, model)
         if self.clock.now() > video.created_at + timedelta(seconds=self.knobs.queue_seconds):
             return failed("queue_timeout", "The video waited too long for capacity upstream.")
-        turn = await self.pool.acquire(model, video.id)
+        turn = await self.pool.acquire(model, video.id, only=video.source_deployment)
         if isinstance(turn, Wait):
             return again(turn.seconds)
         # Written before the upstream is asked: whoever finds this note without an id knows that the outcome is unclear. It is
@@ -160,6 +166,8 @@ class Lifecycle:
         reference = await self.archive.reference(video) if video.reference else None
         try:
             async with asyncio.timeout(self.knobs.reconcile_seconds * _CREATE_SHARE):
+                if video.source_upstream_id:
+                    return await self.upstream(deployment).remix(video.source_upstream_id, video.prompt)
                 return await self.upstream(deployment).create(video.prompt, video.seconds, video.size, reference)
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
@@ -208,8 +216,10 @@ class Lifecycle:
     async def check(self, video_id: str) -> Outcome:
         """Look once at the running job."""
         entry = await self.ledger.find(video_id)
-        if entry is None or entry.video.finished:
+        if entry is None or (entry.video.finished and not entry.video.deleted):
             return DONE
+        if entry.video.deleted:
+            return await self._see_out(entry.video)
         video = entry.video
         if self._late(video):
             return failed("deadline_exceeded", "The upstream did not finish the video in time.")
@@ -229,10 +239,27 @@ class Lifecycle:
             return again(error.retry_after or self.knobs.poll_seconds)
         return await self._note_progress(entry, job)
 
+    async def _see_out(self, video: Video) -> Outcome:
+        """A job whose video was deleted runs on, since nobody can cancel it: its slot is taken until it ends."""
+        upstream = self.upstream_of(video)
+        if upstream is None or video.upstream_id is None or self._late(video):
+            return DONE
+        try:
+            job = await upstream.get(video.upstream_id)
+            if job.status not in _ENDED:
+                return again(self.knobs.poll_seconds)
+            await upstream.delete(video.upstream_id)
+        except Missing:
+            return DONE
+        except UpstreamError as error:
+            _log_upstream(video, "delete", error)
+            return again(error.retry_after or self.knobs.poll_seconds)
+        return DONE
+
     async def _note_progress(self, entry: Entry, job: Job) -> Outcome:
         """Keep status and progress, which only ever go forward. An unknown status counts as running, until the deadline."""
         video = entry.video
-        if job.status in ("failed", "cancelled", "expired"):
+        if job.status in _UNSUCCESSFUL:
             return _failure_of(job)
         done = job.status == "completed"
         running = done or job.status != "queued" or video.status == "in_progress"
@@ -281,6 +308,39 @@ class Lifecycle:
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
+    async def delete(self, video_id: str) -> None:
+        """Make an end of a video. May be repeated.
+
+        A waiting one is cancelled at no cost, a running one abandoned at no cost, a finished one loses its bytes.
+        """
+        video = await self.ledger.settle(
+            video_id,
+            finished_at=self.clock.now(),
+            status="failed",
+            error_code="cancelled",
+            error_message="The video was deleted before it was finished.",
+            deleted=True,
+        )
+        if video is None:
+            return
+        if not video.deleted:
+            await self.ledger.update(video_id, deleted=True)
+            await self.archive.drop(video)
+            await self._delete_upstream(video)
+        elif video.attempted_at is None:
+            await self._forget(video)
+        logger.info("video %s deleted", video_id)
+
+    async def _delete_upstream(self, video: Video) -> None:
+        """The upstream's copy goes too where it can; it goes by itself after a day."""
+        upstream = self.upstream_of(video)
+        if upstream is None or video.upstream_id is None:
+            return
+        try:
+            await upstream.delete(video.upstream_id)
+        except UpstreamError as error:
+            _log_upstream(video, "delete", error)
+
     def _late(self, video: Video) -> bool:
         return self.clock.now() > (video.accepted_at or video.created_at) + timedelta(seconds=self.knobs.deadline_seconds)
 
@@ -294,6 +354,8 @@ class Lifecycle:
 def _fits(job: Job, video: Video, attempted_at: datetime) -> bool:
     """Could this job be the one that the attempt made?"""
     if job.created_at is None or str(job.seconds) != str(video.seconds) or job.size != video.size:
+        return False
+    if job.remixed_from_video_id != video.source_upstream_id:
         return False
     created_at = datetime.fromtimestamp(job.created_at, UTC)
     return job.prompt == video.prompt and created_at >= attempted_at - _CLOCK_SKEW

@@ -60,7 +60,7 @@ def read_once(headers: Mapping[str, str], request: CreateRequest, arrived: datet
     if key is not None:
         if not 0 < len(key) <= LONGEST_KEY:
             raise InvalidRequest(f"`Idempotency-Key` must have 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
-        return Once(f"{PREFIX}k{_digest(key.encode())}", fingerprint, True, False, arrived)
+        return Once(f"{PREFIX}k{_digest(key.encode(errors='surrogatepass'))}", fingerprint, True, False, arrived)
     count = headers.get("x-stainless-retry-count")
     if count is None:
         return None
@@ -70,7 +70,17 @@ def read_once(headers: Mapping[str, str], request: CreateRequest, arrived: datet
 def _fingerprint(request: CreateRequest) -> str:
     """The same for the same request, in whichever encoding it came."""
     reference = _digest(request.reference.data) if request.reference else None
-    asked = (request.prompt, request.model.name, request.seconds, request.size, reference, request.user, request.metadata)
+    source = request.source.id if request.source else None
+    asked = (
+        request.prompt,
+        request.model.name,
+        request.seconds,
+        request.size,
+        reference,
+        request.user,
+        request.metadata,
+        source,
+    )
     return _digest(msgspec.json.encode(asked))
 
 

@@ -62,17 +62,19 @@ class Pool:
         except Conflict:
             return
 
-    async def acquire(self, model: Model, video_id: str) -> Lease | Wait:
-        """Take a slot on the deployment that can start first, and count a create against its pace.
+    async def acquire(self, model: Model, video_id: str, only: str | None = None) -> Lease | Wait:
+        """Take a slot on the deployment that can start first, or on `only`, and count a create against its pace.
 
         A video that holds a slot keeps it, and its create is counted again: it is about to be repeated.
         """
+
+        possible = [each for each in model.deployments if only in (None, each.name)]
 
         async def attempt() -> Lease | Wait:
             row, loads = await self._read(model)
             now = self._clock.now().timestamp()
             held = [each for each in model.deployments if video_id in loads[each.name].leases]
-            offers = [(_ready_at(each, loads[each.name], video_id, now), each) for each in held or model.deployments]
+            offers = [(_ready_at(each, loads[each.name], video_id, now), each) for each in held or possible]
             ready_at, deployment = min(offers, key=lambda offer: offer[0])
             if ready_at > now:
                 return Wait(ready_at - now)

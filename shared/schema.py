@@ -12,6 +12,7 @@ import msgspec
 from shared.catalog import Catalog, Model
 from shared.errors import InvalidRequest
 from shared.images import Reference, check_reference
+from shared.video import Video
 
 Fields = Mapping[str, Any]
 
@@ -33,7 +34,10 @@ _OTHER_WORDS = {  # what people bring along from Sora 1 and from other gateways
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A valid request for one video. `metadata` is JSON text; `price` is the full price in micro-dollars."""
+    """A valid request for one video; of a remix, `source` is the video it is made from.
+
+    `metadata` is JSON text; `price` is the full price in micro-dollars.
+    """
 
     prompt: str
     model: Model
@@ -42,6 +46,7 @@ class CreateRequest:
     reference: Reference | None
     user: str | None
     metadata: str | None
+    source: Video | None = None
 
     @property
     def price(self) -> int:
@@ -64,6 +69,38 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
         reference=None if reference is None else check_reference(_image_bytes(reference), size),
         user=_text(fields, "user", longest=_LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
+    )
+
+
+def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateRequest:
+    """Check a remix of a completed video. Only the prompt is the caller's; length, size and so the price are the source's.
+
+    Raises InvalidRequest, also for parameters that a create knows: they are refused rather than dropped.
+    """
+    for name in ("seconds", "size", "input_reference", "model"):
+        if name in fields:
+            raise InvalidRequest(
+                f"A remix keeps the `{name}` of its source: leave it out, or make a new video.",
+                code="unknown_parameter",
+                param=name,
+            )
+    refuse_unknown(fields, ("prompt", "user", "metadata"))
+    model = catalog.get(source.model)
+    if model is None or model.deployment(source.deployment or "") is None:
+        raise InvalidRequest(
+            "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
+        )
+    if not model.capability.remix:
+        raise InvalidRequest(f"The model '{model.name}' cannot remix.", code="remix_not_supported", param="video_id")
+    return CreateRequest(
+        prompt=_prompt(fields),
+        model=model,
+        seconds=source.seconds,
+        size=source.size,
+        reference=None,
+        user=_text(fields, "user", longest=_LONGEST_USER),
+        metadata=_metadata(fields.get("metadata")),
+        source=source,
     )
 
 

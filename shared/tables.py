@@ -94,7 +94,6 @@ class Table:
         *,
         after: str = "",
         before: str | None = None,
-        limit: int | None = None,
         page: int | None = None,
         select: Sequence[str] | None = None,
     ) -> AsyncIterator[Row]:
@@ -105,28 +104,10 @@ class Table:
             condition += " and RowKey lt @before"
             parameters["before"] = before
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
-        async for row in self._query(condition, parameters, columns, limit, page or min(limit or _PAGE, _PAGE)):
-            yield row
-
-    async def scan_all(self, select: Sequence[str] | None = None) -> AsyncIterator[tuple[str, Row]]:
-        """Every row of the table with its partition: for audits, never for answering a caller."""
-        columns = None if select is None else ["PartitionKey", "RowKey", *select]
+        size = min(page or _PAGE, _PAGE)
         async with self._guarded() as client:
-            async for entity in client.list_entities(select=columns, results_per_page=_PAGE):
-                yield entity["PartitionKey"], _row(entity)
-
-    async def _query(
-        self, condition: str, parameters: dict[str, str], columns: list[str] | None, limit: int | None, page: int
-    ) -> AsyncIterator[Row]:
-        if limit == 0:
-            return
-        async with self._guarded() as client:
-            left = limit
-            async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=page):
+            async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=size):
                 yield _row(entity)
-                left = None if left is None else left - 1
-                if left == 0:
-                    return
 
     @asynccontextmanager
     async def _guarded(self) -> "AsyncIterator[TableClient]":

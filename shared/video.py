@@ -50,6 +50,9 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     bytes: int | None = None
     remixed_from: str | None = None
+    source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
+    source_deployment: str | None = None
+    deleted: bool = False
     error_code: str | None = None
     error_message: str | None = None
 

@@ -81,16 +81,14 @@ def test_a_camera_that_writes_several_pictures_into_a_jpeg_is_no_surprise() -> N
     assert corners(check_reference(turned, SIZE).data) == corners(encoded(picture((32, 48)).rotate(-90, expand=True), "PNG"))
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "1", "RGBA", "LA", "CMYK", "I;16"])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("JPEG", mode) for mode in ("L", "1", "CMYK")] + [("PNG", mode) for mode in ("L", "1", "P", "LA", "RGBA", "I;16")],
+)
 @pytest.mark.parametrize("orientation", [1, SIDEWAYS])
-def test_every_colour_mode_is_taken(mode: str, kind: str, orientation: int) -> None:
+def test_every_colour_mode_is_taken(kind: str, mode: str, orientation: int) -> None:
     """Grey, palettes, transparency, print colours: upright or to be turned."""
-    image = Image.new(mode, (48, 32) if orientation == 1 else (32, 48))
-    try:
-        data = oriented(image, kind, orientation)
-    except OSError:
-        pytest.skip(f"there is no {kind} in {mode}")
+    data = oriented(Image.new(mode, (48, 32) if orientation == 1 else (32, 48)), kind, orientation)
     with Image.open(io.BytesIO(check_reference(data, SIZE).data)) as checked:
         assert checked.size == (48, 32)
 
