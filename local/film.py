@@ -82,7 +82,8 @@ def shoot(scene: Scene, folder: Path) -> None:
                 sheet.paste(picture.resize(sprite), (column * sprite[0], row * sprite[1]))
             if number == total // 2:
                 picture.save(folder / THUMBNAIL, quality=80)
-            container.mux(stream.encode(av.VideoFrame.from_image(picture)))
+            frame = av.VideoFrame.from_image(picture)  # type: ignore[no-untyped-call]  # PyAV's stub gives it no types
+            container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     sheet.save(folder / SPRITESHEET, quality=80)
 

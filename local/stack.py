@@ -16,9 +16,9 @@ from local.azurite import Azurite, AzuriteError
 from local.functions import load
 from local.host import Host
 from local.processes import Child, ChildError
-from shared import settings
 from shared.catalog import Model
 from shared.clock import SystemClock
+from shared.gateway import current
 
 _CHECKOUT = Path(__file__).parent.parent
 _SIMULATOR_KEY = "simulated"
@@ -81,13 +81,15 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         speed = options.speed if simulated else 1.0
         app_settings = configure.app_settings(given, data / "config.yaml", speed=speed, model=options.model)
         os.environ.update(app_settings)
-        # The app reads the same settings on its own; reading them here first turns a mistake into a message, not a 500.
-        told = settings.load(app_settings)
+        # The app would make its gateway at the first request. Made here, a mistake in the settings ends the start with a
+        # message instead of answering 500, and the gateway's clients are closed, which nothing does in Azure.
+        gateway = current()
+        running.push_async_callback(gateway.close)
         host = await running.enter_async_context(Host(load("function_app"), data=data, clock=SystemClock(), port=options.port))
         upstream = app_settings["AZURE_OPENAI_API_BASE"]
         if simulated:
             upstream = f"a simulated Azure OpenAI at {upstream}, {speed:g} times faster than life"
-        yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], told.catalog.models[0], options.data, upstream)
+        yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], gateway.settings.catalog.models[0], options.data, upstream)
 
 
 @asynccontextmanager

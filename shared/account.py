@@ -119,7 +119,7 @@ def reserve(account: Account, video: Video, now: datetime) -> Account:
     account = rolled(account, now)
     _check_seconds(account, video)
     _check_rate(account, now)
-    _check_running(account)
+    _check_running(account, now)
     check_budget(account, video.cost)
     minute = _minute(now)
     return msgspec.structs.replace(
@@ -127,7 +127,7 @@ def reserve(account: Account, video: Video, now: datetime) -> Account:
         reserved=account.reserved + video.cost,
         running=account.running + 1,
         seconds_reserved=account.seconds_reserved + video.seconds,
-        rate_minute=minute,
+        rate_minute=_latest(minute, account.rate_minute),
         rate_count=_rate_count(account, minute) + 1,
     )
 
@@ -215,11 +215,14 @@ def _check_rate(account: Account, now: datetime) -> None:
         )
 
 
-def _check_running(account: Account) -> None:
+def _check_running(account: Account, now: datetime) -> None:
     limit = account.max_parallel_requests
     if limit is not None and account.running >= limit:
         raise RateLimited(
-            f"The API key's limit of {limit} videos at a time is reached.", code="too_many_running", retry_after=_SLOT_WAIT
+            f"The API key's limit of {limit} videos at a time is reached.",
+            code="too_many_running",
+            retry_after=_SLOT_WAIT,
+            headers=rate_headers(account, now),
         )
 
 
@@ -231,6 +234,10 @@ def _in_window(account: Account, video: Video) -> bool:
 
 def _minute(now: datetime) -> datetime:
     return now.astimezone(UTC).replace(second=0, microsecond=0)
+
+
+def _latest(minute: datetime, counted: datetime | None) -> datetime:
+    return minute if counted is None else max(minute, counted.astimezone(UTC))
 
 
 def _rate_count(account: Account, minute: datetime) -> int:

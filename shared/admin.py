@@ -79,10 +79,7 @@ async def regenerate_key(call: Call) -> Answer:
     fields = dict(call.fields())
     key_id = await _named(call, fields)
     changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key", "new_key"))
-    secret = _chosen_secret(fields, "new_key")
-    if changes:
-        await call.gateway.keys.update(key_id, changes)
-    return _issued(call, await call.gateway.keys.regenerate(key_id, secret))
+    return _issued(call, await call.gateway.keys.regenerate(key_id, _chosen_secret(fields, "new_key"), changes))
 
 
 async def key_info(call: Call) -> Answer:

@@ -84,13 +84,19 @@ class Gateway:
         await self.connections.close()
 
 
-def build(given: Settings, clock: Clock | None = None, random: Random | None = None, connections: Any = None) -> Gateway:
-    """Put a gateway together; time, chance and connections can be given by tests."""
+def build(
+    given: Settings,
+    clock: Clock | None = None,
+    random: Random | None = None,
+    connections: Any = None,
+    tables: Tables | None = None,
+) -> Gateway:
+    """Put a gateway together; time, chance, connections and tables can be given by tests."""
     clock, random = clock or SystemClock(), random or SystemRandom()
     links: Connections = connections or Connections(given.storage.client_id)
-    tables = Tables(given.storage, links.credential)
+    tables = tables or Tables(given.storage, links.credential)
     ledger = Ledger(tables.gateway, clock, random)
-    keys = Keys(tables.gateway, ledger, clock, given.master_key)
+    keys = Keys(tables.gateway, ledger, clock, random, given.master_key)
     budget = GatewayBudget(ledger, clock, given.max_budget, given.budget_duration)
     pool = Pool(tables.pools, given.catalog, clock, random)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)

@@ -80,12 +80,17 @@ Handler = Callable[..., Awaitable[Answer]]
 
 
 async def respond(
-    request: func.HttpRequest, handler: Handler, orchestrations: Orchestrations | None = None, **parts: str
+    request: func.HttpRequest,
+    handler: Handler,
+    orchestrations: Orchestrations | None = None,
+    *,
+    gateway: Gateway | None = None,
+    **parts: str,
 ) -> func.HttpResponse:
     """Run a handler and turn whatever comes of it into a response. `parts` are the route's parameters."""
     request_id = f"req_{secrets.token_hex(12)}"
     try:
-        call = Call(composition.current(), request, orchestrations, request_id)
+        call = Call(gateway or composition.current(), request, orchestrations, request_id)
         answer = await handler(call, **parts)
     except ConfigurationError as error:
         logger.error("%s: %s", request_id, error.message)  # noqa: TRY400 - the message says it all, and is for the operator
@@ -129,7 +134,8 @@ def _json_fields(body: bytes) -> dict[str, Any]:
 def _form_fields(request: func.HttpRequest) -> dict[str, Any]:
     """A form's text parts and files. `metadata[key]` parts, as the official client sends them, become one object."""
     fields: dict[str, Any] = {}
-    for name, value in request.form.items():
+    for given, value in request.form.items():
+        name = given or ""  # a part without a name has none at all
         bracketed = _BRACKETED.fullmatch(name)
         if bracketed:
             pairs = fields.setdefault(bracketed[1], {})
@@ -138,5 +144,7 @@ def _form_fields(request: func.HttpRequest) -> dict[str, Any]:
             pairs[bracketed[2]] = value
         else:
             fields[name] = value
-    fields.update({name: file.read() for name, file in request.files.items()})
+    for name, file in request.files.items(multi=True):
+        fields[name or ""] = file.read()
+        file.close()
     return fields

@@ -1,7 +1,6 @@
 """What the operator may say of a key, checked; and a key as it is shown."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,7 +17,7 @@ _MOST_DOLLARS = 1_000_000_000
 _MOST_COUNT = 1_000_000_000
 _LONGEST_ALIAS, _LONGEST_USER, _LONGEST_TAG = 128, 256, 64
 _MOST_TAGS, _MOST_MODELS = 32, 128
-_LARGEST_METADATA = 8_192  # bytes of JSON
+_LARGEST_METADATA, _DEEPEST_METADATA = 8_192, 32  # bytes of JSON, levels
 
 Fields = Mapping[str, Any]
 
@@ -85,7 +84,7 @@ def _status(account: Account, now: datetime) -> str:
 
 def _money(name: str, value: Any) -> int:
     """Dollars as micro-dollars."""
-    if not _is_number(value) or not math.isfinite(value) or not 0 <= value <= _MOST_DOLLARS:
+    if not _is_number(value) or not 0 <= value <= _MOST_DOLLARS:
         raise InvalidRequest(f"`{name}` must be a number of dollars from 0 to {_MOST_DOLLARS}.", param=name)
     return round(float(value) * MICROS)
 
@@ -116,10 +115,18 @@ def _tags(name: str, value: Any) -> str:
 
 
 def _metadata(name: str, value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, dict) else ""
+    text = json.dumps(value) if isinstance(value, dict) and not _is_deeper(value, _DEEPEST_METADATA) else ""
     if not text or len(text) > _LARGEST_METADATA:
-        raise InvalidRequest(f"`{name}` must be an object of at most {_LARGEST_METADATA} bytes of JSON.", param=name)
+        raise InvalidRequest(
+            f"`{name}` must be an object of at most {_LARGEST_METADATA} bytes of JSON and {_DEEPEST_METADATA} levels.", param=name
+        )
     return text
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """What is nested deeper could be stored and then not read."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -9,8 +9,10 @@ import hmac
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from random import Random
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from shared.clock import Clock
 from shared.errors import Conflict as Taken
 from shared.errors import NotFound, Unauthenticated
 from shared.ledger import ACCOUNT, Decision, Ledger
-from shared.tables import Conflict, Delete, Insert, Row, Table, Write
+from shared.tables import Conflict, Delete, Insert, Row, Table, Write, retry_conflicts
 from shared.video import MASTER_OWNER
 
 TOKENS = "tokens"  # partition: token or alias → key id
@@ -58,8 +60,9 @@ class Keys:
     table: Table
     ledger: Ledger
     clock: Clock
+    random: Random
     master_key: str | None
-    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, which never changes
+    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, as it was when last looked up
     _accounts: dict[str, tuple[datetime, Account]] = field(default_factory=dict, init=False)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
@@ -67,13 +70,11 @@ class Keys:
         secret = presented_secret(headers)
         if self.is_master(secret):
             return Caller(MASTER_OWNER, master=True)
-        token = token_of(secret)
-        owner = await self._owner(token)
-        account = await self._account(owner, token) if owner else None
-        if owner is None or account is None:
+        caller = await self._holder(token_of(secret))
+        if caller is None or caller.account is None:
             raise Unauthenticated("The API key is not valid.")
-        check_usable(account, self.clock.now())
-        return Caller(owner, account=account)
+        check_usable(caller.account, self.clock.now())
+        return caller
 
     def is_master(self, secret: str) -> bool:
         master = self.master_key
@@ -87,49 +88,47 @@ class Keys:
         made = msgspec.structs.replace(
             account, token=token, name=_shown(secret), created_at=now, updated_at=now, window_anchor=now, window_start=now
         )
-        key_id = f"key_{secrets.token_hex(4)}"
-        if key_id == MASTER_OWNER:
-            return await self.issue(account, secret)
+        key_id = f"key_{1 + secrets.randbelow(2**32 - 1):08x}"  # 0 is the operator's own
         try:
-            await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+            (listed,) = await self.table.commit(KEYS, Insert(key_id, {}))
         except Conflict:  # the id is taken, once in some billion
             return await self.issue(account, secret)
-        # Until the token leads to it, the account cannot be used, so a crash here leaves nothing that counts.
-        await self.table.commit(KEYS, Insert(key_id, {}))
-        await self._point(key_id, token, Insert(token, {"key": key_id}), *self._alias_writes(None, made.alias, key_id))
+        (written,) = await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+        # Until a signpost leads to it, the account cannot be used, so a crash here leaves nothing that counts.
+        try:
+            await self._point(key_id, [token, *_alias_keys(made.alias)])
+        except Taken:
+            await self.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
+            await self.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
+            raise
         return Issued(key_id, secret, made)
 
     async def update(self, key_id: str, changes: Mapping[str, Any]) -> Account:
         """Change a key's settings; its counters stay what its videos say. Raises NotFound, or Conflict (409) for an alias."""
-        before = await self.get(key_id)
-        if "alias" in changes and changes["alias"] != before.alias:
-            alias_row = await self.table.get(TOKENS, _alias_key(before.alias)) if before.alias else None
-            await self._point(key_id, before.token or "", *self._alias_writes(alias_row, changes["alias"], key_id))
-        after = await self.ledger.change_account(key_id, _Edit(dict(changes), self.clock.now()))
-        self._accounts.pop(key_id, None)
-        return after
+        return await self._change(key_id, await self.get(key_id), changes)
 
-    async def regenerate(self, key_id: str, secret: str | None = None) -> Issued:
-        """A new secret for a key; the old one stops at once. Raises NotFound."""
+    async def regenerate(self, key_id: str, secret: str | None = None, changes: Mapping[str, Any] | None = None) -> Issued:
+        """A new secret for a key, and new settings where there are some. Raises NotFound, or Conflict (409)."""
         before = await self.get(key_id)
         secret = secret or f"sk-{secrets.token_urlsafe(32)}"
         token = token_of(secret)
-        await self._point(key_id, token, Insert(token, {"key": key_id}))
-        after = await self.update(key_id, {"token": token, "name": _shown(secret)})
+        if token == before.token:
+            raise _taken()
+        after = await self._change(key_id, before, {**(changes or {}), "token": token, "name": _shown(secret)}, token)
         await self._forget_token(before.token)
         return Issued(key_id, secret, after)
 
     async def delete(self, key_id: str) -> None:
         """End a key for good. Its videos and what it spent stay on record. Raises NotFound."""
         before = await self.get(key_id)
-        await self.update(key_id, {"deleted": True, "alias": None})
+        await self._change(key_id, before, {"deleted": True, "alias": None})
         await self._forget_token(before.token)
 
     async def get(self, key_id: str) -> Account:
         """Raises NotFound, also for a key that was deleted."""
         account = await self.ledger.account(key_id) if key_id != MASTER_OWNER else None
         if account is None or account.deleted:
-            raise NotFound("Key not found.", code="key_not_found", param="key")
+            raise _unknown()
         return account
 
     async def find(self, name: str) -> str:
@@ -153,19 +152,22 @@ class Keys:
     @staticmethod
     def _pointed(row: Row | None) -> str:
         if row is None:
-            raise NotFound("Key not found.", code="key_not_found", param="key")
+            raise _unknown()
         return str(row.values["key"])
 
-    async def _owner(self, token: str) -> str | None:
-        known = self._owners.get(token)
-        if known is not None:
-            return known
+    async def _holder(self, token: str) -> Caller | None:
+        """Whose token it is. What is remembered of the way there may be old: then the signpost is read again."""
+        remembered = self._owners.get(token)
+        account = await self._account(remembered, token) if remembered else None
+        if remembered and account:
+            return Caller(remembered, account=account)
         row = await self.table.get(TOKENS, token)
         if row is None:
             return None
         if len(self._owners) >= _REMEMBERED:
             self._owners.clear()
-        return self._owners.setdefault(token, str(row.values["key"]))
+        owner = self._owners[token] = str(row.values["key"])
+        return Caller(owner, account=await self._account(owner, token))
 
     async def _account(self, owner: str, token: str) -> Account | None:
         """The account, if the token is still its own: the way there may be an old one."""
@@ -178,30 +180,45 @@ class Keys:
             if len(self._accounts) >= _REMEMBERED:
                 self._accounts.clear()
             self._accounts[owner] = (now, account)
-        return account if hmac.compare_digest(account.token or "", token) else None
+        return account if hmac.compare_digest(account.token or "", token) and not account.deleted else None
 
-    async def _point(self, key_id: str, token: str, *writes: Write) -> None:
-        """Change the signposts in one transaction. Raises Conflict (409) where one of them points to another key."""
-        try:
+    async def _change(self, key_id: str, before: Account, changes: Mapping[str, Any], *tokens: str) -> Account:
+        """Signposts first, then the account; after a crash in between, the same change again completes it."""
+        renamed = "alias" in changes and changes["alias"] != before.alias
+        new, old = (_alias_keys(changes["alias"]), _alias_keys(before.alias)) if renamed else ([], [])
+        await self._point(key_id, [*tokens, *new], old)
+        after = await self.ledger.change_account(key_id, _Edit(dict(changes), self.clock.now()))
+        self._accounts.pop(key_id, None)
+        return after
+
+    async def _point(self, key_id: str, new: list[str], old: list[str] | None = None) -> None:
+        """Let signposts lead to a key and take down others that do, in one transaction. May be repeated.
+
+        Raises Conflict (409) where a new one leads to another key already.
+        """
+
+        async def attempt() -> None:
+            writes: list[Write] = []
+            for name in new:
+                row = await self.table.get(TOKENS, name)
+                if row is None:
+                    writes.append(Insert(name, {"key": key_id}))
+                elif row.values["key"] != key_id:
+                    raise _taken()
+            for name in old or []:
+                row = await self.table.get(TOKENS, name)
+                if row is not None and row.values["key"] == key_id:
+                    writes.append(Delete(row))
             if writes:
                 await self.table.commit(TOKENS, *writes)
-        except Conflict as error:
-            row = await self.table.get(TOKENS, token)
-            if row is None or row.values["key"] != key_id:
-                raise Taken("A key with this alias or secret exists already.", code="key_exists", param="key_alias") from error
-            raise Taken("A key with this alias exists already.", code="key_exists", param="key_alias") from error
 
-    @staticmethod
-    def _alias_writes(old: Row | None, alias: str | None, key_id: str) -> list[Write]:
-        writes: list[Write] = [Delete(old)] if old else []
-        if alias is not None:
-            writes.append(Insert(_alias_key(alias), {"key": key_id}))
-        return writes
+        await retry_conflicts(attempt, self.clock, self.random)
 
     async def _forget_token(self, token: str | None) -> None:
         row = await self.table.get(TOKENS, token) if token else None
         if row is not None:
-            await self.table.commit(TOKENS, Delete(row))
+            with suppress(Conflict):  # somebody else has taken it down
+                await self.table.commit(TOKENS, Delete(row))
 
 
 @dataclass
@@ -217,10 +234,20 @@ class _Edit:
 
     def decide(self, account: Account, taken: set[str]) -> Decision[Account] | None:
         del taken
+        if account.deleted:  # since it was looked up
+            raise _unknown()
         after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
         if after.budget_duration != account.budget_duration:
             after = msgspec.structs.replace(after, window_anchor=self.now)
         return Decision(after, after)
+
+
+def _unknown() -> NotFound:
+    return NotFound("Key not found.", code="key_not_found", param="key")
+
+
+def _taken() -> Taken:
+    return Taken("A key with this alias or secret exists already.", code="key_exists", param="key_alias")
 
 
 def presented_secret(headers: Mapping[str, str]) -> str:
@@ -245,6 +272,10 @@ def _encoded(secret: str) -> bytes:
 
 def _shown(secret: str) -> str:
     return f"sk-...{secret[-4:]}"
+
+
+def _alias_keys(alias: str | None) -> list[str]:
+    return [] if alias is None else [_alias_key(alias)]
 
 
 def _alias_key(alias: str) -> str:

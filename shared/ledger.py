@@ -18,13 +18,13 @@ from shared.clock import Clock
 from shared.errors import RequestError, Unauthenticated
 from shared.once import Once
 from shared.tables import Insert, Replace, Row, Table, Write, retry_conflicts
-from shared.video import MASTER_OWNER, Video, is_id, owner_of
+from shared.video import GATEWAY_OWNER, MASTER_OWNER, Video, is_id, owner_of
 
 ACCOUNT = "key"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
 
-# A transaction holds 100 rows and 4 MiB. A change writes at most three rows beside the account's, and a character of a
-# prompt may take twelve bytes on the wire.
+# A transaction holds 100 rows and 4 MiB. A change writes at most three rows beside the account's, and a character of what a
+# caller wrote may take twelve bytes on the wire. The rest of the space is for the key's tags, which every video repeats.
 _MOST_CHANGES = 30
 _MOST_CHARACTERS = 250_000
 
@@ -130,7 +130,8 @@ class Ledger:
         page: int | None = None,
     ) -> AsyncIterator[Video]:
         """A key's videos, newest first: a plain range read, since ids sort that way. `page` are read at a time."""
-        async for row in self._table.scan(owner, after=after or _FIRST_VIDEO, before=before or _AFTER_VIDEOS, page=page):
+        after, before = max(after or "", _FIRST_VIDEO), min(before or _AFTER_VIDEOS, _AFTER_VIDEOS)
+        async for row in self._table.scan(owner, after=after, before=before, page=page):
             yield Video.from_row(row.key, row.values)
 
     async def videos_oldest_first(
@@ -138,7 +139,8 @@ class Ledger:
     ) -> AsyncIterator[Video]:
         """The other way round: reads every id of the key that is newer than `after`, then the videos one by one."""
         del page
-        ids = [row.key async for row in self._table.scan(owner, after=_FIRST_VIDEO, before=after or _AFTER_VIDEOS, select=[])]
+        before = min(after or _AFTER_VIDEOS, _AFTER_VIDEOS)
+        ids = [row.key async for row in self._table.scan(owner, after=_FIRST_VIDEO, before=before, select=[])]
         for video_id in reversed(ids):
             entry = await self.find(video_id)
             if entry is not None:
@@ -244,7 +246,7 @@ class _Admission:
 
     @property
     def weight(self) -> int:
-        return len(self.video.prompt)
+        return len(self.video.prompt) + len(self.video.metadata or "") + len(self.video.user or "")
 
     async def read(self, table: Table, *, again: bool) -> None:
         owner = self.video.owner
@@ -260,13 +262,15 @@ class _Admission:
             self._earlier = Video.from_row(row.key, row.values) if row else None
 
     def decide(self, account: Account, taken: set[str]) -> Decision[Admitted] | None:
+        if self._earlier is not None and self._earlier.id == self.video.id:
+            return Decision(account, Admitted(self._earlier, False, account))
         if self.once is not None and self.once.key in taken:
             return None
         now = self.clock.now()
         if self.once is not None:
             self.once.check(self._once_row, now)
         if self._earlier is not None:
-            return Decision(account, Admitted(self._earlier, self._earlier.id != self.video.id, account))
+            return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
         video = msgspec.structs.replace(self.video, tags=account.tags)
         writes: list[Write] = [Insert(video.id, video.to_row())]
@@ -311,8 +315,9 @@ def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":
 
 
 def _unwritten(owner: str) -> Account | None:
-    """The operator's own account has no limits, and no row before its first video."""
-    return Account(name="master") if owner == MASTER_OWNER else None
+    """The accounts that nobody issues: without limits, and without a row before their first video."""
+    names = {MASTER_OWNER: "master", GATEWAY_OWNER: "gateway"}
+    return Account(name=names[owner]) if owner in names else None
 
 
 def _account_write(row: Row | None, account: Account) -> Write:

@@ -1,168 +1,269 @@
-"""The capacity of a model's deployments: who runs where, and how long the others wait.
+"""The capacity of a model's deployments, kept where every instance sees it: who runs where, and who is next.
 
-A partition of the table `pools` is one model. Its row `state` holds the leases (a job holds one from before its create until
-its end), the recent creates and the cool-downs of every deployment; a row `video_…` stands for every unfinished video, written
-before the video is admitted, so that nothing can be admitted and then forgotten. Partitions `claims:<day>` say which video has
-which upstream job, so that a job found after an unclear create is never taken for two videos.
+A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row `video_…` stands for every unfinished
+video, written before the video is admitted, so that nothing can be admitted and then forgotten; a row `wait_<tag>_video_…` is a
+place in the queue, in the order of the tags. What changes together is one transaction.
 """
 
-from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from hashlib import sha256
 from random import Random
+from typing import TypeVar
 
 import msgspec
 
+from shared import capacity, pace
+from shared.capacity import Lease, State
 from shared.catalog import Catalog, Deployment, Model
 from shared.clock import Clock
-from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, retry_conflicts
-from shared.upstream import Job
+from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, partition_of, retry_conflicts
+from shared.usual import UsualTimes
+from shared.video import Video
 
 _STATE = "state"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
-# A create is counted when its slot is taken; it reaches the upstream a little later, and not always equally much later.
-_WINDOW = 63.0
-_LOOK_AGAIN = 5.0  # seconds until a job that waits for a slot asks again
+_FIRST_PLACE = "wait_"
+_LOOK_FOR_SLOT = 5.0  # seconds until the next in line asks again, where a slot depends on a job's end
+_SOON = 60.0  # seconds: the longest sleep of somebody who is as good as next
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Lease:
-    """A slot on `deployment`, held until `release`."""
+class Slot:
+    """A slot on `deployment`, held until `leave` or `return_slot`."""
 
     deployment: Deployment
 
 
 @dataclass(frozen=True)
 class Wait:
-    """No slot now; ask again after `seconds`."""
+    """No slot now; ask again after `seconds`. `position` is the place in the queue, from 1."""
 
     seconds: float
+    position: int
+    estimated_start: datetime
 
 
-class _Load(msgspec.Struct):
-    """One deployment: since when each video runs, when it was last asked to create (unix seconds), and until when it rests."""
+@dataclass(frozen=True)
+class Closed:
+    """Every deployment that could make the video is closed, the last one for this reason."""
 
-    leases: dict[str, float] = {}
-    creates: list[float] = []
-    rests_until: float = 0.0
+    reason: str
 
 
+@dataclass
 class Pool:
-    def __init__(self, table: Table, catalog: Catalog, clock: Clock, random: Random) -> None:
-        self._table = table
-        self._catalog = catalog
-        self._clock = clock
-        self._random = random
+    table: Table
+    catalog: Catalog
+    clock: Clock
+    random: Random
+    usual: UsualTimes
+    # Of one instance only one at a time changes a model's state: the others would only lose the race and read again.
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
     async def enter(self, model: Model, video_id: str) -> None:
         """Note that a video of this model is unfinished. May be repeated."""
         try:
-            await self._table.commit(_partition(model.name), Insert(video_id, {"entered": self._clock.now()}))
+            await self.table.commit(partition_of(model.name), Insert(video_id, {"entered": self.clock.now()}))
         except Conflict:
             return
 
-    async def acquire(self, model: Model, video_id: str, only: str | None = None) -> Lease | Wait:
-        """Take a slot on the deployment that can start first, or on `only`, and count a create against its pace.
+    async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Closed:
+        """Take a slot on a deployment that can start the video now, or stand in line for one.
 
-        A video that holds a slot keeps it, and its create is counted again: it is about to be repeated.
+        A video that holds a slot already keeps it. A remix can only run where its source lives.
         """
+        possible = [each for each in model.deployments if video.source_deployment in (None, each.name)]
 
-        possible = [each for each in model.deployments if only in (None, each.name)]
+        async def attempt() -> Slot | Wait | Closed:
+            row, state = await self._state(model.name)
+            holder = model.deployment(state.holder(video.id) or "")
+            if holder is not None:
+                return Slot(holder)
+            now = self._now()
+            closed = [state.load(each).closed for each in possible if capacity.is_closed(state.load(each), now)]
+            if len(closed) == len(possible):
+                return Closed(closed[-1])
+            line = _Line(self, model, possible, video, row, state)
+            note = await self.table.get(partition_of(model.name), video.id)
+            place = await self._place(model.name, note, video.id)
+            if place is None:
+                return await line.join(note, capacity.tag_for(state, video.owner, priority))
+            return await line.move_up(place)
 
-        async def attempt() -> Lease | Wait:
-            row, loads = await self._read(model)
-            now = self._clock.now().timestamp()
-            held = [each for each in model.deployments if video_id in loads[each.name].leases]
-            offers = [(_ready_at(each, loads[each.name], video_id, now), each) for each in held or possible]
-            ready_at, deployment = min(offers, key=lambda offer: offer[0])
-            if ready_at > now:
-                return Wait(ready_at - now)
-            load = loads[deployment.name]
-            load.leases[video_id] = now
-            load.creates = [*(each for each in load.creates if each > now - _WINDOW), now]
-            await self._table.commit(_partition(model.name), _written(row, loads))
-            return Lease(deployment)
+        return await self._in_turn(model.name, attempt)
 
-        return await retry_conflicts(attempt, self._clock, self._random)
+    async def answered(self, model_name: str, video_id: str) -> None:
+        """The upstream has answered the create: from now it counts against the pace, and not as one under way."""
+        await self._change(model_name, lambda state, now: capacity.answered(state, video_id, now))
 
-    async def rest(self, model: Model, video_id: str, deployment: Deployment, seconds: float) -> None:
-        """The upstream had no capacity after all: give the slot back and leave the deployment alone for a while."""
+    async def return_slot(self, model: Model, video_id: str, deployment: Deployment, rest: float) -> None:
+        """The create was not accepted: back to the head of the queue, while the deployment rests for `rest` seconds."""
 
-        async def attempt() -> None:
-            row, loads = await self._read(model)
-            load = loads[deployment.name]
-            load.leases.pop(video_id, None)
-            load.rests_until = max(load.rests_until, self._clock.now().timestamp() + seconds)
-            await self._table.commit(_partition(model.name), _written(row, loads))
+        def change(state: State, now: float) -> list[Write]:
+            load = state.load(deployment)
+            load.rests_until = max(load.rests_until, now + rest)
+            lease = capacity.give_back(state, video_id, now)
+            if lease is None:
+                return []
+            state.waiting += 1
+            return [Insert(_place_key(lease.tag, video_id), {})]
 
-        await retry_conflicts(attempt, self._clock, self._random)
+        await self._change(model.name, change)
+
+    async def close(self, model: Model, deployment: Deployment, reason: str, seconds: float) -> None:
+        """Nothing is sent to a deployment for a while: it is retired, or refuses our credentials."""
+
+        def change(state: State, now: float) -> None:
+            load = state.load(deployment)
+            load.closed, load.closed_until = reason, now + seconds
+
+        await self._change(model.name, change)
+
+    async def closed(self, model: Model) -> Mapping[str, str]:
+        """The deployments that are closed now, with the reason."""
+        _, state = await self._state(model.name)
+        loads = {each.name: state.load(each) for each in model.deployments}
+        return {name: load.closed for name, load in loads.items() if capacity.is_closed(load, self._now())}
 
     async def leave(self, model_name: str, video_id: str) -> None:
-        """The video is finished: free its slot and forget it. May be repeated."""
-        model = self._catalog.get(model_name)
+        """The video is finished: free its slot or its place, and forget it. May be repeated."""
 
         async def attempt() -> None:
-            partition = _partition(model_name)
-            writes: list[Write] = []
-            unfinished = await self._table.get(partition, video_id)
-            if unfinished is not None:
-                writes.append(Delete(unfinished))
-            row = await self._table.get(partition, _STATE)
-            loads = _decode(row, model.deployments if model else ())
-            holders = [load for load in loads.values() if load.leases.pop(video_id, None)]
-            if holders:
-                writes.append(_written(row, loads))
+            note = await self.table.get(partition_of(model_name), video_id)
+            row, state = await self._state(model_name)
+            place = await self._place(model_name, note, video_id)
+            freed = capacity.give_back(state, video_id, self._now())
+            writes: list[Write] = [Delete(each) for each in (note, place) if each]
+            if place is not None:
+                state.waiting -= 1
+            if place is not None or freed is not None:
+                writes.append(_written(row, state))
             if writes:
-                await self._table.commit(partition, *writes)
+                await self.table.commit(partition_of(model_name), *writes)
 
-        await retry_conflicts(attempt, self._clock, self._random)
-
-    async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
-        """Bind a deployment's job to a video for good; False where another video has it. May be repeated."""
-        partition = _claims(self._clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC))
-        key = sha256(f"{deployment.name} {job.id}".encode()).hexdigest()
-        try:
-            await self._table.commit(partition, Insert(key, {"video": video_id}))
-        except Conflict:
-            row = await self._table.get(partition, key)
-            return row is not None and row.values["video"] == video_id
-        return True
+        await self._in_turn(model_name, attempt)
 
     async def unfinished(self, model: Model) -> AsyncIterator[tuple[str, datetime]]:
         """Every unfinished video of a model, with the time it entered."""
-        async for row in self._table.scan(_partition(model.name), after=_FIRST_VIDEO, before=_AFTER_VIDEOS):
+        async for row in self.table.scan(partition_of(model.name), after=_FIRST_VIDEO, before=_AFTER_VIDEOS):
             yield row.key, row.values["entered"].astimezone(UTC)
 
-    async def _read(self, model: Model) -> tuple[Row | None, dict[str, _Load]]:
-        row = await self._table.get(_partition(model.name), _STATE)
-        return row, _decode(row, model.deployments)
+    async def holders(self, model: Model) -> Mapping[str, float]:
+        """The videos that hold a slot, with the time since when (unix seconds)."""
+        _, state = await self._state(model.name)
+        return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
+
+    async def _place(self, model_name: str, note: Row | None, video_id: str) -> Row | None:
+        """A video's place in the queue."""
+        tag = note.values.get("tag") if note else None
+        return None if tag is None else await self.table.get(partition_of(model_name), _place_key(tag, video_id))
+
+    async def _change(self, model_name: str, change: Callable[[State, float], list[Write] | None]) -> None:
+        async def attempt() -> None:
+            row, state = await self._state(model_name)
+            before = msgspec.json.encode(state)
+            writes = change(state, self._now()) or []
+            if msgspec.json.encode(state) != before:
+                await self.table.commit(partition_of(model_name), _written(row, state), *writes)
+
+        await self._in_turn(model_name, attempt)
+
+    async def _in_turn(self, model_name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        async with self._turns.setdefault(model_name, asyncio.Lock()):
+            return await retry_conflicts(attempt, self.clock, self.random)
+
+    async def _state(self, model_name: str) -> tuple[Row | None, State]:
+        row = await self.table.get(partition_of(model_name), _STATE)
+        return row, msgspec.json.decode(row.values["state"], type=State) if row else State()
+
+    def _now(self) -> float:
+        return self.clock.now().timestamp()
 
 
-def _ready_at(deployment: Deployment, load: _Load, video_id: str, now: float) -> float:
-    """When this deployment can take the video, in unix seconds."""
-    if video_id not in load.leases and len(load.leases) >= deployment.max_running:
-        return now + _LOOK_AGAIN
-    recent = sorted(each for each in load.creates if each > now - _WINDOW)
-    paced = recent[-deployment.creates_per_minute] + _WINDOW if len(recent) >= deployment.creates_per_minute else 0.0
-    return max(load.rests_until, paced, now)
+@dataclass(frozen=True)
+class _Line:
+    """One video before one state of the queue, as it was read for one attempt."""
+
+    pool: Pool
+    model: Model
+    possible: Sequence[Deployment]
+    video: Video
+    row: Row | None
+    state: State
+
+    async def join(self, note: Row | None, tag: int) -> Slot | Wait:
+        """Start at once where nobody waits and a slot is free; else stand at the place of the tag."""
+        values = {"entered": note.values["entered"] if note else self.video.created_at, "tag": tag}
+        noted = Insert(self.video.id, values) if note is None else Replace(note, values)
+        deployment = self._free() if self.state.waiting == 0 else None
+        if deployment is not None:
+            return await self._start(deployment, tag, noted)
+        self.state.waiting += 1
+        place = _place_key(tag, self.video.id)
+        await self._commit(noted, Insert(place, {}))
+        return await self._wait(await self._before(place))
+
+    async def move_up(self, place: Row) -> Slot | Wait:
+        """Start if it is this video's turn."""
+        index = await self._before(place.key)
+        if capacity.may_start(self.state, self.possible, index, self.pool.clock.now().timestamp()):
+            deployment = self._free()
+            if deployment is not None:
+                self.state.waiting -= 1
+                return await self._start(deployment, _tag_of(place), Delete(place))
+        return await self._wait(index)
+
+    def _free(self) -> Deployment | None:
+        now = self.pool.clock.now().timestamp()
+        return next(iter(capacity.ready_now(self.state, self.possible, _ask(self.video), now)), None)
+
+    async def _start(self, deployment: Deployment, tag: int, *writes: Write) -> Slot:
+        now = self.pool.clock.now().timestamp()
+        capacity.take(self.state, deployment, self.video.id, Lease(now, _ask(self.video), tag))
+        await self._commit(*writes)
+        return Slot(deployment)
+
+    async def _wait(self, index: int) -> Wait:
+        """How long to sleep: whoever is next asks when something may be free, all others when half their time has passed."""
+        now, random = self.pool.clock.now().timestamp(), self.pool.random
+        usual = await self.pool.usual.of(self.model.name, self.video.seconds)
+        start = capacity.estimated_start(self.state, self.possible, index, usual.mean, now)
+        if index < sum(each.max_running for each in self.possible):
+            ready = capacity.next_ready(self.state, self.possible, _ask(self.video), now)
+            until = _LOOK_FOR_SLOT if ready is None or ready <= now else min(ready - now, _SOON)
+            seconds = until * random.uniform(1.0, 1.1)
+        else:
+            seconds = pace.sleep_until_turn(start - now, random)
+        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC))
+
+    async def _before(self, place: str) -> int:
+        """How many stand before this place: only keys are read, a thousand at a time."""
+        rows = self.pool.table.scan(partition_of(self.model.name), after=_FIRST_PLACE, before=place, select=[])
+        return sum([1 async for _ in rows])
+
+    async def _commit(self, *writes: Write) -> None:
+        await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)
 
 
-def _claims(day: datetime) -> str:
-    """Claims lie by the day of the job, so that old ones can be found and dropped together."""
-    return f"claims:{day:%Y-%m-%d}"
+def _ask(video: Video) -> str:
+    """What the upstream is asked for, as far as its list of jobs can tell requests apart."""
+    asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt}"
+    return sha256(asked.encode()).hexdigest()[:24]
 
 
-def _decode(row: Row | None, deployments: Iterable[Deployment]) -> dict[str, _Load]:
-    loads = msgspec.json.decode(row.values["loads"], type=dict[str, _Load]) if row else {}
-    return {each.name: _Load() for each in deployments} | loads
+def _place_key(tag: int, video_id: str) -> str:
+    return f"{_FIRST_PLACE}{tag:015d}_{video_id}"
 
 
-def _written(row: Row | None, loads: dict[str, _Load]) -> Write:
-    values = {"loads": msgspec.json.encode(loads).decode()}
+def _tag_of(place: Row) -> int:
+    return int(place.key[len(_FIRST_PLACE) :].partition("_")[0])
+
+
+def _written(row: Row | None, state: State) -> Write:
+    values = {"state": msgspec.json.encode(state).decode()}
     return Insert(_STATE, values) if row is None else Replace(row, values)
-
-
-def _partition(model_name: str) -> str:
-    """A table key may not contain a slash; a model's name may, and never a colon."""
-    return model_name.replace("/", ":")

@@ -20,6 +20,20 @@ _BASE_NAMES = ("AZURE_OPENAI_API_BASE", "AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE
 _KEY_NAMES = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
 _SHORTEST_MASTER_KEY = 16
 
+# Every app setting that the app reads by name, with what it is for; whatever else config.yaml refers to comes on top.
+APP_SETTINGS: Mapping[str, str] = {
+    "AzureWebJobsStorage": "a storage connection string: local only",
+    "AzureWebJobsStorage__blobServiceUri": "the storage account's blob endpoint, reached with the app's identity",
+    "AzureWebJobsStorage__tableServiceUri": "its table endpoint",
+    "AzureWebJobsStorage__clientId": "which user-assigned identity reaches storage",
+    "AZURE_CLIENT_ID": "the same for Azure OpenAI",
+    "GATEWAY_MASTER_KEY": "the operator's key",
+    "GATEWAY_CONFIG": "another configuration file than config.yaml",
+    "AZURE_OPENAI_API_BASE": "the Azure OpenAI resource; also AZURE_OPENAI_ENDPOINT or AZURE_API_BASE",
+    "AZURE_OPENAI_API_KEY": "its key, where there is no identity; also AZURE_API_KEY",
+    "AZURE_API_VERSION": "an api-version to send: none by default",
+}
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -253,7 +267,10 @@ def _read_deployment(entry: _Entry, env: Mapping[str, str]) -> Deployment:
         wanted = f"set {_BASE_NAMES[0]}, or api_base" if azure else "set api_base"
         raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: {wanted}.")
     params = entry.params
-    key = params.api_key or (_first(env, _KEY_NAMES) if azure else None)
+    # Secrets that were pasted or piped end in a newline, which no header may hold.
+    key = (params.api_key or (_first(env, _KEY_NAMES) if azure else None) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
     if min(params.max_running, params.creates_per_minute) < 1:
         raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
     address = normalise_base(base, azure=azure)
@@ -264,7 +281,7 @@ def _read_deployment(entry: _Entry, env: Mapping[str, str]) -> Deployment:
         azure=azure,
         model=model,
         base_url=address,
-        api_key=key.strip() if key else None,  # secrets that were pasted or piped end in a newline, which no header may hold
+        api_key=key or None,
         api_version=_checked_version(params.api_version or (env.get("AZURE_API_VERSION") if azure else None)),
         token_scope=params.token_scope,
         max_running=params.max_running,

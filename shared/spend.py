@@ -19,7 +19,10 @@ from shared.video import MASTER_OWNER, Video, id_bound
 _MOST_ROWS = 1000
 _READ_AHEAD = 50  # rows of each key that are held while keys are merged by time
 _LONGEST_REPORT = timedelta(days=366)
+_LONGEST_NUMBER = 9  # digits
+_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)  # far from where calendars end
 
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones too: some programs fold them
 GROUPS = ("day", "key", "user", "tag", "model")
 _OTHER_GROUPS = {"api_key": "key", "customer": "user", "tags": "tag", "models": "model"}
 
@@ -80,7 +83,7 @@ class Spend:
 
     async def _videos(self, wanted: Filter) -> AsyncIterator[tuple[Account, Video]]:
         """Of all keys together, merged by time; of each key only a few rows are held."""
-        after = id_bound(_midnight(wanted.end + timedelta(days=1))) if wanted.end else None
+        after = id_bound(_midnight(wanted.end) + timedelta(days=1)) if wanted.end else None
         before = id_bound(_midnight(wanted.start)) if wanted.start else None
         readers = []
         async for key_id, account in self._accounts(wanted):
@@ -158,7 +161,7 @@ def parse_days(query: Mapping[str, str], today: date, *, default_days: int | Non
     """`start_date` and `end_date`, as YYYY-MM-DD, both in. Raises InvalidRequest."""
     start, end = _day(query, "start_date"), _day(query, "end_date")
     if default_days is not None:
-        end = end or today
+        end = end or max(today, start or today)
         start = start or end - timedelta(days=default_days)
     if start and end and not timedelta(0) <= end - start <= _LONGEST_REPORT:
         raise InvalidRequest("`start_date` must lie before `end_date`, by at most 366 days.", param="start_date")
@@ -201,12 +204,12 @@ def _names(group: str, account: Account, video: Video) -> list[str]:
 def _cell(value: Any) -> Any:
     if isinstance(value, list | dict):
         return json.dumps(value)
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA_SIGNS) else value
 
 
 def _whole(query: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = query.get(name, str(default))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > _LONGEST_NUMBER or not 1 <= int(text) <= most:
         raise InvalidRequest(f"`{name}` must be a whole number from 1 to {most}.", param=name)
     return int(text)
 
@@ -216,9 +219,12 @@ def _day(query: Mapping[str, str], name: str) -> date | None:
     if not text:
         return None
     try:
-        return date.fromisoformat(text)
+        day = date.fromisoformat(text)
     except ValueError as error:
         raise InvalidRequest(f"`{name}` must be a day such as 2026-11-22.", param=name) from error
+    if not _FIRST_DAY <= day <= _LAST_DAY:
+        raise InvalidRequest(f"`{name}` must lie between {_FIRST_DAY} and {_LAST_DAY}.", param=name)
+    return day
 
 
 def _midnight(day: date) -> datetime:

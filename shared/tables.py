@@ -169,6 +169,11 @@ async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, ra
     raise StorageUnavailable("Too many writers want the same row; try again.", retry_after=1)
 
 
+def partition_of(model_name: str) -> str:
+    """A model's partition: a key may not contain a slash; a model's name may, and never a colon."""
+    return model_name.replace("/", ":")
+
+
 async def _create_if_missing(client: "TableClient") -> None:
     """Azure's tables are made by the templates; a new laptop's are made here, once per process."""
     from azure.core.exceptions import AzureError, ResourceExistsError

@@ -134,8 +134,6 @@ class Upstream:
                     return
         except httpx.HTTPError as error:
             raise _transport_failure(error, creating=False) from error
-        except httpx.InvalidURL as error:
-            raise Misrouted("The upstream redirected a download to something that is not an address.") from error
         raise Misrouted("The upstream redirected a download too many times.")
 
     async def _start(self, path: str, **body: Any) -> Accepted:
@@ -173,7 +171,14 @@ class Upstream:
             return {"api-key": key} if self.deployment.azure else {"authorization": f"Bearer {key}"}
         if not self.deployment.azure:
             return {}  # a server of our own on a private network may want none
-        return {"authorization": f"Bearer {await self._tokens(self.deployment.token_scope)}"}
+        from azure.core.exceptions import AzureError
+
+        try:
+            token = await self._tokens(self.deployment.token_scope)
+        except AzureError as error:  # nothing was sent yet; its text tells how the identity is set up, and stays inside
+            report = UpstreamReport(message=type(error).__name__)
+            raise Unreachable("No token for the upstream could be had.", report=report) from error
+        return {"authorization": f"Bearer {token}"}
 
     def _url(self, path: str) -> str:
         return f"{self.deployment.base_url}{path}"

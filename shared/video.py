@@ -115,7 +115,8 @@ def new_id(owner: str, now: datetime) -> str:
 
 def id_bound(moment: datetime) -> str:
     """Between the ids of videos made at `moment` or later, which sort before it, and those made earlier."""
-    return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
+    made = min(max(int(moment.timestamp() * 1000), 0), _LATEST)  # a date that no id has still lies before or after all ids
+    return f"video_{_LATEST - made:011x}g"
 
 
 def is_id(text: str) -> bool:

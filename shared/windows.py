@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 from shared.errors import InvalidRequest
 
-_LENGTH = re.compile(r"([1-9]\d{0,5})(s|m|h|d|mo)", re.ASCII)
+# At most three digits of months: a thousand of them lie within the calendar, a million do not.
+_LENGTH = re.compile(r"([1-9]\d{0,5})(s|m|h|d|(?<!\d{4})mo)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 

@@ -120,8 +120,11 @@ def test_a_timer_cancelled_in_the_last_episode_does_not_reach_the_next_execution
         await rig.hub.raise_event(instance, "go")
         await rig.until(instance, lambda status: status["input"] == "2")
         await rig.noted(instance, 13)
-        await rig.clock.advance(60)
-        await rig.clock.advance(60)
+        with sqlite3.connect(tmp_path / "hub.db") as db:
+            timers = db.execute("SELECT due FROM outbox").fetchall()
+        db.close()
+        assert timers == [("2026-01-01T00:02:00.000000Z",)]
+        await rig.clock.advance(120)
         assert await output(rig, instance) == "2026-01-01T00:02:00+00:00"
 
     play(tmp_path, scenario, eternal)
@@ -334,6 +337,30 @@ def test_a_suspended_instance_holds_its_messages_until_it_resumes(tmp_path: Path
         assert await output(rig, instance) == [1, 2]
 
     play(tmp_path, scenario, listening)
+
+
+def test_messages_that_come_too_late_die_with_their_instance(tmp_path: Path) -> None:
+    """What was held back when an instance ended does not wake it again."""
+
+    async def scenario(rig: Rig) -> None:
+        instance = await rig.hub.start("once")
+        (await rig.called()).returns("unheard")
+        await rig.noted(instance, 5)
+        await rig.hub.suspend(instance)
+        await rig.until(instance, lambda status: status["runtimeStatus"] == "Suspended")
+        await rig.hub.raise_event(instance, "go", '"held"')
+        await rig.hub.terminate(instance, "over")
+        await rig.ended(instance)
+        with sqlite3.connect(tmp_path / "hub.db") as db:
+            (held,) = db.execute("SELECT COUNT(*) FROM inbox").fetchone()
+        db.close()
+        assert held == 0
+
+    def once(context: Any) -> Any:
+        yield context.call_activity("a", 1)
+        yield context.wait_for_external_event("go")
+
+    play(tmp_path, scenario, once)
 
 
 def test_purging_leaves_no_trace(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import AsyncExitStack
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -75,9 +76,11 @@ def test_a_lease_is_renewed_for_as_long_as_an_activity_runs(tmp_path: Path) -> N
     async def scenario() -> None:
         clock = VirtualClock(START)
         rigs = [Rig(tmp_path, clock, {"once": once}, ("a",), lease_seconds=10) for _ in range(2)]
-        async with running(rigs[0]), running(rigs[1]):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(running(rigs[0]))
             await rigs[0].hub.start("once", "v1", "1")
             call = await rigs[0].called()
+            await stack.enter_async_context(running(rigs[1]))
             for _ in range(200):
                 await clock.advance(3)
                 await asyncio.gather(*(rig.hub.status("v1") for rig in rigs))

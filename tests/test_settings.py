@@ -144,6 +144,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "one place twice": ("model_list:\n" + entry() + entry(), r"model_info\.id"),
     "unlike deployments": ("model_list:\n" + entry() + entry(info="{id: b, seconds: [4]}"), "two model names"),
     "dated api-version": ("model_list:\n" + entry(api_version="2025-04-01-preview"), "2025-04-01-preview"),
+    "no key for a header": ("model_list:\n" + entry(api_key='"schl\u00fcssel"'), "api_key"),
+    "two lines for a key": ("model_list:\n" + entry(api_key='"a\\nb"'), "api_key"),
     "project address": ("model_list:\n" + entry(api_base="https://r.services.ai.azure.com/api/projects/p"), "/api/projects"),
     "address without TLS": ("model_list:\n" + entry(api_base="http://r.openai.azure.com"), "https"),
 }

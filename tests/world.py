@@ -1,24 +1,30 @@
 """A whole gateway for a test: real tables and blobs, a scripted upstream, time that skips."""
 
+import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+import azure.functions as func
 import httpx
 import msgspec
 
+from shared import api, settings
 from shared import gateway as composition
-from shared import settings
 from shared.account import Account
 from shared.catalog import Catalog, Model
 from shared.gateway import Connections, Gateway
+from shared.http import respond
 from shared.schema import CreateRequest, parse_create
 from shared.video import Video
 from tests.clock import SkippingClock
+from tests.faulty_tables import Faults, FaultyTables
 from tests.upstream import ScriptedUpstream
+
+MASTER = "sk-1234"
 
 
 class _Links(Connections):
@@ -39,6 +45,37 @@ class World:
     owner: str
     model: Model
     secret: str
+    faults: Faults
+    others: list[Gateway] = field(default_factory=list)
+
+    def another(self) -> Gateway:
+        """One more instance of the gateway: the same storage, clock and upstream, and nothing remembered."""
+        tables = self.gateway.tables
+        assert isinstance(tables, FaultyTables)
+        same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
+        gateway = composition.build(self.gateway.settings, self.clock, Random(2), _Links(self.upstream), same)
+        self.others.append(gateway)
+        return gateway
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        secret: str | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        gateway: Gateway | None = None,
+    ) -> "Reply":
+        """A request, the operator's by default, as the host would hand it to the catch-all route. `body` may be bytes."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        sent = {"authorization": f"Bearer {MASTER if secret is None else secret}", "content-type": "application/json"}
+        sent |= headers or {}
+        request = func.HttpRequest(method, f"/{path}", headers=sent, params=dict(query or {}), body=data)
+        response = await respond(request, api.other_path, gateway=gateway or self.gateway, path=path)
+        received = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, received, response.get_body())
 
     def request(self, **fields: Any) -> CreateRequest:
         return parse_create({"prompt": "A cat", "seconds": "4", **fields}, self.gateway.settings.catalog)
@@ -75,11 +112,37 @@ class World:
         return await self.video(video_id)
 
 
+@dataclass(frozen=True)
+class Reply:
+    """What a caller gets."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error's code."""
+        return str(self.json["error"]["code"])
+
+
 @asynccontextmanager
 async def world(
-    storage: str, *, knobs: dict[str, Any] | None = None, limits: dict[str, Any] | None = None, **deployment: Any
+    storage: str,
+    *,
+    knobs: dict[str, Any] | None = None,
+    limits: dict[str, Any] | None = None,
+    budget: int | None = None,
+    **deployment: Any,
 ) -> AsyncIterator[World]:
-    """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the deployment's may be set."""
+    """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the deployment's may be set.
+
+    With a `budget` for the whole gateway, in micro-dollars, it has tables of its own: nobody else may count against it.
+    """
     clock = SkippingClock()
     upstream = ScriptedUpstream(clock)
     given = settings.load(
@@ -87,16 +150,23 @@ async def world(
             "AzureWebJobsStorage": storage,
             "AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/",
             "AZURE_OPENAI_API_KEY": "upstream-secret",
-            "GATEWAY_MASTER_KEY": "sk-1234",
+            "GATEWAY_MASTER_KEY": MASTER,
         }
     )
     (model,) = given.catalog.models
     deployments = tuple(replace(each, **deployment) for each in model.deployments)
     model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
-    changed = replace(given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}))
-    gateway = composition.build(changed, clock, Random(1), _Links(upstream))
+    changed = replace(
+        given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget
+    )
+    faults = Faults()
+    tables = FaultyTables(changed.storage, faults, prefix="" if budget is None else f"t{secrets.token_hex(8)}")
+    gateway = composition.build(changed, clock, Random(1), _Links(upstream), tables)
     try:
         issued = await gateway.keys.issue(Account(**(limits or {})))
-        yield World(gateway, clock, upstream, issued.key_id, model, issued.secret)
+        it = World(gateway, clock, upstream, issued.key_id, model, issued.secret, faults)
+        yield it
+        for each in it.others:
+            await each.close()
     finally:
         await gateway.close()

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -176,6 +176,7 @@ class TaskHub:
         poll, slowest = POLL_SECONDS
         while True:
             self._wake.clear()
+            looked = self._clock.now()
             claims = await self._store.run(self._claim)
             for episode in claims.episodes:
                 self._playing += 1
@@ -185,8 +186,9 @@ class TaskHub:
                 group.create_task(self._perform(activity))
             found = bool(claims.episodes or claims.activities)
             poll = POLL_SECONDS[0] if found else min(poll * 1.5, slowest)
-            wait = poll if claims.next_due is None else min(poll, self._seconds_until(claims.next_due))
-            await self._pause(wait)
+            # Counted from when we looked: what fell due while the database answered must not wait for another poll.
+            again = looked + timedelta(seconds=poll)
+            await self._pause_until(again if claims.next_due is None else min(again, datetime.fromisoformat(claims.next_due)))
 
     def _claim(self, db: sqlite3.Connection) -> tables.Claims:
         return tables.claim(
@@ -198,13 +200,13 @@ class TaskHub:
             activities=self._most[1] - self._performing,
         )
 
-    def _seconds_until(self, due: str) -> float:
-        return max(0.0, (datetime.fromisoformat(due).astimezone(UTC) - self._clock.now()).total_seconds())
+    async def _sleep_until(self, moment: datetime) -> None:
+        await self._clock.sleep(max(0.0, (moment - self._clock.now()).total_seconds()))
 
-    async def _pause(self, seconds: float) -> None:
+    async def _pause_until(self, moment: datetime) -> None:
         """Sleep, or less if something happens in this process."""
         woken = asyncio.ensure_future(self._wake.wait())
-        slept = asyncio.ensure_future(self._clock.sleep(seconds))
+        slept = asyncio.ensure_future(self._sleep_until(moment))
         try:
             await asyncio.wait((woken, slept), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -213,8 +215,10 @@ class TaskHub:
 
     async def _hold_leases(self) -> None:
         """Renew three times per lease, so that one late renewal loses nothing and activities may run for minutes."""
+        renewed = self._clock.now()
         while True:
-            await self._clock.sleep(self._lease.total_seconds() / 3)
+            await self._sleep_until(renewed + self._lease / 3)
+            renewed = self._clock.now()
             if self._playing or self._performing:
                 await self._store.run(lambda db: tables.renew(db, self._owner, self._until()))
 

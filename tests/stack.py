@@ -1,0 +1,156 @@
+"""The whole gateway for a test: the real app in the stand-in host, real storage, the simulated Azure OpenAI.
+
+It runs on a loop in a thread of its own, so that clients which block can be used as their users use them.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import httpx
+import pytest
+import yaml
+from anyio.from_thread import start_blocking_portal
+
+from local.durable import TaskHub
+from local.functions import load
+from local.host import Host
+from local.sora import Sora
+from local.sora_process import listening
+from shared import gateway as composition
+from shared.account import Account
+from shared.clock import SystemClock
+
+T = TypeVar("T")
+
+MODEL = "azure-sora-2"
+MASTER_KEY = "sk-1234"
+UPSTREAM_KEY = "the-key-of-the-upstream"
+SPEED = 100.0  # a film of 4 seconds takes 0.6 s
+_PATIENCE = 60.0  # seconds for what takes one or two on a machine with nothing else to do
+_LOOK_AGAIN = 0.05
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running gateway: its address, a key of its own, its task hub, and the simulator's address and service."""
+
+    url: str
+    key: str
+    hub: TaskHub
+    upstream: str
+    sora: Sora
+
+    def client(self, key: str | None = None) -> httpx.Client:
+        """A plain HTTP client that follows no redirects; a `key` of "" sends none."""
+        return client(self.url, self.key if key is None else key)
+
+    def new_key(self, **limits: Any) -> str:
+        """The secret of a key that has made nothing yet."""
+        with self.client(MASTER_KEY) as operator:
+            answer = operator.post("/key/generate", json=limits)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["key"])
+
+
+def client(url: str, key: str) -> httpx.Client:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
+
+
+@contextmanager
+def serving(storage: str, data: Path, *, speed: float = SPEED, **knobs: Any) -> Iterator[Served]:
+    """A gateway on `storage` with one model on one deployment without quotas; `knobs` are the `gateway:` section's."""
+    with (
+        start_blocking_portal() as portal,
+        portal.wrap_async_context_manager(_served(storage, data, speed, knobs)) as served,
+    ):
+        yield served
+
+
+@asynccontextmanager
+async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any]) -> AsyncIterator[Served]:
+    sora = Sora(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY)
+    async with listening(sora) as upstream:
+        with pytest.MonkeyPatch.context() as environment:  # needed only while the app reads it
+            for name, value in app_settings(storage, upstream, data, **knobs).items():
+                environment.setenv(name, value)
+            functions = load("function_app")
+            gateway = composition.current()
+        try:
+            async with Host(functions, data, SystemClock()) as host:
+                issued = await gateway.keys.issue(Account())
+                yield Served(host.url, issued.secret, host.hub, upstream, sora)
+        finally:
+            await gateway.close()
+
+
+def app_settings(storage: str, upstream: str, data: Path, **knobs: Any) -> dict[str, str]:
+    """All that the app is told; its configuration file is written to `data`."""
+    return {
+        "AzureWebJobsStorage": storage,
+        "AZURE_OPENAI_API_BASE": upstream,
+        "AZURE_OPENAI_API_KEY": UPSTREAM_KEY,
+        "GATEWAY_MASTER_KEY": MASTER_KEY,
+        "GATEWAY_CONFIG": str(write_config(data / "gateway.yaml", **knobs)),
+        "TASK_HUB": "VideoGateway",
+    }
+
+
+def write_config(path: Path, **knobs: Any) -> Path:
+    """A configuration in a hurry. The deployment has a name of its own, so that tests which share storage share no slots."""
+    params = {
+        "model": "azure/sora-2",
+        "api_base": "os.environ/AZURE_OPENAI_API_BASE",
+        "api_key": "os.environ/AZURE_OPENAI_API_KEY",
+        "max_running": 50,
+        "creates_per_minute": 1000,
+    }
+    entry = {"model_name": MODEL, "params": params, "model_info": {"id": f"sora-{secrets.token_hex(4)}"}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({"model_list": [entry], "gateway": {"poll_seconds": 0.1, **knobs}}))
+    return path
+
+
+def wait_for_end(gateway: httpx.Client, video_id: str) -> dict[str, Any]:
+    """The video, once it is completed or failed."""
+
+    def ended() -> dict[str, Any] | None:
+        answer = gateway.get(f"/v1/videos/{video_id}")
+        assert answer.status_code == 200, answer.text
+        video: dict[str, Any] = answer.json()
+        return video if video["status"] in ("completed", "failed") else None
+
+    return eventually(ended)
+
+
+def eventually(look: Callable[[], T | None], patience: float = _PATIENCE) -> T:
+    """What `look` gives as soon as it is something."""
+    deadline = time.monotonic() + patience
+    while not (seen := look()):
+        assert time.monotonic() < deadline, f"it did not come about in {patience:g} s"
+        time.sleep(_LOOK_AGAIN)
+    return seen
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a player sees of a file: size in pixels, length in seconds, number of pictures that decode."""
+
+    size: str
+    seconds: float
+    pictures: int
+
+
+def play(path: Path) -> Played:
+    """Decode a film to its last picture."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        size = f"{stream.width}x{stream.height}"
+        pictures = sum(1 for _ in container.decode(stream))
+        return Played(size, (container.duration or 0) / av.time_base, pictures)
