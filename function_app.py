@@ -8,11 +8,12 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared import admin, api, orchestration, sweep
+from shared import admin, api, orchestration
 from shared import gateway as composition
 from shared.http import respond
-from shared.lifecycle import Outcome
 from shared.orchestration import DurableOrchestrations, Recipe
+from shared.outcome import Outcome
+from shared.sweep import Sweep
 
 app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of our own
 
@@ -107,7 +108,7 @@ def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
 @app.function_name(orchestration.SUBMIT)
 @app.activity_trigger(input_name="video")
 async def submit(video: str) -> Outcome:
-    return await composition.current().lifecycle.submit(video)
+    return await composition.current().submission.submit(video)
 
 
 @app.function_name(orchestration.CHECK)
@@ -132,4 +133,4 @@ async def finish(outcome: dict[str, Any]) -> None:
 @app.timer_trigger(schedule="0 */5 * * * *", arg_name="timer")
 @app.durable_client_input(client_name="durable")
 async def sweep_unfinished(timer: func.TimerRequest, durable: df.DurableOrchestrationClient) -> None:
-    await sweep.sweep(composition.current(), DurableOrchestrations(durable))
+    await Sweep(composition.current(), DurableOrchestrations(durable)).run()

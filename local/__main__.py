@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,31 @@ from local.demo import Demo
 from local.stack import Options, StackError, serve
 from shared.errors import ConfigurationError
 
-Command = Callable[[], Coroutine[Any, Any, None]]
+
+@dataclass(frozen=True)
+class Command:
+    """What to carry out, and the exit code if a person or another program stops it."""
+
+    run: Callable[[], Coroutine[Any, Any, None]]
+    stopped: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line. Returns the exit code: 0 if it did what was asked (or was told to stop), else 1."""
+    """Carry out a command line. Returns the exit code."""
     command = parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(until_told_to_stop(command))
+        ended = asyncio.run(until_told_to_stop(command.run))
     except (StackError, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return 1
-    return 0
+    return 0 if ended else command.stopped
 
 
-async def until_told_to_stop(command: Command) -> None:
-    """Run a command; the first Ctrl-C or SIGTERM stops it with everything it started, a second one does not wait."""
+async def until_told_to_stop(run: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+    """Whether `run` came to its end. The first Ctrl-C or SIGTERM stops it with all it started, a second does not wait."""
     loop = asyncio.get_running_loop()
-    task = asyncio.ensure_future(command())
+    task = asyncio.ensure_future(run())
     told = False
 
     def stop() -> None:
@@ -48,6 +55,8 @@ async def until_told_to_stop(command: Command) -> None:
     except asyncio.CancelledError:
         if not told:
             raise
+        return False
+    return True
 
 
 def parse(arguments: Sequence[str]) -> Command:
@@ -58,12 +67,12 @@ def parse(arguments: Sequence[str]) -> Command:
     run = commands.add_parser("run", help="serve until Ctrl-C (the default)")
     _add_stack_options(run, port=4000, data=Path(".local"))
 
-    demo = commands.add_parser("demo", help="generate one video and save it")
-    _add_stack_options(demo, port=0, data=Path(".local/demo"))
-    demo.add_argument("--prompt", default=Demo.prompt, help="what to show")
-    demo.add_argument("--seconds", default=Demo.seconds, help="length (default: %(default)s)")
-    demo.add_argument("--size", default=Demo.size, help="WIDTHxHEIGHT (default: the model's first)")
-    demo.add_argument("--out", type=Path, default=Demo.out, help="folder to save into (default: %(default)s)")
+    film = commands.add_parser("demo", help="generate one video and save it")
+    _add_stack_options(film, port=0, data=Path(".local/demo"))
+    film.add_argument("--prompt", default=Demo.prompt, help="what to show")
+    film.add_argument("--seconds", default=Demo.seconds, help="length (default: %(default)s)")
+    film.add_argument("--size", default=Demo.size, help="WIDTHxHEIGHT (default: the model's first)")
+    film.add_argument("--out", type=Path, default=Demo.out, help="folder to save into (default: %(default)s)")
 
     given = list(arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
@@ -71,8 +80,9 @@ def parse(arguments: Sequence[str]) -> Command:
     chosen = parser.parse_args(given)
     options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed)
     if chosen.command == "run":
-        return lambda: serve(options)
-    return Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out).run
+        return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
+    demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)
+    return Command(demo.run, stopped=130)  # a shell's code for an interrupted command: there is no video
 
 
 def _add_stack_options(parser: argparse.ArgumentParser, *, port: int, data: Path) -> None:

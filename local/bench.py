@@ -65,7 +65,7 @@ class Bench:
             upstream = await running.enter_async_context(simulated_upstream(self.folder))
             given = app_settings(self.folder / "redirect", storage, upstream.url, "redirect")
             async with running_app(self.folder / "redirect", given) as app:
-                self._add("memory of the app at rest, with the local host in it", "MiB", memory(app.pid).resident / MIB)
+                self._add("memory at rest, the local host included", "MiB", memory(app.pid).resident / MIB)
                 saved = await self.saving(app, upstream)
                 await self.status(app, upstream, given)
                 await self.create_alone(app, upstream)
@@ -82,7 +82,7 @@ class Bench:
         for _ in range(self.scale.imports):
             app.append(await asyncio.to_thread(import_time.cold, import_time.APP))
             sdk.append(await asyncio.to_thread(import_time.cold, import_time.SDK))
-        what = "cold import of function_app, against azure.functions and azure.durable_functions"
+        what = "cold import of function_app / of the Azure SDK"
         self._add(what, "ms", statistics.median(app) * 1000, statistics.median(sdk) * 1000, goal=1.5)
 
     async def saving(self, app: App, upstream: Upstream) -> dict[str, str]:
@@ -109,15 +109,15 @@ class Bench:
             forget_peak(app.pid)
             accepted(await simulator.delete("/faults"))
             saving, _ = await timed(ended(gateway, list(expected)))
-            self._grown(app, before, "saving", goal=64)
-            self._add(f"saving {self._films}, against reading them", "s", saving, reading)
+            self._grown(app, before, "save", goal=64)
+            self._add(f"save {self._films}", "s", saving, reading)
 
             self.show(f"serving {self._films}")
             forget_peak(app.pid)
             serving, digests = await timed(asyncio.gather(*(digest(gateway, video_id) for video_id in expected)))
             _whole(expected, digests)
-            self._grown(app, before, "serving by redirect:", goal=64)
-            self._add(f"serving {self._films} by redirect", "s", serving, reading)
+            self._grown(app, before, "serve", ", redirect", goal=64)
+            self._add(f"serve {self._films}, redirect", "s", serving, reading)
         accepted(await simulator.post("/content", json={"bytes": None}))
         return expected
 
@@ -130,8 +130,8 @@ class Bench:
             forget_peak(app.pid)
             serving, digests = await timed(asyncio.gather(*(digest_in_pieces(gateway, video_id) for video_id in expected)))
         _whole(expected, digests)
-        self._grown(app, before, "serving by proxy in pieces of 8 MiB:")
-        self._add(f"serving {self._films} by proxy in pieces of 8 MiB", "s", serving)
+        self._grown(app, before, "serve", ", proxy")
+        self._add(f"serve {self._films}, proxy", "s", serving)
 
     async def status(self, app: App, upstream: Upstream, given: Mapping[str, str]) -> None:
         """Many callers who ask for one video each time, with a key that is not the operator's."""
@@ -150,7 +150,7 @@ class Bench:
 
     async def create_alone(self, app: App, upstream: Upstream) -> None:
         """One caller, and an upstream that takes its time."""
-        name = f"create at 1 caller, where the upstream takes {UPSTREAM_DELAY * 1000:.0f} ms"
+        name = f"create at 1 caller, upstream takes {UPSTREAM_DELAY * 1000:.0f} ms"
         self.show(name)
         slow = {"kind": "delay", "operation": "create", "seconds": UPSTREAM_DELAY, "times": None}
         accepted(await upstream.simulator.post("/faults", json=slow))
@@ -174,8 +174,8 @@ class Bench:
         self._add(f"{name}: p50", "ms", ours.p50, theirs.p50)
         self._add(f"{name}: p99", "ms", ours.p99, theirs.p99)
 
-    def _grown(self, app: App, before: int, doing: str, goal: float | None = None) -> None:
-        self._add(f"memory for {doing} {self._films}", "MiB", (memory(app.pid).peak - before) / MIB, goal=goal)
+    def _grown(self, app: App, before: int, doing: str, how: str = "", goal: float | None = None) -> None:
+        self._add(f"{doing} {self._films}{how}: memory grows by", "MiB", (memory(app.pid).peak - before) / MIB, goal=goal)
 
     def _add(self, what: str, unit: str, gateway: float, direct: float | None = None, goal: float | None = None) -> None:
         self.lines.append(Line(what, unit, gateway, direct, goal))

@@ -43,9 +43,10 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 def table(lines: Iterable[Line]) -> Table:
     """Lines as a person reads them."""
-    shown = Table(box=None, padding=(0, 2), header_style="bold")
-    for name in ("", "gateway", "direct", "unit", "ratio", "goal", ""):
-        shown.add_column(name, justify="left" if name in ("", "unit") else "right", no_wrap=True)
+    shown = Table(box=None, padding=(0, 1), header_style="bold")
+    shown.add_column("", overflow="fold")
+    for name in ("gateway", "direct", "unit", "ratio", "goal", ""):
+        shown.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
     for line in lines:
         verdict = {None: "", True: "[green]met[/]", False: "[bold red]missed[/]"}[line.met]
         goal = "" if line.goal is None else f"≤ {line.goal:g}"

@@ -1,6 +1,7 @@
 """One prompt becomes one saved video, through the gateway's public HTTP API alone."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 import av
 import httpx
 from rich.console import Console
+from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -48,6 +50,8 @@ class Demo:
     async def run(self) -> None:
         """Start the stack, make the video, stop the stack. Raises StackError with the API's message if there is none."""
         console = Console()
+        if console.is_terminal:  # log lines go above the progress bar, not through it
+            logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)], force=True)
         console.print("Starting storage, upstream and gateway")
         async with start(self.options) as stack:
             await self.make(stack.url, stack.master_key, console)

@@ -161,10 +161,10 @@ async def send(request: web.Request, answer: Answer, clock: Clock) -> web.Stream
     response.content_length = answer.length if answer.promised is None else answer.promised
     try:
         await response.prepare(request)
-        for chunk in _chunks(answer):
+        for number, chunk in enumerate(_chunks(answer)):
+            if number and answer.bytes_per_second is not None:
+                await clock.sleep(_step(answer) / answer.bytes_per_second)
             await response.write(chunk)
-            if answer.bytes_per_second is not None:
-                await clock.sleep(len(chunk) / answer.bytes_per_second)
         if answer.promised is None:
             await response.write_eof()
         elif request.transport is not None:
@@ -175,8 +175,13 @@ async def send(request: web.Request, answer: Answer, clock: Clock) -> web.Stream
     return response
 
 
+def _step(answer: Answer) -> int:
+    """How many bytes are written at once: what trickles, at most a second's worth."""
+    return min(_CHUNK, answer.bytes_per_second or _CHUNK)
+
+
 def _chunks(answer: Answer) -> Iterator[bytes | memoryview]:
-    step = min(_CHUNK, answer.bytes_per_second or _CHUNK)
+    step = _step(answer)
     body = memoryview(answer.body)
     for start in range(0, len(body), step):
         yield body[start : start + step]

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from itertools import count
 from random import Random
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from local.sora_answers import DOCUMENTED, Answer, apim_error, fastapi_error, html, json_answer, openai_error
 from shared.clock import Clock
@@ -32,8 +33,8 @@ class _Fault(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, tag_field
     """
 
     operation: Operation | Literal["any"]
-    times: int | None = 1
-    probability: float = 1.0
+    times: Annotated[int, Meta(ge=1)] | None = 1
+    probability: Annotated[float, Meta(ge=0, le=1)] = 1.0
     seed: int = 0
     job: str | None = None
 
@@ -58,7 +59,7 @@ class Status(_Fault, tag="status"):
     """
 
     documented: str | None = None
-    status: int | None = None
+    status: Annotated[int, Meta(ge=200, le=599)] | None = None
     envelope: Literal["openai", "apim", "fastapi", "html", "empty"] = "openai"
     message: str = "A scripted fault."
     body: Any = None
@@ -70,8 +71,6 @@ class Status(_Fault, tag="status"):
             raise ValueError("a status fault needs `status` or `documented`")
         if self.documented is not None and self.documented not in DOCUMENTED:
             raise ValueError(f"`documented` is one of {', '.join(DOCUMENTED)}")
-        if self.status is not None and not 200 <= self.status <= 599:
-            raise ValueError("`status` is from 200 to 599")
 
     def before(self) -> Answer | None:
         return self._answer() if self.when == "before" else None
@@ -101,7 +100,7 @@ class Status(_Fault, tag="status"):
 class Delay(_Fault, tag="delay"):
     """`seconds` of clock time before the service acts, or between acting and answering."""
 
-    seconds: float
+    seconds: Annotated[float, Meta(ge=0)]
     when: Literal["before", "after"] = "before"
 
     @property
@@ -126,12 +125,8 @@ class ResetAfter(_Fault, tag="reset_after"):
 class Truncate(_Fault, tag="truncate"):
     """The answer's body ends after a fraction of its bytes. Content-Length promises the whole, or what is really sent."""
 
-    fraction: float = 0.5
+    fraction: Annotated[float, Meta(ge=0, lt=1)] = 0.5
     promise: Literal["whole", "sent"] = "whole"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.fraction < 1:
-            raise ValueError("`fraction` is from 0 to below 1")
 
     def after(self, answer: Answer) -> Answer:
         short = answer.shortened(int(answer.length * self.fraction))
@@ -141,11 +136,7 @@ class Truncate(_Fault, tag="truncate"):
 class Trickle(_Fault, tag="trickle"):
     """The answer's body arrives slowly, in clock time, `bytes_per_second` at a time."""
 
-    bytes_per_second: int
-
-    def __post_init__(self) -> None:
-        if self.bytes_per_second < 1:
-            raise ValueError("`bytes_per_second` is 1 or more")
+    bytes_per_second: Annotated[int, Meta(ge=1)]
 
     def after(self, answer: Answer) -> Answer:
         return replace(answer, bytes_per_second=self.bytes_per_second)

@@ -43,6 +43,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     max_parallel_requests: int | None = None
     max_seconds_per_video: int | None = None
     seconds_limit: int | None = None
+    priority: int = 1
     expires: datetime | None = None
     blocked: bool = False
     deleted: bool = False
@@ -130,6 +131,14 @@ def reserve(account: Account, video: Video, now: datetime) -> Account:
         rate_minute=_latest(minute, account.rate_minute),
         rate_count=_rate_count(account, minute) + 1,
     )
+
+
+def reprice(account: Account, before: Video, after: Video) -> Account:
+    """The account with another model's price reserved for an unfinished video. Raises what forbids it."""
+    check_model(account, after.model)
+    if after.cost > before.cost:
+        check_budget(account, after.cost - before.cost)
+    return msgspec.structs.replace(account, reserved=account.reserved - before.cost + after.cost)
 
 
 def settle(account: Account, video: Video) -> Account:

@@ -138,7 +138,9 @@ async def health(call: Call, probe: str = "") -> Answer:
         for each in model.deployments
         if each.retires is not None
     }
-    return Answer({"status": "healthy", "retirements": retirements})
+    closed = {model.name: dict(await call.gateway.pool.closed(model)) for model in call.gateway.settings.catalog.models}
+    troubled = {name: reasons for name, reasons in closed.items() if reasons}
+    return Answer({"status": "degraded" if troubled else "healthy", "closed": troubled, "retirements": retirements})
 
 
 async def other_path(call: Call, path: str) -> Answer:

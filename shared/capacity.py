@@ -4,8 +4,8 @@ A deployment runs at most `max_running` jobs and is asked for at most `creates_p
 happens somewhere between taking the slot and hearing the answer, so until it is answered it counts as happening now.
 
 Waiting is fair by virtual time: a key's jobs are tagged one step apart, beginning where the queue stands, and the lowest tag
-goes first. However many jobs one key has waiting, another key's first job is tagged with the next of each. A key of priority 3 takes
-steps a third as long, and so starts three jobs for each one of the others.
+goes first. However many jobs one key has waiting, another key's first job is tagged with the next of each. A key of priority 3
+takes steps a third as long, and so starts three jobs for each one of the others.
 """
 
 from collections.abc import Iterable

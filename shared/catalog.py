@@ -65,8 +65,9 @@ class Model:
 class Catalog:
     """Every configured model, in the order of the configuration; the first is the default."""
 
-    def __init__(self, models: tuple[Model, ...]) -> None:
+    def __init__(self, models: tuple[Model, ...], fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.models = models
+        self._fallbacks = dict(fallbacks or {})
         self._by_name = {alias: model for model in reversed(models) for alias in model.aliases}
         self._by_name |= {model.name: model for model in models}
 
@@ -81,6 +82,10 @@ class Catalog:
                 f"The model is not configured here. Available models: {known}.", code="model_not_found", param="model"
             )
         return model
+
+    def fallbacks(self, model: Model) -> tuple[Model, ...]:
+        """The models that may take another's place, in order."""
+        return tuple(self._by_name[name] for name in self._fallbacks.get(model.name, ()))
 
     def get(self, name: str) -> Model | None:
         return self._by_name.get(name)

@@ -236,7 +236,7 @@ RUNNING_CAP_WAIT = 10.0
 _LONGEST_WAIT = 86_400.0
 _LONGEST_TEXT = 4_000  # characters of each thing the upstream says
 
-_MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
+MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
 _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system")
 
 
@@ -289,8 +289,8 @@ def from_upstream(
         default = RUNNING_CAP_WAIT if "running tasks" in words else RATE_LIMIT_WAIT
         return build(Busy, "The upstream has no capacity just now.", retry_after=retry_after(headers, now) or default)
     if status == 400 and "upload timed out" in words:
-        return build(Unreachable, "The upstream lost the reference image.")
-    if report.code in _MODERATION_CODES or any(word in words for word in _MODERATION_WORDS):
+        return build(Unreachable, "The upstream lost the reference image.", code="upload_timed_out")
+    if report.code in MODERATION_CODES or any(word in words for word in _MODERATION_WORDS):
         return build(Moderated, f"The request was blocked by the upstream's moderation: {report.message}")
     if status == 431:
         return build(Misrouted, "The upstream refused the request's headers.")
@@ -322,8 +322,10 @@ class _Builder:
     def __init__(self, report: UpstreamReport) -> None:
         self.report = report
 
-    def __call__(self, leaf: type[UpstreamError], message: str, retry_after: float | None = None) -> UpstreamError:
-        return leaf(message, param=self.report.param, retry_after=retry_after, report=self.report)
+    def __call__(
+        self, leaf: type[UpstreamError], message: str, *, code: str | None = None, retry_after: float | None = None
+    ) -> UpstreamError:
+        return leaf(message, code=code, param=self.report.param, retry_after=retry_after, report=self.report)
 
 
 def _number(text: str | None, unit: int) -> float | None:

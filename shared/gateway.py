@@ -10,14 +10,17 @@ from shared import settings
 from shared.archive import Archive
 from shared.budget import GatewayBudget
 from shared.catalog import Deployment
+from shared.claims import Claims
 from shared.clock import Clock, SystemClock
 from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.lifecycle import Lifecycle
 from shared.pool import Pool
 from shared.settings import Settings
+from shared.submission import Submission
 from shared.tables import Tables
 from shared.upstream import Upstream
+from shared.usual import UsualTimes
 
 if TYPE_CHECKING:
     import httpx
@@ -34,6 +37,8 @@ class Connections:
         self._client_id = client_id
         self._http: httpx.AsyncClient | None = None
         self._credential: DefaultAzureCredential | None = None
+        # Apart from the one that the storage clients hold, since only a new one is sure to ask for a new token.
+        self._token_source: DefaultAzureCredential | None = None
 
     def http(self) -> "httpx.AsyncClient":
         if self._http is None:
@@ -51,15 +56,22 @@ class Connections:
             self._credential = DefaultAzureCredential(managed_identity_client_id=self._client_id)
         return self._credential
 
-    async def token(self, scope: str) -> str:
-        """A bearer token; the library keeps it, and renews it before it runs out."""
-        return (await self.credential().get_token(scope)).token
+    async def token(self, scope: str, *, renew: bool = False) -> str:
+        """A bearer token; the library keeps it, and renews it before it runs out. `renew` asks for one that is new."""
+        from azure.identity.aio import DefaultAzureCredential
+
+        if self._token_source is None or renew:
+            if self._token_source is not None:
+                await self._token_source.close()
+            self._token_source = DefaultAzureCredential(managed_identity_client_id=self._client_id)
+        return (await self._token_source.get_token(scope)).token
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
-        if self._credential is not None:
-            await self._credential.close()
+        for credential in (self._credential, self._token_source):
+            if credential is not None:
+                await credential.close()
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,9 @@ class Gateway:
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
+    claims: Claims
     archive: Archive
+    submission: Submission
     lifecycle: Lifecycle
 
     async def close(self) -> None:
@@ -98,14 +112,17 @@ def build(
     ledger = Ledger(tables.gateway, clock, random)
     keys = Keys(tables.gateway, ledger, clock, random, given.master_key)
     budget = GatewayBudget(ledger, clock, given.max_budget, given.budget_duration)
-    pool = Pool(tables.pools, given.catalog, clock, random)
+    usual = UsualTimes(tables.pools, clock)
+    pool = Pool(tables.pools, given.catalog, clock, random, usual)
+    claims = Claims(tables.pools, clock)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
 
     def upstream(deployment: Deployment) -> Upstream:
         return Upstream(deployment, links.http, links.token, clock)
 
-    lifecycle = Lifecycle(given.catalog, ledger, budget, pool, archive, upstream, clock, given.knobs)
-    return Gateway(given, clock, links, tables, keys, ledger, budget, pool, archive, lifecycle)
+    submission = Submission(given.catalog, ledger, pool, claims, archive, upstream, clock, given.knobs)
+    lifecycle = Lifecycle(given.catalog, ledger, budget, pool, archive, upstream, usual, clock, random, given.knobs)
+    return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, lifecycle)
 
 
 # One gateway per event loop: async clients belong to the loop they were made on. A worker has one loop for its whole life.

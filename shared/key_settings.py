@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from shared.account import Account, resets_at, rolled
+from shared.capacity import HIGHEST_PRIORITY
 from shared.catalog import MICROS, Catalog
 from shared.errors import InvalidRequest
 from shared.schema import refuse_unknown
@@ -63,6 +64,7 @@ def show(key_id: str, account: Account, now: datetime) -> dict[str, Any]:
         "running": account.running,
         "max_seconds_per_video": account.max_seconds_per_video,
         "seconds_limit": account.seconds_limit,
+        "priority": account.priority,
         "seconds_used": account.seconds_used + account.seconds_reserved,
         "user_id": account.user_id,
         "tags": json.loads(account.tags),
@@ -96,6 +98,13 @@ def _count(name: str, value: Any) -> int:
     return value
 
 
+def _priority(name: str, value: Any) -> int:
+    """How many of a key's videos start for each one of a key that has 1, while both wait."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HIGHEST_PRIORITY:
+        raise InvalidRequest(f"`{name}` must be a whole number from 1 to {HIGHEST_PRIORITY}.", param=name)
+    return value
+
+
 def _text(longest: int) -> Callable[[str, Any], str]:
     def parse(name: str, value: Any) -> str:
         if not isinstance(value, str) or not 0 < len(value) <= longest:
@@ -118,7 +127,8 @@ def _metadata(name: str, value: Any) -> str:
     text = json.dumps(value) if isinstance(value, dict) and not _is_deeper(value, _DEEPEST_METADATA) else ""
     if not text or len(text) > _LARGEST_METADATA:
         raise InvalidRequest(
-            f"`{name}` must be an object of at most {_LARGEST_METADATA} bytes of JSON and {_DEEPEST_METADATA} levels.", param=name
+            f"`{name}` must be an object of at most {_LARGEST_METADATA} bytes of JSON and {_DEEPEST_METADATA} levels.",
+            param=name,
         )
     return text
 
@@ -164,11 +174,12 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "max_parallel_requests": ("max_parallel_requests", _count),
     "max_seconds_per_video": ("max_seconds_per_video", _count),
     "seconds_limit": ("seconds_limit", _count),
+    "priority": ("priority", _priority),
     "tags": ("tags", _tags),
     "metadata": ("metadata", _metadata),
     "blocked": ("blocked", _flag),
 }
-_EMPTY = {"tags": "[]", "metadata": "{}"}
+_EMPTY = {"priority": 1, "tags": "[]", "metadata": "{}"}
 
 
 def _is_number(value: Any) -> bool:

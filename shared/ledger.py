@@ -8,16 +8,17 @@ same moment shares one write: one of them reads the row, lets every change decid
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
-from shared.account import Account, reserve, settle
+from shared.account import Account, reprice, reserve, settle
 from shared.clock import Clock
 from shared.errors import RequestError, Unauthenticated
-from shared.once import Once
-from shared.tables import Insert, Replace, Row, Table, Write, retry_conflicts
+from shared.once import PREFIX, Once
+from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, retry_conflicts
 from shared.video import GATEWAY_OWNER, MASTER_OWNER, Video, is_id, owner_of
 
 ACCOUNT = "key"
@@ -87,9 +88,23 @@ class Ledger:
         """
         return await self.change_account(video.owner, _Admission(video, once, self._clock))
 
+    async def earlier(self, owner: str, once: Once) -> Admitted | None:
+        """What the same request has made before; None if it is the first. Raises IdempotencyMismatch."""
+        now = self._clock.now()
+        row = await self._table.get(owner, once.key)
+        once.check(row, now)
+        video_id = once.earlier(row, now)
+        entry = await self.find(video_id) if video_id else None
+        account = await self.account(owner) if entry else None
+        return Admitted(entry.video, True, account) if entry and account else None
+
     async def settle(self, video_id: str, **outcome: Any) -> Video | None:
         """End a video: turn its reservation into spend, or give it back. The first outcome stands; None if it is unknown."""
         return await self.change_account(owner_of(video_id), _Settlement(self, video_id, outcome))
+
+    async def move(self, video_id: str, model: str, cost: int) -> Video | None:
+        """Let another model make an unfinished video, at its price. Raises what the account forbids."""
+        return await self.change_account(owner_of(video_id), _Move(self, video_id, model, cost))
 
     async def account(self, owner: str) -> Account | None:
         """One point read; None for a key that does not exist."""
@@ -145,6 +160,15 @@ class Ledger:
             entry = await self.find(video_id)
             if entry is not None:
                 yield entry.video
+
+    async def forget_once(self, owner: str, before: datetime) -> None:
+        """Drop the records of requests that were made before then and can no longer be repeated."""
+        async for row in self._table.scan(owner, after=PREFIX, before=f"{PREFIX}~", select=["made"]):
+            if row.values["made"].astimezone(UTC) < before:
+                try:
+                    await self._table.commit(owner, Delete(row))
+                except Conflict:
+                    continue  # used anew just now
 
     async def change_account(self, owner: str, change: Change[T]) -> T:
         """Run a change of a key's account, together with whatever else wants to change it at this moment.
@@ -272,7 +296,7 @@ class _Admission:
         if self._earlier is not None:
             return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
-        video = msgspec.structs.replace(self.video, tags=account.tags)
+        video = msgspec.structs.replace(self.video, tags=account.tags, priority=account.priority)
         writes: list[Write] = [Insert(video.id, video.to_row())]
         if self.once is not None:
             writes.append(self.once.write(self._once_row, video.id, now))
@@ -300,6 +324,33 @@ class _Settlement:
             return None
         video = msgspec.structs.replace(self._entry.video, **self.outcome)
         return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
+
+
+@dataclass
+class _Move:
+    """Change an unfinished video's model, and what is reserved for it."""
+
+    ledger: Ledger
+    video_id: str
+    model: str
+    cost: int
+    weight: int = 40_000
+    _entry: Entry | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del table, again
+        self._entry = await self.ledger.find(self.video_id)
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
+        if self._entry is None or self._entry.video.finished or self._entry.video.model == self.model:
+            return Decision(account, self._entry.video if self._entry else None)
+        if self.video_id in taken:
+            return None
+        before = self._entry.video
+        video = msgspec.structs.replace(
+            before, model=self.model, cost=self.cost, fallback_from=before.fallback_from or before.model
+        )
+        return Decision(reprice(account, before, video), video, (Replace(self._entry.row, video.to_row()),))
 
 
 def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":

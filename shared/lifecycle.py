@@ -1,67 +1,38 @@
-"""The life of a video: start, submit, check, save, finish.
+"""The life of a video apart from its submission: start, check, save, finish, and delete.
 
 Every step may run twice, and may be killed between any two lines: it reads the record first and goes on from what is true.
-A step answers with plain JSON, which the orchestration keeps: `again(seconds)`, `DONE`, or `failed(code, message)`.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
+from random import Random
 from typing import Any
 
+from shared import pace
 from shared.archive import Archive
 from shared.budget import GatewayBudget
-from shared.catalog import Catalog, Deployment, Model
+from shared.catalog import Catalog, Deployment
 from shared.clock import Clock
-from shared.errors import (
-    Busy,
-    Denied,
-    GatewayError,
-    Misrouted,
-    Missing,
-    Refused,
-    RequestError,
-    Retired,
-    StorageUnavailable,
-    Uncertain,
-    Unreachable,
-    UpstreamError,
-)
+from shared.errors import MODERATION_CODES, Missing, RequestError, StorageUnavailable, UpstreamError
 from shared.ledger import Admitted, Entry, Ledger
 from shared.mp4 import NotAVideo
 from shared.once import Once
-from shared.pool import Pool, Wait
+from shared.outcome import DONE, Outcome, again, failed
+from shared.pool import Pool
 from shared.schema import CreateRequest
 from shared.settings import GatewayKnobs
-from shared.upstream import Accepted, Job, Upstream
+from shared.upstream import Job, JobError, Upstream, log_failure
+from shared.usual import UsualTimes
 from shared.video import Video, new_id
-
-Outcome = dict[str, Any]
-
-DONE: Outcome = {"done": True}
 
 logger = logging.getLogger("gateway")
 
-# An answer to a create is awaited for this part of `reconcile_seconds`, so that no create is still under way when the
-# search for its job gives up.
-_CREATE_SHARE = 0.75
-_CLOCK_SKEW = timedelta(seconds=15)  # between us and the upstream; its times are whole seconds
 _JUST_ACCEPTED = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
+_LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
 _ENDED = ("completed", *_UNSUCCESSFUL)
-_MODERATION_CODES = ("moderation_blocked", "content_filter", "content_policy_violation")
-
-
-def again(seconds: float) -> Outcome:
-    """Not yet: run the same step again after so many seconds."""
-    return {"again": seconds}
-
-
-def failed(code: str, message: str) -> Outcome:
-    """The video cannot be made."""
-    return {"failed": {"code": code, "message": message}}
 
 
 @dataclass(frozen=True)
@@ -74,7 +45,9 @@ class Lifecycle:
     pool: Pool
     archive: Archive
     upstream: Callable[[Deployment], Upstream]
+    usual: UsualTimes
     clock: Clock
+    random: Random
     knobs: GatewayKnobs
 
     async def start(self, request: CreateRequest, owner: str, once: Once | None = None) -> Admitted:
@@ -121,98 +94,6 @@ class Lifecycle:
         if video.reference:
             await self.archive.drop_reference(video)
 
-    async def submit(self, video_id: str) -> Outcome:
-        """Get the video accepted upstream, once: wait for a slot, note the attempt, ask."""
-        entry = await self.ledger.find(video_id)
-        if entry is None or entry.video.finished or entry.video.upstream_id:
-            return DONE
-        video, model = entry.video, self.catalog.get(entry.video.model)
-        if model is None or (video.source_deployment and model.deployment(video.source_deployment) is None):
-            return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
-        if video.attempted_at is not None:
-            return await self._reconcile(entry, model)
-        if self.clock.now() > video.created_at + timedelta(seconds=self.knobs.queue_seconds):
-            return failed("queue_timeout", "The video waited too long for capacity upstream.")
-        turn = await self.pool.acquire(model, video.id, only=video.source_deployment)
-        if isinstance(turn, Wait):
-            return again(turn.seconds)
-        # Written before the upstream is asked: whoever finds this note without an id knows that the outcome is unclear. It is
-        # conditional, so that of two submits at once only one goes on to ask.
-        entry = await self.ledger.change(entry, deployment=turn.deployment.name, attempted_at=self.clock.now())
-        return await self._ask(entry, model, turn.deployment)
-
-    async def _ask(self, entry: Entry, model: Model, deployment: Deployment) -> Outcome:
-        video = entry.video
-        try:
-            accepted = await self._create(video, deployment)
-        except Uncertain as error:
-            _log_upstream(video, "create", error)
-            return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
-        except Busy as error:
-            _log_upstream(video, "create", error)
-            await self.pool.rest(model, video.id, deployment, error.retry_after or self.knobs.poll_seconds)
-            await self.ledger.change(entry, deployment=None, attempted_at=None)
-            return again(error.retry_after or self.knobs.poll_seconds)
-        except (Unreachable, StorageUnavailable) as error:
-            logger.warning("video %s: create did not reach the upstream: %s", video.id, error.message)
-            await self.ledger.change(entry, deployment=None, attempted_at=None)
-            return again(self.knobs.poll_seconds)
-        except (Refused, Retired, Denied, Misrouted) as error:
-            _log_upstream(video, "create", error)
-            return failed(error.code, error.message)
-        return await self._accept(entry, deployment, accepted)
-
-    async def _create(self, video: Video, deployment: Deployment) -> Accepted:
-        reference = await self.archive.reference(video) if video.reference else None
-        try:
-            async with asyncio.timeout(self.knobs.reconcile_seconds * _CREATE_SHARE):
-                if video.source_upstream_id:
-                    return await self.upstream(deployment).remix(video.source_upstream_id, video.prompt)
-                return await self.upstream(deployment).create(video.prompt, video.seconds, video.size, reference)
-        except TimeoutError as error:
-            raise Uncertain("The upstream did not answer the create in time.") from error
-
-    async def _accept(self, entry: Entry, deployment: Deployment, accepted: Accepted) -> Outcome:
-        """Bind the job to the video. Where another video has adopted it meanwhile, go on looking for ours."""
-        if not await self.pool.claim(deployment, accepted.job, entry.video.id):
-            return again(self.knobs.poll_seconds)
-        await self.ledger.change(
-            entry,
-            upstream_id=accepted.job.id,
-            accepted_at=self.clock.now(),
-            upstream_request_id=accepted.request_id,
-        )
-        logger.info("video %s accepted by %s as %s", entry.video.id, entry.video.deployment, accepted.job.id)
-        return DONE
-
-    async def _reconcile(self, entry: Entry, model: Model) -> Outcome:
-        """A create was under way and its answer is unknown: the upstream's own list decides."""
-        video = entry.video
-        attempted_at = (video.attempted_at or self.clock.now()).astimezone(UTC)
-        deployment = model.deployment(video.deployment or "")
-        if deployment is not None:
-            try:
-                jobs = await self.upstream(deployment).recent()
-            except UpstreamError as error:
-                _log_upstream(video, "list", error)
-                return again(self.knobs.poll_seconds) if not self._given_up(video) else self._unclear()
-            for job in sorted(jobs, key=lambda each: each.created_at or 0):
-                if _fits(job, video, attempted_at) and await self.pool.claim(deployment, job, video.id):
-                    logger.info("video %s: adopting job %s after an unclear create", video.id, job.id)
-                    return await self._accept(entry, deployment, Accepted(job, None))
-        if self.clock.now() < attempted_at + timedelta(seconds=self.knobs.reconcile_seconds):
-            return again(self.knobs.poll_seconds)
-        logger.info("video %s: no job was made by the unclear create; asking again", video.id)
-        await self.ledger.change(entry, deployment=None, attempted_at=None)
-        return again(0)
-
-    def _given_up(self, video: Video) -> bool:
-        return self.clock.now() > video.created_at + timedelta(seconds=self.knobs.queue_seconds)
-
-    @staticmethod
-    def _unclear() -> Outcome:
-        return failed("upstream_uncertain", "The upstream may have accepted the video, and cannot be asked.")
-
     async def check(self, video_id: str) -> Outcome:
         """Look once at the running job."""
         entry = await self.ledger.find(video_id)
@@ -229,13 +110,13 @@ class Lifecycle:
         try:
             job = await upstream.get(video.upstream_id or "")
         except Missing as error:
-            _log_upstream(video, "get", error)
+            log_failure(video.id, "get", error)
             accepted_at = video.accepted_at or self.clock.now()
             if self.clock.now() < accepted_at + _JUST_ACCEPTED:
                 return again(self.knobs.poll_seconds)
             return failed(error.code, error.message)
         except UpstreamError as error:
-            _log_upstream(video, "get", error)
+            log_failure(video.id, "get", error)
             return again(error.retry_after or self.knobs.poll_seconds)
         return await self._note_progress(entry, job)
 
@@ -252,7 +133,7 @@ class Lifecycle:
         except Missing:
             return DONE
         except UpstreamError as error:
-            _log_upstream(video, "delete", error)
+            log_failure(video.id, "delete", error)
             return again(error.retry_after or self.knobs.poll_seconds)
         return DONE
 
@@ -268,7 +149,13 @@ class Lifecycle:
         status = "in_progress" if running else "queued"
         if (status, progress) != (video.status, video.progress):
             await self.ledger.change(entry, status=status, progress=progress)
-        return DONE if done else again(self.knobs.poll_seconds)
+        now, accepted_at = self.clock.now(), (video.accepted_at or video.created_at).astimezone(UTC)
+        elapsed = (now - accepted_at).total_seconds()
+        if done:
+            await self.usual.learn(video.model, video.seconds, elapsed)
+            return DONE
+        usual = await self.usual.of(video.model, video.seconds)
+        return again(pace.look_after(elapsed, progress, usual, self.knobs.poll_seconds, self.random))
 
     async def save(self, video_id: str) -> Outcome:
         """Bring the bytes into our storage, whole or not at all."""
@@ -339,7 +226,7 @@ class Lifecycle:
         try:
             await upstream.delete(video.upstream_id)
         except UpstreamError as error:
-            _log_upstream(video, "delete", error)
+            log_failure(video.id, "delete", error)
 
     def _late(self, video: Video) -> bool:
         return self.clock.now() > (video.accepted_at or video.created_at) + timedelta(seconds=self.knobs.deadline_seconds)
@@ -351,25 +238,9 @@ class Lifecycle:
         return None if deployment is None else self.upstream(deployment)
 
 
-def _fits(job: Job, video: Video, attempted_at: datetime) -> bool:
-    """Could this job be the one that the attempt made?"""
-    if job.created_at is None or str(job.seconds) != str(video.seconds) or job.size != video.size:
-        return False
-    if job.remixed_from_video_id != video.source_upstream_id:
-        return False
-    created_at = datetime.fromtimestamp(job.created_at, UTC)
-    return job.prompt == video.prompt and created_at >= attempted_at - _CLOCK_SKEW
-
-
 def _failure_of(job: Job) -> Outcome:
-    """The upstream's reason in our words; moderation has one code, however it is called."""
-    code = (job.error.code if job.error else None) or "generation_failed"
-    message = (job.error.message if job.error else None) or f"The upstream ended the video as {job.status}."
-    return failed("moderation_blocked" if code in _MODERATION_CODES else code, message)
-
-
-def _log_upstream(video: Video, operation: str, error: GatewayError) -> None:
-    """One line that an operator can take to the vendor. The upstream's message may quote the prompt, so it stays out."""
-    report = error.report if isinstance(error, UpstreamError) else None
-    status, request_id = (report.status, report.request_id) if report else (None, None)
-    logger.warning("video %s: %s: %s status=%s apim-request-id=%s", video.id, operation, error.code, status, request_id)
+    """The upstream's reason in our words, at a bounded length; moderation has one code, however it is called."""
+    error = job.error if isinstance(job.error, JobError) else JobError(message=job.error)
+    code = (error.code or "generation_failed")[:_LONGEST_CODE]
+    message = (error.message or f"The upstream ended the video as {job.status}.")[:_LONGEST_MESSAGE]
+    return failed("moderation_blocked" if code in MODERATION_CODES else code, message)

@@ -17,8 +17,8 @@ STEPS = (SUBMIT, CHECK, SAVE)
 
 # A step that raises (storage did not answer) runs again this often; then the orchestration fails and the sweep restarts it.
 _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 5_000, 6
-# History is replayed at every step, so it is cut off after this many waits.
-_WAITS_PER_EXECUTION = 50
+# The whole history is replayed at every step, at a cost that grows with its square, so it is cut off after this many waits.
+_WAITS_PER_EXECUTION = 10
 
 Recipe = Generator[Any, Any, None]
 

@@ -1,8 +1,8 @@
 """The capacity of a model's deployments, kept where every instance sees it: who runs where, and who is next.
 
-A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row `video_…` stands for every unfinished
-video, written before the video is admitted, so that nothing can be admitted and then forgotten; a row `wait_<tag>_video_…` is a
-place in the queue, in the order of the tags. What changes together is one transaction.
+A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row `video_…` stands for every
+unfinished video, written before the video is admitted, so that nothing can be admitted and then forgotten; a row
+`wait_<tag>_video_…` is a place in the queue, in the order of the tags. What changes together is one transaction.
 """
 
 import asyncio

@@ -57,7 +57,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `poll_seconds`: between two looks at a running video. `deadline_seconds`: from the upstream's acceptance to giving up.
     `delivery`: `redirect` to a short-lived signed URL, or `proxy` the bytes through the app. `reconcile_seconds`: how long an
     unclear create is looked for in the upstream's list before it counts as never accepted. `queue_seconds`: how long a video
-    may wait for capacity.
+    may wait for capacity. `fallbacks`: the models that take a model's place, in order, when every deployment of it is closed.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -68,6 +68,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url_seconds: _UrlSeconds = 900
     reconcile_seconds: _Seconds = 60.0
     queue_seconds: _Seconds = 86_400.0
+    fallbacks: dict[str, list[str]] = {}
 
 
 class _Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -133,8 +134,19 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
         )
     entries = file.model_list or [_Entry("azure/sora-2", _Params("azure/sora-2"))]
-    catalog = Catalog(_read_models(entries, env))
+    models = _read_models(entries, env)
+    catalog = Catalog(models, _read_fallbacks(file.gateway, models))
     return Settings(_read_storage(env), master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+
+
+def _read_fallbacks(knobs: GatewayKnobs, models: Iterable[Model]) -> dict[str, tuple[str, ...]]:
+    names = {model.name for model in models}
+    for name in {*knobs.fallbacks, *(other for others in knobs.fallbacks.values() for other in others)}:
+        if name not in names:
+            raise ConfigurationError(
+                f"gateway.fallbacks names {name!r}, which is no model_name. There are: {', '.join(sorted(names))}."
+            )
+    return {name: tuple(others) for name, others in knobs.fallbacks.items()}
 
 
 def _read_budget(general: _General) -> tuple[int | None, str | None]:

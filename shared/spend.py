@@ -83,7 +83,7 @@ class Spend:
 
     async def _videos(self, wanted: Filter) -> AsyncIterator[tuple[Account, Video]]:
         """Of all keys together, merged by time; of each key only a few rows are held."""
-        after = id_bound(_midnight(wanted.end) + timedelta(days=1)) if wanted.end else None
+        after = id_bound(_midnight(wanted.end + timedelta(days=1))) if wanted.end else None
         before = id_bound(_midnight(wanted.start)) if wanted.start else None
         readers = []
         async for key_id, account in self._accounts(wanted):
@@ -161,7 +161,7 @@ def parse_days(query: Mapping[str, str], today: date, *, default_days: int | Non
     """`start_date` and `end_date`, as YYYY-MM-DD, both in. Raises InvalidRequest."""
     start, end = _day(query, "start_date"), _day(query, "end_date")
     if default_days is not None:
-        end = end or max(today, start or today)
+        end = end or today
         start = start or end - timedelta(days=default_days)
     if start and end and not timedelta(0) <= end - start <= _LONGEST_REPORT:
         raise InvalidRequest("`start_date` must lie before `end_date`, by at most 366 days.", param="start_date")

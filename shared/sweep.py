@@ -1,32 +1,117 @@
-"""The repair that runs by timer: nothing that was promised stays forgotten."""
+"""The repair that runs by timer: nothing that was promised stays forgotten, and nothing is kept that nobody needs.
 
+Every run looks at what is unfinished, which costs one range read a model when nothing is. Once an hour it also looks at
+every key: for videos that no model knows of, for old idempotency records, and for videos whose retention is over.
+"""
+
+import asyncio
 import logging
-from datetime import timedelta
+from collections import Counter
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
+from shared.catalog import Model
 from shared.gateway import Gateway
+from shared.ledger import Entry
+from shared.once import KEY_LIFETIME
 from shared.orchestration import Orchestrations
+from shared.video import MASTER_OWNER, Video, id_bound, owner_of
 
 logger = logging.getLogger("gateway")
 
+EVERY = timedelta(minutes=5)  # as the timer in function_app.py runs it
+
 _STARTING = timedelta(minutes=2)  # younger videos may simply not have got further yet
-_ABANDONED = timedelta(minutes=10)  # a row this old without a video belongs to a request that was never admitted
+_ABANDONED = timedelta(minutes=10)  # a note this old without a video belongs to a request that was never admitted
+_OVERDUE = timedelta(minutes=3)  # an orchestration that did not wake by then may be dead
+_AT_ONCE = 16  # reads under way at the same moment
+_CLAIM_DAYS = 3  # the upstream forgets jobs after one
 
 
-async def sweep(gateway: Gateway, orchestrations: Orchestrations) -> None:
-    """Restart missing and dead orchestrations, drop notes of videos that are finished or were never admitted."""
-    now = gateway.clock.now()
-    for model in gateway.settings.catalog.models:
-        async for video_id, entered in gateway.pool.unfinished(model):
-            if now - entered < _STARTING:
-                continue
-            entry = await gateway.ledger.find(video_id)
-            if entry is None:
-                if now - entered > _ABANDONED:
-                    await gateway.budget.release(video_id)
-                    await gateway.pool.leave(model.name, video_id)
-            elif entry.video.finished:
-                await gateway.budget.release(video_id, entry.video.spent)
-                await gateway.pool.leave(model.name, video_id)
-            elif not await orchestrations.alive(video_id):
-                logger.warning("video %s had no living orchestration; starting it", video_id)
-                await orchestrations.start(video_id)
+@dataclass
+class Sweep:
+    gateway: Gateway
+    orchestrations: Orchestrations
+    now: datetime = field(init=False)
+    unfinished: Counter[str] = field(default_factory=Counter, init=False)  # by key
+
+    def __post_init__(self) -> None:
+        self.now = self.gateway.clock.now()
+
+    async def run(self) -> None:
+        """Restart what is dead, free what is leaked, forget what is over."""
+        for model in self.gateway.settings.catalog.models:
+            await self._sweep_model(model)
+        if self.now.minute < EVERY.total_seconds() / 60:
+            await self._sweep_keys()
+            for days in range(_CLAIM_DAYS, _CLAIM_DAYS + 3):
+                await self.gateway.claims.drop((self.now - timedelta(days=days)).date())
+
+    async def _sweep_model(self, model: Model) -> None:
+        seen: set[str] = set()
+        batch: list[Awaitable[None]] = []
+        async for video_id, entered in self.gateway.pool.unfinished(model):
+            seen.add(video_id)
+            self.unfinished[owner_of(video_id)] += 1
+            if self.now - entered >= _STARTING:
+                batch.append(self._repair(model, video_id, entered))
+            if len(batch) == _AT_ONCE:
+                await asyncio.gather(*batch)
+                batch.clear()
+        await asyncio.gather(*batch)
+        if not seen:
+            return
+        for video_id, since in (await self.gateway.pool.holders(model)).items():
+            if video_id not in seen and self.now.timestamp() - since > _ABANDONED.total_seconds():
+                logger.warning("video %s is finished and held a slot; freeing it", video_id)
+                await self.gateway.pool.leave(model.name, video_id)
+
+    async def _repair(self, model: Model, video_id: str, entered: datetime) -> None:
+        entry = await self.gateway.ledger.find(video_id)
+        if entry is None:
+            if self.now - entered > _ABANDONED:
+                await self.gateway.budget.release(video_id)
+                await self.gateway.pool.leave(model.name, video_id)
+        elif entry.video.model != model.name:  # it fell back to another model, which knows of it
+            await self.gateway.pool.leave(model.name, video_id)
+        elif self._overdue(entry) and not await self.orchestrations.alive(video_id):
+            # Also for a finished one: its last step frees the slot, settles the rest, and may be repeated.
+            logger.warning("video %s had no living orchestration; starting it", video_id)
+            await self.orchestrations.start(video_id)
+
+    def _overdue(self, entry: Entry) -> bool:
+        """Whether its orchestration should have acted by now. A running video is looked at often, so it is always asked for."""
+        wakes_at = entry.video.wakes_at
+        waiting = entry.video.attempted_at is None and wakes_at is not None and not entry.video.finished
+        return not waiting or (wakes_at is not None and wakes_at.astimezone(UTC) + _OVERDUE < self.now)
+
+    async def _sweep_keys(self) -> None:
+        async for key_id, account in self.gateway.keys.all():
+            if account.running > self.unfinished[key_id]:
+                await self._find_lost(key_id)
+            await self.gateway.ledger.forget_once(key_id, self.now - KEY_LIFETIME)
+            await self._expire(key_id)
+        await self._expire(MASTER_OWNER)
+
+    async def _find_lost(self, key_id: str) -> None:
+        """Videos that are unfinished and that no model knows of: note them again, and the next run starts them."""
+        async for video in self.gateway.ledger.videos(key_id, after=id_bound(self.now - _STARTING)):
+            model = self.gateway.settings.catalog.get(video.model)
+            if not video.finished and model is not None:
+                await self.gateway.pool.enter(model, video.id)
+
+    async def _expire(self, key_id: str) -> None:
+        """Remove the bytes of videos whose retention is over; what they cost stays on record."""
+        days = self.gateway.settings.knobs.retention_days
+        if days is None:
+            return
+        newest = self.now - timedelta(days=days)
+        oldest = newest - timedelta(days=2)
+        async for video in self.gateway.ledger.videos(key_id, after=id_bound(newest), before=id_bound(oldest)):
+            if self._expired(video):
+                await self.gateway.archive.drop(video)
+                await self.gateway.ledger.update(video.id, bytes=0)
+
+    def _expired(self, video: Video) -> bool:
+        return bool(video.bytes) and video.expires_at is not None and video.expires_at.astimezone(UTC) <= self.now

@@ -4,25 +4,33 @@ Only `create` and `remix` can make a job. Their failures say whether that may ha
 Uncertain (it may have), or a refusal. Everything else may be repeated freely.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 
 import msgspec
 
 from shared.catalog import Deployment
 from shared.clock import Clock
-from shared.errors import Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport, from_upstream
+from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport, from_upstream
 from shared.images import Reference
 
 if TYPE_CHECKING:
     import httpx
 
-TokenSource = Callable[[str], Awaitable[str]]  # scope → bearer token
+logger = logging.getLogger("gateway")
 
 _REDIRECTS = 3
-_LARGEST_ANSWER = 4 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
+_DENIED = (401, 403)
+_LARGEST_ANSWER = 16 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
+
+
+class TokenSource(Protocol):
+    """A bearer token for a scope; `renew` asks for one that is new, since the last one was refused."""
+
+    async def __call__(self, scope: str, *, renew: bool = False) -> str: ...
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -41,13 +49,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     seconds: str | int | None = None
     size: str | None = None
-    error: JobError | None = None
+    error: JobError | str | None = None
     remixed_from_video_id: str | None = None
 
 
 class _Page(msgspec.Struct, frozen=True):
-    data: list[Job]
-    has_more: bool = False
+    data: list[msgspec.Raw]
 
 
 @dataclass(frozen=True)
@@ -100,7 +107,13 @@ class Upstream:
     async def recent(self, limit: int = 100) -> list[Job]:
         """The newest jobs of the resource, newest first."""
         answer = await self._send("GET", "/videos", params={"limit": str(limit), "order": "desc"})
-        return _decode(answer.content, _Page, Unreachable).data
+        jobs = []
+        for raw in _decode(answer.content, _Page, Unreachable).data:
+            try:
+                jobs.append(msgspec.json.decode(raw, type=Job, strict=False))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                logger.warning("%s lists a job that cannot be read", self.deployment.name)  # the others still can
+        return jobs
 
     async def delete(self, upstream_id: str) -> None:
         await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
@@ -123,6 +136,8 @@ class Upstream:
                             raise Misrouted("The upstream redirected a download to an address without TLS.")
                         continue
                     if not response.is_success:
+                        if response.status_code in _DENIED and self._uses_token():
+                            await self._credentials(renew=True)  # for the next try: a stream is not begun twice
                         body = await _limited_body(response)
                         raise self._failure(response, body, creating=False, about_video=True)
                     length = response.headers.get("content-length", "")
@@ -152,11 +167,16 @@ class Upstream:
     ) -> "httpx.Response":
         import httpx
 
-        headers = await self._credentials()
-        try:
-            response = await self._client().request(
+        async def send(*, renew: bool) -> "httpx.Response":
+            headers = await self._credentials(renew=renew)
+            return await self._client().request(
                 method, self._url(path), params=self._params(params or {}), headers=headers, **body
             )
+
+        try:
+            response = await send(renew=False)
+            if response.status_code in _DENIED and self._uses_token():
+                response = await send(renew=True)  # the token may have run out; once is enough to tell
         except httpx.HTTPError as error:
             raise _transport_failure(error, creating=creating) from error
         if not response.is_success:
@@ -165,7 +185,10 @@ class Upstream:
             raise (Uncertain if creating else Unreachable)("The upstream's answer is too large to be one.")
         return response
 
-    async def _credentials(self) -> dict[str, str]:
+    def _uses_token(self) -> bool:
+        return self.deployment.azure and self.deployment.api_key is None
+
+    async def _credentials(self, *, renew: bool = False) -> dict[str, str]:
         key = self.deployment.api_key
         if key is not None:
             return {"api-key": key} if self.deployment.azure else {"authorization": f"Bearer {key}"}
@@ -174,7 +197,7 @@ class Upstream:
         from azure.core.exceptions import AzureError
 
         try:
-            token = await self._tokens(self.deployment.token_scope)
+            token = await self._tokens(self.deployment.token_scope, renew=renew)
         except AzureError as error:  # nothing was sent yet; its text tells how the identity is set up, and stays inside
             report = UpstreamReport(message=type(error).__name__)
             raise Unreachable("No token for the upstream could be had.", report=report) from error
@@ -219,6 +242,14 @@ async def _limited_body(response: "httpx.Response") -> bytes:
         if len(body) > _LARGEST_ANSWER:
             break
     return body
+
+
+def log_failure(video_id: str, operation: str, error: GatewayError) -> None:
+    """One line that an operator can take to the vendor. The upstream's message may quote the prompt, so it stays out."""
+    report = error.report if isinstance(error, UpstreamError) else UpstreamReport()
+    logger.warning(
+        "video %s: %s: %s status=%s apim-request-id=%s", video_id, operation, error.code, report.status, report.request_id
+    )
 
 
 def _segment(upstream_id: str) -> str:

@@ -49,6 +49,12 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     bytes: int | None = None
+    attempts: int = 0  # how often the upstream was asked
+    priority: int = 1  # the key's, when it was admitted
+    queue_position: int | None = None
+    estimated_start: datetime | None = None
+    wakes_at: datetime | None = None  # while it waits: when its orchestration acts next
+    fallback_from: str | None = None  # the model that was asked for, where another one makes it
     remixed_from: str | None = None
     source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
     source_deployment: str | None = None
@@ -85,8 +91,10 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
         return cls(id=video_id, **known)
 
     def wire(self) -> dict[str, Any]:
-        """The OpenAI video object: all of its keys, then ours (`usage`, `user`, `metadata`). Times are unix seconds."""
+        """The OpenAI video object: all of its keys, then ours from `queue` on. Times are unix seconds."""
         error = {"code": self.error_code, "message": self.error_message} if self.status == "failed" else None
+        waiting = self.status == "queued" and self.queue_position is not None
+        queue = {"position": self.queue_position, "estimated_start": _unix(self.estimated_start)} if waiting else None
         return {
             "id": self.id,
             "object": "video",
@@ -101,6 +109,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "seconds": str(self.seconds),
             "remixed_from_video_id": self.remixed_from,
             "error": error,
+            "queue": queue,
+            "fallback_from": self.fallback_from,
             "usage": {"duration_seconds": float(self.seconds)},
             "user": self.user,
             "metadata": json.loads(self.metadata) if self.metadata else None,
@@ -115,8 +125,7 @@ def new_id(owner: str, now: datetime) -> str:
 
 def id_bound(moment: datetime) -> str:
     """Between the ids of videos made at `moment` or later, which sort before it, and those made earlier."""
-    made = min(max(int(moment.timestamp() * 1000), 0), _LATEST)  # a date that no id has still lies before or after all ids
-    return f"video_{_LATEST - made:011x}g"
+    return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
 
 
 def is_id(text: str) -> bool:

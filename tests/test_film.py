@@ -80,11 +80,11 @@ def test_a_reference_image_is_the_first_picture(tmp_path: Path) -> None:
 
 
 def test_thumbnail_and_sprite_sheet_are_a_webp_and_a_jpeg(tmp_path: Path) -> None:
-    """The sheet holds eight small pictures in about the space of one."""
+    """The sheet holds eight pictures, each a quarter as wide and as high."""
     shoot(Scene("A cat", (720, 1280), 4), tmp_path)
     with Image.open(tmp_path / THUMBNAIL) as thumbnail, Image.open(tmp_path / SPRITESHEET) as sheet:
         assert (thumbnail.format, thumbnail.size) == ("WEBP", (720, 1280))
-        assert (sheet.format, sheet.size) == ("JPEG", (720, 1280))
+        assert (sheet.format, sheet.size) == ("JPEG", (4 * 180, 2 * 320))
 
 
 def test_a_film_is_made_once(tmp_path: Path) -> None:

@@ -393,7 +393,7 @@ def test_a_range_of_what_has_changed_is_the_whole(private: httpx.Client, film: F
 def test_the_client_downloads_from_private_storage_as_well(private: httpx.Client, film: Film) -> None:
     """Whole, or the range it is told to ask for."""
     key = private.headers["authorization"].removeprefix("Bearer ")
-    with openai.OpenAI(api_key=key, base_url=f"{private.base_url}v1") as client:
+    with openai.OpenAI(api_key=key, base_url=str(private.base_url.join("/v1"))) as client:
         assert client.videos.download_content(film.video.id).read() == film.content
         part = client.videos.download_content(film.video.id, extra_headers={"range": "bytes=0-9"})
         assert part.read() == film.content[:10]

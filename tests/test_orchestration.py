@@ -18,7 +18,7 @@ from shared.orchestration import CHECK, FINISH, SAVE, SUBMIT, video_lifecycle
 VIDEO = "video_7e6a1c0ffee0a1b2c3d4000000000001"
 DONE: dict[str, Any] = {"done": True}
 MOST_ATTEMPTS = 6
-MOST_WAITS = 50  # in one execution
+MOST_WAITS = 10  # in one execution
 
 Outcome = dict[str, Any] | Exception | None
 

@@ -147,7 +147,7 @@ def test_arguments_that_make_no_sense_are_explained(
 
 def test_the_demo_keeps_its_data_apart_and_takes_a_free_port() -> None:
     """It can run beside a gateway that is already serving."""
-    demo = getattr(parse(["demo", "--seconds", "8"]), "__self__", None)
+    demo = getattr(parse(["demo", "--seconds", "8"]).run, "__self__", None)
     assert demo == Demo(Options(port=0, data=Path(".local/demo")), seconds="8")
 
 
@@ -194,8 +194,14 @@ def test_a_signal_lets_the_command_clean_up(number: signal.Signals) -> None:
             await asyncio.sleep(0)
             told.append("stopped")
 
-    asyncio.run(until_told_to_stop(command))
+    assert asyncio.run(until_told_to_stop(command)) is False
     assert told == ["stopped"]
+
+
+def test_a_demo_that_was_stopped_has_not_succeeded() -> None:
+    """Serving is meant to be stopped; a demo without its video is a failure to whoever reads the exit code."""
+    assert parse(["run"]).stopped == 0
+    assert parse(["demo"]).stopped == 130
 
 
 def test_a_newcomer_is_told_address_key_and_a_line_to_paste() -> None:

@@ -97,7 +97,7 @@ class World:
         """What the orchestration does, without the engine: each step until it no longer says again."""
         lifecycle = self.gateway.lifecycle
         failure = None
-        for step in (lifecycle.submit, lifecycle.check, lifecycle.save):
+        for step in (self.gateway.submission.submit, lifecycle.check, lifecycle.save):
             for _ in range(rounds):
                 outcome = await step(video_id)
                 if "again" not in outcome:

@@ -1,0 +1,100 @@
+using 'main.bicep'
+
+// Every choice there is. As it stands this makes a gateway that costs next to nothing while idle, with public endpoints that demand
+// a token or a key, and one Azure OpenAI account without a deployment. Values in readEnvironmentVariable come from azd or from
+// infra/deploy; change the second value, or set the variable.
+
+// The group is rg-<name>, and every other name holds it too. 2 to 16 lower-case letters, digits and hyphens.
+param name = readEnvironmentVariable('AZURE_ENV_NAME', 'video-gateway')
+
+// Must offer Flex Consumption with Python 3.13: az functionapp list-flexconsumption-locations
+param location = readEnvironmentVariable('AZURE_LOCATION', 'eastus2')
+
+// On every resource, for example { costCenter: '1234', owner: 'video-team' }.
+param tags = {}
+
+param scale = {
+  // 512, 2048 or 4096. The default holds several 64 MiB videos at once, which `delivery: proxy` needs; with `redirect`, 512 does.
+  instanceMemoryMB: 2048
+  // The ceiling of the bill, not a target. 40 is the lowest value that every region is documented to take.
+  maximumInstanceCount: 40
+  // The app is asynchronous and waits for storage most of the time. Left out, Azure gives a Python app 1.
+  httpConcurrency: 16
+  // Nothing: the first request after a quiet time waits for a cold start. To avoid it, at a price: [{ name: 'http', instanceCount: 1 }]
+  alwaysReady: []
+}
+
+param retention = {
+  // The same as `gateway.retention_days` in config.yaml; null keeps videos until their owners delete them.
+  videoDays: null
+  // Deleted blobs can be brought back for a week. 0 where deleted has to mean deleted.
+  undeleteDays: 7
+  // Web pages that play videos straight from storage, for example ['https://app.example.com']. Clients that are no browsers need none.
+  corsOrigins: []
+}
+
+// Accounts to make. `setting` is the app setting that tells the account's address, and what config.yaml calls it: for a second
+// region add { setting: 'AZURE_OPENAI_API_BASE_2', location: 'swedencentral', deployments: [] } here, and an entry with
+// `api_base: os.environ/AZURE_OPENAI_API_BASE_2` there. No deployment is made as it stands, because Azure has retired sora-2; one looks
+// like this: { name: 'sora-2', model: 'sora-2', version: '2025-12-08', sku: 'GlobalStandard', capacity: 1 }
+param newOpenAi = [
+  { setting: 'AZURE_OPENAI_API_BASE', location: 'eastus2', deployments: [] }
+]
+
+// Accounts that exist, here or in another group or subscription; whoever deploys must be allowed to assign roles on them:
+// { setting: 'AZURE_OPENAI_API_BASE', account: 'NAME', group: 'GROUP', subscription: null, endpoint: 'https://NAME.openai.azure.com' }
+param existingOpenAi = []
+
+param settings = {
+  // Another file of the package than config.yaml, such as config.production.yaml.
+  configFile: ''
+  // '' sends none, which is right for Azure's v1 surface.
+  apiVersion: ''
+  // App settings whose values lie in the vault, by the name of the secret. The master key must be among them. For another vendor's
+  // server add, for example, VENDOR_API_KEY: 'vendor-api-key' here and `api_key: os.environ/VENDOR_API_KEY` in config.yaml.
+  secrets: {
+    GATEWAY_MASTER_KEY: 'gateway-master-key'
+  }
+}
+
+// 'public': endpoints can be reached, and demand an Entra token or a gateway key. 'backend': storage, vault and Azure OpenAI are reached
+// through private endpoints only. 'private': the gateway too, and deploying code then works only from inside the network. The last two
+// need `delivery: proxy` in config.yaml, because clients cannot reach storage. Content Safety and telemetry have no private endpoint here.
+param network = 'public'
+
+param durable = {
+  // 'storage' needs nothing more and is the cheapest while idle; 'scheduler' is Durable Task Scheduler. Choose before the first video:
+  // nothing moves orchestrations from one to the other.
+  backend: 'storage'
+  // Only for the scheduler, whose endpoint is public and demands a token. Narrow it to the app's own addresses where those are known.
+  schedulerIpAllowlist: ['0.0.0.0/0']
+}
+
+param monitoring = {
+  logDays: 30
+  // A bound on the bill for logs.
+  dailyCapGb: 1
+  // Access logs of blobs and secrets.
+  auditLogs: false
+  // Who gets mail when something is wrong, for example ['oncall@example.com']. Empty: no alerts.
+  alertEmails: []
+}
+
+// A monthly budget that mails, for example { amount: 100, startDate: '2027-01-01', emails: ['team@example.com'] }.
+param budget = null
+
+// Who may set secrets. infra/deploy and azd fill in whoever is signed in.
+param operators = empty(readEnvironmentVariable('AZURE_PRINCIPAL_ID', ''))
+  ? []
+  : [
+      {
+        principalId: readEnvironmentVariable('AZURE_PRINCIPAL_ID', '')
+        principalType: readEnvironmentVariable('AZURE_PRINCIPAL_TYPE', 'User')
+      }
+    ]
+
+// An event in the queue `finished-videos` for every saved video.
+param finishedVideoEvents = false
+
+// A Content Safety account. The app of this version does not call it.
+param contentSafety = false

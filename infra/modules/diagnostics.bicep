@@ -1,0 +1,34 @@
+// Who read, wrote or deleted a blob; who used a secret.
+param workspaceId string
+param storageName string
+param vaultName string
+
+resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: storageName
+
+  resource blobs 'blobServices' existing = {
+    name: 'default'
+  }
+}
+
+resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+  name: vaultName
+}
+
+resource blobAccess 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: storage::blobs
+  name: 'access'
+  properties: {
+    workspaceId: workspaceId
+    logs: [for each in ['StorageRead', 'StorageWrite', 'StorageDelete']: { category: each, enabled: true }]
+  }
+}
+
+resource secretAccess 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  scope: vault
+  name: 'access'
+  properties: {
+    workspaceId: workspaceId
+    logs: [{ category: 'AuditEvent', enabled: true }]
+  }
+}

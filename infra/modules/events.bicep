@@ -1,0 +1,59 @@
+// Storage publishes an event for every video that is saved; Event Grid puts it into a queue, with an identity of its own.
+param name string
+param location string
+param tags object
+param storageName string
+
+resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: storageName
+
+  resource queues 'queueServices' existing = {
+    name: 'default'
+  }
+}
+
+resource finished 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = {
+  parent: storage::queues
+  name: 'finished-videos'
+}
+
+resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
+  name: name
+  location: location
+  tags: tags
+  identity: { type: 'SystemAssigned' }
+  properties: { source: storage.id, topicType: 'Microsoft.Storage.StorageAccounts' }
+}
+
+var storageQueueDataMessageSender = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a')
+
+resource send 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  scope: finished
+  name: guid(finished.id, topic.id, storageQueueDataMessageSender)
+  properties: {
+    roleDefinitionId: storageQueueDataMessageSender
+    principalId: topic.identity.principalId
+    principalType: 'ServicePrincipal'
+  }
+}
+
+resource saved 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {
+  parent: topic
+  name: 'finished-videos'
+  properties: {
+    eventDeliverySchema: 'CloudEventSchemaV1_0'
+    filter: {
+      includedEventTypes: ['Microsoft.Storage.BlobCreated']
+      subjectBeginsWith: '/blobServices/default/containers/videos/'
+      subjectEndsWith: '.mp4'
+    }
+    deliveryWithResourceIdentity: {
+      identity: { type: 'SystemAssigned' }
+      destination: {
+        endpointType: 'StorageQueue'
+        properties: { resourceId: storage.id, queueName: finished.name, queueMessageTimeToLiveInSeconds: 604800 }
+      }
+    }
+  }
+  dependsOn: [send]
+}

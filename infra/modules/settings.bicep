@@ -1,0 +1,70 @@
+// Everything the app is told. This resource replaces the whole set, so whatever is not here does not survive a deployment.
+import * as types from '../types.bicep'
+
+param appName string
+param storageName string
+param insightsName string
+param vaultName string
+param clientId string
+param taskHub string
+
+@description('The scheduler\'s address; empty where orchestrations are kept in storage.')
+param schedulerEndpoint string
+param settings types.settings
+
+@description('App setting → address of an Azure OpenAI account.')
+param upstreams { *: string }
+
+resource app 'Microsoft.Web/sites@2024-11-01' existing = {
+  name: appName
+}
+
+resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+  name: storageName
+}
+
+resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
+  name: insightsName
+}
+
+// Read by the Functions host, not by the app's code.
+var host = {
+  AzureWebJobsStorage__queueServiceUri: storage.properties.primaryEndpoints.queue
+  AzureWebJobsStorage__credential: 'managedidentity'
+  AzureWebJobsDisableHomepage: 'true'
+  APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
+  APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${clientId};Authorization=AAD'
+  TASK_HUB: taskHub
+}
+
+// Overrides of host.json, which names storage.
+var hostWithScheduler = {
+  DURABLE_TASK_SCHEDULER_CONNECTION_STRING: 'Endpoint=${schedulerEndpoint};TaskHub=${taskHub};Authentication=ManagedIdentity;ClientID=${clientId}'
+  AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: 'azureManaged'
+  AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName: 'DURABLE_TASK_SCHEDULER_CONNECTION_STRING'
+}
+
+// Read by shared/settings.py (and, as to storage, by the host too).
+var gateway = {
+  AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
+  AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table
+  AzureWebJobsStorage__clientId: clientId
+  AZURE_CLIENT_ID: clientId
+}
+var gatewayConfig = { GATEWAY_CONFIG: settings.configFile }
+var gatewayApiVersion = { AZURE_API_VERSION: settings.apiVersion }
+var gatewaySecrets = mapValues(settings.secrets, secret => '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=${secret})')
+
+resource all 'Microsoft.Web/sites/config@2024-11-01' = {
+  parent: app
+  name: 'appsettings'
+  properties: union(
+    host,
+    empty(schedulerEndpoint) ? {} : hostWithScheduler,
+    gateway,
+    empty(settings.configFile) ? {} : gatewayConfig,
+    empty(settings.apiVersion) ? {} : gatewayApiVersion,
+    upstreams,
+    gatewaySecrets
+  )
+}

@@ -1,0 +1,109 @@
+// One account for the host's state, the gateway's tables and the videos. Two would separate customers' content from run-time
+// state; one is cheaper, and only one identity can reach either.
+import * as types from '../types.bicep'
+
+param name string
+param location string
+param tags object
+param retention types.retention
+param isPrivate bool
+
+@description('Let Event Grid in past the firewall; only needed where it delivers events.')
+param trustAzureServices bool
+
+var videos = 'videos'
+var references = 'references'
+var package = 'app-package'
+var days = retention.?videoDays
+
+var expireReferences = {
+  // The app deletes a reference image as soon as its video is submitted; this is for those that a crash left behind.
+  name: 'expire-references'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'], prefixMatch: ['${references}/'] }
+    actions: { baseBlob: { delete: { daysAfterCreationGreaterThan: 7 } } }
+  }
+}
+var expireVideos = {
+  name: 'expire-videos'
+  enabled: true
+  type: 'Lifecycle'
+  definition: {
+    filters: { blobTypes: ['blockBlob'], prefixMatch: ['${videos}/'] }
+    actions: { baseBlob: { delete: { daysAfterCreationGreaterThan: days ?? 36500 } } }
+  }
+}
+
+resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+  name: name
+  location: location
+  tags: tags
+  kind: 'StorageV2'
+  sku: { name: 'Standard_LRS' }
+  properties: {
+    allowSharedKeyAccess: false
+    allowBlobPublicAccess: false
+    allowCrossTenantReplication: false
+    defaultToOAuthAuthentication: true
+    isLocalUserEnabled: false
+    minimumTlsVersion: 'TLS1_2'
+    supportsHttpsTrafficOnly: true
+    publicNetworkAccess: isPrivate ? 'Disabled' : 'Enabled'
+    networkAcls: {
+      defaultAction: isPrivate ? 'Deny' : 'Allow'
+      bypass: trustAzureServices ? 'AzureServices' : 'None'
+    }
+  }
+
+  resource blobs 'blobServices' = {
+    name: 'default'
+    properties: {
+      deleteRetentionPolicy: retention.undeleteDays == 0
+        ? { enabled: false }
+        : { enabled: true, days: retention.undeleteDays }
+      cors: {
+        corsRules: empty(retention.corsOrigins)
+          ? []
+          : [
+              {
+                allowedOrigins: retention.corsOrigins
+                allowedMethods: ['GET', 'HEAD']
+                allowedHeaders: ['range']
+                exposedHeaders: ['content-length', 'content-range', 'etag', 'accept-ranges']
+                maxAgeInSeconds: 3600
+              }
+            ]
+      }
+    }
+
+    resource containers 'containers' = [for each in [videos, references, package]: {
+      name: each
+      properties: { publicAccess: 'None' }
+    }]
+  }
+
+  resource queues 'queueServices' = {
+    name: 'default'
+  }
+
+  resource tables 'tableServices' = {
+    name: 'default'
+
+    resource all 'tables' = [for each in ['gateway', 'pools']: {
+      name: each
+    }]
+  }
+
+  resource lifecycle 'managementPolicies' = {
+    name: 'default'
+    properties: {
+      policy: { rules: days == null ? [expireReferences] : [expireReferences, expireVideos] }
+    }
+  }
+}
+
+output id string = account.id
+output name string = account.name
+output packageContainer string = '${account.properties.primaryEndpoints.blob}${package}'

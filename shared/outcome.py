@@ -1,0 +1,17 @@
+"""How a step of a video's life ends. Plain JSON, because the orchestration keeps it."""
+
+from typing import Any
+
+Outcome = dict[str, Any]
+
+DONE: Outcome = {"done": True}
+
+
+def again(seconds: float) -> Outcome:
+    """Not yet: run the same step again after so many seconds."""
+    return {"again": seconds}
+
+
+def failed(code: str, message: str) -> Outcome:
+    """The video cannot be made."""
+    return {"failed": {"code": code, "message": message}}

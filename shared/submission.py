@@ -1,0 +1,212 @@
+"""Getting a video accepted upstream exactly once: wait for a slot, note the attempt, ask; and where the answer is lost, look.
+
+May run twice, and may be killed between any two lines: it reads the record first and goes on from what is true. An attempt that
+is noted without a job is one whose outcome is unclear, and the upstream's own list decides it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from shared.archive import Archive
+from shared.catalog import Catalog, Deployment, Model
+from shared.claims import Claims
+from shared.clock import Clock
+from shared.errors import (
+    Busy,
+    Denied,
+    Misrouted,
+    Missing,
+    Refused,
+    RequestError,
+    Retired,
+    StorageUnavailable,
+    Uncertain,
+    Unreachable,
+    UpstreamError,
+)
+from shared.ledger import Entry, Ledger
+from shared.outcome import DONE, Outcome, again, failed
+from shared.pool import Closed, Pool, Wait
+from shared.settings import GatewayKnobs
+from shared.upstream import Accepted, Job, Upstream, log_failure
+from shared.video import Video
+
+logger = logging.getLogger("gateway")
+
+# An answer to a create is awaited for this part of `reconcile_seconds`, so that no create is still under way when the
+# search for its job gives up.
+_CREATE_SHARE = 0.75
+_CLOCK_SKEW = timedelta(seconds=15)  # between us and the upstream; its times are whole seconds
+_MOST_LOST_UPLOADS = 3  # the upstream may lose a reference image now and then, but not for ever
+_MOST_BACKOFF = 300.0
+
+# How long a deployment is closed (seconds) when it refuses everybody: a deployment that is gone stays gone, a role or a route
+# may be mended any minute.
+_CLOSED_FOR: dict[type[UpstreamError], float] = {Retired: 6 * 3600.0, Denied: 300.0, Misrouted: 300.0}
+
+
+@dataclass(frozen=True)
+class Submission:
+    catalog: Catalog
+    ledger: Ledger
+    pool: Pool
+    claims: Claims
+    archive: Archive
+    upstream: Callable[[Deployment], Upstream]
+    clock: Clock
+    knobs: GatewayKnobs
+
+    async def submit(self, video_id: str) -> Outcome:
+        """One try at getting the video accepted."""
+        entry = await self.ledger.find(video_id)
+        if entry is None or entry.video.finished or entry.video.upstream_id:
+            return DONE
+        video, model = entry.video, self.catalog.get(entry.video.model)
+        if model is None or (video.source_deployment and model.deployment(video.source_deployment) is None):
+            return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
+        if video.attempted_at is not None:
+            return await self._reconcile(entry, model)
+        if self._waited_too_long(video):
+            return failed("queue_timeout", "The video waited too long for capacity upstream.")
+        turn = await self.pool.acquire(model, video, video.priority)
+        if isinstance(turn, Wait):
+            return await self._wait(entry, turn)
+        if isinstance(turn, Closed):
+            return await self._fall_back(entry, model, turn.reason)
+        # Written before the upstream is asked: whoever finds this note without an id knows that the outcome is unclear. It is
+        # conditional, so that of two submits at once only one goes on to ask.
+        entry = await self.ledger.change(
+            entry,
+            deployment=turn.deployment.name,
+            attempted_at=self.clock.now(),
+            attempts=video.attempts + 1,
+            queue_position=None,
+            estimated_start=None,
+        )
+        return await self._ask(entry, model, turn.deployment)
+
+    async def _wait(self, entry: Entry, turn: Wait) -> Outcome:
+        """Keep the place for those who ask; it only ever gets better."""
+        video = entry.video
+        position = min(turn.position, video.queue_position or turn.position)
+        wakes_at = self.clock.now() + timedelta(seconds=turn.seconds)
+        await self.ledger.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
+        return again(turn.seconds)
+
+    async def _ask(self, entry: Entry, model: Model, deployment: Deployment) -> Outcome:
+        video = entry.video
+        try:
+            accepted = await self._create(video, deployment)
+        except Uncertain as error:
+            log_failure(video.id, "create", error)
+            return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
+        except (Retired, Denied, Misrouted) as error:
+            log_failure(video.id, "create", error)
+            await self.pool.close(model, deployment, error.code, _CLOSED_FOR[type(error)])
+            return await self._stand_back(entry, model, deployment, 0.0)
+        except (Busy, Unreachable, StorageUnavailable) as error:
+            log_failure(video.id, "create", error)
+            if error.code == "upload_timed_out" and video.attempts >= _MOST_LOST_UPLOADS:
+                return failed(error.code, error.message)
+            backoff = min(self.knobs.poll_seconds * 2 ** min(video.attempts, 10), _MOST_BACKOFF)
+            return await self._stand_back(entry, model, deployment, error.retry_after or backoff)
+        except (Refused, Missing) as error:
+            log_failure(video.id, "create", error)
+            return failed(error.code, error.message)
+        return await self._accept(entry, deployment, accepted)
+
+    async def _stand_back(self, entry: Entry, model: Model, deployment: Deployment, rest: float) -> Outcome:
+        """No job was made: to the head of the queue again, where another deployment may be free at once."""
+        await self.pool.return_slot(model, entry.video.id, deployment, rest)
+        await self.ledger.change(entry, deployment=None, attempted_at=None)
+        return again(0.0)
+
+    async def _create(self, video: Video, deployment: Deployment) -> Accepted:
+        reference = await self.archive.reference(video) if video.reference else None
+        try:
+            async with asyncio.timeout(self.knobs.reconcile_seconds * _CREATE_SHARE):
+                if video.source_upstream_id:
+                    return await self.upstream(deployment).remix(video.source_upstream_id, video.prompt)
+                return await self.upstream(deployment).create(video.prompt, video.seconds, video.size, reference)
+        except TimeoutError as error:
+            raise Uncertain("The upstream did not answer the create in time.") from error
+
+    async def _accept(self, entry: Entry, deployment: Deployment, accepted: Accepted) -> Outcome:
+        """Bind the job to the video. Where another video has adopted it meanwhile, go on looking for ours."""
+        video = entry.video
+        if not await self.claims.claim(deployment, accepted.job, video.id):
+            return again(self.knobs.poll_seconds)
+        # Before the record: once that has the job, nobody comes back here to end the create for the pool.
+        await self.pool.answered(video.model, video.id)
+        await self.ledger.change(
+            entry, upstream_id=accepted.job.id, accepted_at=self.clock.now(), upstream_request_id=accepted.request_id
+        )
+        logger.info("video %s accepted by %s as %s", video.id, deployment.name, accepted.job.id)
+        return DONE
+
+    async def _reconcile(self, entry: Entry, model: Model) -> Outcome:
+        """A create was under way and its answer is unknown: the upstream's own list decides."""
+        video = entry.video
+        attempted_at = (video.attempted_at or self.clock.now()).astimezone(UTC)
+        deployment = model.deployment(video.deployment or "")
+        if deployment is None:
+            return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
+        try:
+            jobs = await self.upstream(deployment).recent()
+        except UpstreamError as error:
+            log_failure(video.id, "list", error)
+            if self._waited_too_long(video):
+                return failed("upstream_uncertain", "The upstream may have accepted the video, and cannot be asked.")
+            return again(error.retry_after or self.knobs.poll_seconds)
+        for job in sorted(jobs, key=lambda each: each.created_at or 0):
+            if _fits(job, video, attempted_at) and await self.claims.claim(deployment, job, video.id):
+                logger.info("video %s: adopting job %s after an unclear create", video.id, job.id)
+                return await self._accept(entry, deployment, Accepted(job, None))
+        if self.clock.now() < attempted_at + timedelta(seconds=self.knobs.reconcile_seconds):
+            return again(self.knobs.poll_seconds)
+        logger.info("video %s: no job was made by the unclear create; asking again", video.id)
+        return await self._stand_back(entry, model, deployment, 0.0)
+
+    async def _fall_back(self, entry: Entry, model: Model, reason: str) -> Outcome:
+        """The model cannot serve: the first of its fallbacks that can make this video takes its place, if the budget allows."""
+        video = entry.video
+        for other in () if video.source_upstream_id else self.catalog.fallbacks(model):
+            able = other.capability
+            if video.seconds not in able.seconds or video.size not in able.sizes or other.name == video.fallback_from:
+                continue
+            if len(await self.pool.closed(other)) == len(other.deployments):
+                continue
+            # Noted there before it is forgotten here: a crash between the two leaves a note too many, which the sweep drops.
+            await self.pool.enter(other, video.id)
+            try:
+                await self.ledger.move(video.id, other.name, able.price(video.seconds, video.size))
+            except RequestError as error:
+                logger.info("video %s cannot fall back to %s: %s", video.id, other.name, error.code)
+                await self.pool.leave(other.name, video.id)
+                continue
+            await self.pool.leave(model.name, video.id)
+            logger.info("video %s falls back from %s to %s", video.id, model.name, other.name)
+            return again(0.0)
+        return failed(reason, _CLOSED_MESSAGES.get(reason, "No deployment of the model can be used."))
+
+    def _waited_too_long(self, video: Video) -> bool:
+        return self.clock.now() > video.created_at + timedelta(seconds=self.knobs.queue_seconds)
+
+
+_CLOSED_MESSAGES = {
+    "model_retired": "The upstream has retired this model: choose another one.",
+    "upstream_auth_error": "The upstream refuses the gateway's credentials; the operator has to mend this.",
+    "upstream_misconfigured": "The upstream does not know the route; the operator has to check the deployment's address.",
+}
+
+
+def _fits(job: Job, video: Video, attempted_at: datetime) -> bool:
+    """Could this job be the one that the attempt made?"""
+    if job.created_at is None or job.remixed_from_video_id != video.source_upstream_id:
+        return False
+    asked = (video.prompt, str(video.seconds), video.size)
+    created_at = datetime.fromtimestamp(job.created_at, UTC)
+    return (job.prompt, str(job.seconds), job.size) == asked and created_at >= attempted_at - _CLOCK_SKEW
