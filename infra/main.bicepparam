@@ -71,6 +71,7 @@ param durable = {
 }
 
 param monitoring = {
+  // Days that logs are kept; Azure charges nothing extra for the first 30.
   logDays: 30
   // A bound on the bill for logs.
   dailyCapGb: 1

@@ -7,11 +7,12 @@ import shutil
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from local.processes import Child
+from local.processes import Child, ChildError
 
 # The account every Azure storage emulator has; the key is public by design.
 ACCOUNT = "devstoreaccount1"
@@ -19,6 +20,8 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 
 _SERVICES = ("Blob", "Queue", "Table")
 _USUAL_PORTS = (10000, 10001, 10002)
+_ANY_PORTS = (0, 0, 0)
+_ANY_PORTS = (0, 0, 0)
 _AUTOSAVE = Path(__file__).with_name("azurite_autosave.cjs")
 _LOOK_AGAIN_SECONDS = 0.05
 
@@ -56,19 +59,38 @@ class Azurite:
         return self._child.pid
 
     async def __aenter__(self) -> Self:
+        if all(map(_is_free, _USUAL_PORTS)):
+            try:
+                await self._launch(_USUAL_PORTS)
+            except ChildError:  # somebody else took them in this very moment
+                await self._launch(_ANY_PORTS)
+        else:
+            await self._launch(_ANY_PORTS)
+        return self
+
+    async def _launch(self, ports: Sequence[int]) -> None:
         script = _installed(self._executable)
         node = await _node()
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = await self._lock()
         try:
-            self._child = await Child.start(
-                "Azurite",
-                [node, "--require", _AUTOSAVE, script, *self._arguments()],
-                log=self._directory / "azurite.log",
-                keep=[lock],
-            )
+            await self._start(node, script, lock, _USUAL_PORTS if all(map(_is_free, _USUAL_PORTS)) else _ANY_PORTS)
+        except ChildError as error:
+            if "EADDRINUSE" not in str(error):
+                raise
+            # Another program has taken a usual port since we looked.
+            await self._start(node, script, lock, _ANY_PORTS)
         finally:
             os.close(lock)  # node has inherited it, and holds it until it exits
+        return self
+
+    async def _start(self, node: str, script: Path, lock: int, ports: Sequence[int]) -> None:
+        self._child = await Child.start(
+            "Azurite",
+            [node, "--require", _AUTOSAVE, script, *self._arguments(ports)],
+            log=self._directory / "azurite.log",
+            keep=[lock],
+        )
         try:
             started = await self._child.says(
                 r"^Azurite (\w+) service is successfully listening at http://127\.0\.0\.1:(\d+)$", times=len(_SERVICES)
@@ -77,7 +99,6 @@ class Azurite:
             await self._child.stop()
             raise
         self._ports = {line[1]: line[2] for line in started}
-        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -85,8 +106,7 @@ class Azurite:
         if self._child is not None:
             await self._child.stop()
 
-    def _arguments(self) -> list[str]:
-        ports = _USUAL_PORTS if all(map(_is_free, _USUAL_PORTS)) else (0, 0, 0)
+    def _arguments(self, ports: Sequence[int]) -> list[str]:
         listen = [f"--{name.lower()}Port={port}" for name, port in zip(_SERVICES, ports, strict=True)]
         return ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(self._directory), *listen]
 

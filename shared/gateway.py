@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from azure.identity.aio import DefaultAzureCredential
 
 _CONNECTIONS = 100
+_POLLS_A_VIDEO = 24  # at the usual pace, two minutes: the first guess of how long a video takes
 _UPSTREAM_TIMEOUT = {"connect": 5.0, "read": 60.0, "write": 60.0, "pool": 30.0}
 
 
@@ -112,7 +113,7 @@ def build(
     ledger = Ledger(tables.gateway, clock, random)
     keys = Keys(tables.gateway, ledger, clock, random, given.master_key)
     budget = GatewayBudget(ledger, clock, given.max_budget, given.budget_duration)
-    usual = UsualTimes(tables.pools, clock)
+    usual = UsualTimes(tables.pools, clock, _POLLS_A_VIDEO * given.knobs.poll_seconds)
     pool = Pool(tables.pools, given.catalog, clock, random, usual)
     claims = Claims(tables.pools, clock)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)

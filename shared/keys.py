@@ -8,8 +8,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -115,14 +114,14 @@ class Keys:
         if token == before.token:
             raise _taken()
         after = await self._change(key_id, before, {**(changes or {}), "token": token, "name": _shown(secret)}, token)
-        await self._forget_token(before.token)
+        await self._point(key_id, [], [before.token or ""])
         return Issued(key_id, secret, after)
 
     async def delete(self, key_id: str) -> None:
         """End a key for good. Its videos and what it spent stay on record. Raises NotFound."""
         before = await self.get(key_id)
         await self._change(key_id, before, {"deleted": True, "alias": None})
-        await self._forget_token(before.token)
+        await self._point(key_id, [], [before.token or ""])
 
     async def get(self, key_id: str) -> Account:
         """Raises NotFound, also for a key that was deleted."""
@@ -191,7 +190,7 @@ class Keys:
         self._accounts.pop(key_id, None)
         return after
 
-    async def _point(self, key_id: str, new: list[str], old: list[str] | None = None) -> None:
+    async def _point(self, key_id: str, new: Sequence[str], old: Sequence[str] = ()) -> None:
         """Let signposts lead to a key and take down others that do, in one transaction. May be repeated.
 
         Raises Conflict (409) where a new one leads to another key already.
@@ -205,7 +204,7 @@ class Keys:
                     writes.append(Insert(name, {"key": key_id}))
                 elif row.values["key"] != key_id:
                     raise _taken()
-            for name in old or []:
+            for name in old:
                 row = await self.table.get(TOKENS, name)
                 if row is not None and row.values["key"] == key_id:
                     writes.append(Delete(row))
@@ -213,12 +212,6 @@ class Keys:
                 await self.table.commit(TOKENS, *writes)
 
         await retry_conflicts(attempt, self.clock, self.random)
-
-    async def _forget_token(self, token: str | None) -> None:
-        row = await self.table.get(TOKENS, token) if token else None
-        if row is not None:
-            with suppress(Conflict):  # somebody else has taken it down
-                await self.table.commit(TOKENS, Delete(row))
 
 
 @dataclass
@@ -234,7 +227,7 @@ class _Edit:
 
     def decide(self, account: Account, taken: set[str]) -> Decision[Account] | None:
         del taken
-        if account.deleted:  # since it was looked up
+        if account.deleted and "deleted" not in self.changes:  # since it was looked up
             raise _unknown()
         after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
         if after.budget_duration != account.budget_duration:

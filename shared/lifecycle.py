@@ -55,6 +55,10 @@ class Lifecycle:
 
         With `once`, a request that was admitted before gives the earlier video.
         """
+        # Before anything is noted or held: a repeated request is answered even where nothing more could be admitted.
+        admitted = await self.ledger.earlier(owner, once) if once else None
+        if admitted is not None:
+            return admitted
         now = self.clock.now()
         source = request.source
         video = Video(
@@ -152,7 +156,7 @@ class Lifecycle:
         now, accepted_at = self.clock.now(), (video.accepted_at or video.created_at).astimezone(UTC)
         elapsed = (now - accepted_at).total_seconds()
         if done:
-            await self.usual.learn(video.model, video.seconds, elapsed)
+            await self.usual.learn(video.model, video.seconds, _took(job, elapsed, seen_running=video.status != "queued"))
             return DONE
         usual = await self.usual.of(video.model, video.seconds)
         return again(pace.look_after(elapsed, progress, usual, self.knobs.poll_seconds, self.random))
@@ -236,6 +240,13 @@ class Lifecycle:
         model = self.catalog.get(video.model)
         deployment = model.deployment(video.deployment or "") if model else None
         return None if deployment is None else self.upstream(deployment)
+
+
+def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
+    """How long the job ran, in seconds; where the upstream does not say, as long as we know, or half of it at the first look."""
+    if job.created_at is not None and job.completed_at is not None:
+        return max(job.completed_at - job.created_at, 0.0)
+    return elapsed if seen_running else elapsed / 2
 
 
 def _failure_of(job: Job) -> Outcome:

@@ -8,7 +8,6 @@ from random import Random
 
 import msgspec
 
-_FIRST_GUESS = 120.0  # seconds: what a video takes where nothing has been learned yet
 _LEARNING = 0.1  # the weight of the newest job
 _EARLIEST = 0.5  # of the usual time: before it, a look is only for the progress
 _LONGEST = 300.0  # seconds between two looks, at anything
@@ -18,8 +17,8 @@ _SHORTEST_SLEEP = 2.0
 class Usual(msgspec.Struct, frozen=True):
     """How long jobs of a kind take: the mean and the mean deviation, in seconds, and from how many jobs that is known."""
 
-    mean: float = _FIRST_GUESS
-    deviation: float = _FIRST_GUESS / 2
+    mean: float
+    deviation: float
     jobs: int = 0
 
 
@@ -45,7 +44,8 @@ def look_after(elapsed: float, progress: int, usual: Usual, shortest: float, ran
         wait = left - min(usual.deviation / 2, left / 4) if progress else max(left * _EARLIEST, shortest)
     else:
         wait = shortest
-    return min(max(wait, shortest), _LONGEST) * random.uniform(0.95, 1.05)
+    longest = _LONGEST if usual.jobs else 3 * shortest  # a guess is no reason to stay away
+    return min(max(wait, shortest), longest) * random.uniform(0.95, 1.05)
 
 
 def sleep_until_turn(seconds: float, random: Random) -> float:

@@ -45,6 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     status: str = "queued"
     progress: float | None = None
     created_at: float | None = None
+    completed_at: float | None = None
     expires_at: float | None = None
     prompt: str | None = None
     seconds: str | int | None = None

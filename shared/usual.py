@@ -19,6 +19,7 @@ _FRESH = 60.0  # seconds
 class UsualTimes:
     table: Table
     clock: Clock
+    first_guess: float  # seconds: what a video takes where nothing has been learned yet
     _known: dict[str, tuple[float, dict[int, Usual]]] = field(default_factory=dict, init=False)
 
     async def of(self, model_name: str, seconds: int) -> Usual:
@@ -28,13 +29,16 @@ class UsualTimes:
         if now - read_at > _FRESH:
             known = _decode(await self.table.get(partition_of(model_name), _ROW))
             self._known[model_name] = (now, known)
-        return known.get(seconds, Usual())
+        return known.get(seconds, self._guess())
+
+    def _guess(self) -> Usual:
+        return Usual(self.first_guess, self.first_guess / 2)
 
     async def learn(self, model_name: str, seconds: int, took: float) -> None:
         """A video of this length took so long. A lost race loses nothing but this one example."""
         row = await self.table.get(partition_of(model_name), _ROW)
         known = _decode(row)
-        known[seconds] = learn(known.get(seconds, Usual()), took)
+        known[seconds] = learn(known.get(seconds, self._guess()), took)
         values = {"lengths": msgspec.json.encode({str(each): usual for each, usual in known.items()}).decode()}
         try:
             await self.table.commit(partition_of(model_name), Insert(_ROW, values) if row is None else Replace(row, values))

@@ -28,7 +28,7 @@ from shared.clock import SystemClock
 
 T = TypeVar("T")
 
-MODEL = "azure-sora-2"
+MODEL = "azure-sora-2"  # what clients ask for: an alias, behind a prefix of the test's own
 MASTER_KEY = "sk-1234"
 UPSTREAM_KEY = "the-key-of-the-upstream"
 SPEED = 100.0  # a film of 4 seconds takes 0.6 s
@@ -38,10 +38,11 @@ _LOOK_AGAIN = 0.05
 
 @dataclass(frozen=True)
 class Served:
-    """A running gateway: its address, a key of its own, its task hub, and the simulator's address and service."""
+    """A running gateway: its address, a key and a model of its own, its task hub, and the simulator's address and service."""
 
     url: str
     key: str
+    model: str
     hub: TaskHub
     upstream: str
     sora: Sora
@@ -85,7 +86,7 @@ async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any])
         try:
             async with Host(functions, data, SystemClock()) as host:
                 issued = await gateway.keys.issue(Account())
-                yield Served(host.url, issued.secret, host.hub, upstream, sora)
+                yield Served(host.url, issued.secret, gateway.settings.catalog.models[0].name, host.hub, upstream, sora)
         finally:
             await gateway.close()
 
@@ -103,7 +104,7 @@ def app_settings(storage: str, upstream: str, data: Path, **knobs: Any) -> dict[
 
 
 def write_config(path: Path, **knobs: Any) -> Path:
-    """A configuration in a hurry. The deployment has a name of its own, so that tests which share storage share no slots."""
+    """A configuration in a hurry. The model's name begins anew each time, so that tests which share storage share no queue."""
     params = {
         "model": "azure/sora-2",
         "api_base": "os.environ/AZURE_OPENAI_API_BASE",
@@ -111,7 +112,7 @@ def write_config(path: Path, **knobs: Any) -> Path:
         "max_running": 50,
         "creates_per_minute": 1000,
     }
-    entry = {"model_name": MODEL, "params": params, "model_info": {"id": f"sora-{secrets.token_hex(4)}"}}
+    entry = {"model_name": f"{secrets.token_hex(4)}/{MODEL}", "params": params}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump({"model_list": [entry], "gateway": {"poll_seconds": 0.1, **knobs}}))
     return path

@@ -269,7 +269,6 @@ def test_a_full_batch_of_the_largest_rows_fits_a_transaction(azurite: str) -> No
         assert (await audited(w)).running == 80
         for _, writes in w.faults.commits:
             assert len(writes) <= 100
-            print(len(writes), sum(wire_size(write) for write in writes))
             assert sum(wire_size(write) for write in writes) <= 4 * 1024**2
         assert max(len(writes) for _, writes in w.faults.commits) > 50, "the batches were full"
 

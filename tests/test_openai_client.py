@@ -57,10 +57,12 @@ def film(gateway: Served) -> Film:
         return Film(video, client.videos.download_content(video.id).read())
 
 
-def test_create_and_poll_then_download_gives_the_film_that_was_asked_for(film: Film, tmp_path: Path) -> None:
+def test_create_and_poll_then_download_gives_the_film_that_was_asked_for(
+    gateway: Served, film: Film, tmp_path: Path
+) -> None:
     """The id that polling returned leads to the bytes; they have the size and length asked for, and play to the end."""
     assert (film.video.status, film.video.progress, film.video.error) == ("completed", 100, None)
-    assert (film.video.model, film.video.seconds, film.video.size) == (MODEL, "4", "1280x720")
+    assert (film.video.model, film.video.seconds, film.video.size) == (gateway.model, "4", "1280x720")
     assert film.video.completed_at is not None
     saved = tmp_path / "film.mp4"
     saved.write_bytes(film.content)
@@ -311,7 +313,7 @@ def test_the_quick_starts_curl_works_character_for_character(gateway: Served, tm
     )
     with httpx.Client(base_url=gateway.url, headers={"authorization": f"Bearer {MASTER_KEY}"}, trust_env=False) as operator:
         asked = openai.types.Video.model_validate_json(ran.stdout)
-        assert (asked.status, asked.model, asked.seconds, asked.size) == ("queued", MODEL, "8", "720x1280")
+        assert (asked.status, asked.model, asked.seconds, asked.size) == ("queued", gateway.model, "8", "720x1280")
         assert wait_for_end(operator, asked.id)["status"] == "completed"
         content = operator.get(f"/videos/{asked.id}/content", follow_redirects=True).content
     (tmp_path / "film.mp4").write_bytes(content)

@@ -43,11 +43,11 @@ var rules = [
     window: 'PT1H'
   }
   {
-    name: 'upstream-unreachable'
+    name: 'upstream-fails'
     severity: 2
-    description: 'Azure OpenAI could not be reached to start videos.'
-    query: 'AppTraces | where Message has "create did not reach the upstream"'
-    threshold: 10
+    description: 'Azure OpenAI refuses or does not answer, again and again.'
+    query: 'AppTraces | where Message has "apim-request-id"'
+    threshold: 20
     window: 'PT15M'
   }
 ]
