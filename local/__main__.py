@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local.auditing import AuditError, audit
+from local.azurite import AzuriteError
 from local.demo import Demo
 from local.stack import Options, StackError, serve
 from shared.errors import ConfigurationError
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         ended = asyncio.run(until_told_to_stop(command.run))
-    except (StackError, ConfigurationError) as error:
+    except (StackError, AuditError, AzuriteError, ConfigurationError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0 if ended else command.stopped
@@ -74,10 +76,17 @@ def parse(arguments: Sequence[str]) -> Command:
     film.add_argument("--size", default=Demo.size, help="WIDTHxHEIGHT (default: the model's first)")
     film.add_argument("--out", type=Path, default=Demo.out, help="folder to save into (default: %(default)s)")
 
+    check = commands.add_parser("audit", help="work every key's counters out again from its videos")
+    check.add_argument(
+        "--data", type=Path, default=Path(".local"), metavar="DIR", help="where data stays (default: %(default)s)"
+    )
+
     given = list(arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
         given.insert(0, "run")
     chosen = parser.parse_args(given)
+    if chosen.command == "audit":
+        return Command(lambda: audit(chosen.data.resolve()), stopped=130)
     options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed)
     if chosen.command == "run":
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped

@@ -21,8 +21,8 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 _SERVICES = ("Blob", "Queue", "Table")
 _USUAL_PORTS = (10000, 10001, 10002)
 _ANY_PORTS = (0, 0, 0)
-_ANY_PORTS = (0, 0, 0)
 _AUTOSAVE = Path(__file__).with_name("azurite_autosave.cjs")
+_CONNECTION = "connection"  # how to reach the Azurite that runs on a directory
 _LOOK_AGAIN_SECONDS = 0.05
 
 
@@ -74,23 +74,14 @@ class Azurite:
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = await self._lock()
         try:
-            await self._start(node, script, lock, _USUAL_PORTS if all(map(_is_free, _USUAL_PORTS)) else _ANY_PORTS)
-        except ChildError as error:
-            if "EADDRINUSE" not in str(error):
-                raise
-            # Another program has taken a usual port since we looked.
-            await self._start(node, script, lock, _ANY_PORTS)
+            self._child = await Child.start(
+                "Azurite",
+                [node, "--require", _AUTOSAVE, script, *self._arguments(ports)],
+                log=self._directory / "azurite.log",
+                keep=[lock],
+            )
         finally:
             os.close(lock)  # node has inherited it, and holds it until it exits
-        return self
-
-    async def _start(self, node: str, script: Path, lock: int, ports: Sequence[int]) -> None:
-        self._child = await Child.start(
-            "Azurite",
-            [node, "--require", _AUTOSAVE, script, *self._arguments(ports)],
-            log=self._directory / "azurite.log",
-            keep=[lock],
-        )
         try:
             started = await self._child.says(
                 r"^Azurite (\w+) service is successfully listening at http://127\.0\.0\.1:(\d+)$", times=len(_SERVICES)
@@ -99,6 +90,7 @@ class Azurite:
             await self._child.stop()
             raise
         self._ports = {line[1]: line[2] for line in started}
+        (self._directory / _CONNECTION).write_text(self.connection_string)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -129,6 +121,21 @@ class Azurite:
         except BaseException:
             os.close(lock)
             raise
+
+
+def connection_of(directory: Path) -> str | None:
+    """The connection string of the Azurite that serves this directory now; None if none does."""
+    try:
+        lock = os.open(directory / "azurite.lock", os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return (directory / _CONNECTION).read_text()
+    finally:
+        os.close(lock)
+    return None
 
 
 def _installed(executable: Path | None) -> Path:

@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.progress import Progress
 
 from local import import_time
 from local.azurite import Azurite, AzuriteError
-from local.bench_load import BenchError, Load, accepted, at_once, digest, digest_in_pieces, ended, one_by_one, timed, until
+from local.bench_load import BenchError, Client, Load, at_once, ended, one_by_one, timed, until
 from local.bench_operations import table_operations_per_status
 from local.bench_report import MIB, Line, table
 from local.bench_setup import App, Upstream, app_settings, forget_peak, memory, running_app, simulated_upstream
@@ -91,44 +91,46 @@ class Bench:
         async with app.client() as gateway:
             await _used_once(gateway)
             self.show(f"drawing {self._films}")
-            accepted(await simulator.post("/content", json={"bytes": self.scale.content}))
+            await simulator.post("/content", json={"bytes": self.scale.content})
             # Until every film is drawn, the gateway is not to learn that any is ready: then it saves them together.
             unready = {"kind": "garble", "operation": "get", "form": "unknown_status", "times": None}
-            accepted(await simulator.post("/faults", json=unready))
+            await simulator.post("/faults", json=unready)
             asked = {f"{_FILM}, take {number}": "" for number in range(VIDEOS)}
             for prompt in asked:
                 asked[prompt] = await _video(gateway, prompt)
             jobs = await _jobs(upstream, asked)
             for job in jobs:
-                accepted(await direct.get(f"/videos/{job}/content", params={"variant": "thumbnail"}))
-            reading, digests = await timed(asyncio.gather(*(digest(direct, job) for job in jobs)))
+                await direct.digest(f"{_content(job)}?variant=thumbnail")
+            reading, digests = await timed(asyncio.gather(*(direct.digest(_content(job)) for job in jobs)))
             expected = dict(zip(asked.values(), digests, strict=True))
 
             self.show(f"saving {self._films}")
             before = memory(app.pid).resident
             forget_peak(app.pid)
-            accepted(await simulator.delete("/faults"))
+            await simulator.delete("/faults")
             saving, _ = await timed(ended(gateway, list(expected)))
             self._grown(app, before, "save", goal=64)
             self._add(f"save {self._films}", "s", saving, reading)
 
             self.show(f"serving {self._films}")
             forget_peak(app.pid)
-            serving, digests = await timed(asyncio.gather(*(digest(gateway, video_id) for video_id in expected)))
+            serving, digests = await timed(asyncio.gather(*(gateway.digest(_content(video_id)) for video_id in expected)))
             _whole(expected, digests)
             self._grown(app, before, "serve", ", redirect", goal=64)
             self._add(f"serve {self._films}, redirect", "s", serving, reading)
-        accepted(await simulator.post("/content", json={"bytes": None}))
+        await simulator.post("/content", json={"bytes": None})
         return expected
 
     async def proxying(self, app: App, expected: dict[str, str]) -> None:
         """The same served through the app, piece by piece."""
         self.show(f"serving {self._films} through the app")
         async with app.client() as gateway:
-            await digest_in_pieces(gateway, await _used_once(gateway))
+            await gateway.digest_in_pieces(_content(await _used_once(gateway)))
             before = memory(app.pid).resident
             forget_peak(app.pid)
-            serving, digests = await timed(asyncio.gather(*(digest_in_pieces(gateway, video_id) for video_id in expected)))
+            serving, digests = await timed(
+                asyncio.gather(*(gateway.digest_in_pieces(_content(video_id)) for video_id in expected))
+            )
         _whole(expected, digests)
         self._grown(app, before, "serve", ", proxy")
         self._add(f"serve {self._films}, proxy", "s", serving)
@@ -138,7 +140,7 @@ class Bench:
         name = f"status at {CALLERS} callers"
         self.show(name)
         async with app.client() as gateway:
-            key = accepted(await gateway.post("/key/generate", json={})).json()["key"]
+            key = (await gateway.post("/key/generate", json={}))["key"]
         async with app.client(key) as gateway:
             video_id = await _video(gateway, _FILM)
             await ended(gateway, [video_id])
@@ -153,11 +155,11 @@ class Bench:
         name = f"create at 1 caller, upstream takes {UPSTREAM_DELAY * 1000:.0f} ms"
         self.show(name)
         slow = {"kind": "delay", "operation": "create", "seconds": UPSTREAM_DELAY, "times": None}
-        accepted(await upstream.simulator.post("/faults", json=slow))
+        await upstream.simulator.post("/faults", json=slow)
         async with app.client() as gateway:
             ours = await one_by_one(lambda: _create(gateway), self.scale.creates)
         theirs = await one_by_one(lambda: _create_directly(upstream), self.scale.creates)
-        accepted(await upstream.simulator.delete("/faults"))
+        await upstream.simulator.delete("/faults")
         self._add(f"{name}: p50", "ms", ours.p50, theirs.p50, goal=0.1)
 
     async def create_at_once(self, app: App, upstream: Upstream) -> None:
@@ -185,25 +187,29 @@ class Bench:
         return f"{VIDEOS} × {self.scale.content // MIB} MiB at once"
 
 
-async def _create(gateway: httpx.AsyncClient, prompt: str = _NO_FILM) -> httpx.Response:
+async def _create(gateway: Client, prompt: str = _NO_FILM) -> Any:
     return await gateway.post("/videos", json={"prompt": prompt, "seconds": "4"})
 
 
-async def _create_directly(upstream: Upstream) -> httpx.Response:
+async def _create_directly(upstream: Upstream) -> Any:
     form = {"model": "sora-2", "prompt": _NO_FILM, "seconds": "4", "size": "720x1280"}
-    return await upstream.direct.post("/videos", files={name: (None, value) for name, value in form.items()})
+    return await upstream.direct.post("/videos", data=form)
 
 
-async def _video(gateway: httpx.AsyncClient, prompt: str) -> str:
+async def _video(gateway: Client, prompt: str) -> str:
     """A new video's id."""
-    return str(accepted(await _create(gateway, prompt)).json()["id"])
+    return str((await _create(gateway, prompt))["id"])
 
 
-async def _used_once(gateway: httpx.AsyncClient) -> str:
+def _content(video_id: str) -> str:
+    return f"/videos/{video_id}/content"
+
+
+async def _used_once(gateway: Client) -> str:
     """A small video made and served: what follows starts from an app that has all its code loaded. The video's id."""
     video_id = await _video(gateway, "A small film")
     await ended(gateway, [video_id])
-    accepted(await gateway.get(f"/videos/{video_id}/content", headers={"range": "bytes=0-"}, follow_redirects=True))
+    await gateway.digest(_content(video_id))
     return video_id
 
 
@@ -212,7 +218,7 @@ async def _jobs(upstream: Upstream, prompts: Collection[str]) -> list[str]:
     found: dict[str, str] = {}
 
     async def all_completed() -> bool:
-        jobs = accepted(await upstream.simulator.get("/jobs")).json()["data"]
+        jobs = (await upstream.simulator.get("/jobs"))["data"]
         found.update({job["prompt"]: job["id"] for job in jobs if job["status"] == "completed"})
         return all(prompt in found for prompt in prompts)
 

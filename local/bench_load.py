@@ -3,22 +3,87 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
-import httpx
+import aiohttp
 
 from local.bench_report import percentile
 
 _LOOK_AGAIN_SECONDS = 0.1
 _PATIENCE_SECONDS = 90.0
+_TIMEOUT = aiohttp.ClientTimeout(total=120)
+_CHUNK = 1024 * 1024  # bytes
 
-Send = Callable[[], Awaitable[httpx.Response]]
+Send = Callable[[], Awaitable[Any]]
 
 
 class BenchError(Exception):
     """What was measured did not do its job, so its speed says nothing."""
+
+
+class Client:
+    """Requests to one server, on aiohttp: with 32 callers httpx would take longer for a request than what is measured.
+
+    Any answer but success raises BenchError.
+    """
+
+    def __init__(self, url: str, headers: Mapping[str, str]) -> None:
+        self._url = url
+        self._session = aiohttp.ClientSession(
+            headers=headers, timeout=_TIMEOUT, connector=aiohttp.TCPConnector(limit=0), requote_redirect_url=False
+        )
+
+    async def get(self, path: str) -> Any:
+        """An answer's JSON."""
+        return await self._json("GET", path)
+
+    async def post(self, path: str, **body: Any) -> Any:
+        return await self._json("POST", path, **body)
+
+    async def delete(self, path: str) -> Any:
+        return await self._json("DELETE", path)
+
+    async def _json(self, method: str, path: str, **body: Any) -> Any:
+        async with self._session.request(method, self._url + path, **body) as response:
+            await _check(response)
+            return await response.json()
+
+    async def digest(self, path: str) -> str:
+        """Download, wherever that leads; the SHA-256 of the bytes."""
+        found = hashlib.sha256()
+        async with self._session.get(self._url + path) as response:
+            await _check(response)
+            async for chunk in response.content.iter_chunked(_CHUNK):
+                found.update(chunk)
+        return found.hexdigest()
+
+    async def digest_in_pieces(self, path: str) -> str:
+        """The same by range requests, each of which is answered with as much as the server gives at once."""
+        found, at, total = hashlib.sha256(), 0, 1
+        while at < total:
+            async with self._session.get(self._url + path, headers={"range": f"bytes={at}-"}) as response:
+                await _check(response)
+                total = int(response.headers["content-range"].rpartition("/")[2])
+                async for chunk in response.content.iter_chunked(_CHUNK):
+                    found.update(chunk)
+                    at += len(chunk)
+        return found.hexdigest()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    if not response.ok:
+        raise BenchError(f"{response.method} {response.url} was answered {response.status}: {await response.text()}")
 
 
 @dataclass(frozen=True)
@@ -40,7 +105,7 @@ class Load:
 async def one_by_one(send: Send, times: int) -> Load:
     """One caller, who asks again as soon as it is answered."""
     begun = time.perf_counter()
-    took = [await _timed(send) for _ in range(times)]
+    took = [await _milliseconds(send) for _ in range(times)]
     return Load(times / (time.perf_counter() - begun), took)
 
 
@@ -51,26 +116,23 @@ async def at_once(send: Send, callers: int, seconds: float) -> Load:
     async def caller() -> list[float]:
         took = []
         while time.perf_counter() < begun + seconds:
-            took.append(await _timed(send))
+            took.append(await _milliseconds(send))
         return took
 
     took = [each for one in await asyncio.gather(*(caller() for _ in range(callers))) for each in one]
     return Load(len(took) / (time.perf_counter() - begun), took)
 
 
-async def _timed(send: Send) -> float:
+async def _milliseconds(send: Send) -> float:
+    seconds, _ = await timed(send())
+    return seconds * 1000
+
+
+async def timed(work: Awaitable[Any]) -> tuple[float, Any]:
+    """How many seconds something took, and what came of it."""
     begun = time.perf_counter()
-    accepted(await send())
-    return (time.perf_counter() - begun) * 1000
-
-
-def accepted(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is an error. Raises BenchError."""
-    if not response.is_success:
-        raise BenchError(
-            f"{response.request.method} {response.request.url} was answered {response.status_code}: {response.text}"
-        )
-    return response
+    result = await work
+    return time.perf_counter() - begun, result
 
 
 async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
@@ -83,42 +145,13 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
         raise BenchError(f"{what}: not after {_PATIENCE_SECONDS:g} s") from None
 
 
-async def ended(client: httpx.AsyncClient, video_ids: list[str]) -> None:
+async def ended(client: Client, video_ids: list[str]) -> None:
     """Wait until the videos are completed. Raises BenchError when one fails."""
 
     async def all_completed() -> bool:
-        videos = [accepted(await client.get(f"/videos/{video_id}")).json() for video_id in video_ids]
+        videos = [await client.get(f"/videos/{video_id}") for video_id in video_ids]
         if failed := next((video for video in videos if video["status"] == "failed"), None):
             raise BenchError(f"video {failed['id']} failed: {failed['error']}")
         return all(video["status"] == "completed" for video in videos)
 
     await until(all_completed, f"{len(video_ids)} videos completed")
-
-
-async def digest(client: httpx.AsyncClient, video_id: str) -> str:
-    """Download a video, wherever that leads; the SHA-256 of its bytes."""
-    found = hashlib.sha256()
-    async with client.stream("GET", f"/videos/{video_id}/content", follow_redirects=True) as response:
-        if not response.is_success:
-            await response.aread()
-        async for chunk in accepted(response).aiter_raw():
-            found.update(chunk)
-    return found.hexdigest()
-
-
-async def digest_in_pieces(client: httpx.AsyncClient, video_id: str) -> str:
-    """The same by range requests, each of which is answered with as much as the gateway gives at once."""
-    found, at, total = hashlib.sha256(), 0, 1
-    while at < total:
-        response = accepted(await client.get(f"/videos/{video_id}/content", headers={"range": f"bytes={at}-"}))
-        total = int(response.headers["content-range"].rpartition("/")[2])
-        found.update(response.content)
-        at += len(response.content)
-    return found.hexdigest()
-
-
-async def timed(work: Awaitable[Any]) -> tuple[float, Any]:
-    """How many seconds something took, and what came of it."""
-    begun = time.perf_counter()
-    result = await work
-    return time.perf_counter() - begun, result

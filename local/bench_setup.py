@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import yaml
 
+from local.bench_load import Client
 from local.processes import Child
 
 MASTER_KEY = "sk-bench-0123456789"
@@ -18,7 +18,6 @@ _UPSTREAM_KEY = "simulated"
 _SPEED = 60.0  # how much faster than life the upstream renders: a video of 4 s takes one
 _POLL_SECONDS = 0.5
 _CHECKOUT = Path(__file__).parent.parent
-_TIMEOUT = httpx.Timeout(60.0)
 _STATUS = re.compile(r"^(VmRSS|VmHWM):\s+(\d+) kB$", re.MULTILINE)
 
 
@@ -29,8 +28,8 @@ class App:
     url: str
     pid: int
 
-    def client(self, key: str = MASTER_KEY) -> httpx.AsyncClient:
-        return _client(f"{self.url}/v1", {"authorization": f"Bearer {key}"})
+    def client(self, key: str = MASTER_KEY) -> Client:
+        return Client(f"{self.url}/v1", {"authorization": f"Bearer {key}"})
 
 
 @dataclass(frozen=True)
@@ -38,8 +37,8 @@ class Upstream:
     """The simulated Azure OpenAI. `direct` speaks its API, `simulator` steers it."""
 
     url: str
-    direct: httpx.AsyncClient
-    simulator: httpx.AsyncClient
+    direct: Client
+    simulator: Client
 
 
 @asynccontextmanager
@@ -52,8 +51,8 @@ async def simulated_upstream(folder: Path) -> AsyncIterator[Upstream]:
         (line,) = await child.says(r'^\{"url": .*\}$')
         url = json.loads(line.group())["url"]
         async with (
-            _client(f"{url}/openai/v1", {"api-key": _UPSTREAM_KEY}) as direct,
-            _client(f"{url}/_sim", {}) as simulator,
+            Client(f"{url}/openai/v1", {"api-key": _UPSTREAM_KEY}) as direct,
+            Client(f"{url}/_sim", {}) as simulator,
         ):
             yield Upstream(url, direct, simulator)
     finally:
@@ -86,11 +85,6 @@ def app_settings(folder: Path, storage: str, upstream: str, delivery: str) -> di
         "GATEWAY_MASTER_KEY": MASTER_KEY,
         "TASK_HUB": "Bench",
     }
-
-
-def _client(url: str, headers: Mapping[str, str]) -> httpx.AsyncClient:
-    """For one address alone: proxies and .netrc of the machine have no say."""
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False)
 
 
 @dataclass(frozen=True)

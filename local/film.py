@@ -175,6 +175,12 @@ def _wrap(prompt: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width
     return [line for line in lines if line]
 
 
+def signed(film: bytes, name: str) -> bytes:
+    """The film with a closing `free` box that holds a name, so that two copies of one film are told apart."""
+    text = name.encode()
+    return film + (8 + len(text)).to_bytes(4, "big") + b"free" + text
+
+
 def pad_with_free_box(film: bytes, length: int) -> tuple[bytes, int]:
     """The film with the header of a closing `free` box, and how many zero bytes must follow to reach `length` bytes.
 

@@ -33,17 +33,26 @@ _DRAIN_SECONDS = 5.0
 class Host:
     """Serves `functions` at `url` between `async with` and its end; what must survive is kept in the folder `data`.
 
-    `port` 0 is any free one. If a part of the host itself fails, the `async with` block is cancelled and the failure
-    raised from it. The constructor raises LoadError for an app that
-    cannot be served; entering raises OSError if the port is taken.
+    `port` 0 is any free one. What a killed host was at is taken over `lease_seconds` later. If a part of the host itself
+    fails, the `async with` block is cancelled and the failure raised from it. The constructor raises LoadError for an app
+    that cannot be served; entering raises OSError if the port is taken.
     """
 
-    def __init__(self, functions: Functions, data: Path, clock: Clock, *, port: int = 0, http_concurrency: int = 100) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        data: Path,
+        clock: Clock,
+        *,
+        port: int = 0,
+        http_concurrency: int = 100,
+        lease_seconds: float = 10.0,
+    ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.url = ""
         self._port = port
         self._invoker = Invoker(functions, lambda: self.hub.client_binding(self.url))
-        self.hub = self._task_hub(functions, data / "durable.sqlite", clock)
+        self.hub = self._task_hub(functions, data / "durable.sqlite", clock, lease_seconds)
         self._front = Front(functions, self._invoker, http_concurrency)
         timers = [Timer(function, self._invoker, data / "timers", clock) for function in functions.triggered_by("timerTrigger")]
         queues = [
@@ -87,7 +96,7 @@ class Host:
             raise
         return server
 
-    def _task_hub(self, functions: Functions, file: Path, clock: Clock) -> TaskHub:
+    def _task_hub(self, functions: Functions, file: Path, clock: Clock, lease_seconds: float) -> TaskHub:
         options = functions.extension("durableTask")
         return TaskHub(
             file,
@@ -103,6 +112,7 @@ class Host:
             clock,
             max_orchestrations=int(options.get("maxConcurrentOrchestratorFunctions", 5)),
             max_activities=int(options.get("maxConcurrentActivityFunctions", 10)),
+            lease_seconds=lease_seconds,
         )
 
 

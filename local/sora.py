@@ -52,8 +52,9 @@ class Sora:
     """The service; its jobs and films stay in `data`.
 
     speed: how many times faster than life jobs render and quotas recover. creates_per_minute and max_running are per
-    deployment; None lifts them. api_key: the one that is accepted; without it, any. `faults`, `jobs`, `requests` and
-    `content_bytes` (films are padded up to that many bytes) are what tests script and look at.
+    deployment; None lifts them. api_key: the one that is accepted; without it, any. one_film: draw one film of each size and
+    length, and sign every job's copy of it. `faults`, `jobs`, `requests` and `content_bytes` (films are padded up to that many
+    bytes) are what tests script and look at.
     """
 
     def __init__(
@@ -66,8 +67,10 @@ class Sora:
         max_running: int | None = 2,
         api_key: str | None = None,
         deployments: Mapping[str, SoraDeployment] = DEPLOYMENTS,
+        one_film: bool = False,
     ) -> None:
         self._clock = clock
+        self._one_film = one_film
         self._api_key = api_key
         self._studio = film.Studio(data / "films")
         self.jobs = Jobs(data / "sora.sqlite")
@@ -193,9 +196,11 @@ class Sora:
         job = self._available(request, "downloaded")
         width, height = map(int, job.size.split("x"))
         scene = film.Scene(job.prompt, (width, height), job.seconds, self.jobs.reference(job.id))
-        folder = await self._studio.film(job.id, scene)
+        folder = await self._studio.film(f"{job.size}-{job.seconds}" if self._one_film else job.id, scene)
         name, content_type = _VARIANTS[variant]
         body, padding = await asyncio.to_thread((folder / name).read_bytes), 0
+        if variant == "video" and self._one_film:
+            body = film.signed(body, job.id)
         if variant == "video" and self.content_bytes is not None:
             body, padding = film.pad_with_free_box(body, self.content_bytes)
         return Answer(200, body, content_type, padding=padding, job_id=job.id)

@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="where jobs and films stay")
     parser.add_argument("--speed", type=float, default=1.0, help="how many times faster than life")
     parser.add_argument("--unlimited", action="store_true", help="lift both quotas")
+    parser.add_argument("--one-film", action="store_true", help="draw only one film of each size and length")
     parser.add_argument("--api-key", help="the only key that is accepted; any, if not given")
     options = parser.parse_args()
     if options.speed <= 0:
@@ -58,5 +59,6 @@ def main() -> None:
         creates_per_minute=quota,
         max_running=quota,
         api_key=options.api_key,
+        one_film=options.one_film,
     )
     asyncio.run(serve(sora, options.port))

@@ -175,6 +175,12 @@ def recount(account: Account, videos: Iterable[Video]) -> Account:
     )
 
 
+def add(one: Account, other: Account) -> Account:
+    """The first account with the counters of both together, where `recount` was done in parts."""
+    names = ("reserved", "running", "seconds_reserved", "spend", "seconds_used")
+    return msgspec.structs.replace(one, **{name: getattr(one, name) + getattr(other, name) for name in names})
+
+
 def rate_headers(account: Account, now: datetime) -> dict[str, str]:
     """`x-ratelimit-*` for a key with a request limit: creates per minute, the rest of this minute, and when it ends."""
     if account.rpm_limit is None:

@@ -16,6 +16,7 @@ from shared.ledger import Decision, Ledger
 from shared.tables import Delete, Insert, Row, Table
 from shared.video import GATEWAY_OWNER, Video
 
+_HOLD = "hold_"
 _ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday and the first of a month, for windows that are the same for everybody
 
 
@@ -37,6 +38,11 @@ class GatewayBudget:
         """Give the hold back, and count what was spent of it."""
         if self.limit is not None:
             await self.ledger.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
+
+    async def recount(self, account: Account) -> Account:
+        """The gateway's account with what is held worked out from the holds."""
+        holds = [row.values["cost"] async for row in self.ledger.rows(GATEWAY_OWNER, _HOLD)]
+        return msgspec.structs.replace(account, reserved=sum(holds), running=len(holds))
 
     def applied(self, account: Account) -> Account:
         """The gateway's account with the limits of the configuration, in the window of now."""
@@ -93,4 +99,4 @@ class _Release:
 
 
 def _hold(video_id: str) -> str:
-    return f"hold_{video_id}"
+    return f"{_HOLD}{video_id}"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from shared import settings
 from shared.archive import Archive
 from shared.budget import GatewayBudget
-from shared.catalog import Deployment
+from shared.catalog import Catalog, Deployment
 from shared.claims import Claims
 from shared.clock import Clock, SystemClock
 from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.lifecycle import Lifecycle
 from shared.pool import Pool
-from shared.settings import Settings
+from shared.settings import GatewayKnobs, Settings, Storage
 from shared.submission import Submission
 from shared.tables import Tables
 from shared.upstream import Upstream
@@ -124,6 +124,11 @@ def build(
     submission = Submission(given.catalog, ledger, pool, claims, archive, upstream, clock, given.knobs)
     lifecycle = Lifecycle(given.catalog, ledger, budget, pool, archive, upstream, usual, clock, random, given.knobs)
     return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, lifecycle)
+
+
+def build_for_storage(storage: Storage) -> Gateway:
+    """A gateway that can read what is stored and nothing else: no models, no operator's key."""
+    return build(Settings(storage, None, GatewayKnobs(), Catalog(())))
 
 
 # One gateway per event loop: async clients belong to the loop they were made on. A worker has one loop for its whole life.

@@ -161,9 +161,13 @@ class Ledger:
             if entry is not None:
                 yield entry.video
 
+    def rows(self, owner: str, prefix: str) -> AsyncIterator[Row]:
+        """The rows of a partition whose keys begin with `prefix`."""
+        return self._table.scan(owner, after=prefix, before=f"{prefix}~")
+
     async def forget_once(self, owner: str, before: datetime) -> None:
         """Drop the records of requests that were made before then and can no longer be repeated."""
-        async for row in self._table.scan(owner, after=PREFIX, before=f"{PREFIX}~", select=["made"]):
+        async for row in self.rows(owner, PREFIX):
             if row.values["made"].astimezone(UTC) < before:
                 try:
                     await self._table.commit(owner, Delete(row))

@@ -136,7 +136,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     entries = file.model_list or [_Entry("azure/sora-2", _Params("azure/sora-2"))]
     models = _read_models(entries, env)
     catalog = Catalog(models, _read_fallbacks(file.gateway, models))
-    return Settings(_read_storage(env), master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+    return Settings(load_storage(env), master_key, file.gateway, catalog, *_read_budget(file.general_settings))
 
 
 def _read_fallbacks(knobs: GatewayKnobs, models: Iterable[Model]) -> dict[str, tuple[str, ...]]:
@@ -230,7 +230,8 @@ def _suggestion(complaint: str) -> str:
     return f" Did you mean `{alike[0]}`?" if alike else ""
 
 
-def _read_storage(env: Mapping[str, str]) -> Storage:
+def load_storage(env: Mapping[str, str]) -> Storage:
+    """Where state lives, for commands that need nothing else. Raises ConfigurationError."""
     connection = env.get("AzureWebJobsStorage")
     if connection:
         return Storage(connection_string=connection)

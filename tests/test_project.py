@@ -106,6 +106,7 @@ def test_the_app_is_deployed(path: str) -> None:
         "local.settings.json.example",
         "README.md",
         "Makefile",
+        "azure.yaml",
         "pyproject.toml",
         "package.json",
         "package-lock.json",

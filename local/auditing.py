@@ -1,0 +1,49 @@
+"""`python -m local audit`: the shared audit against local storage, or against the account that the environment names."""
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from local.azurite import Azurite, connection_of
+from shared import gateway as composition
+from shared.audit import Audit
+from shared.settings import Storage, load_storage
+from shared.video import dollars
+
+
+class AuditError(Exception):
+    """The counters are not what the videos say."""
+
+
+async def audit(data: Path) -> None:
+    """Print what differs, as a table. Raises AuditError if anything does, ConfigurationError for storage that is half set."""
+    console = Console()
+    async with AsyncExitStack() as running:
+        storage = await _storage(data, running)
+        gateway = composition.build_for_storage(storage)
+        running.push_async_callback(gateway.close)
+        checked = Audit(gateway)
+        with console.status("Counting"):
+            found = [difference async for difference in checked.differences()]
+    console.print(f"{checked.keys} keys with {checked.videos} videos: {len(found)} differences")
+    if not found:
+        return
+    table = Table("key", "alias", "counter", "stored", "counted from videos")
+    for each in found:
+        money = each.counter in ("reserved", "spend")
+        shown = [f"${dollars(value)}" if money else str(value) for value in (each.stored, each.counted)]
+        table.add_row(each.key_id, each.alias or "", each.counter, *shown)
+    console.print(table)
+    raise AuditError("The counters above are not what the videos say.")
+
+
+async def _storage(data: Path, running: AsyncExitStack) -> Storage:
+    """The account of the environment, else the local one: of the stack that is running, or started just for this."""
+    if any(name.startswith("AzureWebJobsStorage") for name in os.environ):
+        return load_storage(os.environ)
+    directory = data / "azurite"
+    connection = connection_of(directory) or (await running.enter_async_context(Azurite(directory))).connection_string
+    return Storage(connection_string=connection)
