@@ -1,8 +1,8 @@
 using 'main.bicep'
 
 // Every choice there is. As it stands this makes a gateway that costs next to nothing while idle, with public endpoints that demand
-// a token or a key, and one Azure OpenAI account without a deployment. Values in readEnvironmentVariable come from azd or from
-// infra/deploy; change the second value, or set the variable.
+// a token or a key, and one Azure OpenAI account without a deployment. Values in readEnvironmentVariable come from
+// infra/deploy or azd; change the second value, or set the variable.
 
 // The group is rg-<name>, and every other name holds it too. 2 to 16 lower-case letters, digits and hyphens.
 param name = readEnvironmentVariable('AZURE_ENV_NAME', 'video-gateway')
@@ -84,7 +84,7 @@ param monitoring = {
 // A monthly budget that mails, for example { amount: 100, startDate: '2027-01-01', emails: ['team@example.com'] }.
 param budget = null
 
-// Who may set secrets. infra/deploy and azd fill in whoever is signed in.
+// Who may set secrets: by default whoever is signed in to infra/deploy or azd.
 param operators = empty(readEnvironmentVariable('AZURE_PRINCIPAL_ID', ''))
   ? []
   : [

@@ -48,5 +48,6 @@ def _raise_for(result: Any) -> None:
 
 
 if __name__ == "__main__":
+    sys.path[0] = sys.argv[1]  # the worker starts in the app's folder, not in this one
     names = asyncio.run(index(sys.argv[1]))
     print("\n".join(names), len(names), sep="\n")

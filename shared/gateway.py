@@ -12,11 +12,12 @@ from shared.budget import GatewayBudget
 from shared.catalog import Catalog, Deployment
 from shared.claims import Claims
 from shared.clock import Clock, SystemClock
+from shared.config import GatewayKnobs
 from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.lifecycle import Lifecycle
 from shared.pool import Pool
-from shared.settings import GatewayKnobs, Settings, Storage
+from shared.settings import Settings, Storage
 from shared.submission import Submission
 from shared.tables import Tables
 from shared.upstream import Upstream

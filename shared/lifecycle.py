@@ -15,6 +15,7 @@ from shared.archive import Archive
 from shared.budget import GatewayBudget
 from shared.catalog import Catalog, Deployment
 from shared.clock import Clock
+from shared.config import GatewayKnobs
 from shared.errors import MODERATION_CODES, Missing, RequestError, StorageUnavailable, UpstreamError
 from shared.ledger import Admitted, Entry, Ledger
 from shared.mp4 import NotAVideo
@@ -22,7 +23,6 @@ from shared.once import Once
 from shared.outcome import DONE, Outcome, again, failed
 from shared.pool import Pool
 from shared.schema import CreateRequest
-from shared.settings import GatewayKnobs
 from shared.upstream import Job, JobError, Upstream, log_failure
 from shared.usual import UsualTimes
 from shared.video import Video, new_id

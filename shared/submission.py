@@ -14,6 +14,7 @@ from shared.archive import Archive
 from shared.catalog import Catalog, Deployment, Model
 from shared.claims import Claims
 from shared.clock import Clock
+from shared.config import GatewayKnobs
 from shared.errors import (
     Busy,
     Denied,
@@ -30,7 +31,6 @@ from shared.errors import (
 from shared.ledger import Entry, Ledger
 from shared.outcome import DONE, Outcome, again, failed
 from shared.pool import Closed, Pool, Wait
-from shared.settings import GatewayKnobs
 from shared.upstream import Accepted, Job, Upstream, log_failure
 from shared.video import Video
 

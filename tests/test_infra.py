@@ -243,7 +243,7 @@ def test_no_address_is_plain_http() -> None:
 
 def test_every_role_is_one_of_ours() -> None:
     """Each role variable is called after the built-in role whose id it holds."""
-    found = {}
+    found: dict[str, str] = {}
     for path in TEMPLATES:
         found |= dict(
             re.findall(r"^var (\w+) = subscriptionResourceId\('[\w./]+', '([0-9a-f-]{36})'\)", code(path), re.MULTILINE)

@@ -11,8 +11,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.catalog import Model
+from shared.deployments import normalise_base
 from shared.errors import ConfigurationError, InvalidRequest
-from shared.settings import Settings, load, normalise_base
+from shared.settings import Settings, load
 
 Load = Callable[..., Settings]
 BASE = "https://resource.openai.azure.com"

@@ -1,0 +1,138 @@
+"""Where crash runs take place: storage and a simulated Azure OpenAI, which survive, and a launcher of apps, which do not."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from local.azurite import Azurite
+from local.crash_app import Order
+from local.crash_points import Death
+from local.processes import ChildError
+from local.sora import Sora
+from local.sora_process import listening
+from shared.clock import SystemClock
+
+UPSTREAM_KEY = "the-key-of-the-upstream"
+MASTER_KEY = "sk-the-key-of-the-operator"
+_SPEED = 150.0  # a film of 4 seconds takes 0.4
+_CHECKOUT = Path(__file__).parent.parent
+_TETHER = Path(__file__).with_name("tethered.py")
+_PATIENCE = 60.0  # seconds for a process to start on a busy machine
+
+
+@dataclass
+class App:
+    """A started app. `url` is None where it died before it served; `ended` is done when it is dead."""
+
+    pid: int
+    url: str | None
+    ended: "asyncio.Task[int]"
+
+    def sweep(self) -> None:
+        """What the timer does; nothing if it is dead."""
+        self._signal(signal.SIGUSR1)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if not self.ended.done():
+            os.kill(self.pid, number)
+
+
+class Launcher:
+    """Forks apps, one at a time, from a process that has everything loaded."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def start(self, folder: Path, settings: Mapping[str, str], death: Death | None) -> App:
+        assert self._process.stdin is not None
+        order = Order(str(folder), dict(settings), death)
+        self._process.stdin.write(msgspec.json.encode(order) + b"\n")
+        async with asyncio.timeout(_PATIENCE):
+            pid = url = None
+            while pid is None or url is None:
+                said = await self._said()
+                if "ended" in said:
+                    ended = asyncio.create_task(asyncio.sleep(0, said["ended"]))
+                    return App(pid or 0, None, ended)
+                pid, url = said.get("pid", pid), said.get("url", url)
+        return App(pid, url, asyncio.create_task(self._ended()))
+
+    async def _ended(self) -> int:
+        return int((await self._said())["ended"])
+
+    async def _said(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = await self._process.stdout.readline()
+        if not line:
+            raise ChildError("The launcher of apps has ended; see launcher.log.")
+        said: dict[str, Any] = json.loads(line)
+        return said
+
+
+@dataclass
+class Site:
+    """Used by one run at a time. `sora` is the upstream at `upstream`."""
+
+    folder: Path
+    storage: str
+    upstream: str
+    sora: Sora
+    launcher: Launcher
+    runs: int = field(default=0, init=False)
+
+
+@asynccontextmanager
+async def site(folder: Path, storage: str | None = None) -> AsyncIterator[Site]:
+    """Everything that a run needs, its data in `folder`; with an Azurite of its own, unless `storage` is a connection string.
+
+    Raises AzuriteError or ChildError.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if storage is None:
+        async with Azurite(folder / "azurite") as azurite, site(folder, azurite.connection_string) as it:
+            yield it
+        return
+    sora = Sora(
+        folder / "sora",
+        SystemClock(),
+        _SPEED,
+        creates_per_minute=None,
+        max_running=None,
+        api_key=UPSTREAM_KEY,
+        one_film=True,
+    )
+    async with listening(sora) as upstream, _launcher(folder) as launcher:
+        yield Site(folder, storage, upstream, sora, launcher)
+
+
+@asynccontextmanager
+async def _launcher(folder: Path) -> AsyncIterator[Launcher]:
+    named = ("AZURE", "Azure", "GATEWAY")
+    with (folder / "launcher.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-I", "-S", _TETHER, str(os.getpid()), sys.executable, "-m", "local.crash_app"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+            env={name: value for name, value in os.environ.items() if not name.startswith(named)}
+            | {"PYTHONPATH": str(_CHECKOUT)},
+            start_new_session=True,
+        )
+    try:
+        yield Launcher(process)
+    finally:
+        process.terminate()
+        await process.wait()
