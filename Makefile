@@ -119,3 +119,24 @@ lock: $(VENV)/.created ## Resolve the lock files again after changing requiremen
 clean: ## Remove everything that was installed or built; data in .local/ and videos in out/ stay
 	rm -rf $(VENV) node_modules dist .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Azure: what can be checked without it.
+
+.PHONY: infra-check
+infra-check: setup ## Check the templates, scripts and pages; with the Bicep compiler where az has it
+	@if [ -x ../shared/tools/bicep-check ]; then ../shared/tools/bicep-check infra; fi
+	@if command -v az >/dev/null; then \
+		for entry in main group; do \
+			az bicep build --file infra/$$entry.bicep --stdout >/dev/null; \
+			az bicep lint --file infra/$$entry.bicep; \
+		done; \
+		az bicep build-params --file infra/main.bicepparam --stdout >/dev/null; \
+	else \
+		echo "az is not installed: the Bicep compiler has not seen the templates"; \
+	fi
+	@$(PYTHON) -m pytest tests/test_infra.py tests/test_docs.py tests/test_docs_commands.py $(ARGS)
+
+.PHONY: package-check
+package-check: setup ## Build the package; install and import it on every Python it may run on; index it as the worker does
+	@$(PYTHON) -m local.package
+	@$(PYTHON) -m local.package_check

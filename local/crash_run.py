@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -27,7 +27,7 @@ from shared.video import GATEWAY_OWNER, Video
 POLL_SECONDS, RECONCILE_SECONDS = 0.1, 1.0
 _UNAIDED = 1.5  # seconds before the sweep looks for the first time, and then between its looks
 _PATIENCE = 60.0  # seconds until everything must be quiet
-_LOOK_AGAIN = 0.05
+_LOOK_AGAIN = 0.1
 
 
 class GaveUp(Exception):
@@ -59,7 +59,7 @@ class Result:
     died: int = 0
     completed: int = 0
     failed: int = 0
-    creates: int = 0
+    most_creates: int = 0  # of any video
     wrong: list[str] = field(default_factory=list)
     points: list[str] = field(default_factory=list)
 
@@ -97,7 +97,10 @@ class Run:
             self._owner, self._secret = issued.key_id, issued.secret
             self._spent_before = await self._gateway_spend(gateway)
             async with httpx.AsyncClient(timeout=30, trust_env=False) as self._http:
-                await self._live(gateway)
+                try:
+                    await self._live(gateway)
+                except* TimeoutError:
+                    self.result.wrong.append(f"not at its end after {_PATIENCE:g} s")
                 await self._check(gateway)
         finally:
             await gateway.close()
@@ -174,13 +177,15 @@ class Run:
                 await supervisor
         async with asyncio.TaskGroup() as group:
             supervisor = group.create_task(self._supervise(self._deaths, forever=True))
-            await self._tell(self.story.act(self, given))
-            await self._quiet(gateway)
-            supervisor.cancel()
+            try:
+                await self._tell(self.story.act(self, given))
+                await self._quiet(gateway)
+            finally:
+                supervisor.cancel()
+        self.result.died = self._died
         if self._app is not None:
             self._app.kill()
             await self._app.ended
-        self.result.died = self._died
 
     async def _tell(self, story: Awaitable[Any]) -> Any:
         try:
@@ -205,7 +210,7 @@ class Run:
         """Until nothing is left to do, with the sweep's help."""
         loop = asyncio.get_running_loop()
         deadline, next_sweep = loop.time() + _PATIENCE, loop.time() + _UNAIDED
-        while await self._left_over(gateway):
+        while await self._busy(gateway):
             if loop.time() > deadline:
                 return
             if loop.time() > next_sweep and self._app is not None and self._up.is_set():
@@ -213,14 +218,18 @@ class Run:
                 next_sweep = loop.time() + _UNAIDED
             await asyncio.sleep(_LOOK_AGAIN)
 
+    async def _busy(self, gateway: Gateway) -> bool:
+        async for _ in self._left_over(gateway):
+            return True
+        return False
+
     async def _check(self, gateway: Gateway) -> None:
         """What must be true of what was answered, what was made, and what is left."""
-        self.result.wrong += [f"left over: {each}" for each in await self._left_over(gateway)]
+        self.result.wrong += [f"left over: {each}" async for each in self._left_over(gateway)]
         videos = {video.id: video async for video in gateway.ledger.videos(self._owner)}
         self.result.wrong += [f"{each} was answered 200 and is lost" for each in self._answered if each not in videos]
         self.result.completed = sum(video.status == "completed" for video in videos.values())
         self.result.failed = sum(video.status == "failed" for video in videos.values())
-        self.result.creates = len(self._jobs())
         for video in videos.values():
             await self._check_video(gateway, video)
         account = await gateway.ledger.account(self._owner)
@@ -234,6 +243,7 @@ class Run:
         end = video.status if video.status == "completed" else video.error_code
         self._expect(end in self.story.ends, f"{video.id} ended as {end}: {video.error_message}")
         jobs = [job for job in self.site.sora.jobs.accepted() if job.prompt == video.prompt]
+        self.result.most_creates = max(self.result.most_creates, len(jobs))
         self._expect(len(jobs) <= 1, f"{video.id} has {len(jobs)} jobs upstream")
         stored = await gateway.archive.length(video)
         if video.deleted or video.status == "failed":
@@ -245,28 +255,27 @@ class Run:
         same = hashlib.sha256(content.content).digest() == hashlib.sha256(made.content).digest()
         self._expect(same and stored == video.bytes == len(made.content), f"{video.id} has not the bytes that were made")
 
-    async def _left_over(self, gateway: Gateway) -> list[str]:
-        """What is there only while something is going on."""
-        left = []
-        async for video in gateway.ledger.videos(self._owner):
-            if not video.finished:
-                left.append(f"video {video.id}, {video.status}")
+    async def _left_over(self, gateway: Gateway) -> AsyncIterator[str]:
+        """What is there only while something is going on, what is cheapest to see first."""
+        for owner in (self._owner, GATEWAY_OWNER):
+            account = await gateway.ledger.account(owner)
+            if account is not None and (account.reserved or account.running):
+                yield f"{account.reserved} reserved for {account.running} videos of {owner}"
         for name in self._models:
             async for row in gateway.tables.pools.scan(partition_of(name)):
                 if row.key == "state":
                     state = msgspec.json.decode(row.values["state"], type=State)
-                    held = [video_id for load in state.loads.values() for video_id in load.leases]
-                    left += [f"slot of {video_id}" for video_id in held]
-                    left += [f"{state.waiting} counted as waiting"] if state.waiting else []
+                    for holder in (video_id for load in state.loads.values() for video_id in load.leases):
+                        yield f"slot of {holder}"
+                    if state.waiting:
+                        yield f"{state.waiting} counted as waiting"
                 elif row.key != "usual":
-                    left.append(f"row {row.key}")
-        for owner in (self._owner, GATEWAY_OWNER):
-            account = await gateway.ledger.account(owner)
-            if account is not None and (account.reserved or account.running):
-                left.append(f"{account.reserved} reserved for {account.running} videos of {owner}")
+                    yield f"row {row.key}"
         async for row in gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`"):
-            left.append(row.key)
-        return left
+            yield row.key
+        async for video in gateway.ledger.videos(self._owner):
+            if not video.finished:
+                yield f"video {video.id}, {video.status}"
 
     async def _gateway_spend(self, gateway: Gateway) -> int:
         account = await gateway.ledger.account(GATEWAY_OWNER)
@@ -315,8 +324,3 @@ async def _until(there: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(_PATIENCE):
         while not await there():
             await asyncio.sleep(_LOOK_AGAIN)
-
-
-def folder_of(run: Run) -> Path:
-    """What the run has left on disk."""
-    return run._folder

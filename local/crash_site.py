@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,8 @@ class App:
 
     def _signal(self, number: signal.Signals) -> None:
         if not self.ended.done():
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it died a moment ago
+                os.kill(self.pid, number)
 
 
 class Launcher:

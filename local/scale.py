@@ -1,7 +1,7 @@
 """`python -m local.scale`: ten thousand videos through the real gateway, on a simulated clock, in a few minutes.
 
-Real are the recipe, submission, lifecycle, ledger, keys, pool and sweep, on several instances that share their tables. Simulated
-are time, tables, archive, upstream and engine. Exits with 1 where a limit was exceeded or a goal is missed.
+Real are the recipe, submission, lifecycle, ledger, keys, pool and sweep, on several instances that share their tables.
+Simulated are time, tables, archive, upstream and engine. Exits with 1 where a limit was exceeded or a goal is missed.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from local.scale_upstream import SimulatedArchive, SimulatedDeployment, Simulate
 from shared import gateway as composition
 from shared.account import Account
 from shared.catalog import KNOWN_MODELS, Catalog, Deployment, Model
-from shared.gateway import Gateway
-from shared.pool import partition_of
-from shared.schema import CreateRequest
 from shared.config import GatewayKnobs
+from shared.gateway import Gateway
+from shared.schema import CreateRequest
 from shared.settings import Settings, Storage
 from shared.sweep import EVERY, Sweep
+from shared.tables import partition_of
 from shared.video import Video
 
 _SIZE = "720x1280"
@@ -49,9 +49,15 @@ class Simulation:
         self.tables = CountedTables(self.operations, Random(plan.seed + 1))
         self.asked = requests(plan)
         renders = {each.prompt: each.render for each in self.asked}
-        limits = {"max_running": plan.max_running, "creates_per_minute": plan.creates_per_minute}
         deployments = tuple(
-            Deployment(f"place-{number}", True, "sora-2", f"https://place-{number}.invalid", api_key="-", **limits)
+            Deployment(
+                name=f"place-{number}",
+                azure=True,
+                model="sora-2",
+                base_url=f"https://place-{number}.invalid",
+                max_running=plan.max_running,
+                creates_per_minute=plan.creates_per_minute,
+            )
             for number in range(plan.deployments)
         )
         self.model = Model("sora-2", KNOWN_MODELS["sora-2"], deployments)

@@ -101,6 +101,7 @@ class SimulatedUpstream(Upstream):
         self._simulated = simulated
 
     async def create(self, prompt: str, seconds: int, size: str, reference: Reference | None = None) -> Accepted:
+        del reference
         await self._travel(_CREATE)
         job = self._simulated.accept(prompt, seconds, size)
         await self._travel(_CREATE)
@@ -120,8 +121,9 @@ class SimulatedUpstream(Upstream):
 
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:
+        del upstream_id, variant
         await self._travel(_LOOK)
-        yield Content(_FILM, "video/mp4", _nothing())
+        yield Content(_FILM, "video/mp4", _Nothing())
 
     async def _travel(self, seconds: tuple[float, float]) -> None:
         await asyncio.sleep(self._simulated.random.uniform(*seconds))
@@ -144,9 +146,14 @@ class SimulatedArchive(Archive):
         return self._lengths.get(video.id)
 
 
-async def _nothing() -> AsyncIterator[bytes]:
-    return
-    yield b""
+class _Nothing:
+    """A stream without bytes."""
+
+    def __aiter__(self) -> "_Nothing":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
 
 
 def _now() -> float:

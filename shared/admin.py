@@ -128,16 +128,17 @@ async def spend_logs(call: Call) -> Answer:
     if call.query.get("summarize", "false").lower() == "true":
         raise InvalidRequest("Sums are at /spend/report.", param="summarize")
     page, size = spend.parse_page(call.query)
+    csv = _wants_csv(call)
     lines, more = await _spend(call).logs(await _filter(call), page, size)
-    return _table(call, lines, spend.LOG_COLUMNS, {"x-has-more": "true" if more else "false"})
+    return _table(lines, spend.LOG_COLUMNS, {"x-has-more": "true" if more else "false"}, csv=csv)
 
 
 async def spend_report(call: Call) -> Answer:
     """Sums by day, key, user, tag or model; the last 30 days unless dates are given."""
     await call.operator()
-    group = spend.parse_group(call.query)
+    group, csv = spend.parse_group(call.query), _wants_csv(call)
     lines = await _spend(call).report(await _filter(call, default_days=30), group)
-    return _table(call, lines, spend.report_columns(group))
+    return _table(lines, spend.report_columns(group), {}, csv=csv)
 
 
 async def model_info(call: Call) -> Answer:
@@ -247,13 +248,15 @@ async def _filter(call: Call, *, default_days: int | None = None) -> Filter:
     return Filter(key_id, user, query.get("tag"), known.name if known else model, start, end)
 
 
-def _table(
-    call: Call, lines: list[dict[str, Any]], columns: tuple[str, ...], headers: Mapping[str, str] | None = None
-) -> Answer:
-    """Lines as JSON, or as CSV with `?format=csv` or where the caller accepts nothing else."""
+def _wants_csv(call: Call) -> bool:
+    """CSV with `?format=csv` or where the caller accepts it first, else JSON. Raises InvalidRequest."""
     wanted = call.query.get("format") or ("csv" if call.headers.get("accept", "").startswith("text/csv") else "json")
-    if wanted == "csv":
-        return Answer(spend.as_csv(lines, columns), headers=headers or {}, media_type="text/csv")
-    if wanted != "json":
+    if wanted not in ("csv", "json"):
         raise InvalidRequest("`format` must be json or csv.", param="format")
-    return Answer(lines, headers=headers or {})
+    return wanted == "csv"
+
+
+def _table(lines: list[dict[str, Any]], columns: tuple[str, ...], headers: Mapping[str, str], *, csv: bool) -> Answer:
+    if csv:
+        return Answer(spend.as_csv(lines, columns), headers=headers, media_type="text/csv")
+    return Answer(lines, headers=headers)

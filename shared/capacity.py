@@ -19,6 +19,7 @@ HIGHEST_PRIORITY = 10
 
 _WINDOW = 61.0  # the upstream's 60 seconds, and one for its clock
 _PATIENCE = 20.0  # seconds that a free slot waits for the one whose turn it is, before the next may have it
+_LONGEST_QUEUE = 30  # as a power of two
 
 
 class Lease(msgspec.Struct):
@@ -107,24 +108,21 @@ def free_slots(state: State, deployments: Iterable[Deployment], now: float) -> i
 def may_start(state: State, deployments: Iterable[Deployment], place: int, now: float) -> bool:
     """Whether the job at this place of the queue (from 0) may take a free slot: those before it have theirs.
 
-    A slot that stays free although somebody waits belongs to a job whose orchestration is gone; it is passed on, one place
-    each `_PATIENCE`.
+    A slot that stays free although somebody waits belongs to a job that sleeps, can run elsewhere only, or whose orchestration
+    is gone. After `_PATIENCE` it is passed on to one more, after twice that to three, then seven, …
     """
-    known = list(deployments)
-    free = free_slots(state, known, now)
-    if free == 0:
-        return False
-    freed_at = max((_freed_at(each, state.load(each), now) for each in known if free_slots(state, [each], now)), default=0.0)
-    passed = int((now - freed_at) / _PATIENCE) if freed_at else 0
-    return place < free + passed
+    open_ones = [each for each in deployments if free_slots(state, [each], now)]
+    idle = max((now - _free_since(each, state.load(each), now) for each in open_ones), default=0.0)
+    passed = 2 ** min(int(idle / _PATIENCE), _LONGEST_QUEUE) - 1
+    return bool(open_ones) and place < free_slots(state, open_ones, now) + passed
 
 
-def _freed_at(deployment: Deployment, load: Load, now: float) -> float:
-    """Since when a deployment that can start a job could; 0 for one that was never used."""
+def _free_since(deployment: Deployment, load: Load, now: float) -> float:
+    """Since when a deployment that can start a job could; now for one that was never used."""
     pace = sorted(load.creates)[-deployment.creates_per_minute :]
     paced = pace[0] + _WINDOW if len(pace) == deployment.creates_per_minute else 0.0
     times = (load.free_since, load.rests_until, load.closed_until, paced)
-    return max(each if each <= now else 0.0 for each in times)
+    return max((each for each in times if 0 < each <= now), default=now)
 
 
 def tag_for(state: State, owner: str, priority: int) -> int:

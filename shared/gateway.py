@@ -1,6 +1,7 @@
 """The composition: settings in, everything that works together out. Nothing connects before it is used."""
 
 import asyncio
+import logging
 import weakref
 from dataclasses import dataclass
 from random import Random, SystemRandom
@@ -48,6 +49,8 @@ class Connections:
 
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
             # Redirects are followed by hand, without credentials; proxies and .netrc of the machine have no say.
+            # It logs the address of every request, at the level that Azure keeps; where the upstream is stays inside.
+            logging.getLogger("httpx").setLevel(logging.WARNING)
             self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
         return self._http
 

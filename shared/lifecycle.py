@@ -176,7 +176,7 @@ class Lifecycle:
                 async with upstream.content(video.upstream_id or "") as content:
                     length = await self.archive.save(video, content)
             except (UpstreamError, StorageUnavailable) as error:
-                logger.warning("video %s: save did not succeed: %s", video.id, error.message)
+                log_failure(video.id, "content", error)
                 if not self._late(video):
                     return again(self.knobs.poll_seconds)
                 code = error.code if isinstance(error, NotAVideo) else "content_unavailable"

@@ -2,7 +2,7 @@
 
 A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row `video_…` stands for every
 unfinished video, written before the video is admitted, so that nothing can be admitted and then forgotten; a row
-`wait_<tag>_video_…` is a place in the queue, in the order of the tags. What changes together is one transaction.
+`wait_<tag>_…` is a place in the queue, in the order of the tags. What changes together is one transaction.
 """
 
 import asyncio
@@ -27,7 +27,8 @@ _STATE = "state"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
 _FIRST_PLACE = "wait_"
 _LOOK_FOR_SLOT = 5.0  # seconds until the next in line asks again, where a slot depends on a job's end
-_SOON = 60.0  # seconds: the longest sleep of somebody who is as good as next
+_SOON = 60.0  # seconds: the longest sleep of the next in line
+_TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 T = TypeVar("T")
 
@@ -135,6 +136,9 @@ class Pool:
 
         async def attempt() -> None:
             note = await self.table.get(partition_of(model_name), video_id)
+            if note is not None and "tag" not in note.values:  # it was refused before it ever stood in line
+                await self.table.commit(partition_of(model_name), Delete(note))
+                return
             row, state = await self._state(model_name)
             place = await self._place(model_name, note, video_id)
             freed = capacity.give_back(state, video_id, self._now())
@@ -229,16 +233,14 @@ class _Line:
         return Slot(deployment)
 
     async def _wait(self, index: int) -> Wait:
-        """How long to sleep: whoever is next asks when something may be free, all others when half their time has passed."""
+        """How long to sleep: the next in line until something may be free, others through half of the time until they are."""
         now, random = self.pool.clock.now().timestamp(), self.pool.random
         usual = await self.pool.usual.of(self.model.name, self.video.seconds)
         start = capacity.estimated_start(self.state, self.possible, index, usual.mean, now)
-        if index < sum(each.max_running for each in self.possible):
-            ready = capacity.next_ready(self.state, self.possible, _ask(self.video), now)
-            until = _LOOK_FOR_SLOT if ready is None or ready <= now else min(ready - now, _SOON)
-            seconds = until * random.uniform(1.0, 1.1)
-        else:
-            seconds = pace.sleep_until_turn(start - now, random)
+        until_next = (start - now) * index / (index + 1)
+        ready = capacity.next_ready(self.state, self.possible, _ask(self.video), now) or now
+        seconds = max(pace.sleep_until_turn(until_next, random), _LOOK_FOR_SLOT, min(ready - now, _SOON))
+        seconds *= random.uniform(1.0, 1.1)
         return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC))
 
     async def _before(self, place: str) -> int:
@@ -257,7 +259,8 @@ def _ask(video: Video) -> str:
 
 
 def _place_key(tag: int, video_id: str) -> str:
-    return f"{_FIRST_PLACE}{tag:015d}_{video_id}"
+    """In the order of the tags, and of equal ones the oldest first: ids sort the newest first, so they are turned round."""
+    return f"{_FIRST_PLACE}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"
 
 
 def _tag_of(place: Row) -> int:

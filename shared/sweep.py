@@ -1,16 +1,18 @@
 """The repair that runs by timer: nothing that was promised stays forgotten, and nothing is kept that nobody needs.
 
-Every run looks at what is unfinished, which costs one range read a model when nothing is. Once an hour it also looks at
-every key: for videos that no model knows of, for old idempotency records, and for videos whose retention is over.
+Every run looks at what is unfinished, which costs one range read a model when nothing is: at those that hold a slot, and of a
+long queue at as many as one run can look at, in turn. Once an hour it also looks at every key: for videos that no model knows
+of, for old idempotency records, and for videos whose retention is over.
 """
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from zlib import crc32
 
+from shared.account import Account
 from shared.catalog import Model
 from shared.gateway import Gateway
 from shared.ledger import Entry
@@ -26,7 +28,9 @@ _STARTING = timedelta(minutes=2)  # younger videos may simply not have got furth
 _ABANDONED = timedelta(minutes=10)  # a note this old without a video belongs to a request that was never admitted
 _OVERDUE = timedelta(minutes=3)  # an orchestration that did not wake by then may be dead
 _AT_ONCE = 16  # reads under way at the same moment
+_EVERY_RUN = 500  # of those that wait, about as many are looked at in one run; the next run looks at others
 _CLAIM_DAYS = 3  # the upstream forgets jobs after one
+_EXPIRY_WINDOW = timedelta(days=2)  # in which bytes whose retention is over are looked for
 
 
 @dataclass
@@ -49,23 +53,26 @@ class Sweep:
                 await self.gateway.claims.drop((self.now - timedelta(days=days)).date())
 
     async def _sweep_model(self, model: Model) -> None:
-        seen: set[str] = set()
-        batch: list[Awaitable[None]] = []
-        async for video_id, entered in self.gateway.pool.unfinished(model):
-            seen.add(video_id)
-            self.unfinished[owner_of(video_id)] += 1
-            if self.now - entered >= _STARTING:
-                batch.append(self._repair(model, video_id, entered))
-            if len(batch) == _AT_ONCE:
-                await asyncio.gather(*batch)
-                batch.clear()
-        await asyncio.gather(*batch)
-        if not seen:
-            return
-        for video_id, since in (await self.gateway.pool.holders(model)).items():
-            if video_id not in seen and self.now.timestamp() - since > _ABANDONED.total_seconds():
+        entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
+        self.unfinished.update(owner_of(video_id) for video_id in entered)
+        holders = await self.gateway.pool.holders(model)
+        turns = 1 + len(entered) // _EVERY_RUN
+        looked_at = [
+            self._repair(model, video_id, moment)
+            for video_id, moment in entered.items()
+            if self.now - moment >= _STARTING and (video_id in holders or crc32(video_id.encode()) % turns == self._run % turns)
+        ]
+        for first in range(0, len(looked_at), _AT_ONCE):
+            await asyncio.gather(*looked_at[first : first + _AT_ONCE])
+        for video_id, since in holders.items():
+            if video_id not in entered and self.now.timestamp() - since > _ABANDONED.total_seconds():
                 logger.warning("video %s is finished and held a slot; freeing it", video_id)
                 await self.gateway.pool.leave(model.name, video_id)
+
+    @property
+    def _run(self) -> int:
+        """The number of this run: the next one's is one higher."""
+        return int(self.now.timestamp() / EVERY.total_seconds())
 
     async def _repair(self, model: Model, video_id: str, entered: datetime) -> None:
         entry = await self.gateway.ledger.find(video_id)
@@ -88,11 +95,16 @@ class Sweep:
 
     async def _sweep_keys(self) -> None:
         async for key_id, account in self.gateway.keys.all():
-            if account.running > self.unfinished[key_id]:
-                await self._find_lost(key_id)
-            await self.gateway.ledger.forget_once(key_id, self.now - KEY_LIFETIME)
-            await self._expire(key_id)
-        await self._expire(MASTER_OWNER)
+            await self._sweep_key(key_id, account)
+        operator = await self.gateway.ledger.account(MASTER_OWNER)
+        if operator is not None:
+            await self._sweep_key(MASTER_OWNER, operator)
+
+    async def _sweep_key(self, key_id: str, account: Account) -> None:
+        if account.running > self.unfinished[key_id]:
+            await self._find_lost(key_id)
+        await self.gateway.ledger.forget_once(key_id, self.now - KEY_LIFETIME)
+        await self._expire(key_id)
 
     async def _find_lost(self, key_id: str) -> None:
         """Videos that are unfinished and that no model knows of: note them again, and the next run starts them."""
@@ -103,11 +115,11 @@ class Sweep:
 
     async def _expire(self, key_id: str) -> None:
         """Remove the bytes of videos whose retention is over; what they cost stays on record."""
-        days = self.gateway.settings.knobs.retention_days
-        if days is None:
+        knobs = self.gateway.settings.knobs
+        if knobs.retention_days is None:
             return
-        newest = self.now - timedelta(days=days)
-        oldest = newest - timedelta(days=2)
+        newest = self.now - timedelta(days=knobs.retention_days)
+        oldest = newest - timedelta(seconds=knobs.queue_seconds + knobs.deadline_seconds) - _EXPIRY_WINDOW
         async for video in self.gateway.ledger.videos(key_id, after=id_bound(newest), before=id_bound(oldest)):
             if self._expired(video):
                 await self.gateway.archive.drop(video)

@@ -38,14 +38,13 @@ _LOOK_AGAIN = 0.05
 
 @dataclass(frozen=True)
 class Served:
-    """A running gateway: its address, a key and a model of its own, its task hub, and the simulator's address and service."""
+    """A running gateway: its address, a key and a model of its own, its task hub, and the simulator's address."""
 
     url: str
     key: str
     model: str
     hub: TaskHub
     upstream: str
-    sora: Sora
 
     def client(self, key: str | None = None) -> httpx.Client:
         """A plain HTTP client that follows no redirects; a `key` of "" sends none."""
@@ -74,10 +73,24 @@ def serving(storage: str, data: Path, *, speed: float = SPEED, **knobs: Any) -> 
         yield served
 
 
+@contextmanager
+def simulating(data: Path, *, speed: float = SPEED) -> Iterator[str]:
+    """The simulated Azure OpenAI alone, without quotas; its address."""
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_simulated(data, speed)) as upstream:
+        yield upstream
+
+
 @asynccontextmanager
-async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any]) -> AsyncIterator[Served]:
+async def _simulated(data: Path, speed: float) -> AsyncIterator[str]:
+    # Made on the thread that serves it: its database belongs to one.
     sora = Sora(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY)
     async with listening(sora) as upstream:
+        yield upstream
+
+
+@asynccontextmanager
+async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any]) -> AsyncIterator[Served]:
+    async with _simulated(data, speed) as upstream:
         with pytest.MonkeyPatch.context() as environment:  # needed only while the app reads it
             for name, value in app_settings(storage, upstream, data, **knobs).items():
                 environment.setenv(name, value)
@@ -86,7 +99,7 @@ async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any])
         try:
             async with Host(functions, data, SystemClock()) as host:
                 issued = await gateway.keys.issue(Account())
-                yield Served(host.url, issued.secret, gateway.settings.catalog.models[0].name, host.hub, upstream, sora)
+                yield Served(host.url, issued.secret, gateway.settings.catalog.models[0].name, host.hub, upstream)
         finally:
             await gateway.close()
 
@@ -103,13 +116,13 @@ def app_settings(storage: str, upstream: str, data: Path, **knobs: Any) -> dict[
     }
 
 
-def write_config(path: Path, **knobs: Any) -> Path:
+def write_config(path: Path, *, max_running: int = 50, **knobs: Any) -> Path:
     """A configuration in a hurry. The model's name begins anew each time, so that tests which share storage share no queue."""
     params = {
         "model": "azure/sora-2",
         "api_base": "os.environ/AZURE_OPENAI_API_BASE",
         "api_key": "os.environ/AZURE_OPENAI_API_KEY",
-        "max_running": 50,
+        "max_running": max_running,
         "creates_per_minute": 1000,
     }
     entry = {"model_name": f"{secrets.token_hex(4)}/{MODEL}", "params": params}
@@ -118,7 +131,7 @@ def write_config(path: Path, **knobs: Any) -> Path:
     return path
 
 
-def wait_for_end(gateway: httpx.Client, video_id: str) -> dict[str, Any]:
+def wait_for_end(gateway: httpx.Client, video_id: str, patience: float = _PATIENCE) -> dict[str, Any]:
     """The video, once it is completed or failed."""
 
     def ended() -> dict[str, Any] | None:
@@ -127,7 +140,7 @@ def wait_for_end(gateway: httpx.Client, video_id: str) -> dict[str, Any]:
         video: dict[str, Any] = answer.json()
         return video if video["status"] in ("completed", "failed") else None
 
-    return eventually(ended)
+    return eventually(ended, patience)
 
 
 def eventually(look: Callable[[], T | None], patience: float = _PATIENCE) -> T:
@@ -155,3 +168,21 @@ def play(path: Path) -> Played:
         size = f"{stream.width}x{stream.height}"
         pictures = sum(1 for _ in container.decode(stream))
         return Played(size, (container.duration or 0) / av.time_base, pictures)
+
+
+def arm(upstream: str, **fault: Any) -> None:
+    """Script a fault (`local.sora_faults`) into the simulator."""
+    answer = httpx.post(f"{upstream}/_sim/faults", json=fault, trust_env=False)
+    assert answer.status_code == 200, answer.text
+
+
+def asked(upstream: str, operation: str) -> list[dict[str, Any]]:
+    """What the simulator was asked, oldest first."""
+    requests = httpx.get(f"{upstream}/_sim/requests", trust_env=False).json()
+    return [each for each in requests if operation in (each["operation"], "any")]
+
+
+def accepted(upstream: str) -> list[dict[str, Any]]:
+    """Every create the simulator ever accepted, oldest first."""
+    jobs: list[dict[str, Any]] = httpx.get(f"{upstream}/_sim/jobs", trust_env=False).json()["data"]
+    return jobs

@@ -73,7 +73,10 @@ def test_every_setting_is_kept_and_shown(azurite: str) -> None:
             assert shown["expires"].startswith("2026-12-22T")
             assert (shown["status"], shown["spend"], shown["blocked"]) == ("active", 0.0, False)
             assert shown["budget_reset_at"].startswith("2026-12-22T")
-        for path, query in (("key/info", {"key": made["key_id"]}), ("key/list", {"return_full_object": "true", "size": "1000"})):
+        for path, query in (
+            ("key/info", {"key": made["key_id"]}),
+            ("key/list", {"return_full_object": "true", "size": "1000"}),
+        ):
             assert secret not in (await w.send("GET", path, query=query)).body.decode()
 
     run(azurite, story)
@@ -184,7 +187,11 @@ HUGE = "a" * 1_000_000
 DEEP = json.loads('{"a":' * 900 + "1" + "}" * 900)
 
 BAD_SETTINGS: list[tuple[dict[str, Any], str]] = [
-    *((({name: value}), name) for name in ("max_budget", "soft_budget") for value in (-1, -1e-9, 1e10, 10**400, "5", True, [1], {})),
+    *(
+        (({name: value}), name)
+        for name in ("max_budget", "soft_budget")
+        for value in (-1, -1e-9, 1e10, 10**400, "5", True, [1], {})
+    ),
     *(
         ({name: value}, name)
         for name in ("rpm_limit", "max_parallel_requests", "max_seconds_per_video", "seconds_limit")
@@ -377,7 +384,14 @@ def test_keys_are_listed_newest_first_in_pages(azurite: str) -> None:
         assert {(page.json["total_count"], page.json["total_pages"]) for page in pages} == {(5, 3)}
         await w.send("POST", "key/block", body={"key": made[0]})
         assert [each["token"] for each in await listed(w, user_id=user, status="revoked")] == [made[0]]
-        for query in ({"page": "0"}, {"size": "x"}, {"size": "-1"}, {"page": "9" * 30}, {"page": "0" * 8 + "19999999"}, {"status": "gone"}):
+        for query in (
+            {"page": "0"},
+            {"size": "x"},
+            {"size": "-1"},
+            {"page": "9" * 30},
+            {"page": "0" * 8 + "19999999"},
+            {"status": "gone"},
+        ):
             assert (await w.send("GET", "key/list", query=query)).status == 400
 
     run(azurite, story)

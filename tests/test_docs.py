@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def boxes() -> dict[str, str]:
     return found
 
 
+@cache
 def imports() -> dict[str, set[str]]:
     """Module → the modules of `shared` that it imports anywhere, from their syntax trees."""
     found: dict[str, set[str]] = {}

@@ -191,7 +191,7 @@ def test_the_master_key_is_random_and_never_shown(tmp_path: Path) -> None:
 
 def test_a_master_key_that_exists_is_kept(tmp_path: Path) -> None:
     """Deploying again does not lock the operator out."""
-    environment = fake_tools(tmp_path, "echo gateway-master-key")
+    environment = fake_tools(tmp_path, "case $* in *'secret list'*) echo gateway-master-key;; *) cat > /dev/null;; esac")
     subprocess.run([str(PROJECT / "infra" / "master-key"), "kv-test"], env=environment, capture_output=True, check=True)
     assert "secret set" not in (tmp_path / "calls").read_text()
     subprocess.run(

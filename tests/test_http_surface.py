@@ -14,7 +14,7 @@ import pytest
 
 from local.functions import load
 from local.routing import Router
-from tests.stack import MASTER_KEY, UPSTREAM_KEY, Served, client, eventually, serving, wait_for_end
+from tests.stack import MASTER_KEY, UPSTREAM_KEY, Served, arm, client, eventually, serving, wait_for_end
 
 # Spelled as a person would not, so that a hit is a leak.
 CANARY = "Zymurgy-canary-7f3a"
@@ -43,7 +43,9 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-@pytest.mark.parametrize("path", ["/", "/v1", "/v2/videos", "/v1/videos/a/b", "/v1/chat/completions", "/%2e%2e/x", "/v1//videos"])
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v2/videos", "/v1/videos/a/b", "/v1/chat/completions", "/%2e%2e/x", "/v1//videos"]
+)
 def test_an_unknown_path_is_a_404_in_openais_form(method: str, path: str, caller: httpx.Client) -> None:
     """Whatever the method, with a key or without."""
     answer = caller.request(method, path)
@@ -216,9 +218,6 @@ def test_no_secret_prompt_or_upstream_address_gets_out(gateway: Served, caplog: 
     key = gateway.new_key()
     said: list[str] = []
 
-    def arm(**fault: Any) -> None:
-        assert httpx.post(f"{gateway.upstream}/_sim/faults", json=fault, trust_env=False).status_code == 200
-
     def faults() -> httpx.Response:
         return httpx.get(f"{gateway.upstream}/_sim/faults", trust_env=False)
 
@@ -230,9 +229,9 @@ def test_no_secret_prompt_or_upstream_address_gets_out(gateway: Served, caplog: 
             said.append(json.dumps(headers) + (answer.text if answer.is_error else ""))
             return answer
 
-        arm(kind="garble", operation="get", form="malformed_json")
-        arm(kind="truncate", operation="content")
-        arm(kind="status", operation="create", status=500, message=f"{CANARY} at {gateway.upstream}")
+        arm(gateway.upstream, kind="garble", operation="get", form="malformed_json")
+        arm(gateway.upstream, kind="truncate", operation="content")
+        arm(gateway.upstream, kind="status", operation="create", status=500, message=f"{CANARY} at {gateway.upstream}")
         told(caller.post("/v1/videos", json={"prompt": f"{CANARY} unclear"}))
         for words in ("cat", "forbidden cat", "disturbing cat", "unlucky cat"):
             answer = told(caller.post("/v1/videos", json={"prompt": f"{CANARY} {words}", "user": CANARY}))
@@ -243,7 +242,7 @@ def test_no_secret_prompt_or_upstream_address_gets_out(gateway: Served, caplog: 
             said.append(json.dumps(video["error"]))
         eventually(lambda: faults().json() == {})
         for fault in ({"status": 400, "message": "Not possible."}, {"documented": "E1"}):
-            arm(kind="status", operation="create", **fault)
+            arm(gateway.upstream, kind="status", operation="create", **fault)
             answer = told(caller.post("/v1/videos", json={"prompt": f"{CANARY} {fault}"}))
             said.append(json.dumps(wait_for_end(caller, answer.json()["id"])["error"]))
         told(caller.post("/v1/videos", json={"prompt": CANARY, "seconds": 5}))

@@ -59,7 +59,9 @@ def test_both_headers_are_understood(headers: dict[str, str]) -> None:
     assert presented_secret(headers) == "sk-x"
 
 
-@pytest.mark.parametrize("headers", [{}, {"authorization": ""}, {"authorization": "Bearer"}, {"authorization": "sk-x"}, {"api-key": " "}])
+@pytest.mark.parametrize(
+    "headers", [{}, {"authorization": ""}, {"authorization": "Bearer"}, {"authorization": "sk-x"}, {"api-key": " "}]
+)
 def test_a_request_without_a_key_is_told_how_to_send_one(headers: dict[str, str]) -> None:
     """401 that names both headers."""
     with pytest.raises(Unauthenticated, match="api-key"):
@@ -86,13 +88,25 @@ def test_a_key_opens_its_own_account_and_the_master_key_the_operators(azurite: s
     async def story(w: World) -> None:
         assert await opens(w.gateway, w.secret) == w.owner
         assert await opens(w.gateway, MASTER) == "key_00000000"
-        for wrong in (w.secret[:-1], w.secret + "x", token_of(w.secret), w.owner, "sk-12345", "ключ", "\udcff", "key", "alias_x"):
+        for wrong in (
+            w.secret[:-1],
+            w.secret + "x",
+            token_of(w.secret),
+            w.owner,
+            "sk-12345",
+            "ключ",
+            "\udcff",
+            "key",
+            "alias_x",
+        ):
             assert await opens(w.gateway, wrong) is None
 
     run(azurite, story)
 
 
-@pytest.mark.parametrize("end", [{"blocked": True}, {"expires": "now"}, {"deleted": True}], ids=["blocked", "expired", "deleted"])
+@pytest.mark.parametrize(
+    "end", [{"blocked": True}, {"expires": "now"}, {"deleted": True}], ids=["blocked", "expired", "deleted"]
+)
 def test_a_key_that_has_ended_does_not_open_anything(azurite: str, end: dict[str, Any]) -> None:
     """401 here at once and on another instance within five seconds; a create is refused there at once, too."""
 

@@ -10,18 +10,30 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
-import pytest
-
-from tests.stack import MASTER_KEY, app_settings, client, eventually, play, serving, wait_for_end, write_config
+from tests.stack import (
+    MASTER_KEY,
+    accepted,
+    app_settings,
+    arm,
+    asked,
+    client,
+    eventually,
+    play,
+    simulating,
+    wait_for_end,
+    write_config,
+)
 
 CHECKOUT = Path(__file__).parent.parent
-LONG = 60.0  # seconds: longer than anything here lives
+LONG = 600.0  # seconds: longer than anything here lives
+PATIENCE = 120.0  # seconds for what takes ten: several stacks share the machine
 
 
 @dataclass(frozen=True)
@@ -46,17 +58,6 @@ class Stack:
             answer = gateway.post("/v1/videos", json={"prompt": prompt})
         assert answer.status_code == 200, answer.text
         return str(answer.json()["id"])
-
-    def arm(self, **fault: Any) -> None:
-        assert httpx.post(f"{self.upstream}/_sim/faults", json=fault, trust_env=False).status_code == 200
-
-    def asked(self, operation: str) -> list[dict[str, Any]]:
-        requests = httpx.get(f"{self.upstream}/_sim/requests", trust_env=False).json()
-        return [each for each in requests if each["operation"] == operation]
-
-    def jobs(self) -> list[dict[str, Any]]:
-        jobs: list[dict[str, Any]] = httpx.get(f"{self.upstream}/_sim/jobs", trust_env=False).json()["data"]
-        return jobs
 
     def status(self, video_id: str) -> str:
         with client(self.url, MASTER_KEY) as gateway:
@@ -98,63 +99,85 @@ def _addresses(process: "subprocess.Popen[str]") -> tuple[str, str]:
     raise AssertionError("the stack did not start")
 
 
-Moment = Callable[[Stack, str], None]
+Moment = Callable[[Stack, str], bool]
 
 
-def answered(stack: Stack, video_id: str) -> None:
+def answered(stack: Stack, video_id: str) -> bool:
     """The create has just been answered: nothing more is known to have happened."""
+    return True
 
 
-def before_acceptance(stack: Stack, video_id: str) -> None:
+def asked_for(stack: Stack, video_id: str) -> bool:
     """The upstream has the create, and has not accepted it yet."""
-    eventually(lambda: stack.asked("create"))
-    assert stack.jobs() == []
+    return len(asked(stack.upstream, "create")) > 0 and not accepted(stack.upstream)
 
 
-def after_acceptance(stack: Stack, video_id: str) -> None:
+def accepted_unanswered(stack: Stack, video_id: str) -> bool:
     """The upstream has accepted the create, and its answer is on the way."""
-    eventually(stack.jobs)
+    return len(accepted(stack.upstream)) > 0
 
 
-def rendering(stack: Stack, video_id: str) -> None:
+def rendering(stack: Stack, video_id: str) -> bool:
     """The job is running, and has been looked at."""
-    eventually(lambda: stack.status(video_id) == "in_progress")
+    return stack.status(video_id) == "in_progress"
 
 
-def saving(stack: Stack, video_id: str) -> None:
-    """Some of the film is on its way into storage."""
-    eventually(lambda: [each for each in stack.asked("content") if each["status"] == 200])
+def saving(stack: Stack, video_id: str) -> bool:
+    """The film is on its way into storage."""
+    return any(each["status"] == 200 for each in asked(stack.upstream, "content"))
 
 
-@pytest.mark.parametrize(
-    ("moment", "fault"),
-    [
-        (answered, None),
-        (before_acceptance, {"kind": "delay", "operation": "create", "seconds": LONG, "when": "before"}),
-        (after_acceptance, {"kind": "delay", "operation": "create", "seconds": LONG, "when": "after"}),
-        (rendering, None),
-        (saving, {"kind": "trickle", "operation": "content", "bytes_per_second": 1000}),
-    ],
-    ids=["answered", "before-acceptance", "after-acceptance", "rendering", "saving"],
-)
-def test_a_stack_that_is_killed_goes_on_where_it_was(moment: Moment, fault: dict[str, Any] | None, tmp_path: Path) -> None:
-    """Started again on the same data, it completes the video with whole bytes, from exactly one accepted create."""
-    config = str(write_config(tmp_path / "given.yaml", reconcile_seconds=4))
-    data = tmp_path / "data"
-    with running(data, GATEWAY_CONFIG=config) as stack:
+MOMENTS: list[tuple[Moment, dict[str, Any] | None]] = [
+    (answered, None),
+    (asked_for, {"kind": "delay", "operation": "create", "seconds": LONG, "when": "before"}),
+    (accepted_unanswered, {"kind": "delay", "operation": "create", "seconds": LONG, "when": "after"}),
+    (rendering, None),
+    (saving, {"kind": "trickle", "operation": "content", "bytes_per_second": 1000}),
+]
+
+
+def survive(folder: Path, moment: Moment, fault: dict[str, Any] | None) -> None:
+    """One stack: killed at the moment, started again on the same data; its video must come to a good end."""
+    config = str(write_config(folder / "given.yaml", reconcile_seconds=4))
+    with running(folder / "data", GATEWAY_CONFIG=config) as stack:
         if fault is not None:
-            stack.arm(**fault)
+            arm(stack.upstream, **fault)
         video_id = stack.create("A cat that survives")
-        moment(stack, video_id)
+        eventually(partial(moment, stack, video_id), PATIENCE)
         stack.kill()
-    with running(data, GATEWAY_CONFIG=config) as stack:
-        check_completed(stack, video_id, tmp_path / "film.mp4")
-        assert len(stack.jobs()) == 1
+    with running(folder / "data", GATEWAY_CONFIG=config) as stack:
+        check_completed(stack.url, video_id, folder / "film.mp4")
+        assert len(accepted(stack.upstream)) == 1, moment.__name__
 
 
-def check_completed(stack: Stack, video_id: str, file: Path) -> None:
-    with client(stack.url, MASTER_KEY) as gateway:
-        video = wait_for_end(gateway, video_id)
+def test_a_stack_that_is_killed_at_any_moment_completes_its_video_from_one_create(tmp_path: Path) -> None:
+    """At every stage of a generation, one stack for each; started again, all have whole bytes from one accepted create."""
+    with ThreadPoolExecutor(len(MOMENTS)) as threads:
+        stacks = [threads.submit(survive, tmp_path / moment.__name__, moment, fault) for moment, fault in MOMENTS]
+    for stack in stacks:
+        stack.result()
+
+
+def test_another_host_takes_over_from_one_that_is_killed(azurite: str, tmp_path: Path) -> None:
+    """Two hosts share a data directory; the one that was saving dies, the other saves, and nothing is made twice."""
+    data = tmp_path / "data"
+    with simulating(tmp_path) as upstream, ExitStack() as hosts:
+        settings = app_settings(azurite, upstream, tmp_path)
+        arm(upstream, kind="trickle", operation="content", bytes_per_second=1000)
+        first = hosts.enter_context(running(data, **settings))
+        video_id = first.create("A cat between two hosts")
+        eventually(partial(saving, first, video_id), PATIENCE)
+        second = hosts.enter_context(running(data, **settings))
+        assert second.status(video_id) == "in_progress"
+        first.kill()
+        check_completed(second.url, video_id, tmp_path / "film.mp4")
+        assert len(accepted(upstream)) == 1
+        assert len(asked(upstream, "content")) == 2
+
+
+def check_completed(url: str, video_id: str, file: Path) -> None:
+    with client(url, MASTER_KEY) as gateway:
+        video = wait_for_end(gateway, video_id, PATIENCE)
         assert (video["status"], video["error"]) == ("completed", None)
         content = gateway.get(f"/v1/videos/{video_id}/content", follow_redirects=True)
     assert int(content.headers["content-length"]) == len(content.content)

@@ -98,7 +98,11 @@ def test_a_commit_is_all_or_nothing(tell: Callable[[Story], None]) -> None:
     async def story(table: Table, partition: str) -> None:
         await table.commit(partition, Insert("a", {"n": 1}), Insert("b", {"n": 1}))
         row = await read(table, partition, "a")
-        for writes in ((Replace(row, {"n": 2}), Insert("b", {})), (Insert("b", {}), Delete(row)), (Insert("c", {}), Insert("b", {}))):
+        for writes in (
+            (Replace(row, {"n": 2}), Insert("b", {})),
+            (Insert("b", {}), Delete(row)),
+            (Insert("c", {}), Insert("b", {})),
+        ):
             with pytest.raises(Conflict):
                 await table.commit(partition, *writes)
         assert (await read(table, partition, "a")).values == {"n": 1}

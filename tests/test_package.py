@@ -1,14 +1,17 @@
 """The package that is deployed: the app and nothing else, the same bytes from the same files, importable on its own."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import GenericAlias
 
 import pytest
 
+import function_app
 from local import package
 from local.package import PackageError, build, chosen
 
@@ -131,3 +134,13 @@ def test_the_package_imports_only_what_it_requires() -> None:
         known = [module for module in provided if name == module or name.startswith(f"{module}.")]
         assert known, name
         assert provided[known[0]] in required
+
+
+def test_triggers_have_annotations_that_the_worker_takes() -> None:
+    """The worker refuses the whole app over one parameter whose annotation is no plain type, such as dict[str, str]."""
+    for node in ast.walk(ast.parse((PROJECT / "function_app.py").read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            for parameter in node.args.args:
+                annotation = parameter.annotation and eval(ast.unparse(parameter.annotation), vars(function_app))
+                assert isinstance(annotation, type), f"{node.name}: {parameter.arg}"
+                assert not isinstance(annotation, GenericAlias), f"{node.name}: {parameter.arg}"

@@ -67,7 +67,14 @@ def test_every_video_has_its_line(azurite: str) -> None:
         assert [line["video_id"] for line in lines] == [running.id, refused.id, done.id]
         assert [set(line) for line in lines] == [set(LOG_COLUMNS)] * 3
         last = lines[2]
-        wanted = {"api_key": tagged, "key_alias": "studio", "status": "completed", "settled": True, "spend": 0.8, "reserved": 0.0}
+        wanted = {
+            "api_key": tagged,
+            "key_alias": "studio",
+            "status": "completed",
+            "settled": True,
+            "spend": 0.8,
+            "reserved": 0.0,
+        }
         wanted |= {"seconds": 8, "size": "720x1280", "user": "anna", "request_tags": ["blue", "red"], "prompt": "A fox"}
         wanted |= {"metadata": {"scene": "4"}, "model": w.model.name, "error_code": None, "startTime": "2026-11-22T12:00:00Z"}
         assert {name: last[name] for name in wanted} == wanted
@@ -148,62 +155,61 @@ def test_both_dates_are_in(azurite: str) -> None:
         for day in (22, 23, 24):
             videos[day] = await made(w, w.owner, "completed")
             w.clock.skip(86_399)
-        w.clock.set(datetime(2026, 11, 25, tzinfo=UTC))
+        w.clock.skip((datetime(2026, 11, 26, tzinfo=UTC) - w.clock.now()).total_seconds())
         midnight = await made(w, w.owner, "completed")
         for query, found in (
             ({"start_date": "2026-11-23", "end_date": "2026-11-23"}, [videos[23]]),
             ({"start_date": "2026-11-24"}, [midnight, videos[24]]),
             ({"end_date": "2026-11-22"}, [videos[22]]),
-            ({"end_date": "2026-11-24"}, [videos[24], videos[23], videos[22]]),
-            ({"start_date": "2026-11-26"}, []),
+            ({"end_date": "2026-11-25"}, [videos[24], videos[23], videos[22]]),
+            ({"start_date": "2026-11-27"}, []),
             ({"start_date": "2000-01-01"}, [midnight, videos[24], videos[23], videos[22]]),
             ({"end_date": "2199-12-31"}, [midnight, videos[24], videos[23], videos[22]]),
             ({"end_date": "2000-01-01"}, []),
         ):
             assert [line["video_id"] for line in await logs(w, **query)] == [video.id for video in found], query
-        assert set(await report(w, "day")) == {"2026-11-22", "2026-11-23", "2026-11-24", "2026-11-25"}
+        assert set(await report(w, "day")) == {"2026-11-22", "2026-11-23", "2026-11-24", "2026-11-26"}
         w.clock.skip(40 * 86_400)
         assert await report(w, "day") == {}, "the last thirty days unless asked for"
 
     run(azurite, story)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"start_date": "yesterday"},
-        {"start_date": "2026-13-01"},
-        {"end_date": "2026-02-30"},
-        {"end_date": "9999-12-31"},
-        {"start_date": "0001-01-01"},
-        {"end_date": "0001-01-01"},
-        {"start_date": "1960-01-01"},
-        {"start_date": "2026-11-23", "end_date": "2026-11-22"},
-        {"start_date": "2024-11-22", "end_date": "2026-11-22"},
-        {"page": "0"},
-        {"page": "-1"},
-        {"page": "1.5"},
-        {"page": "٣"},
-        {"page": "9" * 5_000},
-        {"page_size": "1001"},
-        {"page_size": "0000000010000000"},
-        {"group_by": "team"},
-        {"format": "xml"},
-        {"summarize": "true"},
-    ],
-    ids=str,
+NO_SENSE: tuple[dict[str, str], ...] = (
+    {"start_date": "yesterday"},
+    {"start_date": "2026-13-01"},
+    {"end_date": "2026-02-30"},
+    {"end_date": "9999-12-31"},
+    {"start_date": "0001-01-01"},
+    {"end_date": "0001-01-01"},
+    {"start_date": "1960-01-01"},
+    {"start_date": "2026-11-23", "end_date": "2026-11-22"},
+    {"start_date": "2024-11-22", "end_date": "2026-11-22"},
+    {"page": "0"},
+    {"page": "-1"},
+    {"page": "1.5"},
+    {"page": "٣"},
+    {"page": "9" * 5_000},
+    {"page_size": "1001"},
+    {"page_size": "0000000010000000"},
+    {"group_by": "team"},
+    {"format": "xml"},
+    {"summarize": "true"},
 )
-def test_a_query_that_makes_no_sense_is_refused(azurite: str, query: dict[str, str]) -> None:
-    """400 that names the field, at the route that has it."""
+
+
+def test_a_query_that_makes_no_sense_is_refused(azurite: str) -> None:
+    """400 that names the field, at every route that has it."""
 
     async def story(w: World) -> None:
         routes = {"page": ["logs"], "page_size": ["logs"], "summarize": ["logs"], "group_by": ["report"]}
-        for route in routes.get(next(iter(query)), ["logs", "report"]):
-            reply = await w.send("GET", f"spend/{route}", query=query)
-            assert (reply.status, reply.json["error"]["param"]) == (400, next(iter(query))), route
+        for query in NO_SENSE:
+            param = next(iter(query))
+            for route in routes.get(param, ["logs", "report"]):
+                reply = await w.send("GET", f"spend/{route}", query=query)
+                assert (reply.status, reply.json["error"]["param"]) == (400, param), (route, query)
 
-    # "end before start" is about the start; the page of a report does not exist.
-    run(azurite, story, budget=None)
+    run(azurite, story)
 
 
 def test_reports_add_up_by_every_group(azurite: str) -> None:

@@ -27,7 +27,7 @@ from tests.upstream import ScriptedUpstream
 MASTER = "sk-1234"
 
 
-class _Links(Connections):
+class Links(Connections):
     """Connections whose only way out is the scripted upstream."""
 
     def __init__(self, upstream: ScriptedUpstream) -> None:
@@ -53,7 +53,7 @@ class World:
         tables = self.gateway.tables
         assert isinstance(tables, FaultyTables)
         same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
-        gateway = composition.build(self.gateway.settings, self.clock, Random(2), _Links(self.upstream), same)
+        gateway = composition.build(self.gateway.settings, self.clock, Random(2), Links(self.upstream), same)
         self.others.append(gateway)
         return gateway
 
@@ -161,7 +161,7 @@ async def world(
     )
     faults = Faults()
     tables = FaultyTables(changed.storage, faults, prefix="" if budget is None else f"t{secrets.token_hex(8)}")
-    gateway = composition.build(changed, clock, Random(1), _Links(upstream), tables)
+    gateway = composition.build(changed, clock, Random(1), Links(upstream), tables)
     try:
         issued = await gateway.keys.issue(Account(**(limits or {})))
         it = World(gateway, clock, upstream, issued.key_id, model, issued.secret, faults)

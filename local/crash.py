@@ -1,0 +1,188 @@
+"""`python -m local.crash`: kill -9 before and after every durable write and every upstream call, and see that nothing is lost.
+
+First every story is told once to an app that lives, which notes the points it passes (`local.crash_points`). Then for each point
+and seed an app is told to die there; the seed chooses the story, the passage, whether the client tries again, and whether the
+app dies once more while it recovers. What must be true in the end is in `local.crash_run`.
+"""
+
+import argparse
+import asyncio
+import logging
+import shlex
+import sys
+import tempfile
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from local.azurite import AzuriteError
+from local.crash_points import Death
+from local.crash_run import Result, Run, Story
+from local.crash_site import Site, site
+from local.crash_stories import STORIES
+from local.processes import ChildError
+
+SEEDS = 10
+WORKERS = 3
+
+Map = dict[str, dict[str, int]]
+"""For every point, how often each story passes it: by the story's name."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One run of the matrix. The same case is the same run, as far as time allows."""
+
+    story: Story
+    death: Death
+    seed: int
+
+    @property
+    def command(self) -> str:
+        """What runs it again."""
+        words = ["--story", self.story.name, "--point", str(self.death.point)]
+        words += ["--passage", str(self.death.passage), "--seed", str(self.seed)]
+        return shlex.join(["make", "crash", f"ARGS={shlex.join(words)}"])
+
+
+@dataclass
+class Tally:
+    """What the runs of one point came to."""
+
+    runs: int = 0
+    died: int = 0
+    completed: int = 0
+    failed: int = 0
+    most_creates: float = 0.0  # accepted creates for each video that was made
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, case: Case, result: Result) -> None:
+        self.runs += 1
+        self.died += result.died > 0
+        self.completed += result.completed
+        self.failed += result.failed
+        self.most_creates = max(self.most_creates, result.most_creates)
+        self.wrong += [f"{case.command}\n    {each}" for each in result.wrong]
+
+
+def cases(points: Map, seeds: int, stories: Sequence[Story] = STORIES) -> list[Case]:
+    """Every point with so many seeds; the stories that pass it take turns."""
+    by_name = {story.name: story for story in stories}
+    chosen = []
+    for point, passages in sorted(points.items()):
+        names = [name for name in by_name if name in passages]
+        for seed in range(seeds):
+            name = names[seed % len(names)]
+            passage = Random(f"{point} {seed}").randint(1, passages[name]) if seed else 1
+            chosen.append(Case(by_name[name], Death(point, passage), seed))
+    return chosen
+
+
+async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) -> Map:
+    """Tell every story to an app that lives. Raises ChildError where one does not end as it should even so."""
+    points: Map = defaultdict(dict)
+    waiting = list(stories)
+
+    async def work(place: Site) -> None:
+        while waiting:
+            story = waiting.pop(0)
+            result = await Run(place, story, None, 0).run()
+            if result.wrong:
+                raise ChildError(f"{story.name!r} goes wrong without any crash: {'; '.join(result.wrong)}")
+            for point, times in Counter(result.points).items():
+                points[point][story.name] = times
+
+    await asyncio.gather(*(work(place) for place in sites))
+    return points
+
+
+async def played(sites: Sequence[Site], matrix: Iterable[Case], done: Callable[[], None]) -> dict[str, Tally]:
+    """Run every case, by point; `done` is called after each."""
+    tallies: dict[str, Tally] = defaultdict(Tally)
+    waiting = list(matrix)
+
+    async def work(place: Site) -> None:
+        while waiting:
+            case = waiting.pop(0)
+            result = await Run(place, case.story, case.death, case.seed).run()
+            tallies[str(case.death.point)].add(case, result)
+            done()
+
+    await asyncio.gather(*(work(place) for place in sites))
+    return tallies
+
+
+async def sites_in(folder: Path, running: AsyncExitStack, count: int, storage: str | None = None) -> list[Site]:
+    """Each run needs a site to itself; the sites share nothing but, where one is given, the storage."""
+    return [await running.enter_async_context(site(folder / f"site{number}", storage)) for number in range(count)]
+
+
+def table(tallies: dict[str, Tally]) -> Table:
+    shown = Table(box=None, padding=(0, 1), header_style="bold")
+    shown.add_column("killed at", overflow="fold")
+    for name in ("runs", "died", "completed", "failed", "creates/video", "wrong"):
+        shown.add_column(name, justify="right", no_wrap=True)
+    total = Tally()
+    for point, tally in sorted(tallies.items()):
+        shown.add_row(point, *_figures(tally))
+        total.runs, total.died = total.runs + tally.runs, total.died + tally.died
+        total.completed, total.failed = total.completed + tally.completed, total.failed + tally.failed
+        total.most_creates, total.wrong = max(total.most_creates, tally.most_creates), total.wrong + tally.wrong
+    shown.add_row(f"{len(tallies)} points", *_figures(total), style="bold")
+    return shown
+
+
+def _figures(tally: Tally) -> list[str]:
+    wrong = f"[bold red]{len(tally.wrong)}[/]" if tally.wrong else "0"
+    counts = [str(each) for each in (tally.runs, tally.died, tally.completed, tally.failed)]
+    return [*counts, f"≤ {tally.most_creates:.0f}", wrong]
+
+
+async def main_async(options: argparse.Namespace, console: Console) -> int:
+    with tempfile.TemporaryDirectory(prefix="crash-") as folder:
+        async with AsyncExitStack() as running:
+            if options.point:
+                (place,) = await sites_in(Path(folder), running, 1)
+                story = next(each for each in STORIES if each.name == options.story)
+                matrix = [Case(story, Death(options.point, options.passage), options.seed)]
+                tallies = await played([place], matrix, lambda: None)
+            else:
+                places = await sites_in(Path(folder), running, options.workers)
+                matrix = cases(await recorded(places), options.seeds)
+                with Progress(console=console, transient=True) as progress:
+                    task = progress.add_task("killing", total=len(matrix))
+                    tallies = await played(places, matrix, lambda: progress.update(task, advance=1))
+    console.print(table(tallies))
+    wrong = [each for tally in tallies.values() for each in tally.wrong]
+    for each in wrong:
+        console.print(each, style="red", markup=False, highlight=False, soft_wrap=True)
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m local.crash", description="kill -9 at every point of a video's life.")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="runs for each point (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=WORKERS, help="runs at the same time (default: %(default)s)")
+    parser.add_argument("--story", choices=[story.name for story in STORIES], default=STORIES[0].name)
+    parser.add_argument("--point", help="one run alone, of --story, killed at this point")
+    parser.add_argument("--passage", type=int, default=1, help="at its so many-th passage (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    console = Console()
+    # A client that is killed in the middle of a request is no error of the upstream's.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
+    try:
+        return asyncio.run(main_async(parser.parse_args(), console))
+    except (AzuriteError, ChildError) as error:
+        console.print(str(error), markup=False)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
