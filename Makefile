@@ -32,9 +32,7 @@ run: setup ## Serve on http://localhost:4000 until Ctrl-C (ARGS="--port 4001 --s
 
 .PHONY: test
 test: check ## Formatter check, linter, strict types, then every test with coverage
-	@$(PYTHON) -m coverage erase
-	@$(PYTHON) -m coverage run -m pytest $(ARGS)
-	@$(PYTHON) -m coverage report
+	@$(PYTHON) -m pytest --cov --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
 
 .PHONY: check
 check: setup ## The static part of the tests only
@@ -123,20 +121,21 @@ clean: ## Remove everything that was installed or built; data in .local/ and vid
 # Azure: what can be checked without it.
 
 .PHONY: infra-check
-infra-check: setup ## Check the templates, scripts and pages; with the Bicep compiler where az has it
+infra-check: setup ## Check templates, scripts and pages; with the Bicep compiler where the Azure CLI is installed
 	@if [ -x ../shared/tools/bicep-check ]; then ../shared/tools/bicep-check infra; fi
 	@if command -v az >/dev/null; then \
 		for entry in main group; do \
 			az bicep build --file infra/$$entry.bicep --stdout >/dev/null; \
-			az bicep lint --file infra/$$entry.bicep; \
+			complaints=$$(az bicep lint --file infra/$$entry.bicep 2>&1 | grep -E ': (Warning|Error) ' || true); \
+			if [ -n "$$complaints" ]; then echo "$$complaints" >&2; exit 1; fi; \
 		done; \
 		az bicep build-params --file infra/main.bicepparam --stdout >/dev/null; \
 	else \
-		echo "az is not installed: the Bicep compiler has not seen the templates"; \
+		echo "The Azure CLI is not installed: the Bicep compiler has not seen the templates."; \
 	fi
-	@$(PYTHON) -m pytest tests/test_infra.py tests/test_docs.py tests/test_docs_commands.py $(ARGS)
+	@$(PYTHON) -m pytest tests/test_infra.py tests/test_pipeline.py tests/test_docs.py tests/test_docs_commands.py $(ARGS)
 
 .PHONY: package-check
-package-check: setup ## Build the package; install and import it on every Python it may run on; index it as the worker does
+package-check: setup ## Build the package; import it on every Python it may run on; index it as the worker does
 	@$(PYTHON) -m local.package
 	@$(PYTHON) -m local.package_check

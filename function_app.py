@@ -125,7 +125,7 @@ async def save(video: str) -> Outcome:
 
 @app.function_name(orchestration.FINISH)
 @app.activity_trigger(input_name="outcome")
-async def finish(outcome: dict[str, Any]) -> None:
+async def finish(outcome: Any) -> None:  # the worker takes no dict[str, …] as a binding's type
     await composition.current().lifecycle.finish(outcome["video"], outcome["failure"])
 
 

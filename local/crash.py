@@ -1,8 +1,8 @@
 """`python -m local.crash`: kill -9 before and after every durable write and every upstream call, and see that nothing is lost.
 
-First every story is told once to an app that lives, which notes the points it passes (`local.crash_points`). Then for each point
-and seed an app is told to die there; the seed chooses the story, the passage, whether the client tries again, and whether the
-app dies once more while it recovers. What must be true in the end is in `local.crash_run`.
+First every story is told once to an app that lives, which notes the points it passes (`local.crash_points`). Then for each
+point and seed an app is told to die there; the seed chooses the story, the passage, whether the client tries again, and whether
+the app dies once more while it recovers. What must be true in the end is in `local.crash_run`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Apps that can be killed and started again in no time: `python -m local.crash_app`, driven by `local.crash_site`.
 
-This process loads everything once and never does anything else; every line on its standard input is an order, for which it forks
-a process that serves the real app in the local host. It says, in lines of JSON: {"pid"}, {"url"}, and at the end {"ended"}.
+This process loads everything once and never does anything else; every line on its standard input is an order, for which it
+forks a process that serves the real app in the local host. It says in lines of JSON: {"pid"}, {"url"}, and at last {"ended"}.
 """
 
 import asyncio

@@ -30,7 +30,15 @@ _step: ContextVar[str] = ContextVar("step", default="engine")
 _BLOB_WRITES = ("stage_block", "commit_block_list", "upload_blob", "delete_blob")
 _UPSTREAM_CALLS = ("create", "remix", "get", "recent", "delete")
 _ENGINE_WRITES = frozenset({"finish_activity", "finish_episode"})
-_ROWS = {"video_": "video", "wait_": "place", "once_": "once", "hold_": "hold", "state": "state", "usual": "usual", "key": "key"}
+_ROWS = {
+    "video_": "video",
+    "wait_": "place",
+    "once_": "once",
+    "hold_": "hold",
+    "state": "state",
+    "usual": "usual",
+    "key": "key",
+}
 
 
 class Death(msgspec.Struct, frozen=True):
@@ -58,14 +66,14 @@ class Passages:
     def watch(self) -> None:
         """Wrap every way out of this process. For a process that does nothing else: there is no way back."""
         self._note_steps()
-        self._around(Table, "commit", lambda table, partition, *writes: f"{_table(table)}[{_rows(table, writes)}]")
+        self._around(Table, "commit", lambda table, _, *writes: f"{_table(table)}[{_rows(table, writes)}]")
         for write in _BLOB_WRITES:
             self._around(BlobClient, write, lambda *_, write=write, **__: f"blob.{write}")
         for call in _UPSTREAM_CALLS:
             self._around(Upstream, call, lambda *_, call=call, **__: f"upstream.{call}")
         self._around_content()
         self._around(df.DurableOrchestrationClient, "start_new", lambda *_, **__: "durable.start_new")
-        self._around(Store, "run", lambda store, work: _engine_write(work))
+        self._around(Store, "run", lambda _, work: _engine_write(work))
 
     def _around(self, owner: type, method: str, name: Callable[..., str | None]) -> None:
         """Points before and after an async method; `name` is given its arguments, and gives None for what is no write."""

@@ -3,9 +3,10 @@
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,18 +16,17 @@ import yaml
 
 from local.crash_points import Death
 from local.crash_site import MASTER_KEY, UPSTREAM_KEY, App, Site
+from local.left_over import left_over
 from local.sora_faults import parse_fault
 from shared import gateway as composition
 from shared import settings
 from shared.account import Account
-from shared.capacity import State
 from shared.gateway import Gateway
-from shared.tables import partition_of
 from shared.video import GATEWAY_OWNER, Video
 
-POLL_SECONDS, RECONCILE_SECONDS = 0.1, 1.0
+POLL_SECONDS, RECONCILE_SECONDS = 0.1, 3.0
 _UNAIDED = 1.5  # seconds before the sweep looks for the first time, and then between its looks
-_PATIENCE = 60.0  # seconds until everything must be quiet
+_PATIENCE = 90.0  # seconds until everything must be quiet
 _LOOK_AGAIN = 0.1
 
 
@@ -82,6 +82,7 @@ class Run:
         self._models = [f"model-{self._tag}", *([f"spare-{self._tag}"] if story.spare else [])]
         self._settings = self._write_settings()
         self._app: App | None = None
+        self._over = False
         self._up = asyncio.Event()
         self._answered: list[str] = []
         self._prompts: list[str] = []
@@ -97,10 +98,7 @@ class Run:
             self._owner, self._secret = issued.key_id, issued.secret
             self._spent_before = await self._gateway_spend(gateway)
             async with httpx.AsyncClient(timeout=30, trust_env=False) as self._http:
-                try:
-                    await self._live(gateway)
-                except* TimeoutError:
-                    self.result.wrong.append(f"not at its end after {_PATIENCE:g} s")
+                await self._live(gateway)
                 await self._check(gateway)
         finally:
             await gateway.close()
@@ -138,6 +136,15 @@ class Run:
 
         await _until(there)
 
+    async def asked(self, operation: str) -> None:
+        """Until the upstream was asked for this, of a job of ours."""
+
+        async def there() -> bool:
+            jobs = self._jobs()
+            return any(each.operation == operation and each.job in jobs for each in self.site.sora.requests)
+
+        await _until(there)
+
     def fault(self, **fault: Any) -> None:
         """Arm a fault at the upstream."""
         self.site.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
@@ -162,30 +169,34 @@ class Run:
                     return await self._http.request(method, f"{app.url}{path}", headers=headers, **request)
                 except httpx.TransportError as error:
                     await app.ended  # nothing else breaks a connection here
+                    await asyncio.sleep(0)  # and its supervisor hears of it first
                     if once:
                         raise GaveUp from error
 
     async def _live(self, gateway: Gateway) -> None:
         given = None
         if self.story.before is not None:
-            first = Death("create_video: durable.start_new: before") if self.story.orphaned else None
-            async with asyncio.TaskGroup() as group:
-                supervisor = group.create_task(self._supervise([first], forever=False))
+            death = Death("create_video: durable.start_new: before") if self.story.orphaned else None
+            async with self._served([death] if death else [], forever=death is None):
                 given = await self._tell(self.story.before(self))
-                if first is None and self._app is not None:
-                    self._app.kill()
-                await supervisor
-        async with asyncio.TaskGroup() as group:
-            supervisor = group.create_task(self._supervise(self._deaths, forever=True))
-            try:
-                await self._tell(self.story.act(self, given))
-                await self._quiet(gateway)
-            finally:
-                supervisor.cancel()
-        self.result.died = self._died
-        if self._app is not None:
-            self._app.kill()
-            await self._app.ended
+        async with self._served(self._deaths, forever=True):
+            await self._tell(self.story.act(self, given))
+            await self._quiet(gateway)
+
+    @asynccontextmanager
+    async def _served(self, deaths: list[Death], *, forever: bool) -> AsyncIterator[None]:
+        """With an app that is started again whenever it dies; killed at the end."""
+        self._over = False
+        supervisor = asyncio.create_task(self._supervise([*deaths, *([None] if forever else [])]))
+        try:
+            yield
+        except TimeoutError:
+            self.result.wrong.append(f"not at its end after {_PATIENCE:g} s")
+        finally:
+            self._over = True
+            if self._app is not None:
+                self._app.kill()
+            await supervisor  # it may be starting one more, which must not be left behind
 
     async def _tell(self, story: Awaitable[Any]) -> Any:
         try:
@@ -193,17 +204,21 @@ class Run:
         except GaveUp:
             return None
 
-    async def _supervise(self, deaths: list[Death | None] | list[Death], *, forever: bool) -> None:
-        """Start the app, and start it again whenever it has died; the last time without telling it to die."""
-        self._died = 0
-        for death in [*deaths, *([None] if forever else [])]:
+    async def _supervise(self, deaths: Sequence[Death | None]) -> None:
+        """Start the app, and start it again whenever it has died, until it is over."""
+        self.result.died = 0
+        for death in deaths:
             self._app = app = await self.site.launcher.start(self._folder, self._settings, death)
-            if app.url is not None:
+            if self._over:
+                app.kill()
+            elif app.url is not None:
                 self._up.set()
-            ended = await asyncio.shield(app.ended)
+            ended = await app.ended
             self._up.clear()
-            self._died += 1
-            self._expect(ended == -9, f"the app ended with {ended}")
+            if self._over:
+                return
+            self.result.died += 1
+            self._expect(ended == -signal.SIGKILL, f"the app ended with {ended}")
             await asyncio.sleep(self._pause)
 
     async def _quiet(self, gateway: Gateway) -> None:
@@ -255,27 +270,8 @@ class Run:
         same = hashlib.sha256(content.content).digest() == hashlib.sha256(made.content).digest()
         self._expect(same and stored == video.bytes == len(made.content), f"{video.id} has not the bytes that were made")
 
-    async def _left_over(self, gateway: Gateway) -> AsyncIterator[str]:
-        """What is there only while something is going on, what is cheapest to see first."""
-        for owner in (self._owner, GATEWAY_OWNER):
-            account = await gateway.ledger.account(owner)
-            if account is not None and (account.reserved or account.running):
-                yield f"{account.reserved} reserved for {account.running} videos of {owner}"
-        for name in self._models:
-            async for row in gateway.tables.pools.scan(partition_of(name)):
-                if row.key == "state":
-                    state = msgspec.json.decode(row.values["state"], type=State)
-                    for holder in (video_id for load in state.loads.values() for video_id in load.leases):
-                        yield f"slot of {holder}"
-                    if state.waiting:
-                        yield f"{state.waiting} counted as waiting"
-                elif row.key != "usual":
-                    yield f"row {row.key}"
-        async for row in gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`"):
-            yield row.key
-        async for video in gateway.ledger.videos(self._owner):
-            if not video.finished:
-                yield f"video {video.id}, {video.status}"
+    def _left_over(self, gateway: Gateway) -> AsyncIterator[str]:
+        return left_over(gateway, self._models, [self._owner])
 
     async def _gateway_spend(self, gateway: Gateway) -> int:
         account = await gateway.ledger.account(GATEWAY_OWNER)
@@ -322,5 +318,5 @@ class Run:
 
 async def _until(there: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(_PATIENCE):
-        while not await there():
+        while not await there():  # noqa: ASYNC110 - what is waited for happens in another process
             await asyncio.sleep(_LOOK_AGAIN)

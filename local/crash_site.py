@@ -100,7 +100,7 @@ async def site(folder: Path, storage: str | None = None) -> AsyncIterator[Site]:
 
     Raises AzuriteError or ChildError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     if storage is None:
         async with Azurite(folder / "azurite") as azurite, site(folder, azurite.connection_string) as it:
             yield it

@@ -62,6 +62,13 @@ async def _deleted_running(run: Run, _: Any) -> None:
     await run.delete(video_id)
 
 
+async def _deleted_saving(run: Run, _: Any) -> None:
+    run.fault(kind="trickle", operation="content", bytes_per_second=100_000)
+    video_id = await run.create()
+    await run.asked("content")
+    await run.delete(video_id)
+
+
 async def _two_in_line(run: Run, _: Any) -> None:
     await run.create()
     await run.create()
@@ -85,6 +92,7 @@ STORIES = (
     Story("a remix", _remixed, before=_made),
     Story("deleted while it waits", _deleted_waiting, ends=("completed", "cancelled")),
     Story("deleted while it runs", _deleted_running, ends=("completed", "cancelled")),
+    Story("deleted while it is saved", _deleted_saving, ends=("completed", "cancelled")),
     Story("deleted when it is finished", _deleted, before=_made),
     Story("a budget for the whole gateway", _one_video, config={"general_settings": {"max_budget": 100_000}}),
     Story("a fallback", _retired, spare=True),

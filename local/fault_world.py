@@ -17,6 +17,7 @@ import azure.functions as func
 import httpx
 import msgspec
 
+from local.left_over import left_over
 from local.scale_tables import CountedTables, Operations
 from local.sora import Sora
 from local.sora_faults import parse_fault
@@ -24,11 +25,9 @@ from local.sora_process import listening
 from shared import api, settings
 from shared import gateway as composition
 from shared.account import Account
-from shared.capacity import State
 from shared.catalog import Catalog
 from shared.gateway import Connections, Gateway
 from shared.http import respond
-from shared.tables import partition_of
 from shared.video import Video
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
@@ -72,14 +71,15 @@ class _Doors(httpx.AsyncBaseTransport):
         self._inner = httpx.AsyncHTTPTransport()
         self.closed: str | None = None
         self.times: int | None = 1
-        self.refused = 0
+        self.refused: Counter[str] = Counter()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self._nobody = free.getsockname()[1]
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if self.closed == _operation(request) and (self.times is None or self.refused < self.times):
-            self.refused += 1
+        operation = _operation(request)
+        if self.closed == operation and (self.times is None or self.refused[operation] < self.times):
+            self.refused[operation] += 1
             request.url = request.url.copy_with(port=self._nobody)
         return await self._inner.handle_async_request(request)
 
@@ -180,7 +180,8 @@ class FaultWorld:
         self.sora.jobs.clear()
         self.sora.faults.clear()
         self.sora.requests.clear()
-        self._doors.closed, self._doors.refused = None, 0
+        self._doors.closed = None
+        self._doors.refused.clear()
         self.log.lines.clear()
         if armed is not None:
             self._arm(dict(armed))
@@ -191,9 +192,7 @@ class FaultWorld:
             entry = await gateway.ledger.find(video_id)
             assert entry is not None
             answers.append(await _send(gateway, issued.secret, "GET", f"v1/videos/{video_id}"))
-            asked = Counter(request.operation for request in self.sora.requests)
-            if self._doors.closed:
-                asked[self._doors.closed] += self._doors.refused
+            asked = Counter(request.operation for request in self.sora.requests) + self._doors.refused
             left = await _left_over(gateway, issued.key_id, entry.video)
             return Lives(entry.video, len(self.sora.jobs.accepted()), asked, left, self._leaks(answers, prompt))
 
@@ -207,9 +206,7 @@ class FaultWorld:
         answer = await _send(gateway, secret, "POST", "v1/videos", {"prompt": prompt, "seconds": "4"})
         return str(msgspec.json.decode(answer)["id"]), [answer]
 
-    async def _steps(
-        self, gateway: Gateway, video_id: str, secret: str, delete_when: str | None, answers: list[str]
-    ) -> None:
+    async def _steps(self, gateway: Gateway, video_id: str, secret: str, delete_when: str | None, answers: list[str]) -> None:
         """What the orchestration does, without the engine; and the client's DELETE in the middle or at the end of it."""
         lifecycle, failure = gateway.lifecycle, None
 
@@ -245,9 +242,7 @@ class FaultWorld:
 async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
     """With the films in `folder`."""
     clock, log = SkippingClock(), _Lines()
-    sora = Sora(
-        folder, _UpstreamClock(clock), creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True
-    )
+    sora = Sora(folder, _UpstreamClock(clock), creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True)
     # As the app itself does when it makes its client, which here is another one.
     links = Connections(None)
     links.http()
@@ -257,7 +252,9 @@ async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
     root.setLevel(logging.INFO)  # what a Functions worker keeps
     try:
         async with listening(sora) as upstream:
-            yield FaultWorld(storage, sora, upstream, clock, log)
+            world = FaultWorld(storage, sora, upstream, clock, log)
+            await world.live("The film is drawn now, and not while somebody waits for it")
+            yield world
     finally:
         root.removeHandler(log)
         root.setLevel(level)
@@ -273,18 +270,8 @@ async def _send(gateway: Gateway, secret: str, method: str, path: str, body: Any
 
 
 async def _left_over(gateway: Gateway, owner: str, video: Video) -> list[str]:
-    """What should be back when a video has ended: the slot, the place, the note, the reservation; and nothing charged twice."""
-    left = [f"the video is {video.status}"] if not video.finished else []
-    async for row in gateway.tables.pools.scan(partition_of(video.model)):
-        if row.key == "state":
-            state = msgspec.json.decode(row.values["state"], type=State)
-            left += [f"slot of {each}" for load in state.loads.values() for each in load.leases]
-            left += ["counted as waiting"] if state.waiting else []
-        elif row.key != "usual":
-            left.append(f"row {row.key}")
+    """What should be back when a video has ended; and that no more was spent than it cost."""
+    left = [f"left over: {each}" async for each in left_over(gateway, [video.model], [owner])]
     account = await gateway.ledger.account(owner)
-    if account is None or account.reserved or account.running:
-        left.append("a reservation")
-    elif account.spend != video.spent:
-        left.append(f"spend of {account.spend}, not {video.spent}")
-    return left
+    spend = account.spend if account else 0
+    return left if spend == video.spent else [*left, f"{spend} was spent, not {video.spent}"]

@@ -120,8 +120,8 @@ EXCEPTIONS: dict[tuple[str, str], Ends] = {
     ("unknown status", _CREATE): _HARMLESS,
     ("progress backwards", _POLL): _HARMLESS,
     **{("slow trickle", operation): _HARMLESS for operation in (_CREATE, _POLL, _CONTENT)},
-    ("HTML with 200", _CONTENT): ("completed", "not_a_video"),
-    ("not a video", _CONTENT): ("completed", "not_a_video"),
+    ("HTML with 200", _CONTENT): ("completed", "upstream_content_invalid"),
+    ("not a video", _CONTENT): ("completed", "upstream_content_invalid"),
 }
 
 
@@ -192,9 +192,11 @@ async def matrix(world: FaultWorld) -> tuple[Table, list[str]]:
 
 async def run(console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        async with Azurite(Path(folder) / "azurite") as azurite:
-            async with fault_world(azurite.connection_string, Path(folder) / "sora") as world:
-                shown, problems = await matrix(world)
+        async with (
+            Azurite(Path(folder) / "azurite") as azurite,
+            fault_world(azurite.connection_string, Path(folder) / "sora") as world,
+        ):
+            shown, problems = await matrix(world)
     console.print(shown)
     console.print("In brackets: how often the operation was asked. Jobs made upstream: at most one for each video.")
     for each in problems:

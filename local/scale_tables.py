@@ -97,6 +97,10 @@ class CountedTable(Table):
         """What lies in a partition now, uncounted: for those who check."""
         return self._partitions[partition].keys
 
+    def peek(self, partition: str, key: str) -> Row | None:
+        """A row as it is now, uncounted."""
+        return self._partitions[partition].rows.get(key)
+
     def _apply(self, there: _Partition, write: Write) -> str:
         key = _key_of(write)
         if isinstance(write, Delete):

@@ -118,11 +118,11 @@ def may_start(state: State, deployments: Iterable[Deployment], place: int, now: 
 
 
 def _free_since(deployment: Deployment, load: Load, now: float) -> float:
-    """Since when a deployment that can start a job could; now for one that was never used."""
+    """Since when a deployment that can start a job could; 0 for one that was never used, which anybody may begin with."""
     pace = sorted(load.creates)[-deployment.creates_per_minute :]
     paced = pace[0] + _WINDOW if len(pace) == deployment.creates_per_minute else 0.0
     times = (load.free_since, load.rests_until, load.closed_until, paced)
-    return max((each for each in times if 0 < each <= now), default=now)
+    return max(each if each <= now else 0.0 for each in times)
 
 
 def tag_for(state: State, owner: str, priority: int) -> int:

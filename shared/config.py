@@ -94,7 +94,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_file(env: Mapping[str, str]) -> ConfigFile:
     """The file that `GATEWAY_CONFIG` names, else config.yaml beside the app, else nothing. Raises ConfigurationError."""
     named = env.get("GATEWAY_CONFIG")
-    path = Path(named) if named else DEFAULT_FILE
+    path = DEFAULT_FILE.parent / named if named else DEFAULT_FILE  # an absolute path stays what it is
     if not path.exists():
         if named:
             raise ConfigurationError(f"GATEWAY_CONFIG names {path.name!r}, which does not exist.")

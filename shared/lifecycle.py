@@ -196,6 +196,8 @@ class Lifecycle:
         video = await self.ledger.settle(video_id, finished_at=now, **outcome)
         if video is None:
             return
+        if video.deleted:
+            await self.archive.drop(video)  # it may have been deleted while it was being saved
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
@@ -215,9 +217,10 @@ class Lifecycle:
         if video is None:
             return
         if not video.deleted:
-            await self.ledger.update(video_id, deleted=True)
+            # The mark comes last: whoever is told that there is no such video cannot ask for the rest of it to go.
             await self.archive.drop(video)
             await self._delete_upstream(video)
+            await self.ledger.update(video_id, deleted=True)
         elif video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)

@@ -52,6 +52,7 @@ class Settings:
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """Read app settings and the configuration file they name. Raises ConfigurationError."""
     env = os.environ if environment is None else environment
+    _refuse_unresolved(env)
     file = read_file(env)
     master_key = env.get("GATEWAY_MASTER_KEY") or file.general_settings.master_key
     # Only the platform sets this one: a key a person can guess is fine on a laptop and nowhere else.
@@ -63,6 +64,15 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     models = read_models(entries, env)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
     return Settings(load_storage(env), master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+
+
+def _refuse_unresolved(env: Mapping[str, str]) -> None:
+    """A Key Vault reference that the platform could not resolve arrives as its own text, which anybody can guess."""
+    for name, value in env.items():
+        if value.startswith("@Microsoft.KeyVault("):
+            raise ConfigurationError(
+                f"The app setting {name} is a Key Vault reference that was not resolved: check the identity's role."
+            )
 
 
 def _read_budget(general: General) -> tuple[int | None, str | None]:

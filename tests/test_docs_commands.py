@@ -18,6 +18,7 @@ SOURCES = [
     PROJECT / "azure.yaml",
     PROJECT / ".github" / "workflows" / "gateway.yml",
     PROJECT / "infra" / "main.bicepparam",
+    PROJECT / "Makefile",
 ]
 PAGES = [*sorted((PROJECT / "docs").glob("*.md")), PROJECT / "README.md"]
 
@@ -46,6 +47,9 @@ COMMANDS = {
     "az resource list": "-g",
     "az rest": "--method --url",
     "az role assignment list": "--assignee --all",
+    "az bicep build": "--file --stdout",
+    "az bicep build-params": "--file --stdout",
+    "az bicep lint": "--file",
     "az keyvault recover": "--name --resource-group --location",
     "az keyvault secret list": "--vault-name",
     "az keyvault secret recover": "--vault-name --name",

@@ -7,18 +7,13 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import yaml
 
 from shared import archive, settings
+from tests.bicep import INFRA, PROJECT, TEMPLATES, braced, code, keys, parameters, resources, variable
 
-PROJECT = Path(__file__).parent.parent
-INFRA = PROJECT / "infra"
-TEMPLATES = sorted(INFRA.rglob("*.bicep"))
-WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
 CHECKER = PROJECT.parent / "shared" / "tools" / "bicep-check"
 
 # Azure's own ids of its built-in roles; a wrong one would be valid syntax.
@@ -74,57 +69,6 @@ FORBIDDEN = (
     "ENABLE_ORYX_BUILD",
     "WEBSITE_",
 )
-
-
-@dataclass(frozen=True)
-class Resource:
-    """A resource as it is written: in which module, under which symbol, of which type, and its text between the braces."""
-
-    module: str
-    symbol: str
-    kind: str
-    body: str
-
-
-def code(path: Path) -> str:
-    """A template without its comments."""
-    return re.sub(r"(?m)(^|\s)//.*$", "", path.read_text())
-
-
-def braced(text: str, start: int) -> str:
-    """The text from the first brace after `start` to the one that closes it."""
-    first = text.index("{", start)
-    depth = 0
-    for position in range(first, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
-        if depth == 0:
-            return text[first + 1 : position]
-    raise AssertionError("a brace is not closed")
-
-
-def resources(kind: str) -> list[Resource]:
-    """Every resource of a type that the templates make."""
-    found = []
-    for path in TEMPLATES:
-        text = code(path)
-        for match in re.finditer(r"resource (\w+) '([\w./]+)@[\w-]+' = (\[[^:\n]*: )?\{", text):
-            if match[2] == kind:
-                found.append(Resource(path.stem, match[1], match[2], braced(text, match.end() - 1)))
-    assert found, kind
-    return found
-
-
-def variable(name: str, text: str) -> str:
-    """The text of an object that a variable holds."""
-    return braced(text, text.index(f"var {name} = {{"))
-
-
-def keys(body: str) -> set[str]:
-    return set(re.findall(r"(?:^|\{)\s*(\w+):", body, re.MULTILINE))
-
-
-def parameters(text: str) -> list[str]:
-    return re.findall(r"^param (\w+)", text, re.MULTILINE)
 
 
 def given_settings() -> set[str]:
@@ -327,7 +271,7 @@ def test_an_instance_answers_many_requests_on_the_newest_python() -> None:
     (site,) = resources("Microsoft.Web/sites")
     assert "perInstanceConcurrency: scale.httpConcurrency" in site.body
     assert "runtime: { name: 'python', version: '3.13' }" in site.body
-    assert "3.13" in WORKFLOWS[0].read_text()
+    assert "3.13" in (PROJECT / ".github" / "workflows" / "gateway.yml").read_text()
 
 
 def test_containers_and_tables_are_those_of_the_app() -> None:
@@ -411,10 +355,13 @@ def test_tags_are_on_everything_that_has_tags() -> None:
 def test_alerts_look_for_what_the_code_logs() -> None:
     """An alert on a text that nobody writes would never fire."""
     logged = "\n".join(path.read_text() for path in (PROJECT / "shared").glob("*.py"))
-    sought = re.findall(r'Message has "([^"]+)"', (INFRA / "modules" / "alerts.bicep").read_text())
+    text = (INFRA / "modules" / "alerts.bicep").read_text()
+    sought = re.findall(r'Message has "([^"]+)"', text)
     assert len(sought) >= 3
-    for text in sought:
-        assert re.search(rf'logger\.\w+\(\s*"[^"]*{re.escape(text)}', logged), text
+    for words in sought:
+        assert re.search(rf'logger\.\w+\(\s*"[^"]*{re.escape(words)}', logged), words
+    for operation in re.findall(r'contains ": (\w+): "', text):
+        assert re.search(rf'log_failure\([\w.]+, "{operation}"', logged), operation
 
 
 def alerts() -> Iterator[str]:
@@ -428,40 +375,3 @@ def test_every_alert_has_an_answer() -> None:
     page = (PROJECT / "docs" / "operations.md").read_text()
     for name in alerts():
         assert f"`{name}`" in page, name
-
-
-def test_azd_finds_the_site() -> None:
-    """The service is called what the site's tag says, and azd's hooks run the same programs as infra/deploy."""
-    described = yaml.safe_load((PROJECT / "azure.yaml").read_text())
-    (site,) = resources("Microsoft.Web/sites")
-    (service,) = described["services"]
-    assert f"'azd-service-name': '{service}'" in site.body
-    deploy = (INFRA / "deploy").read_text()
-    for program in ("infra/master-key", "python3 -m local.smoke"):
-        assert program in str(described["hooks"])
-        assert program in deploy
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_hold_no_secrets_and_trust_no_tag(path: Path) -> None:
-    """Actions are pinned by commit, tokens come from OIDC, and a job has the permissions it names."""
-    text = path.read_text()
-    used = re.findall(r"uses: (\S+)", text)
-    assert used
-    assert [each for each in used if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", each)] == []
-    assert "secrets." not in text
-    workflow = yaml.safe_load(text)
-    assert workflow["permissions"] == {}
-    assert all("permissions" in job for job in workflow["jobs"].values())
-    assert "pull_request_target" not in text
-    # Nothing that a pull request says is put into a script.
-    assert not re.search(r"run:.*\$\{\{", text)
-
-
-def test_the_workflow_tests_before_it_deploys() -> None:
-    """A pull request shows what would change; main is deployed, one at a time."""
-    jobs = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]
-    assert jobs["what-if"]["needs"] == jobs["deploy"]["needs"] == "test"
-    assert "infra/deploy --what-if" in str(jobs["what-if"]["steps"])
-    assert jobs["deploy"]["if"] == "github.event_name == 'push'"
-    assert jobs["deploy"]["concurrency"]["cancel-in-progress"] is False

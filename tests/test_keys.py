@@ -238,7 +238,7 @@ def test_of_two_keys_that_want_one_alias_at_once_one_gets_it(azurite: str) -> No
 
 
 def test_every_change_of_a_key_can_be_repeated_after_a_crash(azurite: str) -> None:
-    """Whichever write is the last one that works, the same request again completes it, and nothing of another key is touched."""
+    """Whichever write is the last that works, the same request again completes it; other keys are not touched."""
 
     async def story(w: World) -> None:
         keys = w.gateway.keys

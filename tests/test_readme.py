@@ -28,7 +28,9 @@ def test_a_snippet_does_what_it_shows(served: Served, tmp_path: Path, language: 
     """Pasted into a shell or into Python it works, and answers with what the text around it promises."""
     text = snippet.replace("http://localhost:4000", served.url)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI_")}
-    done = subprocess.run([*COMMANDS[language], text], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment)
+    done = subprocess.run(
+        [*COMMANDS[language], text], cwd=tmp_path, capture_output=True, text=True, timeout=120, env=environment
+    )
     assert done.returncode == 0, done.stderr
     if language == "bash":
         answer = json.loads(done.stdout)

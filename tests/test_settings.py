@@ -331,3 +331,10 @@ def test_a_model_is_found_under_the_names_people_use(configured: Load) -> None:
     with pytest.raises(InvalidRequest, match=r"my/films, pro") as raised:
         catalog.find("dall-e")
     assert (raised.value.code, raised.value.param) == ("model_not_found", "model")
+
+
+def test_a_vault_reference_that_was_not_resolved_is_refused() -> None:
+    """Its text is known to everybody, so it must never become a key."""
+    reference = "@Microsoft.KeyVault(SecretUri=https://vault.vault.azure.net/secrets/gateway-master-key)"
+    with pytest.raises(ConfigurationError, match="GATEWAY_MASTER_KEY is a Key Vault reference"):
+        load({"AzureWebJobsStorage": STORAGE, "AZURE_OPENAI_API_BASE": BASE, "GATEWAY_MASTER_KEY": reference})

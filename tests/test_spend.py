@@ -56,7 +56,7 @@ async def three_keys(w: World) -> list[str]:
 
 
 def test_every_video_has_its_line(azurite: str) -> None:
-    """Completed, failed and refunded ones, and those under way, of every key, newest first, with all that was asked and paid."""
+    """Completed, failed and refunded ones, and those under way, of every key, newest first, with what was asked and paid."""
 
     async def story(w: World) -> None:
         tagged, plain, master = await three_keys(w)
@@ -213,7 +213,7 @@ def test_a_query_that_makes_no_sense_is_refused(azurite: str) -> None:
 
 
 def test_reports_add_up_by_every_group(azurite: str) -> None:
-    """Videos by their end, seconds that were made, dollars spent and still reserved; a video with two tags counts under both."""
+    """Videos by their end, seconds that were made, dollars spent and still reserved; two tags count under both."""
 
     async def story(w: World) -> None:
         tagged, plain, _ = await three_keys(w)

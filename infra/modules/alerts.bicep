@@ -38,7 +38,7 @@ var rules = [
     name: 'saving-fails'
     severity: 2
     description: 'Finished videos could not be saved.'
-    query: 'AppTraces | where Message has "save did not succeed"'
+    query: 'AppTraces | where Message has "apim-request-id" and Message contains ": content: "'
     threshold: 5
     window: 'PT1H'
   }
@@ -46,7 +46,7 @@ var rules = [
     name: 'upstream-fails'
     severity: 2
     description: 'Azure OpenAI refuses or does not answer, again and again.'
-    query: 'AppTraces | where Message has "apim-request-id"'
+    query: 'AppTraces | where Message has "apim-request-id" and Message !contains ": content: "'
     threshold: 20
     window: 'PT15M'
   }

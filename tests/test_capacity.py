@@ -1,0 +1,175 @@
+"""The arithmetic of slots, pace and turns."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import capacity
+from shared.capacity import Lease, State
+from shared.catalog import Deployment
+
+NOW = 1_000_000.0
+WINDOW = 61.0
+
+
+def place(name: str = "a", max_running: int = 2, creates_per_minute: int = 2) -> Deployment:
+    return Deployment(name, azure=True, model="m", base_url="", max_running=max_running, creates_per_minute=creates_per_minute)
+
+
+def start(state: State, deployment: Deployment, video_id: str, now: float, *, ask: str = "", tag: int = 0) -> None:
+    capacity.take(state, deployment, video_id, Lease(now, ask or video_id, tag))
+
+
+def ran(state: State, deployment: Deployment, video_id: str, start_at: float, end: float) -> None:
+    """A job from its create to its end."""
+    start(state, deployment, video_id, start_at)
+    capacity.answered(state, video_id, start_at)
+    capacity.give_back(state, video_id, end)
+
+
+def test_a_deployment_without_a_free_slot_is_not_ready() -> None:
+    """And nobody can say when it will be."""
+    state, a = State(), place(max_running=1, creates_per_minute=9)
+    start(state, a, "v", NOW)
+    assert capacity.ready_at(a, state.load(a), "", NOW) is None
+    assert capacity.next_ready(state, [a], "", NOW) is None
+    assert capacity.free_slots(state, [a], NOW) == 0
+    assert state.holder("v") == "a"
+
+
+def test_a_create_counts_from_its_answer() -> None:
+    """It may have reached the upstream as late as that, so the window begins there, and is open until then."""
+    state, a = State(), place(max_running=9, creates_per_minute=1)
+    start(state, a, "v", NOW)
+    assert capacity.ready_at(a, state.load(a), "", NOW + 100) == NOW + 100 + WINDOW
+    capacity.answered(state, "v", NOW + 110)
+    capacity.answered(state, "v", NOW + 150)  # once is enough
+    assert capacity.ready_at(a, state.load(a), "", NOW + 150) == NOW + 110 + WINDOW
+    assert capacity.ready_now(state, [a], "", NOW + 110 + WINDOW) == [a]
+
+
+def test_a_create_that_was_never_answered_counts_until_its_slot_is_given_back() -> None:
+    """Whatever became of it, it became before that."""
+    state, a = State(), place(max_running=9, creates_per_minute=1)
+    start(state, a, "v", NOW)
+    assert capacity.give_back(state, "v", NOW + 60) is not None
+    assert capacity.give_back(state, "v", NOW + 60) is None
+    assert capacity.ready_at(a, state.load(a), "", NOW + 60) == NOW + 60 + WINDOW
+
+
+def test_equal_requests_are_not_under_way_together() -> None:
+    """Until the first is answered: then its job can no longer be taken for the other's."""
+    state, a = State(), place(max_running=9, creates_per_minute=9)
+    start(state, a, "v", NOW, ask="same")
+    assert capacity.ready_now(state, [a], "same", NOW) == []
+    assert capacity.ready_now(state, [a], "other", NOW) == [a]
+    capacity.answered(state, "v", NOW)
+    assert capacity.ready_now(state, [a], "same", NOW) == [a]
+
+
+def test_a_deployment_that_rests_or_is_closed_has_no_free_slots() -> None:
+    """Rest is known to end; a closed one is not spoken of until then."""
+    state, a, b = State(), place("a"), place("b")
+    state.load(a).rests_until = NOW + 30
+    state.load(b).closed, state.load(b).closed_until = "model_retired", NOW + 60
+    assert capacity.free_slots(state, [a, b], NOW) == 0
+    assert capacity.next_ready(state, [a, b], "", NOW) == NOW + 30
+    assert capacity.is_closed(state.load(b), NOW)
+    assert capacity.ready_now(state, [a, b], "", NOW + 60) == [a, b]
+
+
+def test_the_first_in_line_take_the_free_slots() -> None:
+    """As many as there are slots, and nobody behind them."""
+    state, a, b = State(), place("a", creates_per_minute=9), place("b", max_running=1, creates_per_minute=9)
+    ran(state, a, "v", NOW - 9, NOW)
+    ran(state, b, "w", NOW - 9, NOW)
+    assert [capacity.may_start(state, [a, b], index, NOW) for index in range(5)] == [True, True, True, False, False]
+
+
+def test_a_slot_that_nobody_takes_is_passed_on() -> None:
+    """After 20 seconds to one more, after 40 to three, so that sleepers and the dead do not keep a slot idle."""
+    state, a = State(), place(max_running=1, creates_per_minute=9)
+    ran(state, a, "v", NOW - 50, NOW)
+
+    def may_start(after: float) -> int:
+        return sum(capacity.may_start(state, [a], index, NOW + after) for index in range(100))
+
+    assert [may_start(after) for after in (0, 19, 20, 39, 40, 60, 80)] == [1, 1, 2, 2, 4, 8, 16]
+    start(state, a, "w", NOW + 80)
+    assert may_start(90) == 0
+
+
+@pytest.mark.parametrize("kept_by", ["pace", "rest", "closed"])
+def test_patience_begins_when_the_slot_can_be_used(kept_by: str) -> None:
+    """A deployment that had to wait was not idle."""
+    state, a = State(), place(max_running=1, creates_per_minute=1)
+    ran(state, a, "v", NOW - 100 if kept_by != "pace" else NOW - 1, NOW)
+    load = state.load(a)
+    open_from = {"pace": NOW - 1 + WINDOW, "rest": NOW + 50, "closed": NOW + 50}[kept_by]
+    if kept_by == "rest":
+        load.rests_until = open_from
+    if kept_by == "closed":
+        load.closed, load.closed_until = "denied", open_from
+    assert not capacity.may_start(state, [a], 0, open_from - 1)
+    assert capacity.may_start(state, [a], 0, open_from)
+    assert not capacity.may_start(state, [a], 1, open_from + 19)
+    assert capacity.may_start(state, [a], 1, open_from + 20)
+
+
+def order(state: State, arrivals: list[tuple[str, int]]) -> list[str]:
+    """The keys in the order in which their jobs start, when all have arrived."""
+    tags = [(capacity.tag_for(state, owner, priority), number, owner) for number, (owner, priority) in enumerate(arrivals)]
+    return [owner for _, _, owner in sorted(tags)]
+
+
+def test_keys_take_turns() -> None:
+    """However many jobs one has."""
+    assert order(State(), [("a", 1)] * 500 + [("b", 1)] * 2)[:4] == ["a", "b", "a", "b"]
+
+
+def test_a_key_that_comes_late_begins_where_the_queue_stands() -> None:
+    """It is not behind what others have asked for, and not paid for the time that it was away."""
+    state, a = State(), place(max_running=10_000)
+    tags = [capacity.tag_for(state, "a", 1) for _ in range(500)]
+    for tag in tags[:100]:
+        start(state, a, f"v{tag}", NOW, tag=tag)
+    late = [capacity.tag_for(state, "b", 1) for _ in range(3)]
+    assert tags[99] == late[0] < tags[100] == late[1]
+
+
+@given(st.integers(1, capacity.HIGHEST_PRIORITY), st.integers(1, capacity.HIGHEST_PRIORITY), st.integers(1, 60))
+def test_priority_is_a_share(p: int, q: int, starts: int) -> None:
+    """Of any number of starts, two keys that always wait have theirs in the ratio of their priorities, give or take one job."""
+    begun = order(State(), [("p", p)] * 700 + [("q", q)] * 700)[:starts]
+    assert abs(begun.count("p") - starts * p / (p + q)) <= 1 + max(p, q) / (p + q)
+
+
+def test_the_state_forgets_keys_that_have_had_their_turn() -> None:
+    """It holds the keys that wait, not all that ever came."""
+    state, a = State(), place(max_running=10_000)
+    for number in range(1000):
+        tag = capacity.tag_for(state, f"key {number}", 1)
+        start(state, a, f"v{number}", NOW, tag=tag)
+        tag = capacity.tag_for(state, "steady", 1)
+        start(state, a, f"w{number}", NOW, tag=tag)
+    assert len(state.rounds) <= 2
+
+
+def test_a_create_is_remembered_as_long_as_it_matters() -> None:
+    """The list does not grow with the videos that were made."""
+    state, a = State(), place()
+    for number in range(200):
+        ran(state, a, f"v{number}", NOW + 31 * number, NOW + 31 * number + 30)
+    assert len(state.load(a).creates) <= 7
+
+
+def test_an_estimate_follows_from_place_and_turnover() -> None:
+    """The slower of the pace of creates and the turnover of slots decides; closed deployments count for nothing."""
+    state, a, b = State(), place("a"), place("b")
+    slow, quick = 240.0, 10.0
+    assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 4 * slow / 4
+    assert capacity.estimated_start(state, [a, b], 3, quick, NOW) == NOW + 4 * 60 / 4
+    state.load(b).closed, state.load(b).closed_until = "gone", NOW + 1000
+    assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 4 * slow / 2
+    state.load(a).closed, state.load(a).closed_until = "gone", NOW + 1000
+    assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 3600
