@@ -44,6 +44,22 @@ check: setup ## The static part of the tests only
 bench: setup ## Measure the gateway against its upstream called directly
 	@$(PYTHON) -m local.bench $(ARGS)
 
+.PHONY: crash
+crash: setup ## Kill the app before and after every durable write and upstream call (ARGS="--seeds 1")
+	@$(PYTHON) -m local.crash $(ARGS)
+
+.PHONY: faults
+faults: setup ## Every upstream fault in every operation, and how the video ends
+	@$(PYTHON) -m local.faults $(ARGS)
+
+.PHONY: soak
+soak: setup ## A thousand videos while the upstream misbehaves; memory and sockets must stay flat
+	@$(PYTHON) -m local.soak $(ARGS)
+
+.PHONY: scale
+scale: setup ## Ten thousand videos on a simulated clock: limits, waits, polls, table operations (ARGS="--videos 1000")
+	@$(PYTHON) -m local.scale $(ARGS)
+
 .PHONY: import-time
 import-time: setup ## Cold import of the app against the Azure SDK modules it cannot do without
 	@$(PYTHON) -m local.import_time $(ARGS)

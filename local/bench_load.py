@@ -1,9 +1,9 @@
-"""Traffic for the benchmark: requests one after the other, many callers at once, and downloads that are checked."""
+"""Traffic for the benchmark: requests by turns, many callers at once, and downloads that are checked."""
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -102,11 +102,10 @@ class Load:
         return percentile(self.milliseconds, 0.99)
 
 
-async def one_by_one(send: Send, times: int) -> Load:
-    """One caller, who asks again as soon as it is answered."""
-    begun = time.perf_counter()
-    took = [await _milliseconds(send) for _ in range(times)]
-    return Load(times / (time.perf_counter() - begun), took)
+async def by_turns(sends: Sequence[Send], times: int) -> list[list[float]]:
+    """One caller, who sends each of these in turn, so that a busy moment hits all: how long each took, in milliseconds."""
+    rounds = [[await _milliseconds(send) for send in sends] for _ in range(times)]
+    return [list(took) for took in zip(*rounds, strict=True)]
 
 
 async def at_once(send: Send, callers: int, seconds: float) -> Load:

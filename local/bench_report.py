@@ -32,7 +32,7 @@ class Line:
         """Whether the goal was reached; None without one."""
         if self.goal is None:
             return None
-        return (self.gateway if self.direct is None else self.gateway / self.direct) <= self.goal
+        return (self.gateway if self.ratio is None else self.ratio) <= self.goal
 
 
 def percentile(values: Sequence[float], share: float) -> float:

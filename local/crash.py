@@ -24,9 +24,10 @@ from rich.table import Table
 
 from local.azurite import AzuriteError
 from local.crash_points import Death
-from local.crash_run import Result, Run, Story
+from local.crash_run import Run
 from local.crash_site import Site, site
 from local.crash_stories import STORIES
+from local.crash_story import Result, Story
 from local.processes import ChildError
 
 SEEDS = 10
@@ -49,7 +50,7 @@ class Case:
         """What runs it again."""
         words = ["--story", self.story.name, "--point", str(self.death.point)]
         words += ["--passage", str(self.death.passage), "--seed", str(self.seed)]
-        return shlex.join(["make", "crash", f"ARGS={shlex.join(words)}"])
+        return f'make crash ARGS="{shlex.join(words)}"'
 
 
 @dataclass

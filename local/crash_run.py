@@ -6,16 +6,15 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import httpx
 import msgspec
-import yaml
 
 from local.crash_points import Death
 from local.crash_site import MASTER_KEY, UPSTREAM_KEY, App, Site
+from local.crash_story import Result, Story, app_settings
 from local.left_over import left_over
 from local.sora_faults import parse_fault
 from shared import gateway as composition
@@ -24,7 +23,6 @@ from shared.account import Account
 from shared.gateway import Gateway
 from shared.video import GATEWAY_OWNER, Video
 
-POLL_SECONDS, RECONCILE_SECONDS = 0.1, 3.0
 _UNAIDED = 1.5  # seconds before the sweep looks for the first time, and then between its looks
 _PATIENCE = 90.0  # seconds until everything must be quiet
 _LOOK_AGAIN = 0.1
@@ -32,36 +30,6 @@ _LOOK_AGAIN = 0.1
 
 class GaveUp(Exception):
     """The connection broke under a create, and this client does not try again."""
-
-
-@dataclass(frozen=True)
-class Story:
-    """What a client does. `before` happens in an app that is not told to die, and may give `act` something.
-
-    `ends` are the ends that a video may have: `completed`, or the code of its error. `model` adds to the model's parameters,
-    `config` to the configuration; with `spare`, there is a second model that falls back for the first.
-    """
-
-    name: str
-    act: "Callable[[Run, Any], Awaitable[None]]"
-    before: "Callable[[Run], Awaitable[Any]] | None" = None
-    orphaned: bool = False  # that app dies before it starts the orchestration, and the client does not try again
-    ends: tuple[str, ...] = ("completed",)
-    model: dict[str, Any] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
-    spare: bool = False
-
-
-@dataclass
-class Result:
-    """What a run came to. `wrong` says what is not as promised; `points` were passed, the last one before each death too."""
-
-    died: int = 0
-    completed: int = 0
-    failed: int = 0
-    most_creates: int = 0  # of any video
-    wrong: list[str] = field(default_factory=list)
-    points: list[str] = field(default_factory=list)
 
 
 class Run:
@@ -80,7 +48,7 @@ class Run:
         self._pause = self._random.uniform(0, 0.3) if seed else 0.0
         self._tag = secrets.token_hex(5)
         self._models = [f"model-{self._tag}", *([f"spare-{self._tag}"] if story.spare else [])]
-        self._settings = self._write_settings()
+        self._settings = app_settings(story, site, self._folder, self._models)
         self._app: App | None = None
         self._over = False
         self._up = asyncio.Event()
@@ -247,6 +215,9 @@ class Run:
         self.result.failed = sum(video.status == "failed" for video in videos.values())
         for video in videos.values():
             await self._check_video(gateway, video)
+        made = {job.prompt for job in self.site.sora.jobs.accepted() if job.prompt in self._prompts}
+        unknown = made - {video.prompt for video in videos.values()}
+        self._expect(not unknown, f"{len(unknown)} jobs upstream belong to no video")
         account = await gateway.ledger.account(self._owner)
         spent = sum(video.cost for video in videos.values() if video.status == "completed")
         self._expect(account is not None and account.spend == spent, f"spend is {account and account.spend}, not {spent}")
@@ -290,30 +261,6 @@ class Run:
     def _expect(self, so: bool, otherwise: str) -> None:
         if not so:
             self.result.wrong.append(otherwise)
-
-    def _write_settings(self) -> dict[str, str]:
-        params = {
-            "model": "azure/sora-2",
-            "api_base": "os.environ/AZURE_OPENAI_API_BASE",
-            "api_key": "os.environ/AZURE_OPENAI_API_KEY",
-            "max_running": 10,
-            "creates_per_minute": 1000,
-            **self.story.model,
-        }
-        models = [{"model_name": name, "params": params, "model_info": {"id": f"at-{name}"}} for name in self._models]
-        knobs: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "reconcile_seconds": RECONCILE_SECONDS}
-        if self.story.spare:
-            knobs["fallbacks"] = {self._models[0]: [self._models[1]]}
-        path = self._folder / "gateway.yaml"
-        path.write_text(yaml.safe_dump({"model_list": models, "gateway": knobs, **self.story.config}))
-        return {
-            "AzureWebJobsStorage": self.site.storage,
-            "AZURE_OPENAI_API_BASE": self.site.upstream,
-            "AZURE_OPENAI_API_KEY": UPSTREAM_KEY,
-            "GATEWAY_MASTER_KEY": MASTER_KEY,
-            "GATEWAY_CONFIG": str(path),
-            "TASK_HUB": "Crash",
-        }
 
 
 async def _until(there: Callable[[], Awaitable[bool]]) -> None:

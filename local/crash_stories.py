@@ -6,7 +6,8 @@ from typing import Any
 
 from PIL import Image
 
-from local.crash_run import Run, Story
+from local.crash_run import Run
+from local.crash_story import Story
 
 _LONG = {"seconds": "12"}  # runs long enough upstream to be caught at it
 

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from shared.account import Account, check_budget, rolled
+from shared.changes import Decision
 from shared.clock import Clock
-from shared.ledger import Decision, Ledger
+from shared.ledger import Ledger
 from shared.tables import Delete, Insert, Row, Table
 from shared.video import GATEWAY_OWNER, Video
 

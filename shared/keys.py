@@ -17,10 +17,11 @@ from typing import Any
 import msgspec
 
 from shared.account import Account, check_usable
+from shared.changes import Decision
 from shared.clock import Clock
 from shared.errors import Conflict as Taken
 from shared.errors import NotFound, Unauthenticated
-from shared.ledger import ACCOUNT, Decision, Ledger
+from shared.ledger import ACCOUNT, Ledger
 from shared.tables import Conflict, Delete, Insert, Row, Table, Write, retry_conflicts
 from shared.video import MASTER_OWNER
 

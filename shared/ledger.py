@@ -7,19 +7,20 @@ same moment shares one write: one of them reads the row, lets every change decid
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from shared.account import Account, reprice, reserve, settle
+from shared.account import Account
+from shared.changes import Admission, Admitted, Change, Entry, Move, Settlement, find_video
 from shared.clock import Clock
 from shared.errors import RequestError, Unauthenticated
 from shared.once import PREFIX, Once
 from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, retry_conflicts
-from shared.video import GATEWAY_OWNER, MASTER_OWNER, Video, is_id, owner_of
+from shared.video import GATEWAY_OWNER, MASTER_OWNER, Video, owner_of
 
 ACCOUNT = "key"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
@@ -30,47 +31,6 @@ _MOST_CHANGES = 30
 _MOST_CHARACTERS = 250_000
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A video as it was read, with the row that a conditional change of it needs."""
-
-    video: Video
-    row: Row
-
-
-@dataclass(frozen=True)
-class Admitted:
-    """What became of a request: its video, whether an earlier request had already made it, and the key afterwards."""
-
-    video: Video
-    replayed: bool
-    account: Account
-
-
-@dataclass(frozen=True)
-class Decision(Generic[T]):
-    """What a change does to the account, which rows it writes beside it, and what its caller is told."""
-
-    account: Account
-    result: T
-    writes: tuple[Write, ...] = ()
-
-
-class Change(Protocol[T]):
-    """A change of one account. `read` fetches what it depends on, anew for every attempt; `decide` may raise a RequestError.
-
-    `taken` holds the keys of the rows that other changes of the same commit write: a change that needs one of them waits for
-    the next commit (it returns None).
-    """
-
-    @property
-    def weight(self) -> int: ...
-
-    async def read(self, table: Table, *, again: bool) -> None: ...
-
-    def decide(self, account: Account, taken: set[str]) -> Decision[T] | None: ...
 
 
 class Ledger:
@@ -86,7 +46,7 @@ class Ledger:
 
         With `once`, a request that was admitted before gives the earlier video. Raises what the account forbids.
         """
-        return await self.change_account(video.owner, _Admission(video, once, self._clock))
+        return await self.change_account(video.owner, Admission(video, once, self._clock))
 
     async def earlier(self, owner: str, once: Once) -> Admitted | None:
         """What the same request has made before; None if it is the first. Raises IdempotencyMismatch."""
@@ -100,11 +60,11 @@ class Ledger:
 
     async def settle(self, video_id: str, **outcome: Any) -> Video | None:
         """End a video: turn its reservation into spend, or give it back. The first outcome stands; None if it is unknown."""
-        return await self.change_account(owner_of(video_id), _Settlement(self, video_id, outcome))
+        return await self.change_account(owner_of(video_id), Settlement(video_id, outcome))
 
     async def move(self, video_id: str, model: str, cost: int) -> Video | None:
         """Let another model make an unfinished video, at its price. Raises what the account forbids."""
-        return await self.change_account(owner_of(video_id), _Move(self, video_id, model, cost))
+        return await self.change_account(owner_of(video_id), Move(video_id, model, cost))
 
     async def account(self, owner: str) -> Account | None:
         """One point read; None for a key that does not exist."""
@@ -113,10 +73,7 @@ class Ledger:
 
     async def find(self, video_id: str) -> Entry | None:
         """One point read."""
-        if not is_id(video_id):
-            return None
-        row = await self._table.get(owner_of(video_id), video_id)
-        return None if row is None else Entry(Video.from_row(row.key, row.values), row)
+        return await find_video(self._table, video_id)
 
     async def change(self, entry: Entry, **changes: Any) -> Entry:
         """Change what has nothing to do with money. Raises Conflict when the video has changed since it was read."""
@@ -260,101 +217,6 @@ class _Waiting:
             self.done.set_exception(result)
         else:
             self.done.set_result(result)
-
-
-@dataclass
-class _Admission:
-    """Reserve a video's price and record it, unless the same request has been admitted before."""
-
-    video: Video
-    once: Once | None
-    clock: Clock
-    _earlier: Video | None = field(default=None, init=False)
-    _once_row: Row | None = field(default=None, init=False)
-
-    @property
-    def weight(self) -> int:
-        return len(self.video.prompt) + len(self.video.metadata or "") + len(self.video.user or "")
-
-    async def read(self, table: Table, *, again: bool) -> None:
-        owner = self.video.owner
-        # A row that is there after a lost race may be our own: the write had worked, and only its answer was lost.
-        row = await table.get(owner, self.video.id) if again else None
-        self._earlier = Video.from_row(row.key, row.values) if row else None
-        if self.once is None:
-            return
-        self._once_row = await table.get(owner, self.once.key)
-        earlier_id = self.once.earlier(self._once_row, self.clock.now())
-        if earlier_id is not None and self._earlier is None:
-            row = await table.get(owner, earlier_id)
-            self._earlier = Video.from_row(row.key, row.values) if row else None
-
-    def decide(self, account: Account, taken: set[str]) -> Decision[Admitted] | None:
-        if self._earlier is not None and self._earlier.id == self.video.id:
-            return Decision(account, Admitted(self._earlier, False, account))
-        if self.once is not None and self.once.key in taken:
-            return None
-        now = self.clock.now()
-        if self.once is not None:
-            self.once.check(self._once_row, now)
-        if self._earlier is not None:
-            return Decision(account, Admitted(self._earlier, True, account))
-        account = reserve(account, self.video, now)
-        video = msgspec.structs.replace(self.video, tags=account.tags, priority=account.priority)
-        writes: list[Write] = [Insert(video.id, video.to_row())]
-        if self.once is not None:
-            writes.append(self.once.write(self._once_row, video.id, now))
-        return Decision(account, Admitted(video, False, account), tuple(writes))
-
-
-@dataclass
-class _Settlement:
-    """End a video with its outcome; a video that has ended already keeps the outcome it has."""
-
-    ledger: Ledger
-    video_id: str
-    outcome: dict[str, Any]
-    weight: int = 40_000  # the row is written again, with a prompt of any length
-    _entry: Entry | None = field(default=None, init=False)
-
-    async def read(self, table: Table, *, again: bool) -> None:
-        del table, again
-        self._entry = await self.ledger.find(self.video_id)
-
-    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
-        if self._entry is None or self._entry.video.finished:
-            return Decision(account, self._entry.video if self._entry else None)
-        if self.video_id in taken:
-            return None
-        video = msgspec.structs.replace(self._entry.video, **self.outcome)
-        return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
-
-
-@dataclass
-class _Move:
-    """Change an unfinished video's model, and what is reserved for it."""
-
-    ledger: Ledger
-    video_id: str
-    model: str
-    cost: int
-    weight: int = 40_000
-    _entry: Entry | None = field(default=None, init=False)
-
-    async def read(self, table: Table, *, again: bool) -> None:
-        del table, again
-        self._entry = await self.ledger.find(self.video_id)
-
-    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
-        if self._entry is None or self._entry.video.finished or self._entry.video.model == self.model:
-            return Decision(account, self._entry.video if self._entry else None)
-        if self.video_id in taken:
-            return None
-        before = self._entry.video
-        video = msgspec.structs.replace(
-            before, model=self.model, cost=self.cost, fallback_from=before.fallback_from or before.model
-        )
-        return Decision(reprice(account, before, video), video, (Replace(self._entry.row, video.to_row()),))
 
 
 def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":

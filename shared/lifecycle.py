@@ -14,10 +14,11 @@ from shared import pace
 from shared.archive import Archive
 from shared.budget import GatewayBudget
 from shared.catalog import Catalog, Deployment
+from shared.changes import Admitted, Entry
 from shared.clock import Clock
 from shared.config import GatewayKnobs
 from shared.errors import MODERATION_CODES, Missing, RequestError, StorageUnavailable, UpstreamError
-from shared.ledger import Admitted, Entry, Ledger
+from shared.ledger import Ledger
 from shared.mp4 import NotAVideo
 from shared.once import Once
 from shared.outcome import DONE, Outcome, again, failed
@@ -246,7 +247,7 @@ class Lifecycle:
 
 
 def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
-    """How long the job ran, in seconds; where the upstream does not say, as long as we know, or half of it at the first look."""
+    """How long the job ran, in seconds; else as long as is known, or half of that at the first look."""
     if job.created_at is not None and job.completed_at is not None:
         return max(job.completed_at - job.created_at, 0.0)
     return elapsed if seen_running else elapsed / 2

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.archive import Archive
 from shared.catalog import Catalog, Deployment, Model
+from shared.changes import Entry
 from shared.claims import Claims
 from shared.clock import Clock
 from shared.config import GatewayKnobs
@@ -28,7 +29,7 @@ from shared.errors import (
     Unreachable,
     UpstreamError,
 )
-from shared.ledger import Entry, Ledger
+from shared.ledger import Ledger
 from shared.outcome import DONE, Outcome, again, failed
 from shared.pool import Closed, Pool, Wait
 from shared.upstream import Accepted, Job, Upstream, log_failure

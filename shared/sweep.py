@@ -14,8 +14,8 @@ from zlib import crc32
 
 from shared.account import Account
 from shared.catalog import Model
+from shared.changes import Entry
 from shared.gateway import Gateway
-from shared.ledger import Entry
 from shared.once import KEY_LIFETIME
 from shared.orchestration import Orchestrations
 from shared.video import MASTER_OWNER, Video, id_bound, owner_of
@@ -28,15 +28,17 @@ _STARTING = timedelta(minutes=2)  # younger videos may simply not have got furth
 _ABANDONED = timedelta(minutes=10)  # a note this old without a video belongs to a request that was never admitted
 _OVERDUE = timedelta(minutes=3)  # an orchestration that did not wake by then may be dead
 _AT_ONCE = 16  # reads under way at the same moment
-_EVERY_RUN = 500  # of those that wait, about as many are looked at in one run; the next run looks at others
 _CLAIM_DAYS = 3  # the upstream forgets jobs after one
 _EXPIRY_WINDOW = timedelta(days=2)  # in which bytes whose retention is over are looked for
 
 
 @dataclass
 class Sweep:
+    """One run. Of the videos that wait it looks at about `a_run`; the next runs look at the others."""
+
     gateway: Gateway
     orchestrations: Orchestrations
+    a_run: int = 500
     now: datetime = field(init=False)
     unfinished: Counter[str] = field(default_factory=Counter, init=False)  # by key
 
@@ -56,7 +58,7 @@ class Sweep:
         entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
         self.unfinished.update(owner_of(video_id) for video_id in entered)
         holders = await self.gateway.pool.holders(model)
-        turns = 1 + len(entered) // _EVERY_RUN
+        turns = 1 + len(entered) // self.a_run
         looked_at = [
             self._repair(model, video_id, moment)
             for video_id, moment in entered.items()

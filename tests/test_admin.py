@@ -470,10 +470,21 @@ def test_another_keys_an_unknown_and_a_malformed_id_are_the_same_404(azurite: st
         w.upstream.end()
         await w.live(mine.id)
         stranger = (await generate(w))["key"]
-        own_unknown = new_id(w.owner, w.clock.now())
+        deleted = (await create(w, stranger)).json["id"]
+        assert (await w.send("DELETE", f"v1/videos/{deleted}", secret=stranger)).status == 200
+        unknown = new_id(w.owner, w.clock.now())
         w.upstream.asked.clear()
         w.faults.commits.clear()
-        ids = [mine.id, mine.id.upper(), own_unknown, new_id("key_ffffffff", w.clock.now()), "video_", "video_123", "x" * 5_000]
+        ids = [
+            mine.id,
+            mine.id.upper(),
+            deleted,
+            unknown,
+            new_id("key_ffffffff", w.clock.now()),
+            "video_",
+            "video_123",
+            "x" * 5_000,
+        ]
         ids += ["key", "once_x", "..", "%00", "'", "video_" + "é" * 32, mine.id + "\n", mine.id[:-1], "key_00000000"]
         for method, path in (
             ("GET", "v1/videos/{}"),

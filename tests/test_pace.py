@@ -12,6 +12,7 @@ from shared.pace import Usual, learn, look_after, sleep_until_turn
 SHORTEST = 5.0
 KNOWN = Usual(140.0, 40.0, jobs=50)
 seconds = st.floats(0.0, 100_000.0)
+usuals = st.builds(Usual, seconds, st.floats(1.0, 100_000.0), st.integers(0, 100))
 
 
 def looks(render: float, usual: Usual, *, tells: bool = True, seed: int = 1) -> tuple[int, float]:
