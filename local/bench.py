@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from rich.console import Console
 from rich.progress import Progress
 
@@ -29,7 +30,7 @@ CALLERS = 32
 VIDEOS = 8
 UPSTREAM_DELAY = 0.8  # seconds that a create takes where the gateway is not to wait for it
 _STEPS = 9  # that are shown
-_LONGEST_SECONDS = 300
+_LONGEST_SECONDS = 480
 _FILM, _NO_FILM = "A lighthouse", "An unlucky lighthouse"  # the simulator fails the second, and has no film to draw
 
 
@@ -193,7 +194,7 @@ async def _create(gateway: Client, prompt: str = _NO_FILM) -> Any:
 
 async def _create_directly(upstream: Upstream) -> Any:
     form = {"model": "sora-2", "prompt": _NO_FILM, "seconds": "4", "size": "720x1280"}
-    return await upstream.direct.post("/videos", data=form)
+    return await upstream.direct.post("/videos", data=aiohttp.FormData(form, default_to_multipart=True))
 
 
 async def _video(gateway: Client, prompt: str) -> str:

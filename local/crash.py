@@ -32,6 +32,7 @@ from local.processes import ChildError
 
 SEEDS = 10
 WORKERS = 3
+WIDTH = 110  # of the table, where nobody's terminal sets it
 
 Map = dict[str, dict[str, int]]
 """For every point, how often each story passes it: by the story's name."""
@@ -175,7 +176,7 @@ def main() -> int:
     parser.add_argument("--point", help="one run alone, of --story, killed at this point")
     parser.add_argument("--passage", type=int, default=1, help="at its so many-th passage (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     # A client that is killed in the middle of a request is no error of the upstream's.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     try:

@@ -32,7 +32,7 @@ from shared.video import Video
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
 POLL_SECONDS, RECONCILE_SECONDS, QUEUE_SECONDS, DEADLINE_SECONDS = 5.0, 20.0, 120.0, 100.0
-READ_SECONDS = 0.3  # of real time: how long the gateway's client waits for the upstream to say something
+READ_SECONDS = 0.2  # of real time: how long the gateway's client waits for the upstream to say something
 _HURRY = 0.02  # real seconds for each second that the upstream pauses
 _MOST_STEPS = 300
 
@@ -145,7 +145,7 @@ class FaultWorld:
     upstream: str
     clock: SkippingClock
     log: _Lines
-    _doors: _Doors = field(default_factory=_Doors)
+    doors: _Doors = field(default_factory=_Doors)
 
     @asynccontextmanager
     async def gateway(self) -> AsyncIterator[Gateway]:
@@ -169,7 +169,7 @@ class FaultWorld:
         )
         changed = replace(given, catalog=Catalog((model,)), knobs=knobs)
         tables = CountedTables(Operations(), _Instant())
-        gateway = composition.build(changed, self.clock, Random(1), _Links(self._doors), tables)
+        gateway = composition.build(changed, self.clock, Random(1), _Links(self.doors), tables)
         try:
             yield gateway
         finally:
@@ -180,8 +180,8 @@ class FaultWorld:
         self.sora.jobs.clear()
         self.sora.faults.clear()
         self.sora.requests.clear()
-        self._doors.closed = None
-        self._doors.refused.clear()
+        self.doors.closed = None
+        self.doors.refused.clear()
         self.log.lines.clear()
         if armed is not None:
             self._arm(dict(armed))
@@ -192,13 +192,13 @@ class FaultWorld:
             entry = await gateway.ledger.find(video_id)
             assert entry is not None
             answers.append(await _send(gateway, issued.secret, "GET", f"v1/videos/{video_id}"))
-            asked = Counter(request.operation for request in self.sora.requests) + self._doors.refused
+            asked = Counter(request.operation for request in self.sora.requests) + self.doors.refused
             left = await _left_over(gateway, issued.key_id, entry.video)
             return Lives(entry.video, len(self.sora.jobs.accepted()), asked, left, self._leaks(answers, prompt))
 
     def _arm(self, fault: dict[str, Any]) -> None:
         if fault["kind"] == "refuse":
-            self._doors.closed, self._doors.times = fault["operation"], fault["times"]
+            self.doors.closed, self.doors.times = fault["operation"], fault["times"]
         else:
             self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
 
@@ -253,8 +253,12 @@ async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
     try:
         async with listening(sora) as upstream:
             world = FaultWorld(storage, sora, upstream, clock, log)
-            await world.live("The film is drawn now, and not while somebody waits for it")
-            yield world
+            try:
+                while (await world.live("A film that is drawn now")).end != "completed":
+                    continue  # the upstream goes on drawing it after nobody waited any longer
+                yield world
+            finally:
+                await world.doors.aclose()
     finally:
         root.removeHandler(log)
         root.setLevel(level)

@@ -9,6 +9,8 @@ import asyncio
 import sys
 import tempfile
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ PROMPT = "A canary that nobody must hear"
 _CREATE, _POLL, _CONTENT, _DELETE = "create", "poll", "content", "delete"
 OPERATIONS = (_CREATE, _POLL, _CONTENT, _DELETE)
 _CALLED = {_CREATE: "create", _POLL: "get", _CONTENT: "content", _DELETE: "delete"}
+WIDTH = 150  # of the table, where nobody's terminal sets it
 MOST_ASKED = 60  # of any operation for one video, before a deadline ends it
 
 
@@ -51,7 +54,7 @@ FAULTS: dict[str, dict[str, Any]] = {
     "429 rate": _status(429, "apim"),
     "429, Retry-After: 2": _status(429, "apim", headers={"retry-after": "2"}),
     "429, Retry-After: a month": _status(429, "apim", headers={"retry-after": "2592000"}),
-    "429, Retry-After: a date": _status(429, "apim", headers={"retry-after": "Sun, 22 Nov 2026 12:00:30 GMT"}),
+    "429, Retry-After: a date": _status(429, "apim", headers={"retry-after": "in half a minute"}),
     "431": _documented("E15"),
     "500": _documented("E18"),
     "502 HTML": _status(502, "html"),
@@ -60,8 +63,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "reset before it acts": {"kind": "reset_before"},
     "reset after it acted": {"kind": "reset_after"},
     "slow trickle": {"kind": "trickle", "bytes_per_second": 40},
-    "timeout before it acts": {"kind": "delay", "seconds": 30, "when": "before"},
-    "timeout after it acted": {"kind": "delay", "seconds": 30, "when": "after"},
+    "timeout before it acts": {"kind": "delay", "seconds": 15, "when": "before"},
+    "timeout after it acted": {"kind": "delay", "seconds": 15, "when": "after"},
     "cut short": {"kind": "truncate"},
     "malformed JSON": {"kind": "garble", "form": "malformed_json"},
     "HTML with 200": {"kind": "garble", "form": "html"},
@@ -72,8 +75,9 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-# Faults that are no fault in some operation: what they spoil is not in its answer, or is not read.
+# Faults that are no fault of their own in some operation: what they spoil is not in its answer, or is not read.
 NOWHERE = {
+    "timeout before it acts": (_POLL, _CONTENT, _DELETE),  # to those it is the same as the other timeout
     "missing id": (_CONTENT, _DELETE),
     "unknown status": (_CONTENT, _DELETE),
     "progress backwards": (_CREATE, _CONTENT, _DELETE),
@@ -140,6 +144,8 @@ class Cell:
     async def lives(self, world: FaultWorld) -> Lives:
         """A video under this fault; in the row of deletes, it is deleted while it runs."""
         fault = {**FAULTS[self.fault], "operation": _CALLED[self.operation], "times": None if self.always else 1}
+        if fault.get("headers", {}).get("retry-after") == "in half a minute":
+            fault["headers"] = {"retry-after": format_datetime(world.clock.now() + timedelta(seconds=30), usegmt=True)}
         if fault["kind"] == "trickle" and self.operation == _CONTENT:
             fault["bytes_per_second"] = 50_000
         return await world.live(PROMPT, delete_when="running" if self.operation == _DELETE else None, armed=fault)
@@ -171,23 +177,27 @@ async def matrix(world: FaultWorld) -> tuple[Table, list[str]]:
     shown = Table(box=None, padding=(0, 1), header_style="bold")
     shown.add_column("fault: once → always", no_wrap=True)
     for operation in OPERATIONS:
-        shown.add_column(operation, overflow="fold")
+        shown.add_column(operation)
     rows: dict[str, dict[str, list[str]]] = {fault: {operation: [] for operation in OPERATIONS} for fault in FAULTS}
     problems = []
     for cell in cells():
         lives = await cell.lives(world)
         wrong = cell.wrong(lives)
         problems += [f"{cell}: {each}" for each in wrong]
-        told = f"{lives.end} ({lives.asked[_CALLED[cell.operation]]})"
+        told = _told(lives, _CALLED[cell.operation])
         rows[cell.fault][cell.operation].append(f"[bold red]{told}[/]" if wrong else told)
     for fault, row in rows.items():
-        shown.add_row(fault, *(" → ".join(ends) or "–" for ends in row.values()))
+        shown.add_row(fault, *(" → ".join(dict.fromkeys(ends)) or "–" for ends in row.values()))
     for name, (prompt, expected) in JOBS.items():
         lives = await world.live(prompt)
         if lives.end != expected or lives.left or lives.jobs != 1:
             problems.append(f"{name}: {lives}")
-        shown.add_row(name, "–", f"{lives.end} ({lives.asked['get']})", "–", "–")
+        shown.add_row(name, "–", _told(lives, "get"), "–", "–")
     return shown, problems
+
+
+def _told(lives: Lives, operation: str) -> str:
+    return f"{'✓' if lives.end == 'completed' else lives.end} {lives.asked[operation]}"
 
 
 async def run(console: Console) -> int:
@@ -198,7 +208,9 @@ async def run(console: Console) -> int:
         ):
             shown, problems = await matrix(world)
     console.print(shown)
-    console.print("In brackets: how often the operation was asked. Jobs made upstream: at most one for each video.")
+    console.print(
+        "✓ completed, or the code of the error; then how often the operation was asked. At most one job for each video."
+    )
     for each in problems:
         console.print(each, style="red", markup=False)
     return 1 if problems else 0
@@ -206,8 +218,9 @@ async def run(console: Console) -> int:
 
 def main() -> int:
     argparse.ArgumentParser(prog="python -m local.faults", description="Every upstream fault in every operation.").parse_args()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     try:
-        return asyncio.run(run(Console()))
+        return asyncio.run(run(console))
     except (AzuriteError, ChildError) as error:
         print(error, file=sys.stderr)
         return 1

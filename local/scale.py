@@ -8,11 +8,13 @@ import argparse
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from datetime import timedelta
 from random import Random
 
 from rich.console import Console
+from rich.progress import Progress
 
 from local.scale_engine import Engine, Instance
 from local.scale_load import Plan, Request, ideal_waits, kind_of, requests
@@ -37,9 +39,10 @@ _QUEUE_SECONDS = 30 * 86_400.0
 
 @dataclass
 class Simulation:
-    """One run of a plan."""
+    """One run of a plan. `show` is told now and then how many videos have ended."""
 
     plan: Plan
+    show: Callable[[int], object]
 
     def __post_init__(self) -> None:
         plan = self.plan
@@ -70,6 +73,7 @@ class Simulation:
         workers = [Instance(each.submission, each.lifecycle) for each in self.gateways]
         self.engine = Engine(workers, self.clock, Random(plan.seed + 3))
         self.owners: list[str] = []
+        self.asking: set[asyncio.Task[None]] = set()
         self.videos: dict[str, str] = {}  # prompt → video id
 
     def _gateway(self, archive: SimulatedArchive, number: int) -> Gateway:
@@ -95,14 +99,16 @@ class Simulation:
             self.owners.append(issued.key_id)
         self.operations.counts.clear()
         sweeping = asyncio.create_task(self._sweep())
-        await asyncio.gather(*(self._ask(each) for each in self.asked))
+        for request in self.asked:
+            await self.clock.sleep(request.at - asyncio.get_running_loop().time())
+            self.asking.add(asyncio.create_task(self._ask(request)))
+        await asyncio.gather(*self.asking)
         await self.engine.idle()
         sweeping.cancel()
         return await self._findings()
 
     async def _ask(self, request: Request) -> None:
         """What the HTTP function does."""
-        await self.clock.sleep(request.at)
         gateway = self.random.choice(self.gateways)
         PART.set("create")
         create = CreateRequest(request.prompt, self.model, request.seconds, _SIZE, None, None, None)
@@ -113,6 +119,7 @@ class Simulation:
     async def _sweep(self) -> None:
         PART.set("sweep")
         while True:
+            self.show(self.engine.ended)
             await self.clock.sleep(EVERY.total_seconds())
             await Sweep(self.random.choice(self.gateways), self.engine).run()
 
@@ -156,10 +163,10 @@ class Simulation:
         return entry.video
 
 
-def simulate(plan: Plan) -> Findings:
+def simulate(plan: Plan, show: Callable[[int], object] = lambda _: None) -> Findings:
     """Run a plan to its end."""
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(Simulation(plan).run())
+        return runner.run(Simulation(plan, show).run())
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -173,7 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("gateway").setLevel(logging.ERROR)
     console = Console(highlight=False)
     console.print(f"{plan.videos} videos, {plan.keys} keys, {plan.deployments} deployments, {plan.instances} instances")
-    found = simulate(plan)
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("simulating", total=plan.videos)
+        found = simulate(plan, lambda ended: progress.update(task, completed=ended))
     shown = lines(found)
     for each_table in (table(shown), waits_table(found), operations_table(found)):
         console.print(each_table)

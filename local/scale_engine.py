@@ -91,6 +91,7 @@ class Engine:
     runs: Counter[str] = field(default_factory=Counter)
     retries: int = 0
     timers: int = 0
+    ended: int = 0
     episodes: int = 0
     histories: list[int] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
@@ -121,6 +122,7 @@ class Engine:
                 return
             given = context.continued
             context = None if given is None else _Context(video_id, self.clock, given)
+        self.ended += 1
 
     async def _execute(self, recipe: Recipe) -> int:
         """One execution, from its input to its end or to continue-as-new; the number of its events."""

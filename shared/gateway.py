@@ -51,6 +51,8 @@ class Connections:
             # Redirects are followed by hand, without credentials; proxies and .netrc of the machine have no say.
             # It logs the address of every request, at the level that Azure keeps; where the upstream is stays inside.
             logging.getLogger("httpx").setLevel(logging.WARNING)
+            # So do the storage clients, a dozen lines for every request: noise that is paid for by the gigabyte.
+            logging.getLogger("azure").setLevel(logging.WARNING)
             self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
         return self._http
 

@@ -119,7 +119,7 @@ class Lifecycle:
             accepted_at = video.accepted_at or self.clock.now()
             if self.clock.now() < accepted_at + _JUST_ACCEPTED:
                 return again(self.knobs.poll_seconds)
-            return failed(error.code, error.message)
+            return failed(error.code, error.message, error.report.request_id)
         except UpstreamError as error:
             log_failure(video.id, "get", error)
             return again(error.retry_after or self.knobs.poll_seconds)
@@ -185,7 +185,7 @@ class Lifecycle:
         await self.ledger.change(entry, bytes=length)
         return DONE
 
-    async def finish(self, video_id: str, failure: Mapping[str, str] | None) -> None:
+    async def finish(self, video_id: str, failure: Mapping[str, str | None] | None) -> None:
         """Settle, free the slot, forget what was only needed on the way."""
         now = self.clock.now()
         if failure is None:
@@ -194,6 +194,8 @@ class Lifecycle:
             outcome: dict[str, Any] = {"status": "completed", "progress": 100, "expires_at": expires_at}
         else:
             outcome = {"status": "failed", "error_code": failure["code"], "error_message": failure["message"]}
+            if failure.get("request_id"):
+                outcome["upstream_request_id"] = failure["request_id"]
         video = await self.ledger.settle(video_id, finished_at=now, **outcome)
         if video is None:
             return

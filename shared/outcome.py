@@ -12,6 +12,6 @@ def again(seconds: float) -> Outcome:
     return {"again": seconds}
 
 
-def failed(code: str, message: str) -> Outcome:
-    """The video cannot be made."""
-    return {"failed": {"code": code, "message": message}}
+def failed(code: str, message: str, request_id: str | None = None) -> Outcome:
+    """The video cannot be made. `request_id` is what the vendor knows the refusal by."""
+    return {"failed": {"code": code, "message": message, "request_id": request_id}}

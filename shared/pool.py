@@ -6,6 +6,7 @@ unfinished video, written before the video is admitted, so that nothing can be a
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,7 +26,9 @@ from shared.video import Video
 
 _STATE = "state"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
-_FIRST_PLACE = "wait_"
+_FIRST_PLACE, _AFTER_PLACES = "wait_", "wait`"
+_NEAR = 100  # places from the head that are counted anew by everybody
+_FRESH = 60.0  # seconds
 _LOOK_FOR_SLOT = 5.0  # seconds until the next in line asks again, where a slot depends on a job's end
 _SOON = 60.0  # seconds: the longest sleep of the next in line
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
@@ -65,6 +68,7 @@ class Pool:
     usual: UsualTimes
     # Of one instance only one at a time changes a model's state: the others would only lose the race and read again.
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
+    _lines: dict[str, tuple[float, list[str]]] = field(default_factory=dict, init=False)
 
     async def enter(self, model: Model, video_id: str) -> None:
         """Note that a video of this model is unfinished. May be repeated."""
@@ -162,6 +166,16 @@ class Pool:
         _, state = await self._state(model.name)
         return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
 
+    async def places(self, model_name: str) -> list[str]:
+        """The keys of the whole queue in order, read anew every minute: those far back would read nearly all of it each."""
+        now = self._now()
+        read_at, known = self._lines.get(model_name, (0.0, []))
+        if now - read_at > _FRESH:
+            rows = self.table.scan(partition_of(model_name), after=_FIRST_PLACE, before=_AFTER_PLACES, select=[])
+            known = [row.key async for row in rows]
+            self._lines[model_name] = (now, known)
+        return known
+
     async def _place(self, model_name: str, note: Row | None, video_id: str) -> Row | None:
         """A video's place in the queue."""
         tag = note.values.get("tag") if note else None
@@ -244,9 +258,14 @@ class _Line:
         return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC))
 
     async def _before(self, place: str) -> int:
-        """How many stand before this place: only keys are read, a thousand at a time."""
-        rows = self.pool.table.scan(partition_of(self.model.name), after=_FIRST_PLACE, before=place, select=[])
-        return sum([1 async for _ in rows])
+        """How many stand before this place: exactly near the head, as of a moment ago further back."""
+        near = 0
+        rows = self.pool.table.scan(partition_of(self.model.name), after=_FIRST_PLACE, before=place, page=_NEAR, select=[])
+        async for _ in rows:
+            near += 1
+            if near == _NEAR:
+                return max(near, bisect_left(await self.pool.places(self.model.name), place))
+        return near
 
     async def _commit(self, *writes: Write) -> None:
         await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)

@@ -116,7 +116,7 @@ class Submission:
             return await self._stand_back(entry, model, deployment, error.retry_after or backoff)
         except (Refused, Missing) as error:
             log_failure(video.id, "create", error)
-            return failed(error.code, error.message)
+            return failed(error.code, error.message, error.report.request_id)
         return await self._accept(entry, deployment, accepted)
 
     async def _stand_back(self, entry: Entry, model: Model, deployment: Deployment, rest: float) -> Outcome:

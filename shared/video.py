@@ -92,7 +92,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
 
     def wire(self) -> dict[str, Any]:
         """The OpenAI video object: all of its keys, then ours from `queue` on. Times are unix seconds."""
-        error = {"code": self.error_code, "message": self.error_message} if self.status == "failed" else None
+        reason = {"code": self.error_code, "message": self.error_message, "upstream_request_id": self.upstream_request_id}
+        error = reason if self.status == "failed" else None
         waiting = self.status == "queued" and self.queue_position is not None
         queue = {"position": self.queue_position, "estimated_start": _unix(self.estimated_start)} if waiting else None
         return {

@@ -124,6 +124,19 @@ def test_the_first_of_another_key_waits_for_nobody_twice() -> None:
     run(story, [(2, 100)])
 
 
+def test_nobody_jumps_the_queue() -> None:
+    """Who comes while somebody waits stands in line, also where a slot has just become free."""
+
+    async def story(yard: Yard) -> None:
+        running, first = await yard.arrive(1), await yard.arrive(2)
+        await yard.end(running)
+        late = await yard.arrive(3)
+        assert yard.state().holder(late.id) is None
+        assert await yard.first_to_start([late, first]) == first
+
+    run(story, [(1, 100)])
+
+
 def test_equals_start_in_the_order_they_came() -> None:
     """Keys whose first jobs wait for the same turn are served oldest first."""
 

@@ -124,7 +124,7 @@ OPENAI_KEYS += ["remixed_from_video_id", "error"]
 def test_the_wire_form_has_every_key_at_every_time(status: Any) -> None:
     """All thirteen of OpenAI's, then ours; the official client reads it."""
     wire = video(status=status, finished_at=NOW, error_code="c", error_message="m").wire()
-    assert list(wire) == [*OPENAI_KEYS, "usage", "user", "metadata"]
+    assert list(wire) == [*OPENAI_KEYS, "queue", "fallback_from", "usage", "user", "metadata"]
     read = OpenAIVideo.model_validate(wire)
     assert (read.status, read.seconds, read.created_at) == (status, "8", int(NOW.timestamp()))
     assert wire["usage"] == {"duration_seconds": 8.0}
@@ -135,7 +135,8 @@ def test_only_a_completed_video_has_a_completion_time_and_only_a_failed_one_an_e
     completed = video(status="completed", finished_at=NOW, progress=100).wire()
     failed = video(status="failed", finished_at=NOW, error_code="moderation_blocked", error_message="No.").wire()
     assert (completed["completed_at"], completed["error"]) == (int(NOW.timestamp()), None)
-    assert (failed["completed_at"], failed["error"]) == (None, {"code": "moderation_blocked", "message": "No."})
+    reason = {"code": "moderation_blocked", "message": "No.", "upstream_request_id": None}
+    assert (failed["completed_at"], failed["error"]) == (None, reason)
 
 
 def test_metadata_is_an_object_again_on_the_wire() -> None:
