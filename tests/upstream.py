@@ -1,4 +1,4 @@
-"""A scripted upstream: a small, honest /videos service in memory that can be told what to say and remembers what it was asked."""
+"""A scripted upstream: a small, honest /videos service in memory told what to say, which remembers what it was asked."""
 
 import json
 import secrets
