@@ -38,3 +38,10 @@ Loki.prototype.autosaveDisable = function () {
   clearTimeout(this.autosaveHandle);
   this.autosaveHandle = null;
 };
+
+// Closing saves what has changed since the last save began; it must also wait for that one to end, or node exits first.
+const close = Loki.prototype.close;
+Loki.prototype.close = function (callback) {
+  this.autosaveDisable();
+  this.throttledSaveDrain(() => close.call(this, callback));
+};

@@ -166,15 +166,16 @@ class Pool:
         _, state = await self._state(model.name)
         return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
 
-    async def places(self, model_name: str) -> list[str]:
-        """The keys of the whole queue in order, read anew every minute: those far back would read nearly all of it each."""
-        now = self._now()
+    async def far_back(self, model_name: str, place: str) -> int:
+        """How many stand before a place, as of a minute ago at most: those far back would each read nearly all of the queue."""
         read_at, known = self._lines.get(model_name, (0.0, []))
-        if now - read_at > _FRESH:
+        index = bisect_left(known, place)
+        if known[index : index + 1] != [place] or self._now() - read_at > _FRESH:
             rows = self.table.scan(partition_of(model_name), after=_FIRST_PLACE, before=_AFTER_PLACES, select=[])
             known = [row.key async for row in rows]
-            self._lines[model_name] = (now, known)
-        return known
+            self._lines[model_name] = (self._now(), known)
+            index = bisect_left(known, place)
+        return index
 
     async def _place(self, model_name: str, note: Row | None, video_id: str) -> Row | None:
         """A video's place in the queue."""
@@ -264,7 +265,7 @@ class _Line:
         async for _ in rows:
             near += 1
             if near == _NEAR:
-                return max(near, bisect_left(await self.pool.places(self.model.name), place))
+                return max(near, await self.pool.far_back(self.model.name, place))
         return near
 
     async def _commit(self, *writes: Write) -> None:

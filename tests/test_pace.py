@@ -1,13 +1,16 @@
 """When to look again: seldom while a job cannot be done, closely when it may be."""
 
+import asyncio
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import pace
 from shared.pace import Usual, learn, look_after, sleep_until_turn
+from shared.usual import UsualTimes
+from tests.clock import SkippingClock
+from tests.faulty_tables import MemoryTable
 
 SHORTEST = 5.0
 KNOWN = Usual(140.0, 40.0, jobs=50)
@@ -97,6 +100,31 @@ def test_half_of_the_wait_is_slept_through(until: float, seed: int) -> None:
     assert expected * 0.9 <= slept <= expected * 1.1
 
 
-def test_pace_is_pure() -> None:
-    """The same question has the same answer."""
-    assert pace.look_after(50, 30, KNOWN, SHORTEST, Random(3)) == pace.look_after(50, 30, KNOWN, SHORTEST, Random(3))
+def test_what_one_instance_learns_the_others_use() -> None:
+    """For the same model and length, within a minute; other lengths stay a guess."""
+
+    async def story() -> None:
+        clock, table = SkippingClock(), MemoryTable()
+        one, other = UsualTimes(table, clock, 120.0), UsualTimes(table, clock, 120.0)
+        assert await other.of("a/model", 4) == Usual(120.0, 60.0)
+        await one.learn("a/model", 4, 50.0)
+        assert await other.of("a/model", 4) == Usual(120.0, 60.0)
+        clock.skip(61)
+        assert await other.of("a/model", 4) == Usual(50.0, 30.0, 1)
+        assert await other.of("a/model", 8) == Usual(120.0, 60.0)
+
+    asyncio.run(story())
+
+
+def test_examples_learned_at_once_are_not_mixed_up() -> None:
+    """Of two instances that learn at the same moment one may lose its example, and nothing else happens."""
+
+    async def story() -> None:
+        clock, table = SkippingClock(), MemoryTable()
+        times = [UsualTimes(table, clock, 120.0) for _ in range(5)]
+        await asyncio.gather(*(each.learn("m", 8, 90.0) for each in times))
+        usual = await UsualTimes(table, clock, 120.0).of("m", 8)
+        assert usual.mean == pytest.approx(90.0)
+        assert 1 <= usual.jobs <= 5
+
+    asyncio.run(story())

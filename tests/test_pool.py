@@ -263,6 +263,23 @@ def test_a_place_gets_better_and_its_sleep_shorter() -> None:
     run(story, [(1, 100)])
 
 
+def test_far_back_a_place_is_known_as_of_a_minute_ago() -> None:
+    """Near the head it is counted at once; behind that, one reading of the queue serves everybody on an instance."""
+
+    async def story(yard: Yard) -> None:
+        await yard.arrive(9)
+        line = [await yard.arrive(1) for _ in range(130)]
+        near, far = line[50], line[-1]
+        assert [await position(yard, each) for each in (near, far)] == [51, 130]  # also who has come since it was read
+        for video in line[:10]:
+            await yard.pool.leave(yard.model.name, video.id)
+        assert [await position(yard, each) for each in (near, far)] == [41, 130]
+        yard.clock.skip(61)
+        assert [await position(yard, each) for each in (near, far)] == [41, 120]
+
+    run(story, [(1, 100)])
+
+
 def test_leaving_twice_frees_once() -> None:
     """Whoever ends a video, and however often: one slot, one place, one note."""
 
@@ -286,6 +303,12 @@ def test_a_restarted_submit_keeps_its_slot() -> None:
         assert len(yard.state().load(yard.model.deployments[0]).leases) == 1
 
     run(story, [(2, 100)])
+
+
+async def position(yard: Yard, video: Video) -> int:
+    wait = await yard.ask(video)
+    assert isinstance(wait, Wait)
+    return wait.position
 
 
 def place_of(video: Video) -> str:
