@@ -133,9 +133,10 @@ def reserve(account: Account, video: Video, now: datetime) -> Account:
     )
 
 
-def reprice(account: Account, before: Video, after: Video) -> Account:
+def reprice(account: Account, before: Video, after: Video, now: datetime) -> Account:
     """The account with another model's price reserved for an unfinished video. Raises what forbids it."""
     check_model(account, after.model)
+    account = rolled(account, now)
     if after.cost > before.cost:
         check_budget(account, after.cost - before.cost)
     return msgspec.structs.replace(account, reserved=account.reserved - before.cost + after.cost)

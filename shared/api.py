@@ -20,8 +20,8 @@ from shared.video import Video, dollars, owner_of
 logger = logging.getLogger("gateway")
 
 # With `delivery: proxy` the bytes of an answer are in the app's memory: a piece of a range at most, or a whole small video.
-LARGEST_PIECE = 8 * 1024 * 1024
-LARGEST_WHOLE = 64 * 1024 * 1024
+LARGEST_PIECE = 2 * 1024 * 1024
+LARGEST_WHOLE = 16 * 1024 * 1024
 _BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and ours have none
 
 
@@ -43,23 +43,25 @@ async def remix_video(call: Call, video_id: str) -> Answer:
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     gateway = call.gateway
     arrived = gateway.clock.now()
-    admitted = await gateway.lifecycle.start(request, caller.owner, read_once(call.headers, request, arrived))
+    token = caller.account.token if caller.account else None
+    admitted = await gateway.lifecycle.start(request, caller.owner, read_once(call.headers, request, arrived), token)
     video, account = admitted.video, admitted.account
     headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
     if admitted.replayed:
         headers["idempotent-replayed"] = "true"
-    else:
-        await _start_orchestration(call, video)
-        if over_soft_budget(account):
-            logger.warning("key %s has passed its soft budget", caller.owner)
+    elif over_soft_budget(account):
+        logger.warning("key %s has passed its soft budget", caller.owner)
+    if not video.finished:
+        await _start_orchestration(call, video, maybe_started=admitted.replayed)
     return _video_answer(call, video, headers)
 
 
-async def _start_orchestration(call: Call, video: Video) -> None:
+async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool) -> None:
     """The video is recorded, so the promise stands whatever happens here: the sweep starts what has no orchestration."""
     try:
-        if call.orchestrations is not None:
-            await call.orchestrations.start(video.id)
+        if call.orchestrations is None or (maybe_started and await call.orchestrations.alive(video.id)):
+            return
+        await call.orchestrations.start(video.id)
     except Exception:
         logger.exception("%s: the orchestration of %s did not start", call.request_id, video.id)
 

@@ -14,7 +14,7 @@ from shared.account import Account, check_budget, rolled
 from shared.changes import Decision
 from shared.clock import Clock
 from shared.ledger import Ledger
-from shared.tables import Delete, Insert, Row, Table
+from shared.tables import Delete, Insert, Replace, Row, Table
 from shared.video import GATEWAY_OWNER, Video
 
 _HOLD = "hold_"
@@ -35,10 +35,13 @@ class GatewayBudget:
         if self.limit is not None:
             await self.ledger.change_account(GATEWAY_OWNER, _Hold(self, video.id, video.cost))
 
+    async def reprice(self, video_id: str, cost: int) -> None:
+        """Hold another price for an unfinished video. Raises BudgetExceeded."""
+        await self.ledger.change_account(GATEWAY_OWNER, _Reprice(self, video_id, cost))
+
     async def release(self, video_id: str, spent: int = 0) -> None:
-        """Give the hold back, and count what was spent of it."""
-        if self.limit is not None:
-            await self.ledger.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
+        """Give the hold back, and count what was spent of it; also one from a time when there was a limit."""
+        await self.ledger.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
 
     async def recount(self, account: Account) -> Account:
         """The gateway's account with what is held worked out from the holds."""
@@ -70,6 +73,31 @@ class _Hold:
         check_budget(account, self.cost)
         held = msgspec.structs.replace(account, reserved=account.reserved + self.cost, running=account.running + 1)
         return Decision(held, None, (Insert(_hold(self.video_id), {"cost": self.cost}),))
+
+
+@dataclass
+class _Reprice:
+    budget: GatewayBudget
+    video_id: str
+    cost: int
+    weight: int = 0
+    _row: Row | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id))
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[None] | None:
+        if self._row is None:
+            return Decision(account, None)
+        if self._row.key in taken:
+            return None
+        more = self.cost - self._row.values["cost"]
+        account = self.budget.applied(account)
+        if more > 0:
+            check_budget(account, more)
+        held = msgspec.structs.replace(account, reserved=account.reserved + more)
+        return Decision(held, None, (Replace(self._row, {"cost": self.cost}),))
 
 
 @dataclass

@@ -5,12 +5,14 @@ ledger runs it, together with whatever else wants to change the account at that 
 """
 
 from dataclasses import dataclass, field
+from hmac import compare_digest
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
 from shared.account import Account, reprice, reserve, settle
 from shared.clock import Clock
+from shared.errors import Unauthenticated
 from shared.once import Once
 from shared.tables import Insert, Replace, Row, Table, Write
 from shared.video import Video, is_id, owner_of
@@ -69,10 +71,14 @@ async def find_video(table: Table, video_id: str) -> Entry | None:
 
 @dataclass
 class Admission:
-    """Reserve a video's price and record it, unless the same request has been admitted before."""
+    """Reserve a video's price and record it, unless the same request has been admitted before.
+
+    `token` is what the caller was let in with: a key may have been given a new secret since.
+    """
 
     video: Video
     once: Once | None
+    token: str | None
     clock: Clock
     _earlier: Video | None = field(default=None, init=False)
     _once_row: Row | None = field(default=None, init=False)
@@ -98,6 +104,8 @@ class Admission:
             return Decision(account, Admitted(self._earlier, False, account))
         if self.once is not None and self.once.key in taken:
             return None
+        if self.token is not None and not compare_digest(self.token, account.token or ""):
+            raise Unauthenticated("The API key is not valid.")
         now = self.clock.now()
         if self.once is not None:
             self.once.check(self._once_row, now)
@@ -140,6 +148,7 @@ class Move:
     video_id: str
     model: str
     cost: int
+    clock: Clock
     weight: int = 40_000
     _entry: Entry | None = field(default=None, init=False)
 
@@ -156,4 +165,4 @@ class Move:
         video = msgspec.structs.replace(
             before, model=self.model, cost=self.cost, fallback_from=before.fallback_from or before.model
         )
-        return Decision(reprice(account, before, video), video, (Replace(self._entry.row, video.to_row()),))
+        return Decision(reprice(account, before, video, self.clock.now()), video, (Replace(self._entry.row, video.to_row()),))

@@ -127,7 +127,7 @@ def build(
     def upstream(deployment: Deployment) -> Upstream:
         return Upstream(deployment, links.http, links.token, clock)
 
-    submission = Submission(given.catalog, ledger, pool, claims, archive, upstream, clock, given.knobs)
+    submission = Submission(given.catalog, ledger, budget, pool, claims, archive, upstream, clock, given.knobs)
     lifecycle = Lifecycle(given.catalog, ledger, budget, pool, archive, upstream, usual, clock, random, given.knobs)
     return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, lifecycle)
 

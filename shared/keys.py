@@ -93,7 +93,7 @@ class Keys:
             (listed,) = await self.table.commit(KEYS, Insert(key_id, {}))
         except Conflict:  # the id is taken, once in some billion
             return await self.issue(account, secret)
-        (written,) = await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+        written = await self._write_account(key_id, made)
         # Until a signpost leads to it, the account cannot be used, so a crash here leaves nothing that counts.
         try:
             await self._point(key_id, [token, *_alias_keys(made.alias)])
@@ -190,6 +190,17 @@ class Keys:
         after = await self.ledger.change_account(key_id, _Edit(dict(changes), self.clock.now()))
         self._accounts.pop(key_id, None)
         return after
+
+    async def _write_account(self, key_id: str, made: Account) -> str:
+        """The etag of a new account's row. The id is ours alone, so a row that is there is ours: only its answer was lost."""
+        try:
+            (etag,) = await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+        except Conflict:
+            row = await self.table.get(key_id, ACCOUNT)
+            if row is None or row.values.get("token") != made.token:
+                raise
+            return row.etag
+        return etag
 
     async def _point(self, key_id: str, new: Sequence[str], old: Sequence[str] = ()) -> None:
         """Let signposts lead to a key and take down others that do, in one transaction. May be repeated.

@@ -41,12 +41,13 @@ class Ledger:
         self._waiting: dict[str, list[_Waiting]] = {}
         self._leaders: set[asyncio.Task[None]] = set()
 
-    async def admit(self, video: Video, once: Once | None = None) -> Admitted:
+    async def admit(self, video: Video, once: Once | None = None, token: str | None = None) -> Admitted:
         """Reserve the video's price and record it: both or neither. May be repeated with the same video.
 
-        With `once`, a request that was admitted before gives the earlier video. Raises what the account forbids.
+        With `once`, a request that was admitted before gives the earlier video; with `token`, the key's secret must still be
+        that one's. Raises what the account forbids.
         """
-        return await self.change_account(video.owner, Admission(video, once, self._clock))
+        return await self.change_account(video.owner, Admission(video, once, token, self._clock))
 
     async def earlier(self, owner: str, once: Once) -> Admitted | None:
         """What the same request has made before; None if it is the first. Raises IdempotencyMismatch."""
@@ -64,7 +65,7 @@ class Ledger:
 
     async def move(self, video_id: str, model: str, cost: int) -> Video | None:
         """Let another model make an unfinished video, at its price. Raises what the account forbids."""
-        return await self.change_account(owner_of(video_id), Move(video_id, model, cost))
+        return await self.change_account(owner_of(video_id), Move(video_id, model, cost, self._clock))
 
     async def account(self, owner: str) -> Account | None:
         """One point read; None for a key that does not exist."""

@@ -51,10 +51,10 @@ class Lifecycle:
     random: Random
     knobs: GatewayKnobs
 
-    async def start(self, request: CreateRequest, owner: str, once: Once | None = None) -> Admitted:
+    async def start(self, request: CreateRequest, owner: str, once: Once | None = None, token: str | None = None) -> Admitted:
         """Admit a request: note it as unfinished, then reserve its price and record it. Raises what admission raises.
 
-        With `once`, a request that was admitted before gives the earlier video.
+        With `once`, a request that was admitted before gives the earlier video; `token` is what the caller was let in with.
         """
         # Before anything is noted or held: a repeated request is answered even where nothing more could be admitted.
         admitted = await self.ledger.earlier(owner, once) if once else None
@@ -82,7 +82,7 @@ class Lifecycle:
         await self.pool.enter(request.model, video.id)
         try:
             await self.budget.hold(video)
-            admitted = await self.ledger.admit(video, once)
+            admitted = await self.ledger.admit(video, once, token)
         except RequestError:
             await self._forget(video)
             raise

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from shared.archive import Archive
+from shared.budget import GatewayBudget
 from shared.catalog import Catalog, Deployment, Model
 from shared.changes import Entry
 from shared.claims import Claims
@@ -53,6 +54,7 @@ _CLOSED_FOR: dict[type[UpstreamError], float] = {Retired: 6 * 3600.0, Denied: 30
 class Submission:
     catalog: Catalog
     ledger: Ledger
+    budget: GatewayBudget
     pool: Pool
     claims: Claims
     archive: Archive
@@ -159,7 +161,7 @@ class Submission:
             jobs = await self.upstream(deployment).recent()
         except UpstreamError as error:
             log_failure(video.id, "list", error)
-            if self._waited_too_long(video):
+            if self.clock.now() > attempted_at + timedelta(seconds=self.knobs.deadline_seconds):
                 return failed("upstream_uncertain", "The upstream may have accepted the video, and cannot be asked.")
             return again(error.retry_after or self.knobs.poll_seconds)
         for job in sorted(jobs, key=lambda each: each.created_at or 0):
@@ -182,10 +184,13 @@ class Submission:
                 continue
             # Noted there before it is forgotten here: a crash between the two leaves a note too many, which the sweep drops.
             await self.pool.enter(other, video.id)
+            price = able.price(video.seconds, video.size)
             try:
-                await self.ledger.move(video.id, other.name, able.price(video.seconds, video.size))
+                await self.budget.reprice(video.id, price)
+                await self.ledger.move(video.id, other.name, price)
             except RequestError as error:
                 logger.info("video %s cannot fall back to %s: %s", video.id, other.name, error.code)
+                await self.budget.reprice(video.id, video.cost)
                 await self.pool.leave(other.name, video.id)
                 continue
             await self.pool.leave(model.name, video.id)
