@@ -45,3 +45,7 @@ Loki.prototype.close = function (callback) {
   this.autosaveDisable();
   this.throttledSaveDrain(() => close.call(this, callback));
 };
+
+// Azurite listens for one SIGTERM only, and a second one would end node in the middle of its last save. Two do come where the
+// parent had threads when it was killed: the kernel signals its child for each thread that had become its parent in turn.
+process.on("SIGTERM", () => {});

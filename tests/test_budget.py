@@ -225,3 +225,31 @@ def _priced(video: Video, video_id: str) -> Video:
         size=video.size,
         cost=video.cost,
     )
+
+
+def test_a_hold_follows_the_price_of_a_fallback(azurite: str) -> None:
+    """A dearer model is held at its own price, or refused with the hold as it was."""
+
+    async def story(w: World) -> None:
+        video = await start(w)
+        assert video is not None
+        await w.gateway.budget.reprice(video.id, LIMIT)
+        assert (await whole(w)).reserved == LIMIT
+        with pytest.raises(BudgetExceeded):
+            await w.gateway.budget.reprice(video.id, LIMIT + 1)
+        assert (await whole(w)).reserved == LIMIT
+
+    run(azurite, story)
+
+
+def test_a_hold_ends_with_its_video_though_the_limit_was_switched_off(azurite: str) -> None:
+    """Otherwise it would still be counted when there is a limit again."""
+
+    async def story(w: World) -> None:
+        video = await start(w)
+        assert video is not None
+        await replace(w.gateway.budget, limit=None).release(video.id, video.cost)
+        account = await whole(w)
+        assert (account.reserved, account.spend) == (0, video.cost)
+
+    run(azurite, story)

@@ -355,3 +355,16 @@ def fails_after(survived: int) -> Callable[[Sequence[Write]], None]:
         left[0] -= 1
 
     return before
+
+
+def test_an_exchanged_secret_admits_nothing_anywhere(azurite: str) -> None:
+    """Also not on an instance that let it in a moment ago: the transaction compares it with the key's own."""
+
+    async def story(w: World) -> None:
+        other = w.another()
+        assert await opens(other, w.secret) == w.owner
+        await w.gateway.keys.regenerate(w.owner)
+        with pytest.raises(Unauthenticated):
+            await other.lifecycle.start(w.request(), w.owner, token=token_of(w.secret))
+
+    run(azurite, story)

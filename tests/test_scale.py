@@ -1,5 +1,7 @@
 """The scale simulation, small: the same limits as for ten thousand videos."""
 
+from pathlib import Path
+
 import pytest
 
 from local.scale import main, simulate
@@ -51,6 +53,27 @@ def test_the_command_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> No
     assert status == ("missed" in shown)
     for part in ("looks at the upstream, mean", "trickle", "page of a range"):
         assert part in shown
+
+
+def test_the_page_multiplies_right() -> None:
+    """Every cost is its quantity times the price on the operations page, for a thousand videos."""
+    costs = rows("cost.md", "quantity")
+    prices = {row[0]: float(row[1]) for row in rows("operations.md", "price")}
+    total = 0.0
+    for name, quantity, _, dollars in costs:
+        if name == "the gateway":
+            assert float(dollars) == pytest.approx(total, abs=0.005)
+            continue
+        cost = 1000 * float(quantity) * prices[name]
+        assert float(dollars) == pytest.approx(cost, abs=0.0051), name
+        total += cost
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the Markdown table that begins with this heading."""
+    text = (Path(__file__).parent.parent / "docs" / page).read_text()
+    lines = text[text.index(f"\n| {heading} |") + 1 :].partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip(" `*") for cell in line.strip("|").split("|")] for line in lines]
 
 
 def waits_of(found: Findings, kind: str) -> list[float]:

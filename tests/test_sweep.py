@@ -396,4 +396,4 @@ def test_an_unclear_create_past_its_wait_is_not_sent_again(azurite: str) -> None
         assert w.upstream.asked.count("create") == 1
         assert await is_clean(w)
 
-    run(azurite, story, knobs={"queue_seconds": 300})
+    run(azurite, story, knobs={"deadline_seconds": 300})
