@@ -44,6 +44,10 @@ check: setup ## The static part of the tests only
 bench: setup ## Measure the gateway against its upstream called directly
 	@$(PYTHON) -m local.bench $(ARGS)
 
+.PHONY: stampede
+stampede: setup ## Many creates at once on one budget, through three processes, twenty times
+	@$(PYTHON) -m local.stampede $(ARGS)
+
 .PHONY: crash
 crash: setup ## Kill the app before and after every durable write and upstream call (ARGS="--seeds 1")
 	@$(PYTHON) -m local.crash $(ARGS)
