@@ -30,9 +30,10 @@ demo: setup ## Generate one video through the public API and save it to out/
 run: setup ## Serve on http://localhost:4000 until Ctrl-C (ARGS="--port 4001 --speed 50")
 	@exec $(PYTHON) -m local run $(ARGS)
 
+# Tests run in more processes than cores: the slowest kill things and wait for a lease to run out.
 .PHONY: test
 test: check ## Formatter check, linter, strict types, then every test with coverage
-	@$(PYTHON) -m pytest --cov --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+	@$(PYTHON) -m pytest --cov --numprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: check
 check: setup ## The static part of the tests only

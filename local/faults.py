@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import format_datetime
@@ -172,15 +173,15 @@ def cells() -> list[Cell]:
     ]
 
 
-async def matrix(world: FaultWorld) -> tuple[Table, list[str]]:
-    """The table, and what is wrong in it."""
+async def matrix(world: FaultWorld, chosen: Sequence[Cell] | None = None) -> tuple[Table, list[str]]:
+    """The table, and what is wrong in it; of the `chosen` cells alone where only a sample is wanted."""
     shown = Table(box=None, padding=(0, 1), header_style="bold")
     shown.add_column("fault: once → always", no_wrap=True)
     for operation in OPERATIONS:
         shown.add_column(operation)
     rows: dict[str, dict[str, list[str]]] = {fault: {operation: [] for operation in OPERATIONS} for fault in FAULTS}
     problems = []
-    for cell in cells():
+    for cell in cells() if chosen is None else chosen:
         lives = await cell.lives(world)
         wrong = cell.wrong(lives)
         problems += [f"{cell}: {each}" for each in wrong]

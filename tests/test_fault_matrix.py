@@ -8,11 +8,14 @@ from local.faults import EXCEPTIONS, FAULTS, NOWHERE, OPERATIONS, cells, matrix
 
 
 def test_every_upstream_fault_ends_as_promised(azurite: str, tmp_path: Path) -> None:
-    """Status and code are those of the table, at most one job is made, calls are bounded, and nothing is kept or leaked."""
+    """Status and code are those of the table, at most one job is made, calls are bounded, and nothing is kept or leaked.
+
+    Every fault once in every operation; `make faults` also runs those that never stop.
+    """
 
     async def run() -> list[str]:
         async with fault_world(azurite, tmp_path) as world:
-            shown, problems = await matrix(world)
+            shown, problems = await matrix(world, [cell for cell in cells() if not cell.always])
         assert shown.row_count > len(FAULTS)
         return problems
 
