@@ -5,6 +5,7 @@ than what the keys have reserved, and the limit holds under every interleaving. 
 whose video was never admitted is released by the sweep.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -76,11 +77,12 @@ class _Hold:
 
 
 @dataclass
-class _Reprice:
+class _OfHold(ABC):
+    """A change of a hold that is there; without one there is nothing to change."""
+
     budget: GatewayBudget
     video_id: str
-    cost: int
-    weight: int = 0
+    weight: int = field(default=0, init=False)
     _row: Row | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
@@ -92,39 +94,36 @@ class _Reprice:
             return Decision(account, None)
         if self._row.key in taken:
             return None
-        more = self.cost - self._row.values["cost"]
-        account = self.budget.applied(account)
-        if more > 0:
-            check_budget(account, more)
-        held = msgspec.structs.replace(account, reserved=account.reserved + more)
-        return Decision(held, None, (Replace(self._row, {"cost": self.cost}),))
+        return self.change(self.budget.applied(account), self._row)
+
+    @abstractmethod
+    def change(self, account: Account, hold: Row) -> Decision[None]: ...
 
 
 @dataclass
-class _Release:
-    budget: GatewayBudget
-    video_id: str
+class _Reprice(_OfHold):
+    cost: int
+
+    def change(self, account: Account, hold: Row) -> Decision[None]:
+        more = self.cost - hold.values["cost"]
+        if more > 0:
+            check_budget(account, more)
+        held = msgspec.structs.replace(account, reserved=account.reserved + more)
+        return Decision(held, None, (Replace(hold, {"cost": self.cost}),))
+
+
+@dataclass
+class _Release(_OfHold):
     spent: int
-    weight: int = 0
-    _row: Row | None = field(default=None, init=False)
 
-    async def read(self, table: Table, *, again: bool) -> None:
-        del again
-        self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id))
-
-    def decide(self, account: Account, taken: set[str]) -> Decision[None] | None:
-        if self._row is None:
-            return Decision(account, None)
-        if self._row.key in taken:
-            return None
-        account = self.budget.applied(account)
+    def change(self, account: Account, hold: Row) -> Decision[None]:
         released = msgspec.structs.replace(
             account,
-            reserved=account.reserved - self._row.values["cost"],
+            reserved=account.reserved - hold.values["cost"],
             running=account.running - 1,
             spend=account.spend + self.spent,
         )
-        return Decision(released, None, (Delete(self._row),))
+        return Decision(released, None, (Delete(hold),))
 
 
 def _hold(video_id: str) -> str:

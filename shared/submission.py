@@ -186,13 +186,15 @@ class Submission:
             await self.pool.enter(other, video.id)
             price = able.price(video.seconds, video.size)
             try:
-                await self.budget.reprice(video.id, price)
+                # The dearer of the two is held until the key has the new price: never less is held than is reserved.
+                await self.budget.reprice(video.id, max(price, video.cost))
                 await self.ledger.move(video.id, other.name, price)
             except RequestError as error:
                 logger.info("video %s cannot fall back to %s: %s", video.id, other.name, error.code)
                 await self.budget.reprice(video.id, video.cost)
                 await self.pool.leave(other.name, video.id)
                 continue
+            await self.budget.reprice(video.id, price)
             await self.pool.leave(model.name, video.id)
             logger.info("video %s falls back from %s to %s", video.id, model.name, other.name)
             return again(0.0)
