@@ -114,13 +114,13 @@ async def submit(video: str) -> Outcome:
 @app.function_name(orchestration.CHECK)
 @app.activity_trigger(input_name="video")
 async def check(video: str) -> Outcome:
-    return await composition.current().lifecycle.check(video)
+    return await composition.current().rendering.check(video)
 
 
 @app.function_name(orchestration.SAVE)
 @app.activity_trigger(input_name="video")
 async def save(video: str) -> Outcome:
-    return await composition.current().lifecycle.save(video)
+    return await composition.current().rendering.save(video)
 
 
 @app.function_name(orchestration.FINISH)

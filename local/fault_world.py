@@ -208,13 +208,13 @@ class FaultWorld:
 
     async def _steps(self, gateway: Gateway, video_id: str, secret: str, delete_when: str | None, answers: list[str]) -> None:
         """What the orchestration does, without the engine; and the client's DELETE in the middle or at the end of it."""
-        lifecycle, failure = gateway.lifecycle, None
+        rendering, failure = gateway.rendering, None
 
         async def delete() -> None:
             answers.append(await _send(gateway, secret, "DELETE", f"v1/videos/{video_id}"))
 
-        for step in (gateway.submission.submit, lifecycle.check, lifecycle.save):
-            if step == lifecycle.check and delete_when == "running":
+        for step in (gateway.submission.submit, rendering.check, rendering.save):
+            if step == rendering.check and delete_when == "running":
                 await delete()
             for _ in range(_MOST_STEPS):
                 outcome = await step(video_id)
@@ -226,7 +226,7 @@ class FaultWorld:
             failure = outcome.get("failed")
             if failure:
                 break
-        await lifecycle.finish(video_id, failure)
+        await gateway.lifecycle.finish(video_id, failure)
         if delete_when == "completed":
             await delete()
 

@@ -98,10 +98,11 @@ JOBS = {
 Ends = tuple[str, str]
 USUALLY: dict[str, Ends] = {
     _CREATE: ("completed", "queue_timeout"),
-    _POLL: ("completed", "deadline_exceeded"),
+    _POLL: ("completed", "upstream_unavailable"),
     _CONTENT: ("completed", "content_unavailable"),
     _DELETE: ("cancelled", "cancelled"),
 }
+_BUSY = (" running", " rate", ", Retry-After: 2", ", Retry-After: a month", ", Retry-After: a date")
 _ADOPTED = _HARMLESS = ("completed", "completed")
 EXCEPTIONS: dict[tuple[str, str], Ends] = {
     ("400 moderation", _CREATE): ("moderation_blocked",) * 2,
@@ -112,7 +113,19 @@ EXCEPTIONS: dict[tuple[str, str], Ends] = {
     ("404 deployment", _CREATE): ("model_retired",) * 2,
     ("404 route", _CREATE): ("upstream_misconfigured",) * 2,
     ("404 video", _CREATE): ("upstream_misconfigured",) * 2,
+    ("400 moderation", _POLL): ("completed", "moderation_blocked"),
+    ("400 upload timed out", _POLL): ("completed", "upload_timed_out"),
+    ("400 anything else", _POLL): ("completed", "upstream_rejected"),
+    ("401", _POLL): ("completed", "upstream_auth_error"),
+    ("403", _POLL): ("completed", "upstream_auth_error"),
+    ("404 deployment", _POLL): ("completed", "model_retired"),
+    ("404 route", _POLL): ("completed", "upstream_misconfigured"),
     ("404 video", _POLL): ("completed", "upstream_video_missing"),
+    ("409", _POLL): ("completed", "upstream_rejected"),
+    ("410", _POLL): ("completed", "model_retired"),
+    ("431", _POLL): ("completed", "upstream_misconfigured"),
+    **{(f"429{how}", _POLL): ("completed", "upstream_busy") for how in _BUSY},
+    ("unknown status", _POLL): ("completed", "deadline_exceeded"),
     ("409", _CREATE): ("upstream_rejected",) * 2,
     ("410", _CREATE): ("model_retired",) * 2,
     ("431", _CREATE): ("upstream_misconfigured",) * 2,

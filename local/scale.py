@@ -70,7 +70,7 @@ class Simulation:
         }
         archive = SimulatedArchive(self.clock, Random(plan.seed + 2))
         self.gateways = [self._gateway(archive, number) for number in range(plan.instances)]
-        workers = [Instance(each.submission, each.lifecycle) for each in self.gateways]
+        workers = [Instance(each.submission, each.rendering, each.lifecycle) for each in self.gateways]
         self.engine = Engine(workers, self.clock, Random(plan.seed + 3))
         self.owners: list[str] = []
         self.asking: set[asyncio.Task[None]] = set()
@@ -84,11 +84,13 @@ class Simulation:
         def upstream(deployment: Deployment) -> SimulatedUpstream:
             return SimulatedUpstream(self.places[deployment.name])
 
+        rendering = replace(built.rendering, archive=archive, upstream=upstream)
         return replace(
             built,
             archive=archive,
             submission=replace(built.submission, archive=archive, upstream=upstream),
-            lifecycle=replace(built.lifecycle, archive=archive, upstream=upstream),
+            rendering=rendering,
+            lifecycle=replace(built.lifecycle, archive=archive, rendering=rendering),
         )
 
     async def run(self) -> Findings:

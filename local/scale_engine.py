@@ -16,6 +16,7 @@ from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.lifecycle import Lifecycle
 from shared.orchestration import CHECK, FINISH, SAVE, SUBMIT, Recipe, video_lifecycle
+from shared.rendering import Rendering
 from shared.submission import Submission
 from shared.tables import Conflict
 
@@ -30,14 +31,15 @@ class Instance:
     """One worker's gateway, as far as activities use it."""
 
     submission: Submission
+    rendering: Rendering
     lifecycle: Lifecycle
 
     @property
     def steps(self) -> Steps:
         return {
             SUBMIT: self.submission.submit,
-            CHECK: self.lifecycle.check,
-            SAVE: self.lifecycle.save,
+            CHECK: self.rendering.check,
+            SAVE: self.rendering.save,
             FINISH: lambda outcome: self.lifecycle.finish(outcome["video"], outcome["failure"]),
         }
 

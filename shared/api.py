@@ -43,8 +43,8 @@ async def remix_video(call: Call, video_id: str) -> Answer:
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     gateway = call.gateway
     arrived = gateway.clock.now()
-    token = caller.account.token if caller.account else None
-    admitted = await gateway.lifecycle.start(request, caller.owner, read_once(call.headers, request, arrived), token)
+    once = read_once(call.headers, request, arrived)
+    admitted = await gateway.lifecycle.start(request, caller.owner, once, caller.account)
     video, account = admitted.video, admitted.account
     headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
     if admitted.replayed:
@@ -217,7 +217,7 @@ async def _fetch_image(call: Call, video: Video, variant: str) -> None:
     gateway = call.gateway
     if await gateway.archive.has_image(video, variant):
         return
-    upstream = gateway.lifecycle.upstream_of(video)
+    upstream = gateway.rendering.upstream_of(video)
     if upstream is None:
         raise NotFound(f"This video has no {variant}.", code="variant_not_found", param="variant")
     try:

@@ -17,7 +17,7 @@ from shared.images import Reference
 from shared.mp4 import Mp4Check, NotAVideo
 from shared.settings import Storage
 from shared.upstream import Content
-from shared.video import Video
+from shared.video import Video, owner_of
 
 if TYPE_CHECKING:
     from azure.storage.blob import UserDelegationKey
@@ -154,9 +154,9 @@ class Archive:
         async with _guarded():
             return bool(await blob.exists())
 
-    async def keep_reference(self, video_id: str, owner: str, reference: Reference) -> None:
-        """Store a reference image until its video is submitted."""
-        await self._put(REFERENCES, f"{owner}/{video_id}", reference.data, reference.media_type)
+    async def keep_reference(self, video: Video, reference: Reference) -> None:
+        """Store a reference image until its video is finished."""
+        await self._put(REFERENCES, f"{video.owner}/{video.id}", reference.data, reference.media_type)
 
     async def reference(self, video: Video) -> Reference:
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
@@ -164,8 +164,8 @@ class Archive:
             download = await blob.download_blob()
             return Reference(await download.readall(), video.reference or "")
 
-    async def drop_reference(self, video: Video) -> None:
-        await self._delete(REFERENCES, f"{video.owner}/{video.id}")
+    async def drop_reference(self, video_id: str) -> None:
+        await self._delete(REFERENCES, f"{owner_of(video_id)}/{video_id}")
 
     async def drop(self, video: Video) -> None:
         """Remove everything stored for a video. May be repeated."""

@@ -36,7 +36,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     retention_days: _Days | None = None
     log_prompts: bool = True
     url_seconds: _UrlSeconds = 900
-    reconcile_seconds: _Seconds = 60.0
+    reconcile_seconds: _Seconds = 120.0
     queue_seconds: _Seconds = 86_400.0
     fallbacks: dict[str, list[str]] = {}
 

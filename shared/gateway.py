@@ -18,6 +18,7 @@ from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.lifecycle import Lifecycle
 from shared.pool import Pool
+from shared.rendering import Rendering
 from shared.settings import Settings, Storage
 from shared.submission import Submission
 from shared.tables import Tables
@@ -96,6 +97,7 @@ class Gateway:
     claims: Claims
     archive: Archive
     submission: Submission
+    rendering: Rendering
     lifecycle: Lifecycle
 
     async def close(self) -> None:
@@ -128,8 +130,9 @@ def build(
         return Upstream(deployment, links.http, links.token, clock)
 
     submission = Submission(given.catalog, ledger, budget, pool, claims, archive, upstream, clock, given.knobs)
-    lifecycle = Lifecycle(given.catalog, ledger, budget, pool, archive, upstream, usual, clock, random, given.knobs)
-    return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, lifecycle)
+    rendering = Rendering(given.catalog, ledger, pool, archive, upstream, usual, clock, random, given.knobs)
+    lifecycle = Lifecycle(ledger, budget, pool, archive, rendering, clock, given.knobs)
+    return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, rendering, lifecycle)
 
 
 def build_for_storage(storage: Storage) -> Gateway:

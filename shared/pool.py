@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Slot:
-    """A slot on `deployment`, held until `leave` or `return_slot`."""
+    """A slot on `deployment`, held until `ended`, `leave` or `return_slot`."""
 
     deployment: Deployment
 
@@ -105,6 +105,14 @@ class Pool:
     async def answered(self, model_name: str, video_id: str) -> None:
         """The upstream has answered the create: from now it counts against the pace, and not as one under way."""
         await self._change(model_name, lambda state, now: capacity.answered(state, video_id, now))
+
+    async def ended(self, model_name: str, video_id: str) -> None:
+        """The job has ended upstream: its slot is free, although the video is not finished yet. May be repeated."""
+
+        def change(state: State, now: float) -> None:
+            capacity.give_back(state, video_id, now)
+
+        await self._change(model_name, change)
 
     async def return_slot(self, model: Model, video_id: str, deployment: Deployment, rest: float) -> None:
         """The create was not accepted: back to the head of the queue, while the deployment rests for `rest` seconds."""

@@ -38,16 +38,17 @@ from shared.video import Video
 
 logger = logging.getLogger("gateway")
 
-# An answer to a create is awaited for this part of `reconcile_seconds`, so that no create is still under way when the
-# search for its job gives up.
-_CREATE_SHARE = 0.75
+# An answer to a create is awaited for this part of `reconcile_seconds`; through the rest of it the job is looked for, since an
+# upstream may accept a create that nobody waits for any more. (The service's own front door gives up after 60 s.)
+_CREATE_SHARE = 0.5
 _CLOCK_SKEW = timedelta(seconds=15)  # between us and the upstream; its times are whole seconds
 _MOST_LOST_UPLOADS = 3  # the upstream may lose a reference image now and then, but not for ever
 _MOST_BACKOFF = 300.0
+_LONGEST_REST = 3600.0  # of a deployment, whatever it asks for: one strange answer must not cost a day
 
-# How long a deployment is closed (seconds) when it refuses everybody: a deployment that is gone stays gone, a role or a route
-# may be mended any minute.
-_CLOSED_FOR: dict[type[UpstreamError], float] = {Retired: 6 * 3600.0, Denied: 300.0, Misrouted: 300.0}
+# How long a deployment is closed (seconds) when it refuses everybody: a model that is gone stays gone; a role, a route, or a
+# deployment that does not exist yet may be mended any minute.
+_GONE, _MENDABLE = 6 * 3600.0, 300.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Submission:
             return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
         if video.attempted_at is not None:
             return await self._reconcile(entry, model)
-        if self._waited_too_long(video):
+        if self.clock.now() >= self._gives_up(video):
             return failed("queue_timeout", "The video waited too long for capacity upstream.")
         turn = await self.pool.acquire(model, video, video.priority)
         if isinstance(turn, Wait):
@@ -95,9 +96,10 @@ class Submission:
         """Keep the place for those who ask; it only ever gets better."""
         video = entry.video
         position = min(turn.position, video.queue_position or turn.position)
-        wakes_at = self.clock.now() + timedelta(seconds=turn.seconds)
+        outcome = again(turn.seconds, (self._gives_up(video) - self.clock.now()).total_seconds())
+        wakes_at = self.clock.now() + timedelta(seconds=outcome["again"])
         await self.ledger.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
-        return again(turn.seconds)
+        return outcome
 
     async def _ask(self, entry: Entry, model: Model, deployment: Deployment) -> Outcome:
         video = entry.video
@@ -108,14 +110,14 @@ class Submission:
             return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
         except (Retired, Denied, Misrouted) as error:
             log_failure(video.id, "create", error)
-            await self.pool.close(model, deployment, error.code, _CLOSED_FOR[type(error)])
+            await self.pool.close(model, deployment, error.code, _closed_for(error))
             return await self._stand_back(entry, model, deployment, 0.0)
         except (Busy, Unreachable, StorageUnavailable) as error:
             log_failure(video.id, "create", error)
             if error.code == "upload_timed_out" and video.attempts >= _MOST_LOST_UPLOADS:
                 return failed(error.code, error.message)
             backoff = min(self.knobs.poll_seconds * 2 ** min(video.attempts, 10), _MOST_BACKOFF)
-            return await self._stand_back(entry, model, deployment, error.retry_after or backoff)
+            return await self._stand_back(entry, model, deployment, min(error.retry_after or backoff, _LONGEST_REST))
         except (Refused, Missing) as error:
             log_failure(video.id, "create", error)
             return failed(error.code, error.message, error.report.request_id)
@@ -161,9 +163,10 @@ class Submission:
             jobs = await self.upstream(deployment).recent()
         except UpstreamError as error:
             log_failure(video.id, "list", error)
-            if self.clock.now() > attempted_at + timedelta(seconds=self.knobs.deadline_seconds):
+            left = self.knobs.deadline_seconds - (self.clock.now() - attempted_at).total_seconds()
+            if left <= 0:
                 return failed("upstream_uncertain", "The upstream may have accepted the video, and cannot be asked.")
-            return again(error.retry_after or self.knobs.poll_seconds)
+            return again(error.retry_after or self.knobs.poll_seconds, left)
         for job in sorted(jobs, key=lambda each: each.created_at or 0):
             if _fits(job, video, attempted_at) and await self.claims.claim(deployment, job, video.id):
                 logger.info("video %s: adopting job %s after an unclear create", video.id, job.id)
@@ -200,8 +203,9 @@ class Submission:
             return again(0.0)
         return failed(reason, _CLOSED_MESSAGES.get(reason, "No deployment of the model can be used."))
 
-    def _waited_too_long(self, video: Video) -> bool:
-        return self.clock.now() > video.created_at + timedelta(seconds=self.knobs.queue_seconds)
+    def _gives_up(self, video: Video) -> datetime:
+        """When it has waited too long."""
+        return video.created_at + timedelta(seconds=self.knobs.queue_seconds)
 
 
 _CLOSED_MESSAGES = {
@@ -209,6 +213,10 @@ _CLOSED_MESSAGES = {
     "upstream_auth_error": "The upstream refuses the gateway's credentials; the operator has to mend this.",
     "upstream_misconfigured": "The upstream does not know the route; the operator has to check the deployment's address.",
 }
+
+
+def _closed_for(error: UpstreamError) -> float:
+    return _GONE if error.report.status == 410 else _MENDABLE
 
 
 def _fits(job: Job, video: Video, attempted_at: datetime) -> bool:

@@ -81,6 +81,7 @@ class Sweep:
         if entry is None:
             if self.now - entered > _ABANDONED:
                 await self.gateway.budget.release(video_id)
+                await self.gateway.archive.drop_reference(video_id)
                 await self.gateway.pool.leave(model.name, video_id)
         elif entry.video.model != model.name:  # it fell back to another model, which knows of it
             await self.gateway.pool.leave(model.name, video_id)

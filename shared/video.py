@@ -46,6 +46,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     upstream_id: str | None = None
     accepted_at: datetime | None = None
     upstream_request_id: str | None = None
+    rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
+    gone_since: datetime | None = None  # since when the upstream denies that it is there
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     bytes: int | None = None

@@ -53,6 +53,9 @@ class NoBlobs(Archive):
     async def drop(self, video: Video) -> None:
         await asyncio.sleep(0)
 
+    async def drop_reference(self, video_id: str) -> None:
+        await asyncio.sleep(0)
+
 
 class Engine:
     """Remembers which orchestrations the sweep wants; none is alive."""
@@ -97,8 +100,9 @@ class Admission(RuleBasedStateMachine):
         tables = FaultyTables(self.settings.storage, self.faults, inner=self.stored)
         gateway = composition.build(self.settings, self.clock, Random(1), self.links, tables)
         archive = NoBlobs(self.settings.storage, lambda: None, self.clock, 60)
-        lifecycle = replace(gateway.lifecycle, archive=archive)
-        self.gateway = replace(gateway, archive=archive, lifecycle=lifecycle)
+        rendering = replace(gateway.rendering, archive=archive)
+        lifecycle = replace(gateway.lifecycle, archive=archive, rendering=rendering)
+        self.gateway = replace(gateway, archive=archive, rendering=rendering, lifecycle=lifecycle)
 
     def teardown(self) -> None:
         self.runner.run(self.gateway.close())
@@ -262,7 +266,7 @@ class Admission(RuleBasedStateMachine):
 
         operations: dict[str, Operation[Outcome]] = {
             "submit": lambda gateway: gateway.submission.submit(video_id),
-            "check": lambda gateway: gateway.lifecycle.check(video_id),
+            "check": lambda gateway: gateway.rendering.check(video_id),
             "finish": finish,
         }
         return self.run(operations[name], fault)

@@ -361,10 +361,9 @@ def test_an_exchanged_secret_admits_nothing_anywhere(azurite: str) -> None:
     """Also not on an instance that let it in a moment ago: the transaction compares it with the key's own."""
 
     async def story(w: World) -> None:
-        other = w.another()
-        assert await opens(other, w.secret) == w.owner
+        let_in_with = await w.account()
         await w.gateway.keys.regenerate(w.owner)
         with pytest.raises(Unauthenticated):
-            await other.lifecycle.start(w.request(), w.owner, token=token_of(w.secret))
+            await w.another().lifecycle.start(w.request(), w.owner, account=let_in_with)
 
     run(azurite, story)

@@ -62,7 +62,7 @@ def test_every_step_may_run_twice(azurite: str) -> None:
         for _ in range(3):
             assert await w.gateway.submission.submit(video.id) == {"done": True}
         w.upstream.end()
-        for step in (w.gateway.lifecycle.check, w.gateway.lifecycle.save):
+        for step in (w.gateway.rendering.check, w.gateway.rendering.save):
             for _ in range(3):
                 assert await step(video.id) == {"done": True}
         for _ in range(3):
@@ -233,7 +233,7 @@ def test_a_poll_that_fails_is_repeated(azurite: str, reply: Any) -> None:
         video = await w.start()
         await w.gateway.submission.submit(video.id)
         w.upstream.script("get", reply)
-        assert "again" in await w.gateway.lifecycle.check(video.id)
+        assert "again" in await w.gateway.rendering.check(video.id)
         w.upstream.end()
         assert (await w.live(video.id)).status == "completed"
 
@@ -250,7 +250,7 @@ def test_progress_never_goes_back(azurite: str) -> None:
         seen = []
         for status, progress in (("in_progress", 40), ("queued", 10), ("rendering", 60), ("in_progress", 100)):
             job |= {"status": status, "progress": progress}
-            await w.gateway.lifecycle.check(video.id)
+            await w.gateway.rendering.check(video.id)
             now = await w.video(video.id)
             seen.append((now.status, now.progress))
         assert seen == [("in_progress", 40), ("in_progress", 40), ("in_progress", 60), ("in_progress", 99)]
@@ -283,8 +283,8 @@ def test_bytes_that_are_not_a_whole_video_are_fetched_again(azurite: str, body: 
         await w.gateway.submission.submit(video.id)
         w.upstream.end()
         w.upstream.script("content", content(body))
-        await w.gateway.lifecycle.check(video.id)
-        assert "again" in await w.gateway.lifecycle.save(video.id)
+        await w.gateway.rendering.check(video.id)
+        assert "again" in await w.gateway.rendering.save(video.id)
         assert await w.gateway.archive.length(await w.video(video.id)) is None
         done = await w.live(video.id)
         assert (done.status, done.bytes) == ("completed", len(w.upstream.film))

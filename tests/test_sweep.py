@@ -93,7 +93,7 @@ def test_a_deleted_video_that_runs_keeps_its_slot_until_its_job_ends(azurite: st
     async def story(w: World) -> None:
         running, waiting = await waiting_behind(w)
         await w.gateway.lifecycle.delete(running.id)
-        assert "again" in await w.gateway.lifecycle.check(running.id)
+        assert "again" in await w.gateway.rendering.check(running.id)
         w.clock.skip(62)
         assert "again" in await w.gateway.submission.submit(waiting.id)
         w.upstream.end()

@@ -95,9 +95,8 @@ class World:
 
     async def live(self, video_id: str, *, rounds: int = 200) -> Video:
         """What the orchestration does, without the engine: each step until it no longer says again."""
-        lifecycle = self.gateway.lifecycle
         failure = None
-        for step in (self.gateway.submission.submit, lifecycle.check, lifecycle.save):
+        for step in (self.gateway.submission.submit, self.gateway.rendering.check, self.gateway.rendering.save):
             for _ in range(rounds):
                 outcome = await step(video_id)
                 if "again" not in outcome:
@@ -108,7 +107,7 @@ class World:
             failure = outcome.get("failed")
             if failure:
                 break
-        await lifecycle.finish(video_id, failure)
+        await self.gateway.lifecycle.finish(video_id, failure)
         return await self.video(video_id)
 
 
