@@ -88,7 +88,8 @@ class CountedTable(Table):
             end = len(there.keys) if before is None else bisect_left(there.keys, before)
             rows = [there.rows[key] for key in there.keys[start : min(start + size, end)]]
             for row in rows:
-                yield row if select is None else Row(row.key, {name: row.values[name] for name in select}, row.etag)
+                wanted = row.values if select is None else select
+                yield Row(row.key, {name: row.values[name] for name in wanted if name in row.values}, row.etag)
             if start + size >= end:
                 return
             after = rows[-1].key

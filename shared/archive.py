@@ -158,11 +158,17 @@ class Archive:
         """Store a reference image until its video is finished."""
         await self._put(REFERENCES, f"{video.owner}/{video.id}", reference.data, reference.media_type)
 
-    async def reference(self, video: Video) -> Reference:
+    async def reference(self, video: Video) -> Reference | None:
+        """The stored image; None where it is gone."""
+        from azure.core.exceptions import ResourceNotFoundError
+
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
         async with _guarded():
-            download = await blob.download_blob()
-            return Reference(await download.readall(), video.reference or "")
+            try:
+                download = await blob.download_blob()
+                return Reference(await download.readall(), video.reference or "")
+            except ResourceNotFoundError:
+                return None
 
     async def drop_reference(self, video_id: str) -> None:
         await self._delete(REFERENCES, f"{owner_of(video_id)}/{video_id}")

@@ -14,12 +14,14 @@ import msgspec
 
 from shared.catalog import Deployment
 
-STEP = 60_000  # of virtual time, between two jobs of a key of priority 1; divisible by every priority
+STEP = 60_480  # of virtual time, between two jobs of a key of priority 1; divisible by every priority
 HIGHEST_PRIORITY = 10
 
 _WINDOW = 61.0  # the upstream's 60 seconds, and one for its clock
 _PATIENCE = 20.0  # seconds that a free slot waits for the one whose turn it is, before the next may have it
 _LONGEST_QUEUE = 30  # as a power of two
+_FIRST_REST, _LONGEST_REST = 5.0, 300.0  # seconds, of a deployment that fails without saying for how long
+_MENDED_WITHIN = 600.0  # seconds: a refusal that lasts longer than this is no slip, and no mending under way
 
 
 class Lease(msgspec.Struct):
@@ -31,14 +33,24 @@ class Lease(msgspec.Struct):
     answered: float | None = None
 
 
+class Closing(msgspec.Struct):
+    """Why nothing is sent to a deployment until then. `since` is when that began, `lost` that nobody will mend it."""
+
+    reason: str
+    since: float
+    until: float
+    lost: bool = False
+    request_id: str | None = None
+
+
 class Load(msgspec.Struct):
-    """One deployment now. `free_since` is when it last gave a slot back; `closed` is why nothing is sent to it until then."""
+    """One deployment now. `free_since` is when it last gave a slot back, `failures` how often it has failed in a row."""
 
     leases: dict[str, Lease] = {}
     creates: list[float] = []
     rests_until: float = 0.0
-    closed_until: float = 0.0
-    closed: str = ""
+    failures: int = 0
+    closing: Closing | None = None
     free_since: float = 0.0
 
 
@@ -58,37 +70,63 @@ class State(msgspec.Struct):
         return next((name for name, load in self.loads.items() if video_id in load.leases), None)
 
 
-def is_closed(load: Load, now: float) -> bool:
-    return bool(load.closed) and load.closed_until > now
+def closing(load: Load, now: float) -> Closing | None:
+    """Why a deployment is closed now, if it is."""
+    return load.closing if load.closing is not None and load.closing.until > now else None
+
+
+def is_lost(load: Load, now: float) -> bool:
+    """Whether a deployment is closed and waiting for it has no sense."""
+    why = closing(load, now)
+    return why is not None and (why.lost or now - why.since >= _MENDED_WITHIN)
+
+
+def close(load: Load, reason: str, now: float, seconds: float, *, lost: bool, request_id: str | None) -> None:
+    """Send nothing to a deployment for so many seconds. What has been refused ever since it was last closed began then."""
+    before = load.closing
+    unbroken = before is not None and now - before.until < _MENDED_WITHIN
+    since = before.since if before is not None and unbroken else now
+    load.closing = Closing(reason, since, now + seconds, lost, request_id)
+
+
+def rest(load: Load, now: float, seconds: float | None) -> None:
+    """Send nothing for so many seconds; where nobody has said how many, for longer after each failure in a row."""
+    if seconds is None:
+        seconds = min(_FIRST_REST * 2**load.failures, _LONGEST_REST)
+        load.failures = min(load.failures + 1, _LONGEST_QUEUE)
+    load.rests_until = max(load.rests_until, now + seconds)
 
 
 def ready_at(deployment: Deployment, load: Load, ask: str, now: float) -> float | None:
-    """When the deployment could start a job, as far as can be known; None while every slot is taken.
+    """When the deployment could start a job, as far as can be known; None while every slot is taken, or if it is lost.
 
     Two equal requests are not under way at once: if one's answer is lost, the job that is found must be its own.
     """
-    if len(load.leases) >= deployment.max_running:
+    if len(load.leases) >= deployment.max_running or is_lost(load, now):
         return None
     under_way = [lease for lease in load.leases.values() if lease.answered is None]
     if any(lease.ask == ask for lease in under_way):
         return None
     recent = sorted([*(each for each in load.creates if each > now - _WINDOW), *(now for _ in under_way)])
     paced = recent[-deployment.creates_per_minute] + _WINDOW if len(recent) >= deployment.creates_per_minute else 0.0
-    return max(load.rests_until, paced, now)
+    return max(_opens(load, now), paced)
+
+
+def _opens(load: Load, now: float) -> float:
+    """When a deployment that rests or is closed may be asked again."""
+    why = closing(load, now)
+    return max(load.rests_until, why.until if why else now, now)
 
 
 def ready_now(state: State, deployments: Iterable[Deployment], ask: str, now: float) -> list[Deployment]:
-    """The deployments that can start a job at this moment."""
-    return [
-        each
-        for each in deployments
-        if not is_closed(state.load(each), now) and ready_at(each, state.load(each), ask, now) == now
-    ]
+    """The deployments that can start a job at this moment, those that do not fail first."""
+    ready = [each for each in deployments if ready_at(each, state.load(each), ask, now) == now]
+    return sorted(ready, key=lambda each: state.load(each).failures)
 
 
 def next_ready(state: State, deployments: Iterable[Deployment], ask: str, now: float) -> float | None:
     """When the first of them can; None while that depends on a job's end."""
-    times = [ready_at(each, state.load(each), ask, now) for each in deployments if not is_closed(state.load(each), now)]
+    times = [ready_at(each, state.load(each), ask, now) for each in deployments]
     return min((each for each in times if each is not None), default=None)
 
 
@@ -97,7 +135,7 @@ def free_slots(state: State, deployments: Iterable[Deployment], now: float) -> i
     total = 0
     for each in deployments:
         load = state.load(each)
-        if is_closed(load, now) or load.rests_until > now:
+        if _opens(load, now) > now:
             continue
         under_way = sum(lease.answered is None for lease in load.leases.values())
         recent = sum(moment > now - _WINDOW for moment in load.creates) + under_way
@@ -121,7 +159,7 @@ def _free_since(deployment: Deployment, load: Load, now: float) -> float:
     """Since when a deployment that can start a job could; 0 for one that was never used, which anybody may begin with."""
     pace = sorted(load.creates)[-deployment.creates_per_minute :]
     paced = pace[0] + _WINDOW if len(pace) == deployment.creates_per_minute else 0.0
-    times = (load.free_since, load.rests_until, load.closed_until, paced)
+    times = (load.free_since, load.rests_until, load.closing.until if load.closing else 0.0, paced)
     return max(each if each <= now else 0.0 for each in times)
 
 
@@ -142,12 +180,13 @@ def take(state: State, deployment: Deployment, video_id: str, lease: Lease) -> N
 
 
 def answered(state: State, video_id: str, now: float) -> None:
-    """The create was answered: from now on it counts as one of the last minute."""
+    """The create was accepted: from now on it counts as one of the last minute, and whatever was wrong is over."""
     for load in state.loads.values():
         lease = load.leases.get(video_id)
         if lease is not None and lease.answered is None:
             lease.answered = now
             load.creates = [*_recent(load, now), now]
+            load.failures, load.closing = 0, None
 
 
 def give_back(state: State, video_id: str, now: float) -> Lease | None:
@@ -169,8 +208,9 @@ def _recent(load: Load, now: float) -> list[float]:
 
 def estimated_start(state: State, deployments: Iterable[Deployment], place: int, run_seconds: float, now: float) -> float:
     """When the job at this place will start, if everything goes on as it does: in unix seconds."""
-    open_ones = [each for each in deployments if not is_closed(state.load(each), now)]
-    paced = sum(each.creates_per_minute for each in open_ones) / 60
-    turned_over = sum(each.max_running for each in open_ones) / max(run_seconds, 1.0)
+    able = [each for each in deployments if not is_lost(state.load(each), now)]
+    paced = sum(each.creates_per_minute for each in able) / 60
+    turned_over = sum(each.max_running for each in able) / max(run_seconds, 1.0)
     rate = min(paced, turned_over)
-    return now + (place + 1) / rate if rate > 0 else now + 3600.0
+    opens = min((_opens(state.load(each), now) for each in able), default=now)
+    return opens + (place + 1) / rate if rate > 0 else now + 3600.0

@@ -88,7 +88,18 @@ class Catalog:
         return tuple(self._by_name[name] for name in self._fallbacks.get(model.name, ()))
 
     def get(self, name: str) -> Model | None:
-        return self._by_name.get(name)
+        """The model of exactly this name: records hold it, and capacity is counted under it."""
+        return next((each for each in self.models if each.name == name), None)
+
+    def deployment(self, name: str | None) -> Deployment | None:
+        """The deployment that a record names, of whichever model it is now."""
+        found = (model.deployment(name) for model in self.models if name is not None)
+        return next((each for each in found if each is not None), None)
+
+    def neighbours(self, deployment: Deployment) -> set[str]:
+        """What else runs on the same resource, by the upstream's own names."""
+        everything = (each for model in self.models for each in model.deployments)
+        return {each.model for each in everything if each.base_url == deployment.base_url} - {deployment.model}
 
 
 _LANDSCAPE_AND_PORTRAIT = ("720x1280", "1280x720")

@@ -163,6 +163,11 @@ class Move:
             return None
         before = self._entry.video
         video = msgspec.structs.replace(
-            before, model=self.model, cost=self.cost, fallback_from=before.fallback_from or before.model
+            before,
+            model=self.model,
+            cost=self.cost,
+            fallback_from=before.fallback_from or before.model,
+            queue_position=None,
+            estimated_start=None,
         )
         return Decision(reprice(account, before, video, self.clock.now()), video, (Replace(self._entry.row, video.to_row()),))

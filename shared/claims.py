@@ -19,15 +19,23 @@ class Claims:
     clock: Clock
 
     async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
-        """Bind a deployment's job to a video for good; False where another video has it. May be repeated."""
-        made = self.clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC)
-        partition, key = _partition(made), sha256(f"{deployment.name} {job.id}".encode()).hexdigest()
+        """Bind a job to a video for good; False where another video has it. May be repeated."""
+        partition, key = self._place(deployment, job)
         try:
             await self.table.commit(partition, Insert(key, {"video": video_id}))
         except Conflict:
-            row = await self.table.get(partition, key)
-            return row is not None and row.values["video"] == video_id
+            return await self.holder(deployment, job) == video_id
         return True
+
+    async def holder(self, deployment: Deployment, job: Job) -> str | None:
+        """The video that a job is bound to."""
+        row = await self.table.get(*self._place(deployment, job))
+        return None if row is None else str(row.values["video"])
+
+    def _place(self, deployment: Deployment, job: Job) -> tuple[str, str]:
+        """Partition and key. A job belongs to the resource: several deployments of it share one list."""
+        made = self.clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC)
+        return _partition(made), sha256(f"{deployment.base_url} {job.id}".encode()).hexdigest()
 
     async def drop(self, day: date) -> None:
         """Forget the claims on the jobs of a day that the upstream no longer lists. May be repeated."""

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 100
 _POLLS_A_VIDEO = 24  # at the usual pace, two minutes: the first guess of how long a video takes
+_RENEW_AGAIN = 30.0  # seconds: while a role is missing every call is refused, and a new token each time would not help
 _UPSTREAM_TIMEOUT = {"connect": 5.0, "read": 60.0, "write": 60.0, "pool": 30.0}
 
 
@@ -43,6 +44,8 @@ class Connections:
         self._credential: DefaultAzureCredential | None = None
         # Apart from the one that the storage clients hold, since only a new one is sure to ask for a new token.
         self._token_source: DefaultAzureCredential | None = None
+        self._former_source: DefaultAzureCredential | None = None
+        self._renewed_at = 0.0
 
     def http(self) -> "httpx.AsyncClient":
         if self._http is None:
@@ -68,16 +71,19 @@ class Connections:
         """A bearer token; the library keeps it, and renews it before it runs out. `renew` asks for one that is new."""
         from azure.identity.aio import DefaultAzureCredential
 
-        if self._token_source is None or renew:
-            if self._token_source is not None:
-                await self._token_source.close()
+        now = asyncio.get_running_loop().time()
+        if self._token_source is None or (renew and now - self._renewed_at > _RENEW_AGAIN):
+            # The one before may still be in use by others; the one before that no longer is.
+            if self._former_source is not None:
+                await self._former_source.close()
+            self._former_source, self._renewed_at = self._token_source, now
             self._token_source = DefaultAzureCredential(managed_identity_client_id=self._client_id)
         return (await self._token_source.get_token(scope)).token
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.aclose()
-        for credential in (self._credential, self._token_source):
+        for credential in (self._credential, self._token_source, self._former_source):
             if credential is not None:
                 await credential.close()
 

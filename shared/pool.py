@@ -2,7 +2,8 @@
 
 A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row `video_…` stands for every
 unfinished video, written before the video is admitted, so that nothing can be admitted and then forgotten; a row
-`wait_<tag>_…` is a place in the queue, in the order of the tags. What changes together is one transaction.
+`wait_<tag>_…` is a place in the queue, in the order of the tags, with the deployment `bound` where it can only run on that one.
+What changes together is one transaction.
 """
 
 import asyncio
@@ -45,18 +46,26 @@ class Slot:
 
 @dataclass(frozen=True)
 class Wait:
-    """No slot now; ask again after `seconds`. `position` is the place in the queue, from 1."""
+    """No slot now; ask again after `seconds`. `position` is the place in the queue, from 1.
+
+    `closed` is why no deployment may be asked at the moment, where that is so.
+    """
 
     seconds: float
     position: int
     estimated_start: datetime
+    closed: str | None = None
 
 
 @dataclass(frozen=True)
 class Closed:
-    """Every deployment that could make the video is closed, the last one for this reason."""
+    """Every deployment that could make the video is lost, the last one for this reason: nothing is worth waiting for.
+
+    `request_id` is what the vendor knows the refusal by.
+    """
 
     reason: str
+    request_id: str | None = None
 
 
 @dataclass
@@ -90,9 +99,9 @@ class Pool:
             if holder is not None:
                 return Slot(holder)
             now = self._now()
-            closed = [state.load(each).closed for each in possible if capacity.is_closed(state.load(each), now)]
-            if len(closed) == len(possible):
-                return Closed(closed[-1])
+            closings = [capacity.closing(state.load(each), now) for each in possible]
+            if closings[-1] is not None and all(capacity.is_lost(state.load(each), now) for each in possible):
+                return Closed(closings[-1].reason, closings[-1].request_id)
             line = _Line(self, model, possible, video, row, state)
             note = await self.table.get(partition_of(model.name), video.id)
             place = await self._place(model.name, note, video.id)
@@ -103,7 +112,7 @@ class Pool:
         return await self._in_turn(model.name, attempt)
 
     async def answered(self, model_name: str, video_id: str) -> None:
-        """The upstream has answered the create: from now it counts against the pace, and not as one under way."""
+        """The upstream has accepted the create: from now it counts against the pace, and not as one under way."""
         await self._change(model_name, lambda state, now: capacity.answered(state, video_id, now))
 
     async def ended(self, model_name: str, video_id: str) -> None:
@@ -114,34 +123,52 @@ class Pool:
 
         await self._change(model_name, change)
 
-    async def return_slot(self, model: Model, video_id: str, deployment: Deployment, rest: float) -> None:
-        """The create was not accepted: back to the head of the queue, while the deployment rests for `rest` seconds."""
+    async def return_slot(self, model: Model, video: Video, deployment: Deployment, rest: float | None) -> None:
+        """The create was not accepted: back to the head of the queue, while the deployment rests for `rest` seconds.
+
+        None is for a deployment that fails without saying for how long: it rests for longer each time.
+        """
 
         def change(state: State, now: float) -> list[Write]:
-            load = state.load(deployment)
-            load.rests_until = max(load.rests_until, now + rest)
-            lease = capacity.give_back(state, video_id, now)
+            capacity.rest(state.load(deployment), now, rest)
+            lease = capacity.give_back(state, video.id, now)
             if lease is None:
                 return []
             state.waiting += 1
-            return [Insert(_place_key(lease.tag, video_id), {})]
+            return [Insert(_place_key(lease.tag, video.id), _place_values(video))]
 
         await self._change(model.name, change)
 
-    async def close(self, model: Model, deployment: Deployment, reason: str, seconds: float) -> None:
-        """Nothing is sent to a deployment for a while: it is retired, or refuses our credentials."""
+    async def rest(self, model: Model, deployment: Deployment) -> None:
+        """A create has failed, and may have been accepted: nothing more is sent there for a while."""
 
         def change(state: State, now: float) -> None:
-            load = state.load(deployment)
-            load.closed, load.closed_until = reason, now + seconds
+            capacity.rest(state.load(deployment), now, None)
+
+        await self._change(model.name, change)
+
+    async def close(
+        self,
+        model: Model,
+        deployment: Deployment,
+        reason: str,
+        seconds: float,
+        *,
+        lost: bool = False,
+        request_id: str | None = None,
+    ) -> None:
+        """Nothing is sent to a deployment for a while: it refuses everybody. One that is `lost` is not waited for."""
+
+        def change(state: State, now: float) -> None:
+            capacity.close(state.load(deployment), reason, now, seconds, lost=lost, request_id=request_id)
 
         await self._change(model.name, change)
 
     async def closed(self, model: Model) -> Mapping[str, str]:
         """The deployments that are closed now, with the reason."""
         _, state = await self._state(model.name)
-        loads = {each.name: state.load(each) for each in model.deployments}
-        return {name: load.closed for name, load in loads.items() if capacity.is_closed(load, self._now())}
+        closings = {each.name: capacity.closing(state.load(each), self._now()) for each in model.deployments}
+        return {name: why.reason for name, why in closings.items() if why}
 
     async def leave(self, model_name: str, video_id: str) -> None:
         """The video is finished: free its slot or its place, and forget it. May be repeated."""
@@ -232,13 +259,13 @@ class _Line:
             return await self._start(deployment, tag, noted)
         self.state.waiting += 1
         place = _place_key(tag, self.video.id)
-        await self._commit(noted, Insert(place, {}))
-        return await self._wait(await self._before(place))
+        await self._commit(noted, Insert(place, _place_values(self.video)))
+        return await self._wait((await self._before(place))[0])
 
     async def move_up(self, place: Row) -> Slot | Wait:
         """Start if it is this video's turn."""
-        index = await self._before(place.key)
-        if capacity.may_start(self.state, self.possible, index, self.pool.clock.now().timestamp()):
+        index, rivals = await self._before(place.key)
+        if capacity.may_start(self.state, self.possible, rivals, self.pool.clock.now().timestamp()):
             deployment = self._free()
             if deployment is not None:
                 self.state.waiting -= 1
@@ -264,17 +291,24 @@ class _Line:
         ready = capacity.next_ready(self.state, self.possible, _ask(self.video), now) or now
         seconds = max(pace.sleep_until_turn(until_next, random), _LOOK_FOR_SLOT, min(ready - now, _SOON))
         seconds *= random.uniform(1.0, 1.1)
-        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC))
+        closings = [capacity.closing(self.state.load(each), now) for each in self.possible]
+        closed = closings[-1].reason if closings[-1] is not None and all(closings) else None
+        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC), closed)
 
-    async def _before(self, place: str) -> int:
-        """How many stand before this place: exactly near the head, as of a moment ago further back."""
-        near = 0
-        rows = self.pool.table.scan(partition_of(self.model.name), after=_FIRST_PLACE, before=place, page=_NEAR, select=[])
-        async for _ in rows:
+    async def _before(self, place: str) -> tuple[int, int]:
+        """How many stand before this place, and how many of them could take what is free now: exactly near the head, as of a
+        moment ago further back."""
+        now = self.pool.clock.now().timestamp()
+        free = {each.name for each in self.possible if capacity.free_slots(self.state, [each], now)}
+        near = rivals = 0
+        partition = partition_of(self.model.name)
+        async for row in self.pool.table.scan(partition, after=_FIRST_PLACE, before=place, page=_NEAR, select=["bound"]):
             near += 1
+            rivals += row.values.get("bound") in (None, *free)
             if near == _NEAR:
-                return max(near, await self.pool.far_back(self.model.name, place))
-        return near
+                further = max(near, await self.pool.far_back(self.model.name, place))
+                return further, rivals + further - near
+        return near, rivals
 
     async def _commit(self, *writes: Write) -> None:
         await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)
@@ -289,6 +323,10 @@ def _ask(video: Video) -> str:
 def _place_key(tag: int, video_id: str) -> str:
     """In the order of the tags, and of equal ones the oldest first: ids sort the newest first, so they are turned round."""
     return f"{_FIRST_PLACE}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"
+
+
+def _place_values(video: Video) -> dict[str, str]:
+    return {"bound": video.source_deployment} if video.source_deployment else {}
 
 
 def _tag_of(place: Row) -> int:

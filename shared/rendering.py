@@ -3,6 +3,7 @@
 Every step may run twice, and may be killed between any two lines: it reads the record first and goes on from what is true.
 """
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +15,7 @@ from shared.catalog import Catalog, Deployment
 from shared.changes import Entry
 from shared.clock import Clock
 from shared.config import GatewayKnobs
-from shared.errors import MODERATION_CODES, GatewayError, Missing, Retired, StorageUnavailable, UpstreamError
+from shared.errors import MODERATION_CODES, GatewayError, Missing, Retired, StorageUnavailable, Unreachable, UpstreamError
 from shared.ledger import Ledger
 from shared.mp4 import NotAVideo
 from shared.outcome import DONE, Outcome, again, failed
@@ -25,6 +26,7 @@ from shared.video import Video
 
 _BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
 _TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late it was done
+_LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
 _ENDED = ("completed", *_UNSUCCESSFUL)
@@ -125,8 +127,7 @@ class Rendering:
         length = await self.archive.length(video)  # an earlier run may have been killed right after its commit
         if length is None:
             try:
-                async with upstream.content(video.upstream_id or "") as content:
-                    length = await self.archive.save(video, content)
+                length = await self._fetch(upstream, video)
             except (UpstreamError, StorageUnavailable) as error:
                 log_failure(video.id, "content", error)
                 code = error.code if isinstance(error, NotAVideo) else "content_unavailable"
@@ -136,6 +137,13 @@ class Rendering:
                 return await self._try_again(entry, error, reason, tried / 4)  # each try may be a whole download
         await self.ledger.change(entry, bytes=length)
         return DONE
+
+    async def _fetch(self, upstream: Upstream, video: Video) -> int:
+        try:
+            async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "") as content:
+                return await self.archive.save(video, content)
+        except TimeoutError as error:
+            raise Unreachable("The upstream sends the video too slowly.") from error
 
     async def _try_again(self, entry: Entry, error: GatewayError, reason: Outcome, wait: float) -> Outcome:
         """After a failed call about a job: once more in `wait` seconds or so, until the deadline.
@@ -163,8 +171,7 @@ class Rendering:
 
     def upstream_of(self, video: Video) -> Upstream | None:
         """The client of the deployment that has the video's job: it follows from the record, never from the request."""
-        model = self.catalog.get(video.model)
-        deployment = model.deployment(video.deployment or "") if model else None
+        deployment = self.catalog.deployment(video.deployment)
         return None if deployment is None else self.upstream(deployment)
 
     def _elapsed(self, video: Video) -> float:

@@ -6,9 +6,10 @@ is noted without a job is one whose outcome is unclear, and the upstream's own l
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from shared.archive import Archive
 from shared.budget import GatewayBudget
@@ -22,14 +23,13 @@ from shared.errors import (
     Denied,
     Misrouted,
     Missing,
-    Refused,
     RequestError,
     Retired,
-    StorageUnavailable,
     Uncertain,
     Unreachable,
     UpstreamError,
 )
+from shared.images import Reference
 from shared.ledger import Ledger
 from shared.outcome import DONE, Outcome, again, failed
 from shared.pool import Closed, Pool, Wait
@@ -42,13 +42,13 @@ logger = logging.getLogger("gateway")
 # upstream may accept a create that nobody waits for any more. (The service's own front door gives up after 60 s.)
 _CREATE_SHARE = 0.5
 _CLOCK_SKEW = timedelta(seconds=15)  # between us and the upstream; its times are whole seconds
+_MOST_UNCLEAR = 2  # creates whose answer was lost and whose job was not found: one new attempt
 _MOST_LOST_UPLOADS = 3  # the upstream may lose a reference image now and then, but not for ever
-_MOST_BACKOFF = 300.0
-_LONGEST_REST = 3600.0  # of a deployment, whatever it asks for: one strange answer must not cost a day
+_LONGEST_REST = 3600.0  # seconds, of a deployment, whatever it asks for: one strange answer must not cost a day
 
 # How long a deployment is closed (seconds) when it refuses everybody: a model that is gone stays gone; a role, a route, or a
 # deployment that does not exist yet may be mended any minute.
-_GONE, _MENDABLE = 6 * 3600.0, 300.0
+_GONE, _MENDABLE = 6 * 3600.0, 60.0
 
 
 @dataclass(frozen=True)
@@ -66,31 +66,27 @@ class Submission:
     async def submit(self, video_id: str) -> Outcome:
         """One try at getting the video accepted."""
         entry = await self.ledger.find(video_id)
-        if entry is None or entry.video.finished or entry.video.upstream_id:
+        if entry is None or entry.video.upstream_id:
             return DONE
-        video, model = entry.video, self.catalog.get(entry.video.model)
+        video = entry.video
+        unclear = video.attempted_at is not None
+        if video.finished and not (video.deleted and unclear):
+            return DONE
+        model = self.catalog.get(video.model)
         if model is None or (video.source_deployment and model.deployment(video.source_deployment) is None):
             return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
-        if video.attempted_at is not None:
+        if unclear:
             return await self._reconcile(entry, model)
         if self.clock.now() >= self._gives_up(video):
             return failed("queue_timeout", "The video waited too long for capacity upstream.")
         turn = await self.pool.acquire(model, video, video.priority)
-        if isinstance(turn, Wait):
-            return await self._wait(entry, turn)
         if isinstance(turn, Closed):
-            return await self._fall_back(entry, model, turn.reason)
-        # Written before the upstream is asked: whoever finds this note without an id knows that the outcome is unclear. It is
-        # conditional, so that of two submits at once only one goes on to ask.
-        entry = await self.ledger.change(
-            entry,
-            deployment=turn.deployment.name,
-            attempted_at=self.clock.now(),
-            attempts=video.attempts + 1,
-            queue_position=None,
-            estimated_start=None,
-        )
-        return await self._ask(entry, model, turn.deployment)
+            message = _CLOSED_MESSAGES.get(turn.reason, "No deployment of the model can be used.")
+            return await self._fall_back(entry, model) or failed(turn.reason, message, turn.request_id)
+        if isinstance(turn, Wait):
+            other = await self._fall_back(entry, model) if turn.closed else None
+            return other or await self._wait(entry, turn)
+        return await self._attempt(entry, model, turn.deployment)
 
     async def _wait(self, entry: Entry, turn: Wait) -> Outcome:
         """Keep the place for those who ask; it only ever gets better."""
@@ -101,53 +97,85 @@ class Submission:
         await self.ledger.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
         return outcome
 
-    async def _ask(self, entry: Entry, model: Model, deployment: Deployment) -> Outcome:
+    async def _attempt(self, entry: Entry, model: Model, deployment: Deployment) -> Outcome:
+        """Note the attempt, then ask."""
+        reference = await self.archive.reference(entry.video) if entry.video.reference else None
+        if entry.video.reference and reference is None:
+            return failed("reference_missing", "The reference image is no longer stored.")
+        # Written before the upstream is asked: whoever finds this note without an id knows that the outcome is unclear. It is
+        # conditional, so that of two submits at once only one goes on to ask.
+        entry = await self.ledger.change(
+            entry,
+            deployment=deployment.name,
+            attempted_at=self.clock.now(),
+            attempts=entry.video.attempts + 1,
+            queue_position=None,
+            estimated_start=None,
+        )
         video = entry.video
         try:
-            accepted = await self._create(video, deployment)
-        except Uncertain as error:
+            accepted = await self._create(video, deployment, reference)
+        except UpstreamError as error:
             log_failure(video.id, "create", error)
-            return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
-        except (Retired, Denied, Misrouted) as error:
-            log_failure(video.id, "create", error)
-            await self.pool.close(model, deployment, error.code, _closed_for(error))
-            return await self._stand_back(entry, model, deployment, 0.0)
-        except (Busy, Unreachable, StorageUnavailable) as error:
-            log_failure(video.id, "create", error)
-            if error.code == "upload_timed_out" and video.attempts >= _MOST_LOST_UPLOADS:
-                return failed(error.code, error.message)
-            backoff = min(self.knobs.poll_seconds * 2 ** min(video.attempts, 10), _MOST_BACKOFF)
-            return await self._stand_back(entry, model, deployment, min(error.retry_after or backoff, _LONGEST_REST))
-        except (Refused, Missing) as error:
-            log_failure(video.id, "create", error)
-            return failed(error.code, error.message, error.report.request_id)
-        return await self._accept(entry, deployment, accepted)
+            return await self._not_accepted(entry, model, deployment, error)
+        return await self._accept(video, deployment, accepted)
 
-    async def _stand_back(self, entry: Entry, model: Model, deployment: Deployment, rest: float) -> Outcome:
-        """No job was made: to the head of the queue again, where another deployment may be free at once."""
-        await self.pool.return_slot(model, entry.video.id, deployment, rest)
-        await self.ledger.change(entry, deployment=None, attempted_at=None)
-        return again(0.0)
-
-    async def _create(self, video: Video, deployment: Deployment) -> Accepted:
-        reference = await self.archive.reference(video) if video.reference else None
+    async def _create(self, video: Video, deployment: Deployment, reference: Reference | None) -> Accepted:
+        upstream = self.upstream(deployment)
         try:
             async with asyncio.timeout(self.knobs.reconcile_seconds * _CREATE_SHARE):
                 if video.source_upstream_id:
-                    return await self.upstream(deployment).remix(video.source_upstream_id, video.prompt)
-                return await self.upstream(deployment).create(video.prompt, video.seconds, video.size, reference)
+                    return await upstream.remix(video.source_upstream_id, video.prompt)
+                return await upstream.create(video.prompt, video.seconds, video.size, reference)
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
 
-    async def _accept(self, entry: Entry, deployment: Deployment, accepted: Accepted) -> Outcome:
+    async def _not_accepted(self, entry: Entry, model: Model, deployment: Deployment, error: UpstreamError) -> Outcome:
+        """What a create that failed means for the video and for the deployment."""
+        video, request_id = entry.video, error.report.request_id
+        match error:
+            case Uncertain():
+                await self.pool.rest(model, deployment)
+                if request_id:
+                    await self.ledger.change(entry, upstream_request_id=request_id)
+                return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
+            case Missing():
+                return failed("source_gone", "The upstream no longer has the video that was to be remixed.", request_id)
+            case Retired() | Denied() | Misrouted():
+                lost = isinstance(error, Retired) and (error.report.status == 410 or self._is_over(deployment))
+                seconds = _GONE if lost else _MENDABLE
+                await self.pool.close(model, deployment, error.code, seconds, lost=lost, request_id=request_id)
+                return await self._stand_back(entry, model, deployment, 0.0, request_id)
+            case Busy() | Unreachable():
+                lost_uploads = video.lost + (error.code == "upload_timed_out")
+                if lost_uploads >= _MOST_LOST_UPLOADS:
+                    return failed(error.code, error.message, request_id)
+                rest = None if error.retry_after is None else min(error.retry_after, _LONGEST_REST)
+                return await self._stand_back(entry, model, deployment, rest, request_id, lost=lost_uploads)
+            case _:
+                return failed(error.code, error.message, request_id)
+
+    async def _stand_back(
+        self, entry: Entry, model: Model, deployment: Deployment, rest: float | None, request_id: str | None, **changes: Any
+    ) -> Outcome:
+        """No job was made: to the head of the queue again, where another deployment may be free at once."""
+        await self.pool.return_slot(model, entry.video, deployment, rest)
+        request_id = request_id or entry.video.upstream_request_id
+        await self.ledger.change(entry, deployment=None, attempted_at=None, upstream_request_id=request_id, **changes)
+        return again(0.0)
+
+    async def _accept(self, video: Video, deployment: Deployment, accepted: Accepted) -> Outcome:
         """Bind the job to the video. Where another video has adopted it meanwhile, go on looking for ours."""
-        video = entry.video
         if not await self.claims.claim(deployment, accepted.job, video.id):
             return again(self.knobs.poll_seconds)
         # Before the record: once that has the job, nobody comes back here to end the create for the pool.
         await self.pool.answered(video.model, video.id)
-        await self.ledger.change(
-            entry, upstream_id=accepted.job.id, accepted_at=self.clock.now(), upstream_request_id=accepted.request_id
+        # Whatever has happened to the video since: a job whose video was deleted has to be seen out.
+        await self.ledger.update(
+            video.id,
+            upstream_id=accepted.job.id,
+            accepted_at=self.clock.now(),
+            upstream_request_id=accepted.request_id or video.upstream_request_id,
         )
         logger.info("video %s accepted by %s as %s", video.id, deployment.name, accepted.job.id)
         return DONE
@@ -165,18 +193,28 @@ class Submission:
             log_failure(video.id, "list", error)
             left = self.knobs.deadline_seconds - (self.clock.now() - attempted_at).total_seconds()
             if left <= 0:
-                return failed("upstream_uncertain", "The upstream may have accepted the video, and cannot be asked.")
-            return again(error.retry_after or self.knobs.poll_seconds, left)
+                return _uncertain("The upstream may have accepted the video, and cannot be asked.", video)
+            return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), left)
+        neighbours = self.catalog.neighbours(deployment)
+        unsure = False
         for job in sorted(jobs, key=lambda each: each.created_at or 0):
-            if _fits(job, video, attempted_at) and await self.claims.claim(deployment, job, video.id):
+            fits = _fits(job, video, attempted_at, neighbours)
+            if fits and await self.claims.claim(deployment, job, video.id):
                 logger.info("video %s: adopting job %s after an unclear create", video.id, job.id)
-                return await self._accept(entry, deployment, Accepted(job, None))
+                return await self._accept(video, deployment, Accepted(job, None))
+            unsure = unsure or (fits is None and await self.claims.holder(deployment, job) is None)
         if self.clock.now() < attempted_at + timedelta(seconds=self.knobs.reconcile_seconds):
             return again(self.knobs.poll_seconds)
+        if unsure:
+            return _uncertain("The upstream lists a job that may be this video's, and does not say what was asked for.", video)
+        if video.lost + 1 >= _MOST_UNCLEAR:
+            return _uncertain("The upstream gave no clear answer, more than once, and lists no job for the video.", video)
+        if video.deleted:
+            return DONE
         logger.info("video %s: no job was made by the unclear create; asking again", video.id)
-        return await self._stand_back(entry, model, deployment, 0.0)
+        return await self._stand_back(entry, model, deployment, None, None, lost=video.lost + 1)
 
-    async def _fall_back(self, entry: Entry, model: Model, reason: str) -> Outcome:
+    async def _fall_back(self, entry: Entry, model: Model) -> Outcome | None:
         """The model cannot serve: the first of its fallbacks that can make this video takes its place, if the budget allows."""
         video = entry.video
         for other in () if video.source_upstream_id else self.catalog.fallbacks(model):
@@ -201,7 +239,11 @@ class Submission:
             await self.pool.leave(model.name, video.id)
             logger.info("video %s falls back from %s to %s", video.id, model.name, other.name)
             return again(0.0)
-        return failed(reason, _CLOSED_MESSAGES.get(reason, "No deployment of the model can be used."))
+        return None
+
+    def _is_over(self, deployment: Deployment) -> bool:
+        """Whether the vendor's announced last day has come."""
+        return deployment.retires is not None and deployment.retires <= self.clock.now().date()
 
     def _gives_up(self, video: Video) -> datetime:
         """When it has waited too long."""
@@ -215,14 +257,20 @@ _CLOSED_MESSAGES = {
 }
 
 
-def _closed_for(error: UpstreamError) -> float:
-    return _GONE if error.report.status == 410 else _MENDABLE
+def _uncertain(message: str, video: Video) -> Outcome:
+    return failed("upstream_uncertain", message, video.upstream_request_id)
 
 
-def _fits(job: Job, video: Video, attempted_at: datetime) -> bool:
-    """Could this job be the one that the attempt made?"""
-    if job.created_at is None or job.remixed_from_video_id != video.source_upstream_id:
+def _fits(job: Job, video: Video, attempted_at: datetime, neighbours: Set[str]) -> bool | None:
+    """Could this job be the one that the attempt made? None where it may be, and the upstream does not tell."""
+    if job.remixed_from_video_id != video.source_upstream_id or job.model in neighbours:
         return False
     asked = (video.prompt, str(video.seconds), video.size)
-    created_at = datetime.fromtimestamp(job.created_at, UTC)
-    return (job.prompt, str(job.seconds), job.size) == asked and created_at >= attempted_at - _CLOCK_SKEW
+    told = (job.prompt, None if job.seconds is None else str(job.seconds), job.size)
+    if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
+        return False
+    if job.created_at is None:
+        return None
+    if datetime.fromtimestamp(job.created_at, UTC) < attempted_at - _CLOCK_SKEW:
+        return False
+    return True if None not in told else None

@@ -8,6 +8,7 @@ of, for old idempotency records, and for videos whose retention is over.
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
@@ -41,18 +42,30 @@ class Sweep:
     a_run: int = 500
     now: datetime = field(init=False)
     unfinished: Counter[str] = field(default_factory=Counter, init=False)  # by key
+    failures: list[Exception] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self.now = self.gateway.clock.now()
 
     async def run(self) -> None:
-        """Restart what is dead, free what is leaked, forget what is over."""
+        """Restart what is dead, free what is leaked, forget what is over.
+
+        What cannot be repaired keeps nothing else from it; in the end an ExceptionGroup tells of all of it.
+        """
         for model in self.gateway.settings.catalog.models:
-            await self._sweep_model(model)
+            await self._attempt(self._sweep_model(model))
         if self.now.minute < EVERY.total_seconds() / 60:
-            await self._sweep_keys()
+            await self._attempt(self._sweep_keys())
             for days in range(_CLAIM_DAYS, _CLAIM_DAYS + 3):
-                await self.gateway.claims.drop((self.now - timedelta(days=days)).date())
+                await self._attempt(self.gateway.claims.drop((self.now - timedelta(days=days)).date()))
+        if self.failures:
+            raise ExceptionGroup("the sweep could not repair everything", self.failures)
+
+    async def _attempt(self, repair: Awaitable[None]) -> None:
+        try:
+            await repair
+        except Exception as error:
+            self.failures.append(error)
 
     async def _sweep_model(self, model: Model) -> None:
         entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
@@ -60,16 +73,17 @@ class Sweep:
         holders = await self.gateway.pool.holders(model)
         turns = 1 + len(entered) // self.a_run
         looked_at = [
-            self._repair(model, video_id, moment)
+            (video_id, moment)
             for video_id, moment in entered.items()
             if self.now - moment >= _STARTING and (video_id in holders or crc32(video_id.encode()) % turns == self._run % turns)
         ]
         for first in range(0, len(looked_at), _AT_ONCE):
-            await asyncio.gather(*looked_at[first : first + _AT_ONCE])
+            batch = looked_at[first : first + _AT_ONCE]
+            await asyncio.gather(*(self._attempt(self._repair(model, *each)) for each in batch))
         for video_id, since in holders.items():
             if video_id not in entered and self.now.timestamp() - since > _ABANDONED.total_seconds():
                 logger.warning("video %s is finished and held a slot; freeing it", video_id)
-                await self.gateway.pool.leave(model.name, video_id)
+                await self._attempt(self.gateway.pool.leave(model.name, video_id))
 
     @property
     def _run(self) -> int:
@@ -98,23 +112,36 @@ class Sweep:
 
     async def _sweep_keys(self) -> None:
         async for key_id, account in self.gateway.keys.all():
-            await self._sweep_key(key_id, account)
+            await self._attempt(self._sweep_key(key_id, account))
         operator = await self.gateway.ledger.account(MASTER_OWNER)
         if operator is not None:
             await self._sweep_key(MASTER_OWNER, operator)
 
     async def _sweep_key(self, key_id: str, account: Account) -> None:
         if account.running > self.unfinished[key_id]:
-            await self._find_lost(key_id)
+            await self._find_lost(key_id, account)
         await self.gateway.ledger.forget_once(key_id, self.now - KEY_LIFETIME)
         await self._expire(key_id)
 
-    async def _find_lost(self, key_id: str) -> None:
-        """Videos that are unfinished and that no model knows of: note them again, and the next run starts them."""
+    async def _find_lost(self, key_id: str, account: Account) -> None:
+        """Videos that are unfinished and that no model knows of: note them again, and the next run starts them.
+
+        Those of a model that is no longer configured are started at once, to fail for that reason. Stops when it has seen as
+        many as the key has unfinished ones.
+        """
+        seen = 0
         async for video in self.gateway.ledger.videos(key_id, after=id_bound(self.now - _STARTING)):
+            if video.finished:
+                continue
             model = self.gateway.settings.catalog.get(video.model)
-            if not video.finished and model is not None:
+            if model is not None:
                 await self.gateway.pool.enter(model, video.id)
+            elif not await self.orchestrations.alive(video.id):
+                logger.warning("video %s is of a model that is no longer configured; ending it", video.id)
+                await self.orchestrations.start(video.id)
+            seen += 1
+            if seen >= account.running:
+                return
 
     async def _expire(self, key_id: str) -> None:
         """Remove the bytes of videos whose retention is over; what they cost stays on record."""

@@ -4,6 +4,7 @@ Only `create` and `remix` can make a job. Their failures say whether that may ha
 Uncertain (it may have), or a refusal. Everything else may be repeated freely.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,6 +25,8 @@ logger = logging.getLogger("gateway")
 
 _REDIRECTS = 3
 _DENIED = (401, 403)
+_LONGEST_CALL = 120.0  # seconds, of any call but a download; a server that sends a byte a minute is as good as gone
+_LATEST = 2.0**33  # in the year 2242; whatever is later is not in seconds
 _LARGEST_ANSWER = 16 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
 
 
@@ -39,7 +42,11 @@ class JobError(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create with little else."""
+    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create with little else.
+
+    Times are unix seconds, `progress` is percent; what cannot be either is not there. `model` is a deployment's name or the
+    model's own.
+    """
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
     status: str = "queued"
@@ -47,11 +54,18 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float | None = None
     completed_at: float | None = None
     expires_at: float | None = None
+    model: str | None = None
     prompt: str | None = None
     seconds: str | int | None = None
     size: str | None = None
     error: JobError | str | None = None
     remixed_from_video_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("created_at", "completed_at", "expires_at"):
+            if not 0 <= (getattr(self, name) or 0) < _LATEST:
+                msgspec.structs.force_setattr(self, name, None)
+        msgspec.structs.force_setattr(self, "progress", min(max(self.progress or 0.0, 0.0), 100.0))
 
 
 class _Page(msgspec.Struct, frozen=True):
@@ -98,8 +112,11 @@ class Upstream:
         return await self._start("/videos", files=files)
 
     async def remix(self, upstream_id: str, prompt: str) -> Accepted:
-        """Start a job from a finished one; the upstream knows no other parameter than the prompt."""
-        return await self._start(f"/videos/{_segment(upstream_id)}/remix", json={"prompt": prompt})
+        """Start a job from a finished one; the upstream knows no other parameter than the prompt.
+
+        Raises Missing where it no longer has that one.
+        """
+        return await self._start(f"/videos/{_segment(upstream_id)}/remix", about_video=True, json={"prompt": prompt})
 
     async def get(self, upstream_id: str) -> Job:
         answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
@@ -152,8 +169,8 @@ class Upstream:
             raise _transport_failure(error, creating=False) from error
         raise Misrouted("The upstream redirected a download too many times.")
 
-    async def _start(self, path: str, **body: Any) -> Accepted:
-        answer = await self._send("POST", path, creating=True, **body)
+    async def _start(self, path: str, *, about_video: bool = False, **body: Any) -> Accepted:
+        answer = await self._send("POST", path, creating=True, about_video=about_video, **body)
         return Accepted(_decode(answer.content, Job, Uncertain), answer.headers.get("apim-request-id"))
 
     async def _send(
@@ -175,11 +192,14 @@ class Upstream:
             )
 
         try:
-            response = await send(renew=False)
-            if response.status_code in _DENIED and self._uses_token():
-                response = await send(renew=True)  # the token may have run out; once is enough to tell
+            async with asyncio.timeout(_LONGEST_CALL):
+                response = await send(renew=False)
+                if response.status_code in _DENIED and self._uses_token():
+                    response = await send(renew=True)  # the token may have run out; once is enough to tell
         except httpx.HTTPError as error:
             raise _transport_failure(error, creating=creating) from error
+        except TimeoutError as error:
+            raise (Uncertain if creating else Unreachable)("The upstream takes too long to answer.") from error
         if not response.is_success:
             raise self._failure(response, response.content, creating=creating, about_video=about_video)
         if len(response.content) > _LARGEST_ANSWER:

@@ -46,7 +46,8 @@ class MemoryTable(Table):
                 await asyncio.sleep(0)
                 row = self.rows.get(place)
                 if row is not None:
-                    yield row if select is None else Row(row.key, {name: row.values[name] for name in select}, row.etag)
+                    wanted = row.values if select is None else select
+                    yield Row(row.key, {name: row.values[name] for name in wanted if name in row.values}, row.etag)
 
     def _apply(self, partition: str, write: Write) -> str:
         self._etags += 1

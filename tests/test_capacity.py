@@ -57,6 +57,10 @@ def test_a_create_that_was_never_answered_counts_until_its_slot_is_given_back() 
     assert capacity.ready_at(a, state.load(a), "", NOW + 60) == NOW + 60 + WINDOW
 
 
+def shut(state: State, deployment: Deployment, seconds: float, *, now: float = NOW, lost: bool = False) -> None:
+    capacity.close(state.load(deployment), "denied", now, seconds, lost=lost, request_id=None)
+
+
 def test_equal_requests_are_not_under_way_together() -> None:
     """Until the first is answered: then its job can no longer be taken for the other's."""
     state, a = State(), place(max_running=9, creates_per_minute=9)
@@ -68,14 +72,43 @@ def test_equal_requests_are_not_under_way_together() -> None:
 
 
 def test_a_deployment_that_rests_or_is_closed_has_no_free_slots() -> None:
-    """Rest is known to end; a closed one is not spoken of until then."""
-    state, a, b = State(), place("a"), place("b")
+    """Both are known to end; only a lost one is not spoken of until then."""
+    state, a, b, c = State(), place("a"), place("b"), place("c")
     state.load(a).rests_until = NOW + 30
-    state.load(b).closed, state.load(b).closed_until = "model_retired", NOW + 60
-    assert capacity.free_slots(state, [a, b], NOW) == 0
-    assert capacity.next_ready(state, [a, b], "", NOW) == NOW + 30
-    assert capacity.is_closed(state.load(b), NOW)
-    assert capacity.ready_now(state, [a, b], "", NOW + 60) == [a, b]
+    shut(state, b, 20)
+    shut(state, c, 10, lost=True)
+    assert capacity.free_slots(state, [a, b, c], NOW) == 0
+    assert capacity.next_ready(state, [a, b, c], "", NOW) == NOW + 20
+    assert capacity.next_ready(state, [c], "", NOW) is None
+    assert capacity.closing(state.load(b), NOW) is not None
+    assert capacity.ready_now(state, [a, b, c], "", NOW + 30) == [a, b, c]
+
+
+def test_a_refusal_that_lasts_is_lost_and_one_that_ends_is_forgotten() -> None:
+    """Ten minutes of nothing but refusals; a job that was accepted in between begins them anew, and so does a long silence."""
+    for seconds, accepted, lost in ((599, False, False), (600, False, True), (600, True, False), (5000, False, False)):
+        state, a = State(), place()
+        shut(state, a, 60)
+        if accepted:
+            ran(state, a, "v", NOW + 100, NOW + 200)
+        shut(state, a, 60, now=NOW + seconds)
+        assert capacity.is_lost(state.load(a), NOW + seconds) == lost, (seconds, accepted)
+        assert not capacity.is_lost(state.load(a), NOW + seconds + 60)
+
+
+def test_a_deployment_that_fails_rests_for_longer_each_time_and_the_others_come_first() -> None:
+    """Up to five minutes, until a job of it is accepted; who says for how long is believed."""
+    state, a, b = State(), place("a", max_running=9, creates_per_minute=9), place("b")
+    rests = []
+    for _ in range(9):
+        capacity.rest(state.load(a), NOW, None)
+        rests.append(state.load(a).rests_until - NOW)
+    assert rests == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+    assert capacity.ready_now(state, [a, b], "", NOW + 300) == [b, a]
+    ran(state, a, "v", NOW + 300, NOW + 301)
+    assert capacity.ready_now(state, [a, b], "", NOW + 301) == [a, b]
+    capacity.rest(state.load(b), NOW, 7.0)
+    assert state.load(b).rests_until == NOW + 7
 
 
 def test_the_first_in_line_take_the_free_slots() -> None:
@@ -109,7 +142,7 @@ def test_patience_begins_when_the_slot_can_be_used(kept_by: str) -> None:
     if kept_by == "rest":
         load.rests_until = open_from
     if kept_by == "closed":
-        load.closed, load.closed_until = "denied", open_from
+        shut(state, a, 50)
     assert not capacity.may_start(state, [a], 0, open_from - 1)
     assert capacity.may_start(state, [a], 0, open_from)
     assert not capacity.may_start(state, [a], 1, open_from + 19)
@@ -164,12 +197,18 @@ def test_a_create_is_remembered_as_long_as_it_matters() -> None:
 
 
 def test_an_estimate_follows_from_place_and_turnover() -> None:
-    """The slower of the pace of creates and the turnover of slots decides; closed deployments count for nothing."""
+    """The slower of the pace of creates and the turnover of slots decides; lost deployments count for nothing.
+
+    Where nothing is open, it begins with the first that will be.
+    """
     state, a, b = State(), place("a"), place("b")
     slow, quick = 240.0, 10.0
     assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 4 * slow / 4
     assert capacity.estimated_start(state, [a, b], 3, quick, NOW) == NOW + 4 * 60 / 4
-    state.load(b).closed, state.load(b).closed_until = "gone", NOW + 1000
+    state.load(a).rests_until = state.load(b).rests_until = NOW + 500
+    assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 500 + 4 * slow / 4
+    state.load(a).rests_until = state.load(b).rests_until = 0
+    shut(state, b, 1000, lost=True)
     assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 4 * slow / 2
-    state.load(a).closed, state.load(a).closed_until = "gone", NOW + 1000
+    shut(state, a, 1000, lost=True)
     assert capacity.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 3600

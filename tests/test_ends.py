@@ -173,22 +173,63 @@ def test_a_poll_that_is_denied_is_repeated_until_the_deadline_and_then_says_so(a
     run(azurite, story, creates_per_minute=10)
 
 
-@pytest.mark.parametrize(("reply", "minutes"), [(NO_DEPLOYMENT, 5), (error(410, "Gone"), 360)], ids=["missing", "retired"])
-def test_a_deployment_that_may_be_mended_is_closed_for_minutes_and_a_retired_one_for_hours(
-    azurite: str, reply: httpx.Response, minutes: int
-) -> None:
-    """A deployment that was made a moment ago answers that it does not exist, and is wanted as soon as it does."""
+@pytest.mark.parametrize("reply", [NO_DEPLOYMENT, error(410, "Gone")], ids=["missing after the last day", "gone"])
+def test_a_retired_deployment_is_closed_for_hours(azurite: str, reply: httpx.Response) -> None:
+    """A model that has been switched off is not asked for by every video that comes."""
 
     async def story(w: World) -> None:
-        video = await w.start()
-        w.upstream.script("create", reply)
-        assert (await w.live(video.id)).error_code == "model_retired"
-        w.clock.skip(minutes * 60 - 10)
-        assert await w.gateway.pool.closed(w.model) != {}
+        for prompt in ("A cat", "A dog"):
+            video = await w.start(prompt=prompt)
+            w.upstream.script("create", reply)
+            assert (await w.live(video.id)).error_code == "model_retired"
+        assert w.upstream.asked == ["create"]
+        w.clock.skip(6 * 3600 - 10)
+        assert await w.gateway.pool.closed(w.model) == {w.model.deployments[0].name: "model_retired"}
         w.clock.skip(20)
         assert await w.gateway.pool.closed(w.model) == {}
 
     run(azurite, story)
+
+
+MENDABLE = [(DENIED, "upstream_auth_error"), (NO_DEPLOYMENT, "model_retired"), (error(431, ""), "upstream_misconfigured")]
+
+
+@pytest.mark.parametrize(("reply", "code"), MENDABLE, ids=[code for _, code in MENDABLE])
+def test_what_an_operator_may_mend_is_waited_for(azurite: str, reply: httpx.Response, code: str) -> None:
+    """A key that is exchanged, a role or a deployment that is a minute old: videos wait, health tells, and nothing fails."""
+
+    async def story(w: World) -> None:
+        video = await w.start()
+        w.upstream.script("create", *[reply] * 3)
+        assert "again" in await w.gateway.submission.submit(video.id)
+        assert await w.gateway.pool.closed(w.model) == {w.model.deployments[0].name: code}
+        w.upstream.end()
+        begin = w.clock.now()
+        outcome = await w.gateway.submission.submit(video.id)
+        while "again" in outcome:
+            await w.clock.sleep(outcome["again"])
+            outcome = await w.gateway.submission.submit(video.id)
+        assert w.upstream.asked == ["create"] * 4
+        assert (w.clock.now() - begin).total_seconds() < 300
+
+    run(azurite, story, retires=None)
+
+
+@pytest.mark.parametrize(("reply", "code"), MENDABLE, ids=[code for _, code in MENDABLE])
+def test_what_nobody_mends_for_ten_minutes_fails_what_waits(azurite: str, reply: httpx.Response, code: str) -> None:
+    """With the reason, and with what the vendor knows the refusal by; also the video that was not asked for itself."""
+
+    async def story(w: World) -> None:
+        first, second = await w.start(), await w.start(prompt="Another cat")
+        named = httpx.Response(reply.status_code, content=reply.content, headers={"apim-request-id": "apim-7"})
+        w.upstream.script("create", *[named] * 100)
+        assert 600 <= await seconds_until_the_end(w, first.id) < 800
+        assert await seconds_until_the_end(w, second.id) < 10
+        for video in (await w.video(first.id), await w.video(second.id)):
+            assert (video.error_code, video.upstream_request_id, video.spent) == (code, "apim-7", 0)
+        assert w.upstream.asked.count("create") < 15
+
+    run(azurite, story, retires=None)
 
 
 def test_a_deployment_rests_for_an_hour_at_most(azurite: str) -> None:

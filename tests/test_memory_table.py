@@ -123,6 +123,9 @@ def test_a_scan_goes_in_the_order_of_keys_between_its_bounds(tell: Callable[[Sto
         between = table.scan(partition, after="video_", before="video`", page=2)
         assert [(row.key, row.values) async for row in between] == [(f"video_{each}", {"n": 1}) for each in "abc"]
         assert [row.key async for row in table.scan(partition, after="video_a", before="video_c", select=[])] == ["video_b"]
+        assert [row.values async for row in table.scan(partition, after="video_a", before="video_c", select=["n", "m"])] == [
+            {"n": 1}
+        ]
         assert [row async for row in table.scan(f"{partition}x")] == []
 
     tell(story)

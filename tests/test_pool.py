@@ -182,7 +182,7 @@ def test_who_was_refused_is_next_again() -> None:
         others = [await yard.arrive(owner) for owner in (2, 3)]
         slot = await yard.ask(first)
         assert isinstance(slot, Slot)
-        await yard.pool.return_slot(yard.model, first.id, slot.deployment, 30.0)
+        await yard.pool.return_slot(yard.model, first, slot.deployment, 30.0)
         assert yard.state().waiting == 3
         assert place_of(first) in yard.rows("wait_")[0]
         wait = await yard.ask(first)
@@ -201,7 +201,7 @@ def test_a_refused_job_moves_to_another_deployment() -> None:
         video = await yard.arrive(1)
         slot = await yard.ask(video)
         assert isinstance(slot, Slot)
-        await yard.pool.return_slot(yard.model, video.id, slot.deployment, 30.0)
+        await yard.pool.return_slot(yard.model, video, slot.deployment, 30.0)
         again = await yard.ask(video)
         assert isinstance(again, Slot)
         assert again.deployment != slot.deployment
@@ -225,7 +225,7 @@ def test_the_dead_are_passed_by() -> None:
 
 
 def test_a_remix_runs_where_its_source_lives() -> None:
-    """It waits for that deployment although others are free, does not block them for long, and ends where it is closed."""
+    """It waits for that deployment although others are free, keeps nobody from those, and ends where its own is lost."""
 
     async def story(yard: Yard) -> None:
         source = yard.model.deployments[1]
@@ -234,11 +234,10 @@ def test_a_remix_runs_where_its_source_lives() -> None:
         assert yard.state().holder(running[0].id) == "d1"
         assert isinstance(await yard.ask(remix), Wait)
         other = await yard.arrive(2)
-        yard.clock.skip(20)
         assert await yard.ask(other) == Slot(yard.model.deployments[0])
         await yard.end(running[0])
         assert await yard.ask(remix) == Slot(source)
-        await yard.pool.close(yard.model, source, "model_retired", 600)
+        await yard.pool.close(yard.model, source, "model_retired", 600, lost=True)
         assert await yard.ask(await yard.arrive(3, source="d1")) == Closed("model_retired")
         assert await yard.ask(remix) == Slot(source)  # what runs there runs on
 
@@ -388,13 +387,13 @@ class PoolMachine(RuleBasedStateMachine):
         life.answered = True
 
     @precondition(lambda self: self.asking())
-    @rule(data=st.data(), rest=st.sampled_from([0.0, 10.0, 300.0]))
-    def the_upstream_refuses(self, data: st.DataObject, rest: float) -> None:
+    @rule(data=st.data(), rest=st.sampled_from([None, 0.0, 10.0, 300.0]))
+    def the_upstream_refuses(self, data: st.DataObject, rest: float | None) -> None:
         life = data.draw(st.sampled_from(self.asking()))
         deployment = self.yard.model.deployment(life.deployment or "")
         assert deployment is not None
         tag = self.yard.state().load(deployment).leases[life.video.id].tag
-        self._run(self._pool(data).return_slot(self.yard.model, life.video.id, deployment, rest))
+        self._run(self._pool(data).return_slot(self.yard.model, life.video, deployment, rest))
         life.deployment = None
         before = [key for key in self.yard.rows("wait_") if key < f"wait_{tag:015d}"]
         assert not before or tag <= self.yard.state().round
@@ -416,12 +415,29 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.lives)
     @rule(data=st.data(), dead=st.booleans())
     def dies_or_comes_back(self, data: st.DataObject, dead: bool) -> None:
-        data.draw(st.sampled_from(list(self.lives.values()))).dead = dead
+        life = data.draw(st.sampled_from(list(self.lives.values())))
+        life.dead = dead or (life.accepted is not None and life.deployment is None)
 
-    @rule(data=st.data(), seconds=st.sampled_from([10.0, 300.0]))
-    def closes(self, data: st.DataObject, seconds: float) -> None:
+    @rule(data=st.data(), seconds=st.sampled_from([10.0, 300.0]), lost=st.booleans())
+    def closes(self, data: st.DataObject, seconds: float, lost: bool) -> None:
         deployment = data.draw(st.sampled_from(self.yard.model.deployments))
-        self._run(self._pool(data).close(self.yard.model, deployment, "denied", seconds))
+        self._run(self._pool(data).close(self.yard.model, deployment, "denied", seconds, lost=lost))
+
+    @rule(data=st.data())
+    def fails(self, data: st.DataObject) -> None:
+        self._run(self._pool(data).rest(self.yard.model, data.draw(st.sampled_from(self.yard.model.deployments))))
+
+    @precondition(lambda self: any(life.answered and life.deployment for life in self.lives.values()))
+    @rule(data=st.data())
+    def the_job_ends(self, data: st.DataObject) -> None:
+        """Its slot is free, while the video is still unfinished; said twice."""
+        life = data.draw(st.sampled_from([each for each in self.lives.values() if each.answered and each.deployment]))
+
+        async def end() -> None:
+            await asyncio.gather(*(pool.ended("a/model", life.video.id) for pool in self.yard.pools))
+
+        self._run(end())
+        life.deployment, life.dead = None, True  # nobody asks for it any more
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 20.0, 59.0, 62.0]))
     def time_passes(self, seconds: float) -> None:

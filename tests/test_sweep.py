@@ -322,7 +322,7 @@ def test_a_video_that_no_model_knows_of_is_found(azurite: str, owner: str) -> No
         video = (await w.gateway.lifecycle.start(w.request(), made_by)).video
         await w.gateway.pool.leave(w.model.name, video.id)
         w.clock.skip(3600)  # the full hour
-        assert (await sweep(w)).started == []
+        assert video.id not in (await sweep(w)).started
         w.clock.skip(5 * 60)
         assert (await sweep(w)).started == [video.id]
         await w.gateway.lifecycle.delete(video.id)

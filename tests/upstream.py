@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from email.parser import BytesParser
 from email.policy import HTTP
@@ -29,6 +29,8 @@ class ScriptedUpstream:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     film: bytes = field(default_factory=small_film)
+    _before: Callable[[httpx.Request], httpx.Response | None] | None = None
+    _meanwhile: Callable[[httpx.Request], Awaitable[None]] | None = None
     _scripts: dict[str, list[Callable[[httpx.Request], Reply]]] = field(default_factory=dict)
 
     def script(self, operation: str, *replies: Reply) -> None:
@@ -44,6 +46,14 @@ class ScriptedUpstream:
 
         self._scripts.setdefault("create", []).append(reply)
 
+    def before(self, say: Callable[[httpx.Request], httpx.Response | None]) -> None:
+        """What is said to a request instead of everything else, where it is something."""
+        self._before = say
+
+    def meanwhile(self, happen: Callable[[httpx.Request], Awaitable[None]]) -> None:
+        """What happens while a request is on its way."""
+        self._meanwhile = happen
+
     def end(self, status: str = "completed", error: dict[str, str] | None = None) -> None:
         """Every job comes to its end."""
         for job in self.jobs.values():
@@ -52,7 +62,12 @@ class ScriptedUpstream:
     def transport(self) -> httpx.MockTransport:
         return httpx.MockTransport(self._answer)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    async def _answer(self, request: httpx.Request) -> httpx.Response:
+        await request.aread()
+        if self._meanwhile is not None:
+            await self._meanwhile(request)
+        if self._before is not None and (said := self._before(request)) is not None:
+            return said
         operation = _operation(request)
         self.asked.append(operation)
         scripted = self._scripts.get(operation)
@@ -120,6 +135,8 @@ def _operation(request: httpx.Request) -> str:
     rest = request.url.path.split("/videos", 1)[1].strip("/")
     if not rest:
         return "create" if request.method == "POST" else "list"
+    if rest.endswith("/remix"):
+        return "create"
     if rest.endswith("/content"):
         return "content"
     return {"GET": "get", "DELETE": "delete"}[request.method]

@@ -57,6 +57,16 @@ class World:
         self.others.append(gateway)
         return gateway
 
+    def with_model(self, *models: Model) -> "World":
+        """The same world after the operator has changed the configuration to these models; the first is `model`."""
+        tables = self.gateway.tables
+        assert isinstance(tables, FaultyTables)
+        same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
+        changed = replace(self.gateway.settings, catalog=Catalog(models))
+        gateway = composition.build(changed, self.clock, Random(3), Links(self.upstream), same)
+        self.others.append(gateway)
+        return replace(self, gateway=gateway, model=models[0])
+
     async def send(
         self,
         method: str,
