@@ -131,6 +131,8 @@ lock: $(VENV)/.created ## Resolve the lock files again after changing requiremen
 		$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 			--custom-compile-command "make lock" requirements-$$kind.txt --output-file requirements-$$kind.lock; \
 	done
+	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" --constraint requirements-dev.lock requirements.txt --output-file requirements.lock
 	@npm install --package-lock-only --silent
 	@$(PYTHON) -c "$$FORGET_HOSTS"
 
@@ -154,7 +156,7 @@ infra-check: setup ## Check templates, scripts and pages; with the Bicep compile
 	else \
 		echo "The Azure CLI is not installed: the Bicep compiler has not seen the templates."; \
 	fi
-	@$(PYTHON) -m pytest tests/test_infra.py tests/test_pipeline.py tests/test_docs.py tests/test_docs_commands.py $(ARGS)
+	@$(PYTHON) -m pytest tests/test_infra*.py tests/test_pipeline.py tests/test_docs.py tests/test_docs_commands.py $(ARGS)
 
 .PHONY: package-check
 package-check: setup ## Build the package; import it on every Python it may run on; index it as the worker does

@@ -14,6 +14,7 @@ param newOpenAi types.newOpenAi[]
 param existingOpenAi types.existingOpenAi[]
 param settings types.settings
 param network types.network
+param existingNetwork types.existingNetwork?
 param durable types.durable
 param monitoring types.monitoring
 param budget types.budget?
@@ -96,7 +97,7 @@ module useOfExisting 'modules/openai-role.bicep' = [for each in existingOpenAi: 
 }]
 
 module net 'modules/network.bicep' = if (isPrivate) {
-  params: { name: 'vnet-${name}-${token}', location: location, tags: allTags }
+  params: { name: 'vnet-${name}-${token}', location: location, tags: allTags, existingNetwork: existingNetwork }
 }
 
 module endpoints 'modules/endpoints.bicep' = if (isPrivate) {

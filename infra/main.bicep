@@ -20,6 +20,7 @@ param newOpenAi types.newOpenAi[]
 param existingOpenAi types.existingOpenAi[]
 param settings types.settings
 param network types.network
+param existingNetwork types.existingNetwork?
 param durable types.durable
 param monitoring types.monitoring
 param budget types.budget?
@@ -49,6 +50,7 @@ module gateway 'group.bicep' = {
     existingOpenAi: existingOpenAi
     settings: settings
     network: network
+    existingNetwork: existingNetwork
     durable: durable
     monitoring: monitoring
     budget: budget

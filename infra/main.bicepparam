@@ -58,9 +58,14 @@ param settings = {
 }
 
 // 'public': endpoints can be reached, and demand an Entra token or a gateway key. 'backend': storage, vault and Azure OpenAI are reached
-// through private endpoints only. 'private': the gateway too, and deploying code then works only from inside the network. The last two
-// need `delivery: proxy` in config.yaml, because clients cannot reach storage. Content Safety and telemetry have no private endpoint here.
+// through private endpoints only. 'private': the gateway too. The last two need `delivery: proxy` in config.yaml, because clients cannot
+// reach storage, and somebody inside the network to set secrets and, with 'private', to deploy code: docs/operations.md, "Private
+// network". Content Safety and telemetry have no private endpoint here.
 param network = 'public'
+
+// The network for the last two, in the same region: { vnet: 'ID', appSubnet: 'ID', endpointSubnet: 'ID' }, with the resource ids of a network
+// that you can already reach. null makes one, in which there is nobody yet.
+param existingNetwork = null
 
 param durable = {
   // 'storage' needs nothing more and is the cheapest while idle; 'scheduler' is Durable Task Scheduler. Choose before the first video:

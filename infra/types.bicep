@@ -86,6 +86,18 @@ type settings = {
 type network = 'public' | 'backend' | 'private'
 
 @export()
+@description('A network that exists, by the resource ids of its parts. Names are resolved in zones made here, which are linked to it.')
+type existingNetwork = {
+  vnet: string
+
+  @description('The app\'s way out: delegated to Microsoft.App/environments, /27 or larger, nothing else in it.')
+  appSubnet: string
+
+  @description('Where private endpoints go.')
+  endpointSubnet: string
+}
+
+@export()
 @description('Where orchestrations are kept. There is no migration between the two.')
 type durable = {
   backend: 'storage' | 'scheduler'

@@ -1,9 +1,14 @@
 """`python -m local.package [FILE]`: the zip that is deployed, made of what `.funcignore` leaves. Needs nothing but Python.
 
-The same files give the same bytes, whoever builds them and when.
+The same files give the same bytes, whoever builds them and when. Two are changed on their way: requirements.txt becomes the lock of
+itself, so that a deployment installs what was tested; and with `--durable scheduler` host.json names Durable Task Scheduler. That has
+to stand in the file, because what wakes an app without instances (the scale controller, told by the host's FunctionsSyncManager)
+knows the file and no override of it from app settings.
 """
 
+import argparse
 import hashlib
+import json
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -14,6 +19,8 @@ from pathlib import Path
 CHECKOUT = Path(__file__).parent.parent
 # What an app consists of. Anything else that .funcignore leaves is somebody's forgotten file, and perhaps a secret.
 APP = ("function_app.py", "host.json", "requirements.txt", "config*.yaml", "shared")
+_LOCK = "requirements.lock"
+_SCHEDULER = {"type": "azureManaged", "connectionStringName": "DURABLE_TASK_SCHEDULER_CONNECTION_STRING"}
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # zip knows no earlier time
 
 
@@ -36,9 +43,12 @@ class Package:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the package and say what is in it. Returns the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    parser = argparse.ArgumentParser(prog="python -m local.package", description="Build the zip that is deployed.")
+    parser.add_argument("file", nargs="?", type=Path, default=Path("dist/app.zip"))
+    parser.add_argument("--durable", choices=("storage", "scheduler"), default="storage", help="what keeps orchestrations")
+    given = parser.parse_args(arguments)
     try:
-        package = build(CHECKOUT, Path(given[0] if given else "dist/app.zip"))
+        package = build(CHECKOUT, given.file, scheduler=given.durable == "scheduler")
     except PackageError as error:
         print(error, file=sys.stderr)
         return 1
@@ -46,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def build(root: Path, target: Path) -> Package:
+def build(root: Path, target: Path, *, scheduler: bool = False) -> Package:
     """Write the package of the app in `root`. Raises PackageError."""
     files = sorted(chosen(root))
     surplus = sorted({name.partition("/")[0] for name in files if not _belongs(name)})
@@ -57,8 +67,20 @@ def build(root: Path, target: Path) -> Package:
         for name in files:
             entry = zipfile.ZipInfo(name, _EARLIEST)
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(entry, (root / name).read_bytes())
+            archive.writestr(entry, _content(root, name, scheduler=scheduler))
     return Package(target, tuple(files), hashlib.sha256(target.read_bytes()).hexdigest())
+
+
+def _content(root: Path, name: str, *, scheduler: bool) -> bytes:
+    if name == "requirements.txt":
+        if not (root / _LOCK).exists():
+            raise PackageError(f"There is no {_LOCK}: make lock")
+        return (root / _LOCK).read_bytes()
+    if name == "host.json" and scheduler:
+        host = json.loads((root / name).read_text("utf-8"))
+        host["extensions"]["durableTask"]["storageProvider"] = _SCHEDULER
+        return json.dumps(host, indent=2).encode() + b"\n"
+    return (root / name).read_bytes()
 
 
 def chosen(root: Path) -> Iterator[str]:

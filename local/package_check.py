@@ -1,7 +1,7 @@
 """`python -m local.package_check`: the deployed package on every Python it may run on, with what it requires and nothing else.
 
-For each Python on PATH: a fresh environment with requirements.txt, the unpacked package, a cold import. Where the Functions
-worker's own library is available (Python 3.13 and later), it indexes the app as in Azure.
+For each Python on PATH: a fresh environment with the package's requirements.txt, the unpacked package, a cold import. Where the
+Functions worker's own library is available (Python 3.13 and later), it indexes the app as in Azure. CI has to have every Python.
 """
 
 import os
@@ -23,23 +23,24 @@ _TIMED = "import time; begun = time.perf_counter(); import function_app; print(t
 
 
 def main() -> int:
-    """Print one line for each Python. Returns 0 where the app imports on all that are here, and one at least is."""
-    checked = 0
+    """Print one line for each Python. Returns 0 where the app imports on all that are here: in CI all, else one at least."""
+    absent = []
     with tempfile.TemporaryDirectory() as directory:
         package = build(CHECKOUT, Path(directory) / "app.zip")
         print(f"package: {len(package.files)} files, {package.size / 1024:.0f} KiB")
         for version in PYTHONS:
             python = _usable(version)
             if python is None:
-                print(f"Python {version}: not on this machine, not checked")
+                absent.append(version)
                 continue
             try:
                 print(f"Python {version}: {check(python, version, package, Path(directory) / version)}")
             except subprocess.CalledProcessError as error:
                 print(f"Python {version}: {error.cmd[0]} failed:\n{error.stdout}{error.stderr}", file=sys.stderr)
                 return 1
-            checked += 1
-    return 0 if checked else 1
+    if absent:
+        print(f"NOT CHECKED, because not on this machine: Python {', '.join(absent)}")
+    return 1 if len(absent) == len(PYTHONS) or (absent and os.environ.get("CI")) else 0
 
 
 def check(python: str, version: str, package: Package, directory: Path) -> str:

@@ -1,7 +1,8 @@
 """`python -m local.smoke URL [--video]`: whether a deployed gateway works. Needs nothing but Python.
 
 Waits until it answers, asks whether it reaches its storage, and, with the master key in GATEWAY_MASTER_KEY, lists its models.
-`--video` makes one short video (and pays for it), waits for it, checks its first bytes and deletes it.
+`--video` makes one short video (and pays for it), waits for it, checks its first bytes and deletes it, where the gateway has a
+deployment that is neither closed nor retired, wherever its account is.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Any
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the checks and print each. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m local.smoke", description="Whether a deployed gateway works.")
     parser.add_argument("url")
-    parser.add_argument("--video", action="store_true", help="make one video, wait for it, delete it")
+    parser.add_argument("--video", action="store_true", help="make one video, if a deployment can; wait for it, delete it")
     given = parser.parse_args(arguments)
     client = Client(given.url, os.environ.get("GATEWAY_MASTER_KEY"))
     try:
@@ -84,7 +86,11 @@ def check(client: Client, *, video: bool) -> None:
     models = [each["id"] for each in client.expect("GET", "/v1/models")["data"]]
     print(f"It serves {', '.join(models)}.")
     if video:
-        _make_video(client)
+        model = _usable_model(client, datetime.now(UTC).date())
+        if model is None:
+            print("No video was made: every deployment is closed or retired.")
+        else:
+            _make_video(client, model)
 
 
 def _wait_for(client: Client, path: str, meaning: str) -> None:
@@ -102,8 +108,19 @@ def _wait_for(client: Client, path: str, meaning: str) -> None:
         waited += _PAUSE
 
 
-def _make_video(client: Client) -> None:
-    video = client.expect("POST", "/v1/videos", {"prompt": _PROMPT})
+def _usable_model(client: Client, today: date) -> str | None:
+    """The first model with a deployment that the gateway has not closed and that its vendor has not retired."""
+    closed = client.expect("GET", "/health/readiness").get("closed", {})
+    for entry in client.expect("GET", "/model/info")["data"]:
+        name, deployment = entry["model_name"], entry["model_info"]
+        retires = deployment["retires"]
+        if deployment["id"] not in closed.get(name, {}) and (retires is None or date.fromisoformat(retires) > today):
+            return str(name)
+    return None
+
+
+def _make_video(client: Client, model: str) -> None:
+    video = client.expect("POST", "/v1/videos", {"model": model, "prompt": _PROMPT})
     name, waited = video["id"], 0.0
     while video["status"] not in ("completed", "failed"):
         if waited >= _VIDEO:

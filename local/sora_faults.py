@@ -14,7 +14,7 @@ from local.sora_answers import DOCUMENTED, Answer, apim_error, fastapi_error, ht
 from shared.clock import Clock
 
 Operation = Literal["create", "get", "content", "list", "delete", "remix"]
-Garbled = Literal["html", "malformed_json", "missing_id", "unknown_status", "backwards", "not_a_video"]
+Garbled = Literal["html", "malformed_json", "missing_id", "missing_prompt", "unknown_status", "backwards", "not_a_video"]
 
 
 class Cut(Exception):
@@ -143,7 +143,7 @@ class Trickle(_Fault, tag="trickle"):
 
 
 class Garble(_Fault, tag="garble"):
-    """The service acts, and answers with its usual status, but not with what clients expect."""
+    """The service acts, and answers with its usual status, but not with what clients expect; a list, of all its videos."""
 
     form: Garbled
 
@@ -156,14 +156,20 @@ class Garble(_Fault, tag="garble"):
             return answer.shortened(answer.length // 2)
         if answer.content_type != "application/json":
             return answer
-        video = json.loads(answer.body)
+        told = json.loads(answer.body)
+        for video in told.get("data", [told]):
+            self._spoil(video)
+        return replace(json_answer(answer.status, told), job_id=answer.job_id)
+
+    def _spoil(self, video: dict[str, Any]) -> None:
         if self.form == "missing_id":
             video.pop("id", None)
+        elif self.form == "missing_prompt":
+            video.pop("prompt", None)
         elif self.form == "unknown_status":
             video["status"] = "preprocessing"
         else:
             video["progress"] = 100 - video.get("progress", 0)
-        return replace(json_answer(answer.status, video), job_id=answer.job_id)
 
 
 Fault = Status | Delay | ResetBefore | ResetAfter | Truncate | Trickle | Garble

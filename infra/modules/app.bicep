@@ -57,17 +57,21 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ftpsState: 'Disabled'
       http20Enabled: true
       remoteDebuggingEnabled: false
     }
   }
 
-  // Deployment with an Entra token only: no publishing password.
-  resource passwords 'basicPublishingCredentialsPolicies' = [for each in ['scm', 'ftp']: {
-    name: each
+  // Deployment with an Entra token only: no publishing password. Two resources, because their types differ by name.
+  resource deployment 'basicPublishingCredentialsPolicies' = {
+    name: 'scm'
     properties: { allow: false }
-  }]
+  }
+
+  resource ftp 'basicPublishingCredentialsPolicies' = {
+    name: 'ftp'
+    properties: { allow: false }
+  }
 }
 
 output id string = app.id

@@ -25,16 +25,8 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
   properties: { source: storage.id, topicType: 'Microsoft.Storage.StorageAccounts' }
 }
 
-var storageQueueDataMessageSender = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a')
-
-resource send 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: finished
-  name: guid(finished.id, topic.id, storageQueueDataMessageSender)
-  properties: {
-    roleDefinitionId: storageQueueDataMessageSender
-    principalId: topic.identity.principalId
-    principalType: 'ServicePrincipal'
-  }
+module send 'events-role.bicep' = {
+  params: { storageName: storage.name, queueName: finished.name, principalId: topic.identity.principalId }
 }
 
 resource saved 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {

@@ -1,9 +1,13 @@
-// A network of our own: one subnet for the app's way out, one for private endpoints, and the names that lead to them.
+// One subnet for the app's way out, one for private endpoints, in a network of our own or in one that exists; and the names that lead
+// to the endpoints.
+import * as types from '../types.bicep'
+
 param name string
 param location string
 param tags object
+param existingNetwork types.existingNetwork?
 
-resource vnet 'Microsoft.Network/virtualNetworks@2024-07-01' = {
+resource vnet 'Microsoft.Network/virtualNetworks@2024-07-01' = if (existingNetwork == null) {
   name: name
   location: location
   tags: tags
@@ -24,14 +28,6 @@ resource vnet 'Microsoft.Network/virtualNetworks@2024-07-01' = {
         }
       }
     ]
-  }
-
-  resource endpoints 'subnets' existing = {
-    name: 'endpoints'
-  }
-
-  resource app 'subnets' existing = {
-    name: 'app'
   }
 }
 
@@ -55,8 +51,8 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
   name: name
   location: 'global'
   tags: tags
-  properties: { registrationEnabled: false, virtualNetwork: { id: vnet.id } }
+  properties: { registrationEnabled: false, virtualNetwork: { id: existingNetwork.?vnet ?? vnet.id } }
 }]
 
-output appSubnetId string = vnet::app.id
-output endpointSubnetId string = vnet::endpoints.id
+output appSubnetId string = existingNetwork.?appSubnet ?? '${vnet.id}/subnets/app'
+output endpointSubnetId string = existingNetwork.?endpointSubnet ?? '${vnet.id}/subnets/endpoints'

@@ -37,11 +37,10 @@ var host = {
   TASK_HUB: taskHub
 }
 
-// Overrides of host.json, which names storage.
+// Which of the two keeps orchestrations stands in the packaged host.json (local/package.py): what wakes an app that has no instance
+// reads that file, and no overrides of it from here.
 var hostWithScheduler = {
   DURABLE_TASK_SCHEDULER_CONNECTION_STRING: 'Endpoint=${schedulerEndpoint};TaskHub=${taskHub};Authentication=ManagedIdentity;ClientID=${clientId}'
-  AzureFunctionsJobHost__extensions__durableTask__storageProvider__type: 'azureManaged'
-  AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName: 'DURABLE_TASK_SCHEDULER_CONNECTION_STRING'
 }
 
 // Read by shared/settings.py (and, as to storage, by the host too).
