@@ -37,12 +37,17 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """One request on its way to a handler."""
+    """One request on its way to a handler. `given` is the gateway to use, where it is not that of the app settings."""
 
-    gateway: Gateway
+    given: Gateway | None
     request: func.HttpRequest
     orchestrations: Orchestrations | None
     request_id: str
+
+    @property
+    def gateway(self) -> Gateway:
+        """Raises ConfigurationError; so only what asks for it depends on the configuration."""
+        return self.given or composition.current()
 
     @property
     def query(self) -> Mapping[str, str]:
@@ -90,7 +95,7 @@ async def respond(
     """Run a handler and turn whatever comes of it into a response. `parts` are the route's parameters."""
     request_id = f"req_{secrets.token_hex(12)}"
     try:
-        call = Call(gateway or composition.current(), request, orchestrations, request_id)
+        call = Call(gateway, request, orchestrations, request_id)
         answer = await handler(call, **parts)
     except ConfigurationError as error:
         logger.error("%s: %s", request_id, error.message)  # noqa: TRY400 - the message says it all, and is for the operator

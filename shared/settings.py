@@ -21,8 +21,11 @@ APP_SETTINGS: Mapping[str, str] = {
     "AZURE_CLIENT_ID": "the same for Azure OpenAI",
     "GATEWAY_MASTER_KEY": "the operator's key",
     "GATEWAY_CONFIG": "another configuration file than config.yaml",
-    "AZURE_OPENAI_API_BASE": "the Azure OpenAI resource; also AZURE_OPENAI_ENDPOINT or AZURE_API_BASE",
-    "AZURE_OPENAI_API_KEY": "its key, where there is no identity; also AZURE_API_KEY",
+    "AZURE_OPENAI_API_BASE": "the Azure OpenAI resource",
+    "AZURE_OPENAI_ENDPOINT": "another name for it",
+    "AZURE_API_BASE": "another name for it",
+    "AZURE_OPENAI_API_KEY": "its key, where there is no identity",
+    "AZURE_API_KEY": "another name for it",
     "AZURE_API_VERSION": "an api-version to send: none by default",
 }
 
@@ -55,15 +58,16 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     _refuse_unresolved(env)
     file = read_file(env)
     master_key = env.get("GATEWAY_MASTER_KEY") or file.general_settings.master_key
-    # Only the platform sets this one: a key a person can guess is fine on a laptop and nowhere else.
-    if master_key and len(master_key) < _SHORTEST_MASTER_KEY and "WEBSITE_INSTANCE_ID" in env:
+    storage = load_storage(env)
+    # A key a person can guess is fine on a laptop, where storage has a connection string, and nowhere else.
+    if master_key and len(master_key) < _SHORTEST_MASTER_KEY and storage.connection_string is None:
         raise ConfigurationError(
             f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
         )
     entries = file.model_list or [Entry("azure/sora-2", Params("azure/sora-2"))]
     models = read_models(entries, env)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
-    return Settings(load_storage(env), master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+    return Settings(storage, master_key, file.gateway, catalog, *_read_budget(file.general_settings))
 
 
 def _refuse_unresolved(env: Mapping[str, str]) -> None:

@@ -232,10 +232,11 @@ def test_an_expected_error_is_an_answer_and_no_news(caplog: pytest.LogCaptureFix
 def test_a_mistake_in_the_configuration_is_for_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Callers learn that there is one, operators which."""
+    """Callers learn that there is one, operators which; and the app still says that it is alive."""
     monkeypatch.setenv("AZURE_OPENAI_API_BASE", "https://r.services.ai.azure.com/api/projects/p")
-    response = answered(fields)
+    response = answered(api.list_models)
     assert (response.status_code, response.headers["x-should-retry"]) == (500, "false")
+    assert asyncio.run(respond(request(), api.health, probe="liveliness")).status_code == 200
     assert "projects" not in error_of(response)["message"]
     (record,) = caplog.records
     assert "/api/projects" in record.getMessage()

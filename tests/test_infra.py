@@ -5,14 +5,17 @@ import json
 import re
 import shutil
 import subprocess
-from collections import Counter
-from collections.abc import Iterator
+import zipfile
+from collections.abc import ItemsView, Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import yaml
 
-from shared import archive, settings
-from tests.bicep import INFRA, PROJECT, TEMPLATES, braced, code, keys, parameters, resources, variable
+from local.package import build
+from shared import archive, config, settings
+from shared.errors import ConfigurationError
+from tests.bicep import INFRA, PROJECT, TEMPLATES, braced, code, declared, keys, parameters, resources, variable
 
 CHECKER = PROJECT.parent / "shared" / "tools" / "bicep-check"
 
@@ -38,7 +41,7 @@ ASSIGNMENTS = {
     ("roles", "insights", "monitoringMetricsPublisher"),
     ("openai-role", "openAi", "cognitiveServicesOpenAiUser"),
     ("scheduler", "hub", "durableTaskDataContributor"),
-    ("events", "finished", "storageQueueDataMessageSender"),
+    ("events-role", "finished", "storageQueueDataMessageSender"),
     ("content-safety", "account", "cognitiveServicesUser"),
     ("vault", "vault", "keyVaultSecretsOfficer"),
 }
@@ -51,13 +54,11 @@ HOST_SETTINGS = {
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
     "TASK_HUB",
 }
-SCHEDULER_SETTINGS = {
-    "DURABLE_TASK_SCHEDULER_CONNECTION_STRING",
-    "AzureFunctionsJobHost__extensions__durableTask__storageProvider__type",
-    "AzureFunctionsJobHost__extensions__durableTask__storageProvider__connectionStringName",
-}
+SCHEDULER_SETTINGS = {"DURABLE_TASK_SCHEDULER_CONNECTION_STRING"}
 # What the app reads and the templates never set, because each holds a key.
-KEYS = {"AzureWebJobsStorage", "AZURE_OPENAI_API_KEY"}
+KEYS = {"AzureWebJobsStorage", *config.KEY_NAMES}
+# Other people's names for a setting that the templates set by the first of its names.
+SPELLINGS = set(config.BASE_NAMES[1:])
 # Ignored or refused on Flex Consumption, whose plan has properties for them.
 FORBIDDEN = (
     "FUNCTIONS_WORKER_RUNTIME",
@@ -108,6 +109,56 @@ def test_the_templates_compile(command: str) -> None:
         result = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         assert result.stderr == ""
+
+
+def test_the_tests_see_every_resource() -> None:
+    """Under a condition, in a loop, nested: as many as are declared, so that no way of writing one gets around what follows."""
+    everything = "".join(code(path) for path in TEMPLATES)
+    for path in TEMPLATES:
+        assert len(declared(path)) == len(re.findall(r"\bresource\s+\w+\s+'", code(path))), path.name
+    for kind in set(re.findall(r"'(Microsoft\.[\w./]+)@", everything)):
+        found = [each for path in TEMPLATES for each in declared(path) if each.kind == kind]
+        assert len(found) >= everything.count(f"'{kind}@") > 0, kind
+    assert len(resources("Microsoft.Authorization/roleAssignments")) == everything.count(
+        "Microsoft.Authorization/roleAssignments@"
+    )
+
+
+def test_a_resource_is_seen_however_it_is_written(tmp_path: Path) -> None:
+    """Each form in which Bicep lets a resource be declared."""
+    role = "'Microsoft.Authorization/roleAssignments@2022-04-01'"
+    path = tmp_path / "forms.bicep"
+    path.write_text(
+        f"""resource plain {role} = {{ name: 'a' }}
+resource sometimes {role} = if (contains({{ a: [1] }}, 'a')) {{ name: 'b' }}
+resource each {role} = [for (x, i) in [{{ y: 1 }}]: {{ name: 'c' }}]
+resource some {role} = [for x in range(0, 3): if (x > 1) {{
+  name: 'd'
+}}]
+resource outer 'Microsoft.Storage/storageAccounts@2025-01-01' = if (true) {{
+  name: 'e'
+  resource blobs 'blobServices' existing = {{
+    name: 'f'
+    resource all 'containers@2025-01-01' = [for x in ['a']: {{ name: 'g' }}]
+  }}
+}}
+resource after {role} = {{ name: 'h' }}
+// resource comment {role} = {{ name: 'i' }}
+"""
+    )
+    found = declared(path)
+    assert [re.findall(r"name: '(\w)'", each.body)[0] for each in found] == list("abcdefgh")
+    assert [each.symbol for each in found if each.conditional] == ["sometimes", "some", "outer"]
+    assert [each.symbol for each in found if each.existing] == ["blobs"]
+    assert found[6].kind == "Microsoft.Storage/storageAccounts/blobServices/containers"
+    assert {each.kind for each in found if each.symbol in ("plain", "after", "some")} == {role[1:].partition("@")[0]}
+
+
+def test_modules_are_files_of_ours() -> None:
+    """A module from elsewhere could make anything, unseen by these tests."""
+    for path in TEMPLATES:
+        for module in re.findall(r"(?m)^\s*module\s+\w+\s+'([^']+)'", code(path)):
+            assert (path.parent / module).resolve() in TEMPLATES, (path.name, module)
 
 
 def test_no_template_reads_a_key() -> None:
@@ -173,12 +224,19 @@ def test_the_app_is_reached_by_https_only() -> None:
         "httpsOnly: true",
         "minTlsVersion: '1.2'",
         "scmMinTlsVersion: '1.2'",
-        "ftpsState: 'Disabled'",
         "remoteDebuggingEnabled: false",
-        "for each in ['scm', 'ftp']",
-        "properties: { allow: false }",
     ):
         assert line in site.body
+    passwords = resources("Microsoft.Web/sites/basicPublishingCredentialsPolicies")
+    assert {match[1] for each in passwords if (match := re.search(r"name: '(\w+)'", each.body))} == {"scm", "ftp"}
+    assert all("properties: { allow: false }" in each.body for each in passwords)
+
+
+def test_a_resource_whose_type_goes_by_its_name_has_a_literal_one() -> None:
+    """The compiler cannot tell the type otherwise, and warns (BCP225)."""
+    for kind in ("config", "basicPublishingCredentialsPolicies"):
+        for each in resources(f"Microsoft.Web/sites/{kind}"):
+            assert re.search(r"^\s*name: '\w+'$", each.body, re.MULTILINE), each.symbol
 
 
 def test_no_address_is_plain_http() -> None:
@@ -205,7 +263,8 @@ def test_every_role_assignment_is_on_one_resource() -> None:
         role = re.search(r"roleDefinitionId: (\w+)", each.body)
         assert scope is not None, (each.module, each.symbol)
         assert role is not None, (each.module, each.symbol)
-        assert re.search(r"name: guid\(\w+\.id, ", each.body)
+        # Whose it is, is part of the name: an assignment cannot be handed to an identity that was made anew.
+        assert re.search(rf"name: guid\({scope[1]}\.id, (each\.)?principalId, {role[1]}\)", each.body), each.module
         assert "principalType: " in each.body
         found.add((each.module, scope[1], role[1]))
     assert found == ASSIGNMENTS
@@ -223,18 +282,59 @@ def test_app_settings_are_what_the_app_reads() -> None:
     given = given_settings() | chosen_settings()
     declared = set(settings.APP_SETTINGS) | referred_settings()
     assert given - declared == HOST_SETTINGS | SCHEDULER_SETTINGS
-    assert declared - given == KEYS
+    assert declared - given == KEYS | SPELLINGS
 
 
-def test_declared_settings_are_read() -> None:
-    """The table of app settings lists nothing that no code looks up."""
-    words: Counter[str] = Counter()
-    for path in (PROJECT / "shared").glob("*.py"):
-        constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
-        words.update(value for value in constants if isinstance(value, str))
-    for name in settings.APP_SETTINGS:
-        built_from_parts = name.endswith("ServiceUri") and {"AzureWebJobsStorage__", "ServiceUri"} <= words.keys()
-        assert words[name] > 1 or built_from_parts, name  # once is in the table
+class Asked(Mapping[str, str]):
+    """App settings that remember which of them were looked up, found or not."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        self.values_ = values
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:  # which `get` and `in` come down to
+        self.names.add(name)
+        return self.values_[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values_)
+
+    def __len__(self) -> int:
+        return len(self.values_)
+
+    def items(self) -> ItemsView[str, str]:
+        """All of them, which asks for none by name."""
+        return self.values_.items()
+
+
+def test_declared_settings_are_those_that_are_read(tmp_path: Path) -> None:
+    """The table of app settings and what is looked up are the same, over every way to configure the app."""
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+    base = {"AZURE_OPENAI_API_BASE": "https://a.openai.azure.com", "GATEWAY_MASTER_KEY": "k" * 16}
+    identity = {f"AzureWebJobsStorage__{kind}ServiceUri": f"https://{kind}" for kind in ("blob", "table")}
+    asked: set[str] = set()
+    for more in ({}, {"GATEWAY_CONFIG": str(empty)}, {"GATEWAY_MASTER_KEY": "short"}, {"AZURE_OPENAI_API_BASE": ""}):
+        for storage in ({"AzureWebJobsStorage": "UseDevelopmentStorage=true"}, identity):
+            given = Asked(base | storage | more)
+            try:
+                settings.load(given)
+            except ConfigurationError:
+                assert more  # the first is complete
+            asked |= given.names
+    assert asked == set(settings.APP_SETTINGS)
+
+
+def test_settings_are_read_in_one_place() -> None:
+    """No other code looks into the environment, past the table and the tests of it."""
+    reading = {
+        path.name
+        for path in [PROJECT / "function_app.py", *(PROJECT / "shared").glob("*.py")]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb"))
+        or (isinstance(node, ast.ImportFrom) and node.module == "os")
+    }
+    assert reading == {"settings.py"}
 
 
 def test_settings_of_the_host_are_what_host_json_needs() -> None:
@@ -242,10 +342,31 @@ def test_settings_of_the_host_are_what_host_json_needs() -> None:
     assert set(re.findall(r"%(\w+)%", (PROJECT / "host.json").read_text())) <= HOST_SETTINGS
 
 
-def test_the_scheduler_switch_overrides_what_host_json_says() -> None:
-    """The overriding names lead to keys that host.json has, and the hub is a name that Durable takes."""
-    provider = json.loads((PROJECT / "host.json").read_text())["extensions"]["durableTask"]["storageProvider"]
-    assert provider["type"] == "AzureStorage"
+@pytest.mark.parametrize(
+    ("scheduler", "type_", "setting"),
+    [(True, "azureManaged", "connectionStringName"), (False, "AzureStorage", "connectionName")],
+)
+def test_what_keeps_orchestrations_stands_in_the_packaged_file(
+    tmp_path: Path, scheduler: bool, type_: str, setting: str
+) -> None:
+    """What wakes an app without instances reads host.json and no override of it; what the file refers to is set."""
+    package = build(PROJECT, tmp_path / "app.zip", scheduler=scheduler)
+    with zipfile.ZipFile(package.path) as archive_:
+        host = json.loads(archive_.read("host.json"))
+    provider = host["extensions"]["durableTask"]["storageProvider"]
+    assert provider["type"] == type_
+    given = given_settings()
+    assert any(name.partition("__")[0] == provider[setting] for name in given)
+    assert [name for name in given if name.startswith("AzureFunctionsJobHost")] == []
+    # And nothing else of the file changes.
+    host["extensions"]["durableTask"]["storageProvider"] = None
+    mine = json.loads((PROJECT / "host.json").read_text())
+    mine["extensions"]["durableTask"]["storageProvider"] = None
+    assert host == mine
+
+
+def test_the_task_hub_has_a_name_that_durable_takes() -> None:
+    """The same for the app and, where there is one, the scheduler."""
     hub = re.search(r"var taskHub = '(\w+)'", code(INFRA / "group.bicep"))
     assert hub is not None
     assert re.fullmatch(r"[a-z][a-z0-9]{2,44}", hub[1])
@@ -344,12 +465,19 @@ def test_tags_are_on_everything_that_has_tags() -> None:
         "queues",
         "eventSubscriptions",
         "taskHubs",
+        "basicPublishingCredentialsPolicies",
+        "privateDnsZoneGroups",
+        "blobServices",
+        "containers",
+        "queueServices",
+        "tableServices",
+        "tables",
+        "managementPolicies",
     }
     for path in TEMPLATES:
-        text = code(path)
-        for match in re.finditer(r"^resource \w+ 'Microsoft\.[\w.]+/([\w/]+)@[\w-]+' = (\[[^:\n]*: )?\{", text, re.MULTILINE):
-            if match[1].rpartition("/")[2] not in untagged:
-                assert "tags: " in braced(text, match.end() - 1), (path.name, match[1])
+        for each in declared(path):
+            if not each.existing and each.kind.rpartition("/")[2] not in untagged:
+                assert "tags: " in each.body, (path.name, each.kind)
 
 
 def test_alerts_look_for_what_the_code_logs() -> None:

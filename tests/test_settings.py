@@ -201,19 +201,25 @@ def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_guessable_master_key_is_for_laptops(configured: Load) -> None:
-    """Only the platform sets WEBSITE_INSTANCE_ID; there, fewer than 16 characters are refused without being shown."""
+    """Where storage is reached with an identity, as in Azure, fewer than 16 characters are refused without being shown."""
     assert configured(GATEWAY_MASTER_KEY="sk-1234").master_key == "sk-1234"
+    azure: dict[str, str | None] = {
+        "AzureWebJobsStorage": None,
+        "AzureWebJobsStorage__blobServiceUri": "https://b",
+        "AzureWebJobsStorage__tableServiceUri": "https://t",
+    }
     with pytest.raises(ConfigurationError, match="GATEWAY_MASTER_KEY") as raised:
-        configured(GATEWAY_MASTER_KEY="sk-1234", WEBSITE_INSTANCE_ID="i")
+        configured(**azure, GATEWAY_MASTER_KEY="sk-1234")
     assert "sk-1234" not in str(raised.value)
-    assert configured(GATEWAY_MASTER_KEY="k" * 16, WEBSITE_INSTANCE_ID="i").master_key == "k" * 16
-    assert configured(GATEWAY_MASTER_KEY=None, WEBSITE_INSTANCE_ID="i").master_key is None
+    assert configured(**azure, GATEWAY_MASTER_KEY="k" * 16).master_key == "k" * 16
+    assert configured(**azure, GATEWAY_MASTER_KEY=None).master_key is None
 
 
 def test_storage_is_a_connection_string_or_an_identity(configured: Load) -> None:
     """Without either the app says which settings it needs."""
     identity = {"AzureWebJobsStorage__blobServiceUri": "https://b", "AzureWebJobsStorage__tableServiceUri": "https://t"}
-    storage = configured("", AzureWebJobsStorage=None, AzureWebJobsStorage__clientId="c", **identity).storage
+    identity |= {"AzureWebJobsStorage__clientId": "c", "GATEWAY_MASTER_KEY": "k" * 16}
+    storage = configured("", AzureWebJobsStorage=None, **identity).storage
     assert (storage.connection_string, storage.blob_url, storage.table_url, storage.client_id) == (
         None,
         "https://b",

@@ -178,9 +178,10 @@ def test_another_model_takes_the_place_of_a_retired_one(azurite: str) -> None:
             w.upstream.script("create", GONE)
             await w.gateway.submission.submit(video.id)
             assert list((await w.gateway.pool.closed(w.model)).values()) == ["model_retired"]
-            for _ in range(2):
-                outcome = await w.gateway.submission.submit(video.id)
-            assert outcome == {"done": True}
+            await w.gateway.ledger.update(video.id, queue_position=7, estimated_start=w.clock.now())
+            assert await w.gateway.submission.submit(video.id) == {"again": 0.0}
+            assert (await w.video(video.id)).wire()["queue"] is None, "its place was one in another queue"
+            assert await w.gateway.submission.submit(video.id) == {"done": True}
             moved = await w.video(video.id)
             assert (moved.fallback_from, moved.cost) == (w.model.name, 2 * video.cost)
             w.upstream.end()
