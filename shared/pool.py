@@ -1,13 +1,11 @@
 """The capacity of a model's deployments, kept where every instance sees it: who runs where, and who is next.
 
 A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row `video_…` stands for every
-unfinished video, written before the video is admitted, so that nothing can be admitted and then forgotten; a row
-`wait_<tag>_…` is a place in the queue, in the order of the tags, with the deployment `bound` where it can only run on that one.
-What changes together is one transaction.
+unfinished video, written before the video is admitted, so that nothing can be admitted and then forgotten; those that wait
+have a place in the queue as well. What changes together is one transaction.
 """
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,18 +19,15 @@ from shared import capacity, pace
 from shared.capacity import Lease, State
 from shared.catalog import Catalog, Deployment, Model
 from shared.clock import Clock
+from shared.queue import Before, Queue, new_place, tag_of
 from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, partition_of, retry_conflicts
 from shared.usual import UsualTimes
 from shared.video import Video
 
 _STATE = "state"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
-_FIRST_PLACE, _AFTER_PLACES = "wait_", "wait`"
-_NEAR = 100  # places from the head that are counted anew by everybody
-_FRESH = 60.0  # seconds
 _LOOK_FOR_SLOT = 5.0  # seconds until the next in line asks again, where a slot depends on a job's end
 _SOON = 60.0  # seconds: the longest sleep of the next in line
-_TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 T = TypeVar("T")
 
@@ -75,9 +70,12 @@ class Pool:
     clock: Clock
     random: Random
     usual: UsualTimes
+    queue: Queue = field(init=False)
     # Of one instance only one at a time changes a model's state: the others would only lose the race and read again.
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
-    _lines: dict[str, tuple[float, list[str]]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(self.table, self.clock)
 
     async def enter(self, model: Model, video_id: str) -> None:
         """Note that a video of this model is unfinished. May be repeated."""
@@ -102,12 +100,12 @@ class Pool:
             closings = [capacity.closing(state.load(each), now) for each in possible]
             if closings[-1] is not None and all(capacity.is_lost(state.load(each), now) for each in possible):
                 return Closed(closings[-1].reason, closings[-1].request_id)
-            line = _Line(self, model, possible, video, row, state)
+            turn = _Turn(self, model, possible, video, row, state)
             note = await self.table.get(partition_of(model.name), video.id)
-            place = await self._place(model.name, note, video.id)
+            place = await self.queue.place(model.name, _tag(note), video.id)
             if place is None:
-                return await line.join(note, capacity.tag_for(state, video.owner, priority))
-            return await line.move_up(place)
+                return await turn.join(note, capacity.tag_for(state, video.owner, priority))
+            return await turn.move_up(place)
 
         return await self._in_turn(model.name, attempt)
 
@@ -135,7 +133,7 @@ class Pool:
             if lease is None:
                 return []
             state.waiting += 1
-            return [Insert(_place_key(lease.tag, video.id), _place_values(video))]
+            return [new_place(lease.tag, video)]
 
         await self._change(model.name, change)
 
@@ -179,7 +177,7 @@ class Pool:
                 await self.table.commit(partition_of(model_name), Delete(note))
                 return
             row, state = await self._state(model_name)
-            place = await self._place(model_name, note, video_id)
+            place = await self.queue.place(model_name, _tag(note), video_id)
             freed = capacity.give_back(state, video_id, self._now())
             writes: list[Write] = [Delete(each) for each in (note, place) if each]
             if place is not None:
@@ -200,22 +198,6 @@ class Pool:
         """The videos that hold a slot, with the time since when (unix seconds)."""
         _, state = await self._state(model.name)
         return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
-
-    async def far_back(self, model_name: str, place: str) -> int:
-        """How many stand before a place, as of a minute ago at most: those far back would each read nearly all of the queue."""
-        read_at, known = self._lines.get(model_name, (0.0, []))
-        index = bisect_left(known, place)
-        if known[index : index + 1] != [place] or self._now() - read_at > _FRESH:
-            rows = self.table.scan(partition_of(model_name), after=_FIRST_PLACE, before=_AFTER_PLACES, select=[])
-            known = [row.key async for row in rows]
-            self._lines[model_name] = (self._now(), known)
-            index = bisect_left(known, place)
-        return index
-
-    async def _place(self, model_name: str, note: Row | None, video_id: str) -> Row | None:
-        """A video's place in the queue."""
-        tag = note.values.get("tag") if note else None
-        return None if tag is None else await self.table.get(partition_of(model_name), _place_key(tag, video_id))
 
     async def _change(self, model_name: str, change: Callable[[State, float], list[Write] | None]) -> None:
         async def attempt() -> None:
@@ -240,7 +222,7 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class _Line:
+class _Turn:
     """One video before one state of the queue, as it was read for one attempt."""
 
     pool: Pool
@@ -258,19 +240,19 @@ class _Line:
         if deployment is not None:
             return await self._start(deployment, tag, noted)
         self.state.waiting += 1
-        place = _place_key(tag, self.video.id)
-        await self._commit(noted, Insert(place, _place_values(self.video)))
-        return await self._wait((await self._before(place))[0])
+        place = new_place(tag, self.video)
+        await self._commit(noted, place)
+        return await self._wait((await self._before(place.key)).all)
 
     async def move_up(self, place: Row) -> Slot | Wait:
         """Start if it is this video's turn."""
-        index, rivals = await self._before(place.key)
-        if capacity.may_start(self.state, self.possible, rivals, self.pool.clock.now().timestamp()):
+        before = await self._before(place.key)
+        if capacity.may_start(self.state, self.possible, before.rivals, self.pool.clock.now().timestamp()):
             deployment = self._free()
             if deployment is not None:
                 self.state.waiting -= 1
-                return await self._start(deployment, _tag_of(place), Delete(place))
-        return await self._wait(index)
+                return await self._start(deployment, tag_of(place), Delete(place))
+        return await self._wait(before.all)
 
     def _free(self) -> Deployment | None:
         now = self.pool.clock.now().timestamp()
@@ -295,20 +277,10 @@ class _Line:
         closed = closings[-1].reason if closings[-1] is not None and all(closings) else None
         return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC), closed)
 
-    async def _before(self, place: str) -> tuple[int, int]:
-        """How many stand before this place, and how many of them could take what is free now: exactly near the head, as of a
-        moment ago further back."""
+    async def _before(self, place: str) -> Before:
         now = self.pool.clock.now().timestamp()
         free = {each.name for each in self.possible if capacity.free_slots(self.state, [each], now)}
-        near = rivals = 0
-        partition = partition_of(self.model.name)
-        async for row in self.pool.table.scan(partition, after=_FIRST_PLACE, before=place, page=_NEAR, select=["bound"]):
-            near += 1
-            rivals += row.values.get("bound") in (None, *free)
-            if near == _NEAR:
-                further = max(near, await self.pool.far_back(self.model.name, place))
-                return further, rivals + further - near
-        return near, rivals
+        return await self.pool.queue.before(self.model.name, place, free)
 
     async def _commit(self, *writes: Write) -> None:
         await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)
@@ -320,17 +292,9 @@ def _ask(video: Video) -> str:
     return sha256(asked.encode()).hexdigest()[:24]
 
 
-def _place_key(tag: int, video_id: str) -> str:
-    """In the order of the tags, and of equal ones the oldest first: ids sort the newest first, so they are turned round."""
-    return f"{_FIRST_PLACE}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"
-
-
-def _place_values(video: Video) -> dict[str, str]:
-    return {"bound": video.source_deployment} if video.source_deployment else {}
-
-
-def _tag_of(place: Row) -> int:
-    return int(place.key[len(_FIRST_PLACE) :].partition("_")[0])
+def _tag(note: Row | None) -> int | None:
+    """What a video was tagged with, once it has asked."""
+    return note.values.get("tag") if note else None
 
 
 def _written(row: Row | None, state: State) -> Write:
