@@ -122,8 +122,13 @@ class Submission:
 
     async def _create(self, video: Video, deployment: Deployment, reference: Reference | None) -> Accepted:
         upstream = self.upstream(deployment)
+        # Counted from the note: a host that was frozen since then has been given up on, and must not ask any more.
+        since = (self.clock.now() - _attempted_at(video)).total_seconds()
+        patience = self.knobs.reconcile_seconds * _CREATE_SHARE - since
         try:
-            async with asyncio.timeout(self.knobs.reconcile_seconds * _CREATE_SHARE):
+            if patience <= 0:
+                raise TimeoutError
+            async with asyncio.timeout(patience):
                 if video.source_upstream_id:
                     return await upstream.remix(video.source_upstream_id, video.prompt)
                 return await upstream.create(video.prompt, video.seconds, video.size, reference)
@@ -183,7 +188,7 @@ class Submission:
     async def _reconcile(self, entry: Entry, model: Model) -> Outcome:
         """A create was under way and its answer is unknown: the upstream's own list decides."""
         video = entry.video
-        attempted_at = (video.attempted_at or self.clock.now()).astimezone(UTC)
+        attempted_at = _attempted_at(video)
         deployment = model.deployment(video.deployment or "")
         if deployment is None:
             return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
@@ -255,6 +260,12 @@ _CLOSED_MESSAGES = {
     "upstream_auth_error": "The upstream refuses the gateway's credentials; the operator has to mend this.",
     "upstream_misconfigured": "The upstream does not know the route; the operator has to check the deployment's address.",
 }
+
+
+def _attempted_at(video: Video) -> datetime:
+    if video.attempted_at is None:
+        raise ValueError("the upstream was never asked for it")
+    return video.attempted_at.astimezone(UTC)
 
 
 def _uncertain(message: str, video: Video) -> Outcome:

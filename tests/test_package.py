@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import function_app
-from local import package
+from local import package, package_check
 from local.package import PackageError, build, chosen
 
 PROJECT = Path(__file__).parent.parent
@@ -37,6 +37,35 @@ def test_the_package_is_the_app_and_nothing_else(built: package.Package) -> None
     assert tops == {"function_app.py", "host.json", "requirements.txt", "config.yaml", "shared"}
     below = {name for name in built.files if name.startswith("shared/")}
     assert below == {f"shared/{path.name}" for path in (PROJECT / "shared").glob("*.py")}
+
+
+def test_the_package_installs_what_was_tested(built: package.Package) -> None:
+    """Its requirements.txt is the lock: every direct and indirect dependency, pinned to the version of the tests and hashed."""
+    with zipfile.ZipFile(built.path) as archive:
+        installed = archive.read("requirements.txt").decode()
+    pins = set(re.findall(r"^([\w.-]+==\S+)", installed, re.MULTILINE))
+    tested = set(re.findall(r"^([\w.-]+==\S+)", (PROJECT / "requirements-dev.lock").read_text(), re.MULTILINE))
+    direct = set(re.findall(r"^([\w.-]+==\S+)", (PROJECT / "requirements.txt").read_text(), re.MULTILINE))
+    assert {pin.lower() for pin in direct} <= pins <= tested
+    for entry in re.split(r"\n(?=\w)", installed[installed.index("\n", installed.index("make lock")) + 1 :].strip()):
+        assert re.fullmatch(
+            r"[\w.-]+==\S+( ; [^\n]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n?|    # [^\n]*\n?)+", entry
+        ), entry
+    assert "://" not in installed
+    assert "--index-url" not in installed
+
+
+def test_the_lock_serves_every_python_that_the_app_runs_on(built: package.Package) -> None:
+    """azure-functions is another package from 3.13 on; each line says for which."""
+    with zipfile.ZipFile(built.path) as archive:
+        lines = re.findall(r"^azure-functions==(\d)\S+ ; (.+) \\$", archive.read("requirements.txt").decode(), re.MULTILINE)
+    assert lines == [("1", "python_full_version < '3.13'"), ("2", "python_full_version >= '3.13'")]
+
+
+def test_without_its_lock_there_is_no_package(tmp_path: Path) -> None:
+    """Nothing is deployed whose dependencies would be chosen by whatever is newest that day."""
+    with pytest.raises(PackageError, match="make lock"):
+        build(an_app(tmp_path, "requirements.txt"), tmp_path / "out" / "app.zip")
 
 
 def test_the_package_holds_no_secret(built: package.Package) -> None:
@@ -87,6 +116,28 @@ def test_the_command_says_what_it_built(tmp_path: Path, capsys: pytest.CaptureFi
     """Size and digest, and the exit code of a success."""
     assert package.main([str(tmp_path / "app.zip")]) == 0
     assert re.search(r"app\.zip: \d+ files, \d+ KiB, sha256 [0-9a-f]{16}\n", capsys.readouterr().out)
+
+
+def test_the_command_says_what_keeps_orchestrations(tmp_path: Path) -> None:
+    """`--durable scheduler` reaches host.json, and nothing else is understood there."""
+    assert package.main(["--durable", "scheduler", str(tmp_path / "app.zip")]) == 0
+    with zipfile.ZipFile(tmp_path / "app.zip") as archive:
+        assert b"azureManaged" in archive.read("host.json")
+    with pytest.raises(SystemExit):
+        package.main(["--durable", "netherite", str(tmp_path / "app.zip")])
+
+
+@pytest.mark.parametrize(
+    ("absent", "in_ci", "code"),
+    [((), True, 0), (("3.12",), False, 0), (("3.12",), True, 1), (package_check.PYTHONS, False, 1)],
+    ids=["all", "one missing", "one missing in CI", "none"],
+)
+def test_ci_has_to_have_every_python(
+    absent: tuple[str, ...], in_ci: bool, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Elsewhere it is said which were not checked, and one is enough."""
+    assert package_check.verdict(absent, in_ci=in_ci) == code
+    assert ("NOT CHECKED" in capsys.readouterr().out) is bool(absent)
 
 
 def test_the_package_imports_on_its_own(built: package.Package, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The ways into Azure that are not typed by hand: azd, and GitHub Actions."""
 
+import os
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,12 @@ import yaml
 from tests.bicep import INFRA, PROJECT, resources
 
 WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
+# What GitHub's own token of each job may do, and that it may be exchanged for one of Entra.
+PERMISSIONS = {
+    "test": {"contents": "read"},
+    "what-if": {"contents": "read", "id-token": "write"},
+    "deploy": {"contents": "read", "id-token": "write"},
+}
 
 
 def test_azd_finds_the_site() -> None:
@@ -23,6 +31,54 @@ def test_azd_finds_the_site() -> None:
         assert program in deploy
 
 
+def hook(name: str, folder: Path, tools: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run one of azd's hooks as azd does: with sh, in the project's folder, with its environment's values."""
+    for tool, text in tools.items():
+        (folder / tool).write_text(f"#!/bin/bash\n{text}\n")
+        (folder / tool).chmod(0o755)
+    script = yaml.safe_load((PROJECT / "azure.yaml").read_text())["hooks"][name]["posix"]["run"]
+    return subprocess.run(
+        ["sh", "-c", script],
+        cwd=PROJECT,
+        env={"PATH": f"{folder}:{os.environ['PATH']}", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_azd_stops_where_the_key_cannot_be_read(tmp_path: Path) -> None:
+    """A failure of az is not taken for a gateway without a key, of which only the health would be tested."""
+    tools = {"az": "echo refused >&2; exit 1", "python3": f"echo $GATEWAY_MASTER_KEY $@ > {tmp_path}/smoke"}
+    environment = {"GATEWAY_VAULT": "kv", "GATEWAY_URL": "https://gateway"}
+    assert hook("postdeploy", tmp_path, tools, **environment).returncode != 0
+    assert not (tmp_path / "smoke").exists()
+    assert hook("postdeploy", tmp_path, tools | {"az": "echo sk-1"}, **environment).returncode == 0
+    assert (tmp_path / "smoke").read_text() == "sk-1 -m local.smoke https://gateway --video\n"
+
+
+@pytest.mark.parametrize("name", ["Video", "a", "a_b", "seventeen-letters", "-ab", "ab-", ""])
+def test_azd_refuses_a_name_that_azure_would_refuse_later(tmp_path: Path, name: str) -> None:
+    """Before anything is made."""
+    result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name)
+    assert result.returncode == 1
+    assert "2 to 16" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["ab", "video-gateway", "sixteen-letters1"])
+def test_azd_takes_a_good_name(tmp_path: Path, name: str) -> None:
+    """And the choices as they stand."""
+    result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name)
+    assert result.returncode == 0, result.stderr
+
+
+def test_azd_leaves_what_it_cannot_do_to_the_script(tmp_path: Path) -> None:
+    """It packages host.json as it lies, and its hooks run outside a private network."""
+    result = hook("preprovision", tmp_path, {"grep": "exit 1"}, AZURE_ENV_NAME="ab")
+    assert result.returncode == 1
+    assert "infra/deploy" in result.stderr
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
 def test_workflows_hold_no_secrets_and_trust_no_tag(path: Path) -> None:
     """Actions are pinned by commit, tokens come from OIDC, and a job has the permissions it names."""
@@ -33,7 +89,7 @@ def test_workflows_hold_no_secrets_and_trust_no_tag(path: Path) -> None:
     assert "secrets." not in text
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {}
-    assert all("permissions" in job for job in workflow["jobs"].values())
+    assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == PERMISSIONS
     assert "pull_request_target" not in text
     # Nothing that a pull request says is put into a script.
     assert not re.search(r"run:.*\$\{\{", text)
@@ -42,7 +98,31 @@ def test_workflows_hold_no_secrets_and_trust_no_tag(path: Path) -> None:
 def test_the_workflow_tests_before_it_deploys() -> None:
     """A pull request shows what would change; main is deployed, one at a time."""
     jobs = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]
+    assert set(jobs) == {"test", "what-if", "deploy"}
     assert jobs["what-if"]["needs"] == jobs["deploy"]["needs"] == "test"
+    assert "make package-check" in str(jobs["test"]["steps"])
+    assert "3.11\\n3.12\\n3.13" in str(jobs["test"]["steps"])
     assert "infra/deploy --what-if" in str(jobs["what-if"]["steps"])
     assert jobs["deploy"]["if"] == "github.event_name == 'push'"
     assert jobs["deploy"]["concurrency"]["cancel-in-progress"] is False
+
+
+def test_only_the_right_events_reach_azure() -> None:
+    """A fork's pull request gets no token; each job that has one is in an environment with its own identity and reviewers."""
+    workflow = yaml.safe_load(WORKFLOWS[0].read_text())
+    jobs = workflow["jobs"]
+    assert workflow[True] == {"pull_request": None, "push": {"branches": ["main"]}}  # YAML takes the key `on` for a truth
+    assert jobs["what-if"]["if"] == (
+        "github.event_name == 'pull_request' && github.event.pull_request.head.repo.full_name == github.repository"
+    )
+    assert jobs["deploy"]["if"] == "github.event_name == 'push'"
+    assert {name: job.get("environment") for name, job in jobs.items()} == {
+        "test": None,
+        "what-if": "plan",
+        "deploy": "production",
+    }
+    assert {name for name, job in jobs.items() if "azure/login" in str(job)} == {"what-if", "deploy"}
+    # Whatever ran the code of a pull request holds nothing that outlives it.
+    for job in jobs.values():
+        checkouts = [step for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
+        assert [step["with"]["persist-credentials"] for step in checkouts] == [False]

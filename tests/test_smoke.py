@@ -22,6 +22,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.script = script
         self.asked: list[tuple[str, str | None]] = []
+        self.bodies: dict[str, Any] = {}
 
     @property
     def url(self) -> str:
@@ -32,8 +33,10 @@ class Answer(BaseHTTPRequestHandler):
     server: Server
 
     def answer(self) -> None:
-        self.rfile.read(int(self.headers.get("content-length", 0)))
+        sent = self.rfile.read(int(self.headers.get("content-length", 0)))
         call = f"{self.command} {self.path}"
+        if sent:
+            self.server.bodies[call] = json.loads(sent)
         self.server.asked.append((call, self.headers.get("authorization")))
         answers = self.server.script.get(call, [(404, {})])
         status, body = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -64,11 +67,16 @@ def serving(script: dict[str, list[tuple[int, Any]]]) -> Iterator[Server]:
             thread.join()
 
 
+def deployment(model: str, name: str, retires: str | None = None) -> dict[str, Any]:
+    return {"model_name": model, "model_info": {"id": name, "retires": retires}}
+
+
 def healthy(**more: list[tuple[int, Any]]) -> dict[str, list[tuple[int, Any]]]:
     return {
         "GET /health/liveliness": [(200, "I'm alive!")],
         "GET /health/readiness": [(200, {"status": "healthy"})],
         "GET /v1/models": [(200, {"data": [{"id": "azure-sora-2"}]})],
+        "GET /model/info": [(200, {"data": [deployment("azure-sora-2", "a")]})],
         **more,
     }
 
@@ -131,6 +139,32 @@ def test_a_video_is_made_checked_and_deleted() -> None:
             assert len(run(server, video=True)) == 3
             assert server.asked[-1] == ("DELETE /v1/videos/video_1", "Bearer sk-master")
         assert storage.asked == [("GET /signed", None)]
+
+
+def test_a_video_is_made_by_a_model_that_can() -> None:
+    """The first with a deployment that is neither closed nor past its retirement, in whichever account that is."""
+    choices = [
+        deployment("old", "a", "2020-01-01"),
+        deployment("shut", "b"),
+        deployment("works", "c", "2020-01-01"),
+        deployment("works", "d", "9999-01-01"),
+    ]
+    script = a_video("completed", content=(200, MP4)) | {
+        "GET /model/info": [(200, {"data": choices})],
+        "GET /health/readiness": [(200, {"status": "degraded", "closed": {"shut": {"b": "gone"}, "works": {"x": "?"}}})],
+    }
+    with serving(script) as server:
+        run(server, video=True)
+        assert server.bodies["POST /v1/videos"]["model"] == "works"
+
+
+def test_without_a_usable_deployment_no_video_is_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """That is said, and is no fault: the gateway itself works."""
+    script = healthy(**{"GET /model/info": [(200, {"data": [deployment("old", "a", "2020-01-01")]})]})
+    with serving(script) as server:
+        run(server, video=True)
+        assert "POST /v1/videos" not in {call for call, _ in server.asked}
+    assert "No video was made" in capsys.readouterr().out
 
 
 def test_a_video_that_fails_is_a_fault() -> None:

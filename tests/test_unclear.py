@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from shared.sweep import Sweep
+from tests.faulty_tables import values_of
 from tests.test_sweep import Engine
 from tests.upstream import error
 from tests.world import World, world
@@ -144,6 +145,24 @@ def test_a_video_deleted_while_it_is_asked_for_keeps_its_slot_until_its_job_ends
         await w.gateway.lifecycle.finish(video.id, None)
         assert await slots(w) == []
         assert (await w.account()).reserved == 0
+
+    run(azurite, story)
+
+
+def test_a_host_that_was_frozen_since_it_noted_the_attempt_asks_nothing(azurite: str) -> None:
+    """Another one has taken over meanwhile, has found no job, and may have asked again."""
+
+    async def story(w: World) -> None:
+        video = await w.start()
+        frozen = w.another()
+        w.faults.after = lambda writes: (
+            w.clock.skip(200) if any(each.get("attempted_at") for each in map(values_of, writes)) else None
+        )
+        assert "again" in await frozen.submission.submit(video.id)
+        w.faults.after = lambda writes: None
+        assert w.upstream.asked.count("create") == 0
+        assert await submitted(w, video.id) == {"done": True}
+        assert w.upstream.asked.count("create") == 1
 
     run(azurite, story)
 
