@@ -238,7 +238,7 @@ async def _filter(call: Call, *, default_days: int | None = None) -> Filter:
     query = call.query
     key = query.get("api_key") or query.get("key")
     model = query.get("model")
-    known = call.gateway.settings.catalog.get(model) if model else None
+    known = call.gateway.settings.catalog.spelled(model) if model else None
     start, end = spend.parse_days(query, call.gateway.clock.now().date(), default_days=default_days)
     key_id = None
     if key:

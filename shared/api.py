@@ -106,7 +106,8 @@ async def get_content(call: Call, video_id: str) -> Answer:
     if variant not in ("video", *VARIANTS):
         raise InvalidRequest("`variant` must be 'video', 'thumbnail' or 'spritesheet'.", param="variant")
     if video.status != "completed":
-        raise Conflict(f"The video has no content: it is {video.status.replace('_', ' ')}.", code=f"video_{_no_content(video)}")
+        code = "video_failed" if video.status == "failed" else "video_not_completed"
+        raise Conflict(f"The video has no content: it is {video.status.replace('_', ' ')}.", code=code)
     if video.expires_at is not None and video.expires_at <= call.gateway.clock.now():
         raise Gone("The video's retention time is over.")
     if variant != "video":
@@ -206,10 +207,6 @@ def _video_answer(call: Call, video: Video, headers: Mapping[str, str] | None = 
     """The video, and while it is unfinished when to look again: the official client wants whole milliseconds."""
     pace = {} if video.finished else {"openai-poll-after-ms": str(round(call.gateway.settings.knobs.poll_seconds * 1000))}
     return Answer(video.wire(), headers={**pace, **(headers or {})})
-
-
-def _no_content(video: Video) -> str:
-    return "failed" if video.status == "failed" else "not_completed"
 
 
 async def _fetch_image(call: Call, video: Video, variant: str) -> None:

@@ -75,13 +75,17 @@ class Catalog:
         """The model of that name, alias or `provider/name`; the default for None. Raises InvalidRequest."""
         if name is None:
             return self.models[0]
-        model = self._by_name.get(name)
+        model = self.spelled(name)
         if model is None:
             known = ", ".join(each.name for each in self.models)
             raise InvalidRequest(
                 f"The model is not configured here. Available models: {known}.", code="model_not_found", param="model"
             )
         return model
+
+    def spelled(self, name: str) -> Model | None:
+        """The model of that name, alias or `provider/name`, as callers and operators write it."""
+        return self._by_name.get(name)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
         """The models that may take another's place, in order."""
@@ -91,10 +95,14 @@ class Catalog:
         """The model of exactly this name: records hold it, and capacity is counted under it."""
         return next((each for each in self.models if each.name == name), None)
 
+    def home(self, deployment: str | None) -> Model | None:
+        """The model that now has the deployment which a record names."""
+        return next((each for each in self.models if deployment and each.deployment(deployment)), None)
+
     def deployment(self, name: str | None) -> Deployment | None:
-        """The deployment that a record names, of whichever model it is now."""
-        found = (model.deployment(name) for model in self.models if name is not None)
-        return next((each for each in found if each is not None), None)
+        """The deployment that a record names, of whichever model."""
+        home = self.home(name)
+        return None if home is None or name is None else home.deployment(name)
 
     def neighbours(self, deployment: Deployment) -> set[str]:
         """What else runs on the same resource, by the upstream's own names."""

@@ -155,7 +155,7 @@ def _models(value: Any, catalog: Catalog) -> str:
         raise InvalidRequest(f"`models` must be a list of at most {_MOST_MODELS} model names.", param="models")
     names = []
     for each in value:
-        model = catalog.get(each)
+        model = catalog.spelled(each)
         if model is None:
             known = ", ".join(model.name for model in catalog.models)
             raise InvalidRequest(f"`models` names a model that is not configured. Available models: {known}.", param="models")

@@ -85,8 +85,8 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateReques
                 param=name,
             )
     refuse_unknown(fields, ("prompt", "user", "metadata"))
-    model = catalog.get(source.model)
-    if model is None or model.deployment(source.deployment or "") is None:
+    model = catalog.home(source.deployment)
+    if model is None:
         raise InvalidRequest(
             "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
         )

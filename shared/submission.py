@@ -125,9 +125,9 @@ class Submission:
         # Counted from the note: a host that was frozen since then has been given up on, and must not ask any more.
         since = (self.clock.now() - _attempted_at(video)).total_seconds()
         patience = self.knobs.reconcile_seconds * _CREATE_SHARE - since
+        if patience <= 0:
+            raise Uncertain("Too much time has passed since the attempt was noted.")
         try:
-            if patience <= 0:
-                raise TimeoutError
             async with asyncio.timeout(patience):
                 if video.source_upstream_id:
                     return await upstream.remix(video.source_upstream_id, video.prompt)

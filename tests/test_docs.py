@@ -2,10 +2,14 @@
 
 import ast
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from shared.errors import GatewayError, UpstreamError
 
 PROJECT = Path(__file__).parent.parent
 DOCS = PROJECT / "docs"
@@ -100,6 +104,50 @@ def test_imports_between_boxes_go_one_way() -> None:
         ends = {name for name in left if not any(source == name and target in left for source, target in arrows)}
         assert ends, f"a circle among {sorted(left)}"
         left -= ends
+
+
+def codes_in(path: Path) -> set[str]:
+    """Every text that a module may give as a code: `code=`, `error_code`, the first argument of `failed`, `default_code`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.keyword) and node.arg in ("code", "error_code"):
+            found |= texts(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "failed":
+            found |= texts(node.args[0])
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if any(isinstance(each, ast.Name) and each.id in ("code", "default_code") for each in targets):
+                found |= texts(node.value)
+    return found
+
+
+def texts(value: ast.expr) -> set[str]:
+    """The texts that an expression may come to, as far as they are written in it."""
+    parts: dict[type[ast.expr], Callable[[Any], list[ast.expr]]] = {
+        ast.IfExp: lambda node: [node.body, node.orelse],
+        ast.BoolOp: lambda node: node.values,
+        ast.Subscript: lambda node: [node.value],
+    }
+    if isinstance(value, ast.Constant):
+        return {value.value} if isinstance(value.value, str) else set()
+    return set().union(*map(texts, parts.get(type(value), lambda _: [])(value)))
+
+
+def test_every_error_code_is_explained() -> None:
+    """A code that is new, renamed or gone has to be so on the page too; the status of an answer is that of its class."""
+    text = page("errors.md")
+    answers = {row[0].strip("`"): int(row[1]) for row in table(text, "code | status")}
+    ends = {row[0].strip("`") for row in table(text, "code | what happened")}
+    assert set().union(*(codes_in(path) for path in (PROJECT / "shared").glob("*.py"))) == {*answers, *ends}
+    for kind in subclasses(GatewayError):
+        if not issubclass(kind, UpstreamError):
+            assert answers.get(kind.default_code, kind.status) == kind.status, kind
+        else:
+            assert kind.default_code in ends, kind
+
+
+def subclasses(kind: type[GatewayError]) -> list[type[GatewayError]]:
+    return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
 
 
 def test_the_costs_add_up() -> None:
