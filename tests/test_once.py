@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import InvalidRequest
-from shared.once import KEY_LIFETIME, RETRY_LIFETIME, Once, read_once
+from shared.ledger import Ledger
+from shared.once import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, Once, read_once
 from shared.tables import Insert, Replace, Row
 from shared.video import Video, new_id
+from tests.faulty_tables import FaultyTable
 from tests.world import Reply, World, world
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
@@ -273,6 +277,35 @@ def test_a_repeated_request_is_answered_when_nothing_more_can_be_admitted(azurit
 
     run(azurite, story, limits={"max_budget": 400_000})
     run(azurite, story, budget=400_000)
+
+
+@pytest.mark.parametrize("seconds_later", [0, 6], ids=["account still fresh", "account read anew"])
+def test_who_is_refused_by_its_own_twin_gets_the_twins_video(azurite: str, seconds_later: int) -> None:
+    """It looked for an earlier request a moment too soon, and then found the budget used up by just that one."""
+
+    class TooSoon(FaultyTable):
+        """Its first look for the record of the request was before the twin's commit."""
+
+        looked = False
+
+        async def get(self, partition: str, key: str) -> Row | None:
+            if key.startswith(PREFIX) and not self.looked:
+                self.looked = True
+                return None
+            return await super().get(partition, key)
+
+    async def story(w: World) -> None:
+        first = await create(w, idempotency_key="order-1")
+        late = w.another()
+        w.clock.skip(seconds_later)
+        late = replace(
+            late, lifecycle=replace(late.lifecycle, ledger=Ledger(TooSoon(late.tables.gateway, w.faults), w.clock, Random(1)))
+        )
+        again = await create(w, gateway=late, idempotency_key="order-1")
+        assert (again.status, again.json["id"]) == (200, first.json["id"])
+        assert again.headers["idempotent-replayed"] == "true"
+
+    run(azurite, story, limits={"max_budget": 400_000})
 
 
 def _video(w: World) -> Video:
