@@ -230,6 +230,7 @@ def test_a_remix_runs_where_its_source_lives() -> None:
     async def story(yard: Yard) -> None:
         source = yard.model.deployments[1]
         running = [await yard.arrive(9, source="d1")]
+        await yard.end(await yard.arrive(8, source="d0"))
         remix = await yard.arrive(1, source="d1")
         assert yard.state().holder(running[0].id) == "d1"
         assert isinstance(await yard.ask(remix), Wait)

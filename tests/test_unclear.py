@@ -98,7 +98,8 @@ def test_a_job_that_may_be_the_videos_forbids_a_second_one(azurite: str) -> None
     run(azurite, story)
 
 
-def test_a_job_of_another_model_on_the_same_resource_is_not_adopted(azurite: str) -> None:
+@pytest.mark.parametrize("told", [True, False], ids=["models told", "models not told"])
+def test_a_job_of_another_model_on_the_same_resource_is_not_adopted(azurite: str, told: bool) -> None:
     """Several deployments of a resource share one list: a job that has its video, or another model's name, is not ours."""
 
     async def story(w: World) -> None:
@@ -110,7 +111,11 @@ def test_a_job_of_another_model_on_the_same_resource_is_not_adopted(azurite: str
         cheap = await w.start(model=w.model.name)
         w.upstream.script("create", RESET)
         await w.gateway.submission.submit(cheap.id)
-        w.upstream.jobs["video_of_somebody_else"] = dict(next(iter(w.upstream.jobs.values())), id="video_of_somebody_else")
+        (job,) = w.upstream.jobs.values()
+        if told:
+            w.upstream.jobs["video_of_somebody_else"] = dict(job, id="video_of_somebody_else")
+        else:
+            del job["model"]
         assert await submitted(w, cheap.id) == {"done": True}
         assert w.upstream.asked.count("create") == 3
         assert len({(await w.video(each.id)).upstream_id for each in (dear, cheap)} - {"video_of_somebody_else"}) == 2
