@@ -1,9 +1,9 @@
 """`python -m local.package [FILE]`: the zip that is deployed, made of what `.funcignore` leaves. Needs nothing but Python.
 
-The same files give the same bytes, whoever builds them and when. Two are changed on their way: requirements.txt becomes the lock of
-itself, so that a deployment installs what was tested; and with `--durable scheduler` host.json names Durable Task Scheduler. That has
-to stand in the file, because what wakes an app without instances (the scale controller, told by the host's FunctionsSyncManager)
-knows the file and no override of it from app settings.
+The same files give the same bytes, whoever builds them and when. Two are changed on their way: requirements.txt becomes its own
+lock, so that a deployment installs what was tested; and with `--durable scheduler` host.json names Durable Task Scheduler. That
+has to stand in the file, because what wakes an app without instances (the scale controller, told by the host's
+FunctionsSyncManager) knows the file and no override of it from app settings.
 """
 
 import argparse

@@ -100,15 +100,17 @@ def run(
         (folder / "compiled").write_text(compiled())
     (folder / "secrets").write_text(held)
     (folder / "calls").write_text("")
+    (folder / "tmp").mkdir(exist_ok=True)
     result = subprocess.run(
         [str(PROJECT / "infra" / script), *arguments],
-        env={"PATH": str(folder), "HOME": str(folder), **(environment or {})},
+        env={"PATH": str(folder), "HOME": str(folder), "TMPDIR": str(folder / "tmp"), **(environment or {})},
         input=given,
         text=True,
         capture_output=True,
         check=False,
         timeout=60,
     )
+    assert list((folder / "tmp").iterdir()) == []  # nothing is left behind, however it ends
     return Run(result.returncode, result.stdout + result.stderr, (folder / "calls").read_text().splitlines())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-node.txt")
-LOCKS = ("requirements-dev.lock", "requirements-node.lock", "package-lock.json")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-node.lock", "package-lock.json")
 
 
 def lines(name: str) -> list[str]:
@@ -56,7 +56,7 @@ def test_locks_hold_what_is_required(name: str) -> None:
     assert wanted <= locked
 
 
-@pytest.mark.parametrize("lock", ["requirements-dev.lock", "requirements-node.lock"])
+@pytest.mark.parametrize("lock", [each for each in LOCKS if each.startswith("requirements")])
 def test_everything_in_a_python_lock_is_hashed(lock: str) -> None:
     """Every pinned package is followed by at least one hash."""
     text = lines(lock)
