@@ -5,32 +5,29 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
 from uuid import uuid4
 
-import azure.functions as func
 import msgspec
 
+from local.fault_checks import Client, ends_well, leaks, not_returned
 from local.fault_links import TENANT, UPSTREAM_KEY, Lines, Links, SkippingClock, Tokens, UpstreamClock, Wire
-from local.left_over import left_over
 from local.scale_tables import CountedTables, Operations
 from local.sora import Sora
 from local.sora_faults import parse_fault
 from local.sora_jobs import Job
 from local.sora_process import listening
-from shared import api, settings
 from shared import gateway as composition
+from shared import settings
 from shared.account import Account
 from shared.catalog import Catalog, Deployment, Model
 from shared.gateway import Connections, Gateway
-from shared.http import respond
 from shared.outcome import Outcome
 from shared.settings import Settings
-from shared.tables import partition_of
 from shared.video import Video, new_id
 
 MASTER_KEY = "sk-the-key-of-the-operator"
@@ -45,9 +42,9 @@ Moment = Literal["unclear", "running", "completed"]
 class Story:
     """What a video is to live through.
 
-    faults: what goes wrong, each as `local.sora_faults` has it, or {"kind": "refuse" or "no_token", "times": …}. remix: it is made
-    from another video. second: there is a second deployment, on a resource without faults. identity: tokens instead of a key.
-    over: the vendor's last day for the deployment has passed. delete_when: its client deletes it then.
+    faults: what goes wrong, each as `local.sora_faults` has it, or of kind `refuse` or `no_token`. remix: it is made from
+    another video. second: there is a second deployment, on a resource without faults. identity: tokens instead of a key. over:
+    the vendor's last day for the deployment has passed. delete_when: its client deletes it then.
     """
 
     prompt: str
@@ -85,30 +82,8 @@ class Lives:
 
 
 @dataclass
-class _Client:
-    """Whoever asked for the video. `said` is every answer, with its headers."""
-
-    gateway: Gateway
-    secret: str
-    said: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    async def ask(self, status: int, method: str, path: str, body: Any = None) -> Any:
-        """A request as the host would hand it to the catch-all route; it should be answered with this status."""
-        headers = {"authorization": f"Bearer {self.secret}", "content-type": "application/json"}
-        data = msgspec.json.encode(body) if body is not None else b""
-        request = func.HttpRequest(method, f"/{path}", headers=headers, params={}, body=data)
-        response = await respond(request, api.other_path, gateway=self.gateway, path=path)
-        text = response.get_body().decode()
-        self.said.append(f"{response.status_code} {dict(response.headers)} {text}")
-        if response.status_code != status:
-            self.broken.append(f"{method} {path} was answered {self.said[-1]}, not {status}")
-        return msgspec.json.decode(text) if text else None
-
-
-@dataclass
 class FaultWorld:
-    """Makes videos one at a time, each with a gateway, a key and a model of its own. The faults are those of the first upstream."""
+    """Makes videos one at a time, each with a gateway, a key and a model of its own. The first upstream has the faults."""
 
     given: Settings
     sora: Sora
@@ -117,7 +92,7 @@ class FaultWorld:
     clock: SkippingClock
     log: Lines
     wire: Wire
-    film: int = 0  # bytes of any video; the first one tells
+    film: int = 0  # bytes of every video; the first one tells
 
     async def live(self, story: Story) -> Lives:
         self._forget()
@@ -125,33 +100,43 @@ class FaultWorld:
         async with self._gateway(story, tokens) as gateway:
             (model,) = gateway.settings.catalog.models
             issued = await gateway.keys.issue(Account())
-            client = _Client(gateway, issued.secret)
+            client = Client(gateway, issued.key_id, issued.secret)
             source = await self._source(gateway, model, issued.key_id) if story.remix else None
             for fault in story.faults:
                 self._arm(fault, tokens)
-            asked = {"prompt": story.prompt} if source else {"prompt": story.prompt, "seconds": str(_SECONDS), "size": _SIZE}
             began = self.clock.now()
-            video_id = (await client.ask(200, "POST", f"v1/videos/{source.id}/remix" if source else "v1/videos", asked))["id"]
+            video_id = await _ask_for(client, story.prompt, source)
             await self._steps(client, video_id, story.delete_when)
             took = (self.clock.now() - began).total_seconds()
             if story.delete_when == "completed":
-                await self._delete(client, video_id)
+                await client.delete(video_id)
             entry = await gateway.ledger.find(video_id)
             assert entry is not None
-            broken = [
-                *client.broken,
-                *await self._promises(client, entry.video),
-                *await _left_over(gateway, issued.key_id, entry.video, source),
-                *await self._leaks(gateway, model, issued.key_id, client, story.prompt),
-            ]
-            jobs = [
-                job for each in (self.sora, self.second) for job in each.jobs.accepted() if not source or job.id != source.upstream_id
-            ]
-            kept = sum(job.deleted_at is None for job in jobs)
-            closed = set((await gateway.pool.closed(model)).values())
-            heard = {operation: set(ids) for operation, ids in self.wire.request_ids.items()}
-            asked_for = Counter(self.wire.asked)
-            return Lives(entry.video, len(jobs), kept, asked_for, heard, tokens.renewed, closed, took, broken)
+            broken = await self._broken(client, entry.video, source)
+            others = source.upstream_id if source else None
+            jobs = [job for sora in (self.sora, self.second) for job in sora.jobs.accepted() if job.id != others]
+            return Lives(
+                video=entry.video,
+                jobs=len(jobs),
+                kept=sum(job.deleted_at is None for job in jobs),
+                asked=self.wire.asked.copy(),
+                request_ids=dict(self.wire.request_ids),
+                renewed=tokens.renewed,
+                closed=set((await gateway.pool.troubled(model)).values()),
+                took=took,
+                broken=broken,
+            )
+
+    async def _broken(self, client: Client, video: Video, source: Video | None) -> list[str]:
+        asked = self.wire.asked.copy()
+        broken = [each async for each in ends_well(client, video, self.film)]
+        if self.wire.asked != asked:
+            broken.append("reading a video asks the upstream")
+        broken += [each async for each in not_returned(client, [video, source] if source else [video])]
+        secret = (UPSTREAM_KEY, MASTER_KEY, TENANT, *(each.removeprefix("http://") for each in self.upstreams))
+        broken += [each async for each in leaks(client, video, secret, self.log.lines)]
+        broken += [f"the log has an error: {each}" for each in self.log.lines if each.startswith(("ERROR", "CRITICAL"))]
+        return broken + client.wrong
 
     def _forget(self) -> None:
         for sora in (self.sora, self.second):
@@ -211,19 +196,19 @@ class FaultWorld:
         if fault["kind"] != "refuse":
             self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
 
-    async def _steps(self, client: _Client, video_id: str, delete_when: Moment | None) -> None:
+    async def _steps(self, client: Client, video_id: str, delete_when: Moment | None) -> None:
         """What the orchestration does, without the engine; and the client's DELETE in the middle of it."""
         gateway, failure = client.gateway, None
         rendering = gateway.rendering
         for step in (gateway.submission.submit, rendering.check, rendering.save):
             if step == rendering.check and delete_when == "running":
-                await self._delete(client, video_id)
+                await client.delete(video_id)
             for _ in range(_MOST_STEPS):
                 outcome: Outcome = await step(video_id)
                 if "again" not in outcome:
                     break
                 if delete_when == "unclear":
-                    await self._delete(client, video_id)
+                    await client.delete(video_id)
                     delete_when = None
                 await self.clock.sleep(outcome["again"])
             else:
@@ -233,40 +218,13 @@ class FaultWorld:
                 break
         await gateway.lifecycle.finish(video_id, failure)
 
-    async def _delete(self, client: _Client, video_id: str) -> None:
-        answer = await client.ask(200, "DELETE", f"v1/videos/{video_id}")
-        if answer != {"id": video_id, "object": "video.deleted", "deleted": True}:
-            client.broken.append(f"DELETE was answered {answer}")
 
-    async def _promises(self, client: _Client, video: Video) -> list[str]:
-        """Whether its client is told how it ended, and can fetch a whole video where there is one, and nothing where not."""
-        there = video.status == "completed" and not video.deleted
-        told = await client.ask(404 if video.deleted else 200, "GET", f"v1/videos/{video.id}")
-        await client.ask(302 if there else 404 if video.deleted else 409, "GET", f"v1/videos/{video.id}/content")
-        broken = []
-        stored = await client.gateway.archive.length(video)
-        self.film = self.film or stored or 0
-        if stored != (self.film if there else None):
-            broken.append(f"{stored} bytes are stored")
-        reason = {"code": video.error_code, "message": video.error_message, "upstream_request_id": video.upstream_request_id}
-        if not video.deleted and told["error"] != (reason if video.status == "failed" else None):
-            broken.append(f"its client is told {told['error']}")
-        if video.status == "failed" and not video.error_message:
-            broken.append("it failed without a message")
-        return broken
-
-    async def _leaks(self, gateway: Gateway, model: Model, owner: str, client: _Client, prompt: str) -> list[str]:
-        """Where a secret or an upstream's address has come out. A caller's own prompt is part of its video, and of nothing else."""
-        tables = gateway.tables
-        records = [
-            str(row) for each in (tables.gateway.scan(owner), tables.pools.scan(partition_of(model.name))) async for row in each
-        ]
-        addresses = [each.removeprefix("http://") for each in self.upstreams]
-        secret = (UPSTREAM_KEY, MASTER_KEY, client.secret, TENANT, *addresses)
-        leaks = [f"an answer holds {word!r}: {each}" for word in secret for each in client.said if word in each]
-        leaks += [f"a record holds {word!r}: {each}" for word in secret for each in records if word in each]
-        leaks += [f"the log holds {word!r}: {each}" for word in (*secret, prompt) for each in self.log.lines if word in each]
-        return leaks + [f"the log has an error: {each}" for each in self.log.lines if each.startswith(("ERROR", "CRITICAL"))]
+async def _ask_for(client: Client, prompt: str, source: Video | None) -> str:
+    if source is not None:
+        answer = await client.ask(200, "POST", f"v1/videos/{source.id}/remix", {"prompt": prompt})
+    else:
+        answer = await client.ask(200, "POST", "v1/videos", {"prompt": prompt, "seconds": str(_SECONDS), "size": _SIZE})
+    return str(answer["id"])
 
 
 class _Instant(Random):
@@ -277,30 +235,12 @@ class _Instant(Random):
         return 0.0
 
 
-async def _left_over(gateway: Gateway, owner: str, *videos: Video | None) -> list[str]:
-    """What should be back when a video has ended; and that no more was spent than was made."""
-    made = [each for each in videos if each is not None]
-    left = [f"left over: {each}" async for each in left_over(gateway, [made[0].model], [owner])]
-    account = await gateway.ledger.account(owner)
-    spend, cost = account.spend if account else 0, sum(each.spent for each in made)
-    return left if spend == cost else [*left, f"{spend} was spent, not {cost}"]
-
-
 @asynccontextmanager
 async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
     """With the films in `folder`."""
     clock, log = SkippingClock(), Lines()
-    first, second = (
-        Sora(
-            folder / name,
-            UpstreamClock(clock),
-            creates_per_minute=None,
-            max_running=None,
-            api_key=UPSTREAM_KEY,
-            one_film=True,
-        )
-        for name in ("first", "second")
-    )
+    first, second = (_sora(folder / name, clock) for name in ("first", "second"))
+    (folder / "second" / "films").symlink_to(folder / "first" / "films")
     # As the app itself does when it makes its client, which here is another one.
     links = Connections(None)
     links.http()
@@ -313,15 +253,18 @@ async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
             wire = Wire(upstream)
             world = FaultWorld(_settings(storage, upstream), first, second, (upstream, other), clock, log, wire)
             try:
-                for story in (Story("A film"), Story("A film", ({"kind": "status", "operation": "create", "status": 410},), second=True)):
-                    while (await world.live(story)).end != "completed":
-                        continue
+                world.film = (await world.live(Story("A film that is drawn now"))).video.bytes or 0
                 yield world
             finally:
                 await wire.aclose()
     finally:
         root.removeHandler(log)
         root.setLevel(level)
+
+
+def _sora(folder: Path, clock: SkippingClock) -> Sora:
+    slow = UpstreamClock(clock)
+    return Sora(folder, slow, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True)
 
 
 def _settings(storage: str, upstream: str) -> Settings:

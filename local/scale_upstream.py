@@ -15,7 +15,7 @@ from shared.clock import Clock
 from shared.errors import Busy, Missing
 from shared.images import Reference
 from shared.settings import Storage
-from shared.upstream import Accepted, Content, Job, Upstream
+from shared.upstream import Accepted, Content, Job, Listing, Upstream
 from shared.video import Video
 
 _WINDOW = 60.0  # seconds
@@ -115,9 +115,9 @@ class SimulatedUpstream(Upstream):
         job.polls += 1
         return self._simulated.look(job)
 
-    async def recent(self, limit: int = 100) -> list[Job]:
+    async def recent(self, limit: int = 100) -> Listing:
         await self._travel(_LOOK)
-        return [self._simulated.look(job) for job in list(self._simulated.jobs.values())[: -limit - 1 : -1]]
+        return Listing([self._simulated.look(job) for job in list(self._simulated.jobs.values())[: -limit - 1 : -1]], [])
 
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:

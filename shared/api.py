@@ -141,7 +141,7 @@ async def health(call: Call, probe: str = "") -> Answer:
         for each in model.deployments
         if each.retires is not None
     }
-    closed = {model.name: dict(await call.gateway.pool.closed(model)) for model in call.gateway.settings.catalog.models}
+    closed = {model.name: dict(await call.gateway.pool.troubled(model)) for model in call.gateway.settings.catalog.models}
     troubled = {name: reasons for name, reasons in closed.items() if reasons}
     return Answer({"status": "degraded" if troubled else "healthy", "closed": troubled, "retirements": retirements})
 

@@ -22,6 +22,7 @@ _PATIENCE = 20.0  # seconds that a free slot waits for the one whose turn it is,
 _LONGEST_QUEUE = 30  # as a power of two
 _FIRST_REST, _LONGEST_REST = 5.0, 300.0  # seconds, of a deployment that fails without saying for how long
 _MENDED_WITHIN = 600.0  # seconds: a refusal that lasts longer than this is no slip, and no mending under way
+_AT_ONCE = 120.0  # seconds: a deployment that refuses so soon after it was opened again has been refusing all the time
 
 
 class Lease(msgspec.Struct):
@@ -75,6 +76,11 @@ def closing(load: Load, now: float) -> Closing | None:
     return load.closing if load.closing is not None and load.closing.until > now else None
 
 
+def trouble(load: Load, now: float) -> Closing | None:
+    """Why a deployment is closed, or was lately; no job of it has been accepted since."""
+    return load.closing if load.closing is not None and load.closing.until + _MENDED_WITHIN > now else None
+
+
 def is_lost(load: Load, now: float) -> bool:
     """Whether a deployment is closed and waiting for it has no sense."""
     why = closing(load, now)
@@ -82,10 +88,11 @@ def is_lost(load: Load, now: float) -> bool:
 
 
 def close(load: Load, reason: str, now: float, seconds: float, *, lost: bool, request_id: str | None) -> None:
-    """Send nothing to a deployment for so many seconds. What has been refused ever since it was last closed began then."""
+    """Send nothing to a deployment for so many seconds. What is refused as soon as it is open again has been so all along."""
     before = load.closing
-    unbroken = before is not None and now - before.until < _MENDED_WITHIN
-    since = before.since if before is not None and unbroken else now
+    if before is not None and before.lost and before.until > now and not lost:
+        return
+    since = before.since if before is not None and now - before.until < _AT_ONCE else now
     load.closing = Closing(reason, since, now + seconds, lost, request_id)
 
 
@@ -125,9 +132,16 @@ def ready_now(state: State, deployments: Iterable[Deployment], ask: str, now: fl
 
 
 def next_ready(state: State, deployments: Iterable[Deployment], ask: str, now: float) -> float | None:
-    """When the first of them can; None while that depends on a job's end."""
-    times = [ready_at(each, state.load(each), ask, now) for each in deployments]
-    return min((each for each in times if each is not None), default=None)
+    """When the first of them can; None while that depends on the end of a job, which nobody knows."""
+    times = []
+    for each in deployments:
+        load = state.load(each)
+        ready, opens = ready_at(each, load, ask, now), _opens(load, now)
+        if ready is None and opens == now:
+            return None
+        if not is_lost(load, now):
+            times.append(opens if ready is None else ready)
+    return min(times, default=None)
 
 
 def free_slots(state: State, deployments: Iterable[Deployment], now: float) -> int:

@@ -33,6 +33,8 @@ class Capability:
 class Deployment:
     """One place where videos of a model are made: a deployment of one resource, with its own quota.
 
+    `model` is what the upstream calls the deployment, `base_model` what it calls the model, where that is known to differ.
+
     `name` is what stored videos refer to, so it must stay the same when the configuration changes around it.
     `azure` tells the dialect: Azure OpenAI's `/openai/v1/videos`, or any other server's `/v1/videos`.
     """
@@ -47,6 +49,7 @@ class Deployment:
     max_running: int = 2
     creates_per_minute: int = 2
     retires: date | None = None
+    base_model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -105,9 +108,10 @@ class Catalog:
         return None if home is None or name is None else home.deployment(name)
 
     def neighbours(self, deployment: Deployment) -> set[str]:
-        """What else runs on the same resource, by the upstream's own names."""
+        """What the upstream may call a job of another deployment of the same resource, and none of this one."""
         everything = (each for model in self.models for each in model.deployments)
-        return {each.model for each in everything if each.base_url == deployment.base_url} - {deployment.model}
+        names = {name for each in everything if each.base_url == deployment.base_url for name in (each.model, each.base_model)}
+        return {name for name in names if name} - {deployment.model, deployment.base_model}
 
 
 _LANDSCAPE_AND_PORTRAIT = ("720x1280", "1280x720")

@@ -66,6 +66,7 @@ def _read_deployment(entry: Entry, env: Mapping[str, str]) -> Deployment:
         token_scope=params.token_scope,
         max_running=params.max_running,
         creates_per_minute=params.creates_per_minute,
+        base_model=entry.model_info.base_model,
         retires=RETIREMENT_DATES.get(f"{provider}/{(entry.model_info.base_model or model).rpartition('/')[2]}"),
     )
 

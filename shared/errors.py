@@ -176,7 +176,6 @@ class UpstreamError(GatewayError):
     """A call to the upstream did not succeed. The message is ours; the upstream's own words are in `report`."""
 
     status = 502
-    default_code = "upstream_error"
     should_retry = False
 
     def __init__(

@@ -162,11 +162,17 @@ class Pool:
 
         await self._change(model.name, change)
 
-    async def closed(self, model: Model) -> Mapping[str, str]:
-        """The deployments that are closed now, with the reason."""
+    async def troubled(self, model: Model) -> Mapping[str, str]:
+        """The deployments that are closed, or were until lately and have accepted nothing since; with the reason."""
         _, state = await self._state(model.name)
-        closings = {each.name: capacity.closing(state.load(each), self._now()) for each in model.deployments}
-        return {name: why.reason for name, why in closings.items() if why}
+        troubles = {each.name: capacity.trouble(state.load(each), self._now()) for each in model.deployments}
+        return {name: why.reason for name, why in troubles.items() if why}
+
+    async def is_shut(self, model: Model, *, lost: bool) -> bool:
+        """Whether every deployment of a model is closed, or `lost`."""
+        _, state = await self._state(model.name)
+        shut = capacity.is_lost if lost else capacity.closing
+        return all(shut(state.load(each), self._now()) for each in model.deployments)
 
     async def leave(self, model_name: str, video_id: str) -> None:
         """The video is finished: free its slot or its place, and forget it. May be repeated."""

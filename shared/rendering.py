@@ -15,7 +15,16 @@ from shared.catalog import Catalog, Deployment
 from shared.changes import Entry
 from shared.clock import Clock
 from shared.config import GatewayKnobs
-from shared.errors import MODERATION_CODES, GatewayError, Missing, Retired, StorageUnavailable, Unreachable, UpstreamError
+from shared.errors import (
+    MODERATION_CODES,
+    GatewayError,
+    Missing,
+    Retired,
+    StorageUnavailable,
+    Unreachable,
+    UpstreamError,
+    UpstreamReport,
+)
 from shared.ledger import Ledger
 from shared.mp4 import NotAVideo
 from shared.outcome import DONE, Outcome, again, failed
@@ -116,11 +125,13 @@ class Rendering:
     async def save(self, video_id: str) -> Outcome:
         """Bring the bytes into our storage, whole or not at all."""
         entry = await self.ledger.find(video_id)
-        if entry is None or entry.video.bytes is not None:
+        if entry is None:
             return DONE
         video = entry.video
-        if video.finished:
-            return await self._see_out(video) if video.deleted else DONE
+        if video.deleted:
+            return await self._see_out(video)
+        if video.finished or video.bytes is not None:
+            return DONE
         upstream = self.upstream_of(video)
         if upstream is None:
             return failed("deployment_missing", "The deployment that made this video is no longer configured.")
@@ -141,7 +152,10 @@ class Rendering:
     async def _fetch(self, upstream: Upstream, video: Video) -> int:
         try:
             async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "") as content:
-                return await self.archive.save(video, content)
+                try:
+                    return await self.archive.save(video, content)
+                except NotAVideo as error:
+                    raise NotAVideo(error.message, report=UpstreamReport(request_id=content.request_id)) from error
         except TimeoutError as error:
             raise Unreachable("The upstream sends the video too slowly.") from error
 

@@ -73,18 +73,20 @@ class Submission:
         if video.finished and not (video.deleted and unclear):
             return DONE
         model = self.catalog.get(video.model)
-        if model is None or (video.source_deployment and model.deployment(video.source_deployment) is None):
+        if model is None:
             return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
         if unclear:
             return await self._reconcile(entry, model)
+        if video.source_deployment and model.deployment(video.source_deployment) is None:
+            return failed("deployment_missing", "The deployment that has the video to be remixed is no longer configured.")
         if self.clock.now() >= self._gives_up(video):
             return failed("queue_timeout", "The video waited too long for capacity upstream.")
         turn = await self.pool.acquire(model, video, video.priority)
         if isinstance(turn, Closed):
             message = _CLOSED_MESSAGES.get(turn.reason, "No deployment of the model can be used.")
-            return await self._fall_back(entry, model) or failed(turn.reason, message, turn.request_id)
+            return await self._fall_back(entry, model, patient=True) or failed(turn.reason, message, turn.request_id)
         if isinstance(turn, Wait):
-            other = await self._fall_back(entry, model) if turn.closed else None
+            other = await self._fall_back(entry, model, patient=False) if turn.closed else None
             return other or await self._wait(entry, turn)
         return await self._attempt(entry, model, turn.deployment)
 
@@ -152,11 +154,11 @@ class Submission:
                 await self.pool.close(model, deployment, error.code, seconds, lost=lost, request_id=request_id)
                 return await self._stand_back(entry, model, deployment, 0.0, request_id)
             case Busy() | Unreachable():
-                lost_uploads = video.lost + (error.code == "upload_timed_out")
+                lost_uploads = video.lost_uploads + (error.code == "upload_timed_out")
                 if lost_uploads >= _MOST_LOST_UPLOADS:
                     return failed(error.code, error.message, request_id)
                 rest = None if error.retry_after is None else min(error.retry_after, _LONGEST_REST)
-                return await self._stand_back(entry, model, deployment, rest, request_id, lost=lost_uploads)
+                return await self._stand_back(entry, model, deployment, rest, request_id, lost_uploads=lost_uploads)
             case _:
                 return failed(error.code, error.message, request_id)
 
@@ -164,9 +166,10 @@ class Submission:
         self, entry: Entry, model: Model, deployment: Deployment, rest: float | None, request_id: str | None, **changes: Any
     ) -> Outcome:
         """No job was made: to the head of the queue again, where another deployment may be free at once."""
-        await self.pool.return_slot(model, entry.video, deployment, rest)
         request_id = request_id or entry.video.upstream_request_id
+        # The record first: whoever is killed in between keeps the slot and asks again, instead of looking for a job.
         await self.ledger.change(entry, deployment=None, attempted_at=None, upstream_request_id=request_id, **changes)
+        await self.pool.return_slot(model, entry.video, deployment, rest)
         return again(0.0)
 
     async def _accept(self, video: Video, deployment: Deployment, accepted: Accepted) -> Outcome:
@@ -193,16 +196,17 @@ class Submission:
         if deployment is None:
             return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
         try:
-            jobs = await self.upstream(deployment).recent()
+            listed = await self.upstream(deployment).recent()
         except UpstreamError as error:
             log_failure(video.id, "list", error)
             left = self.knobs.deadline_seconds - (self.clock.now() - attempted_at).total_seconds()
             if left <= 0:
-                return _uncertain("The upstream may have accepted the video, and cannot be asked.", video)
+                message = "The upstream may have accepted the video, and cannot be asked."
+                return _uncertain(message, video, error.report.request_id)
             return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), left)
         neighbours = self.catalog.neighbours(deployment)
-        unsure = False
-        for job in sorted(jobs, key=lambda each: each.created_at or 0):
+        unsure = any(_since(made_at, attempted_at) is not False for made_at in listed.unreadable)
+        for job in sorted(listed.jobs, key=lambda each: each.created_at or 0):
             fits = _fits(job, video, attempted_at, neighbours)
             if fits and await self.claims.claim(deployment, job, video.id):
                 logger.info("video %s: adopting job %s after an unclear create", video.id, job.id)
@@ -212,21 +216,24 @@ class Submission:
             return again(self.knobs.poll_seconds)
         if unsure:
             return _uncertain("The upstream lists a job that may be this video's, and does not say what was asked for.", video)
-        if video.lost + 1 >= _MOST_UNCLEAR:
+        if video.lost_answers + 1 >= _MOST_UNCLEAR:
             return _uncertain("The upstream gave no clear answer, more than once, and lists no job for the video.", video)
         if video.deleted:
             return DONE
         logger.info("video %s: no job was made by the unclear create; asking again", video.id)
-        return await self._stand_back(entry, model, deployment, None, None, lost=video.lost + 1)
+        return await self._stand_back(entry, model, deployment, None, None, lost_answers=video.lost_answers + 1)
 
-    async def _fall_back(self, entry: Entry, model: Model) -> Outcome | None:
-        """The model cannot serve: the first of its fallbacks that can make this video takes its place, if the budget allows."""
+    async def _fall_back(self, entry: Entry, model: Model, *, patient: bool) -> Outcome | None:
+        """The model cannot serve: the first of its fallbacks that can make this video takes its place, if the budget allows.
+
+        Who has nothing else to wait for is `patient`: a fallback that is closed for a moment will do as well.
+        """
         video = entry.video
         for other in () if video.source_upstream_id else self.catalog.fallbacks(model):
             able = other.capability
             if video.seconds not in able.seconds or video.size not in able.sizes or other.name == video.fallback_from:
                 continue
-            if len(await self.pool.closed(other)) == len(other.deployments):
+            if await self.pool.is_shut(other, lost=patient):
                 continue
             # Noted there before it is forgotten here: a crash between the two leaves a note too many, which the sweep drops.
             await self.pool.enter(other, video.id)
@@ -268,20 +275,25 @@ def _attempted_at(video: Video) -> datetime:
     return video.attempted_at.astimezone(UTC)
 
 
-def _uncertain(message: str, video: Video) -> Outcome:
-    return failed("upstream_uncertain", message, video.upstream_request_id)
+def _uncertain(message: str, video: Video, request_id: str | None = None) -> Outcome:
+    return failed("upstream_uncertain", message, request_id or video.upstream_request_id)
 
 
 def _fits(job: Job, video: Video, attempted_at: datetime, neighbours: Set[str]) -> bool | None:
-    """Could this job be the one that the attempt made? None where it may be, and the upstream does not tell."""
-    if job.remixed_from_video_id != video.source_upstream_id or job.model in neighbours:
+    """Could this job be the one that the attempt made? None where it may be, and the upstream does not tell.
+
+    What it calls by the name of a neighbour is most likely that one's, and perhaps ours under a name that nobody has told us.
+    """
+    if job.remixed_from_video_id != video.source_upstream_id:
         return False
     asked = (video.prompt, str(video.seconds), video.size)
     told = (job.prompt, None if job.seconds is None else str(job.seconds), job.size)
     if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
         return False
-    if job.created_at is None:
-        return None
-    if datetime.fromtimestamp(job.created_at, UTC) < attempted_at - _CLOCK_SKEW:
-        return False
-    return True if None not in told else None
+    since = _since(job.created_at, attempted_at)
+    return since if since is False or (None not in told and job.model not in neighbours) else None
+
+
+def _since(made_at: float | None, attempted_at: datetime) -> bool | None:
+    """Was a job made since the attempt? None where that is not told."""
+    return None if made_at is None else datetime.fromtimestamp(made_at, UTC) >= attempted_at - _CLOCK_SKEW

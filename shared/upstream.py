@@ -87,6 +87,15 @@ class Content:
     length: int | None
     media_type: str
     chunks: AsyncIterator[bytes]
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The upstream's newest jobs, newest first. `unreadable` are those that are no jobs, by the times they tell, if any."""
+
+    jobs: list[Job]
+    unreadable: list[float | None]
 
 
 class Upstream:
@@ -120,18 +129,19 @@ class Upstream:
 
     async def get(self, upstream_id: str) -> Job:
         answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
-        return _decode(answer.content, Job, Unreachable)
+        return _decode(answer, Job, Unreachable)
 
-    async def recent(self, limit: int = 100) -> list[Job]:
-        """The newest jobs of the resource, newest first."""
+    async def recent(self, limit: int = 100) -> Listing:
+        """The newest jobs of the resource."""
         answer = await self._send("GET", "/videos", params={"limit": str(limit), "order": "desc"})
-        jobs = []
-        for raw in _decode(answer.content, _Page, Unreachable).data:
+        listing = Listing([], [])
+        for raw in _decode(answer, _Page, Unreachable).data:
             try:
-                jobs.append(msgspec.json.decode(raw, type=Job, strict=False))
+                listing.jobs.append(msgspec.json.decode(raw, type=Job, strict=False))
             except (msgspec.DecodeError, UnicodeDecodeError):
                 logger.warning("%s lists a job that cannot be read", self.deployment.name)  # the others still can
-        return jobs
+                listing.unreadable.append(_time_of(raw))
+        return listing
 
     async def delete(self, upstream_id: str) -> None:
         await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
@@ -163,6 +173,7 @@ class Upstream:
                         length=int(length) if length.isdigit() else None,
                         media_type=response.headers.get("content-type", ""),
                         chunks=response.aiter_raw(),
+                        request_id=_request_id(response),
                     )
                     return
         except httpx.HTTPError as error:
@@ -171,7 +182,7 @@ class Upstream:
 
     async def _start(self, path: str, *, about_video: bool = False, **body: Any) -> Accepted:
         answer = await self._send("POST", path, creating=True, about_video=about_video, **body)
-        return Accepted(_decode(answer.content, Job, Uncertain), answer.headers.get("apim-request-id"))
+        return Accepted(_decode(answer, Job, Uncertain), _request_id(answer))
 
     async def _send(
         self,
@@ -232,6 +243,12 @@ class Upstream:
         return {**params, "api-version": version} if version else dict(params)
 
     def _failure(self, response: "httpx.Response", body: bytes, *, creating: bool, about_video: bool) -> UpstreamError:
+        """The error that an answer stands for. It may quote what it was asked with, which is for nobody to see."""
+        from urllib.parse import urlsplit
+
+        for secret in (self.deployment.api_key, urlsplit(self.deployment.base_url).netloc):
+            if secret:
+                body = body.replace(secret.encode(), b"...")
         now = self._clock.now()
         return from_upstream(response.status_code, response.headers, body, now, creating=creating, about_video=about_video)
 
@@ -249,11 +266,28 @@ def _transport_failure(error: "httpx.HTTPError", *, creating: bool) -> UpstreamE
 _T = TypeVar("_T")
 
 
-def _decode(body: bytes, kind: type[_T], failure: type[UpstreamError]) -> _T:
+def _decode(answer: "httpx.Response", kind: type[_T], failure: type[UpstreamError]) -> _T:
     try:
-        return msgspec.json.decode(body, type=kind, strict=False)
+        return msgspec.json.decode(answer.content, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise failure("The upstream's answer cannot be read.", report=UpstreamReport(message=str(error)[:200])) from error
+        report = UpstreamReport(answer.status_code, str(error)[:200], request_id=_request_id(answer))
+        raise failure("The upstream's answer cannot be read.", report=report) from error
+
+
+def _request_id(response: "httpx.Response") -> str | None:
+    """What the vendor knows an answer by."""
+    named: str | None = response.headers.get("apim-request-id") or response.headers.get("x-request-id")
+    return named
+
+
+def _time_of(raw: msgspec.Raw) -> float | None:
+    """When something was made that is no job, as far as it says so."""
+    try:
+        told = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    made_at = told.get("created_at") if isinstance(told, dict) else None
+    return made_at if isinstance(made_at, int | float) and 0 <= made_at < _LATEST else None
 
 
 async def _limited_body(response: "httpx.Response") -> bytes:

@@ -52,7 +52,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     bytes: int | None = None
     attempts: int = 0  # how often the upstream was asked
-    lost: int = 0  # how often that came to nothing, and may not be repeated for ever
+    lost_uploads: int = 0  # how often it lost the reference image
+    lost_answers: int = 0  # how often its answer was lost and no job was found
     priority: int = 1  # the key's, when it was admitted
     queue_position: int | None = None
     estimated_start: datetime | None = None

@@ -85,15 +85,39 @@ def test_a_deployment_that_rests_or_is_closed_has_no_free_slots() -> None:
 
 
 def test_a_refusal_that_lasts_is_lost_and_one_that_ends_is_forgotten() -> None:
-    """Ten minutes of nothing but refusals; a job that was accepted in between begins them anew, and so does a long silence."""
-    for seconds, accepted, lost in ((599, False, False), (600, False, True), (600, True, False), (5000, False, False)):
+    """Ten minutes of nothing but refusals; a job that was accepted in between begins them anew, and so does a silence."""
+    for times, accepted, lost in (
+        (range(0, 599, 65), False, False),
+        (range(0, 660, 65), False, True),
+        (range(0, 660, 65), True, False),
+        ((0, 65, 600), False, False),
+    ):
         state, a = State(), place()
-        shut(state, a, 60)
-        if accepted:
-            ran(state, a, "v", NOW + 100, NOW + 200)
-        shut(state, a, 60, now=NOW + seconds)
-        assert capacity.is_lost(state.load(a), NOW + seconds) == lost, (seconds, accepted)
-        assert not capacity.is_lost(state.load(a), NOW + seconds + 60)
+        for after in times:
+            shut(state, a, 60, now=NOW + after)
+            if accepted and after == 130:
+                ran(state, a, "v", NOW + 190, NOW + 191)
+        assert capacity.is_lost(state.load(a), NOW + after) == lost, (times, accepted)
+        assert not capacity.is_lost(state.load(a), NOW + after + 60)
+        assert capacity.trouble(state.load(a), NOW + after + 600) is not None
+
+
+def test_what_is_gone_for_hours_is_not_opened_by_a_lesser_refusal() -> None:
+    """Of two creates under way together, one is told that the model is retired, and the other only that it may not."""
+    state, a = State(), place()
+    shut(state, a, 6 * 3600, lost=True)
+    shut(state, a, 60, now=NOW + 1)
+    assert capacity.is_lost(state.load(a), NOW + 3600)
+
+
+def test_the_next_in_line_looks_often_while_a_slot_may_become_free() -> None:
+    """That another deployment opens at a known time is no reason to sleep until then."""
+    state, full, shut_one = State(), place("a", max_running=1), place("b")
+    start(state, full, "v", NOW)
+    shut(state, shut_one, 60)
+    assert capacity.next_ready(state, [full, shut_one], "", NOW) is None
+    state.load(full).rests_until = NOW + 90
+    assert capacity.next_ready(state, [full, shut_one], "", NOW) == NOW + 60
 
 
 def test_a_deployment_that_fails_rests_for_longer_each_time_and_the_others_come_first() -> None:

@@ -25,7 +25,7 @@ from local.fault_table import (
     USUALLY,
 )
 from local.fault_world import fault_world
-from local.faults import Matrix, run
+from local.faults import EVERYTHING, Matrix, run
 
 # What a sample of those that never stop has to hold: each of the ways in which a create or a job ends for good.
 _FOR_EVER = (
@@ -80,12 +80,12 @@ def test_what_is_not_as_expected_is_red(azurite: str, tmp_path: Path) -> None:
     """A matrix that cannot fail says nothing: a call too many is a problem, and is seen in the table."""
     cell = next(cell for cell in cells() if cell.column == CREATE)
     matrix = lived(azurite, tmp_path, [cell])
-    lives = matrix.lives[cell]
+    lives = matrix.lives[str(cell)]
     assert matrix.problems == []
     lives.asked["create"] += 1
     lives.asked["get"] += 100
     lives.closed.add("upstream_busy")
-    matrix.wrong[cell] = cell.wrong(lives)
+    matrix.wrong[str(cell)] = cell.wrong(lives)
     assert matrix.problems == [f"{cell}: {what}" for what in ("2 × create, not 1 to 1", "100 × get", "closed: upstream_busy")]
     (told, *_) = matrix.shown((CREATE,)).columns[1].cells
     assert str(told).startswith("[bold red]")
@@ -94,6 +94,7 @@ def test_what_is_not_as_expected_is_red(azurite: str, tmp_path: Path) -> None:
 def test_the_tables_of_faults_name_each_other() -> None:
     """A slip in a name would silently test nothing."""
     known = {(cell.fault, cell.column) for cell in cells()}
+    assert len({str(each) for each in EVERYTHING}) == len(EVERYTHING)
     assert {fault for fault, _ in known} == FAULTS.keys()
     assert {column for _, column in known} == EXCEPTIONS.keys() == USUALLY.keys() == set(COLUMNS)
     assert NOWHERE.keys() <= FAULTS.keys()

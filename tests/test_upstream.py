@@ -392,8 +392,21 @@ def test_a_job_is_read_in_every_spelling() -> None:
     full = {**JOB, "progress": 12.5, "created_at": "1760627796", "seconds": 4, "error": error, "prompt": None}
     job, _ = used(AZURE, get, ok(full))
     assert (job.progress, job.created_at, str(job.seconds), job.error.code) == (12.5, 1760627796.0, "4", "moderation_blocked")
-    jobs, _ = used(AZURE, recent, ok({"object": "list", "data": [JOB, {"id": "video_2"}], "has_more": False}))
-    assert [each.id for each in jobs] == ["video_1", "video_2"]
+    unreadable = [{"id": 7}, {"created_at": 1760627796, "id": None}, "video_3"]
+    listed, _ = used(AZURE, recent, ok({"object": "list", "data": [JOB, *unreadable, {"id": "video_2"}], "has_more": False}))
+    assert [each.id for each in listed.jobs] == ["video_1", "video_2"]
+    assert listed.unreadable == [None, 1760627796, None]
+
+
+def test_a_refusal_that_quotes_where_and_with_what_it_was_asked_is_not_passed_on() -> None:
+    """The upstream's words reach callers; its address and our key do not."""
+    error = failure(
+        create, httpx.Response(400, json={"error": {"message": "Bad key key-secret at https://east.example/openai"}})
+    )
+    told = f"{error.message} {error.report}"
+    assert "key-secret" not in told
+    assert "east.example" not in told
+    assert "Bad key" in told
 
 
 UNREADABLE = [

@@ -57,12 +57,12 @@ class World:
         self.others.append(gateway)
         return gateway
 
-    def with_model(self, *models: Model) -> "World":
+    def with_model(self, *models: Model, fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> "World":
         """The same world after the operator has changed the configuration to these models; the first is `model`."""
         tables = self.gateway.tables
         assert isinstance(tables, FaultyTables)
         same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
-        changed = replace(self.gateway.settings, catalog=Catalog(models))
+        changed = replace(self.gateway.settings, catalog=Catalog(models, fallbacks))
         gateway = composition.build(changed, self.clock, Random(3), Links(self.upstream), same)
         self.others.append(gateway)
         return replace(self, gateway=gateway, model=models[0])
