@@ -1,8 +1,8 @@
 using 'main.bicep'
 
 // Every choice there is. As it stands this makes a gateway that costs next to nothing while idle, with public endpoints that demand
-// a token or a key, and one Azure OpenAI account without a deployment. Values in readEnvironmentVariable come from
-// infra/deploy or azd; change the second value, or set the variable.
+// a token or a key, and one Azure OpenAI account without a deployment. In readEnvironmentVariable the second value is the choice; the
+// variable goes before it where it is set, as name and region always are by azd.
 
 // The group is rg-<name>, and every other name holds it too. 2 to 16 lower-case letters, digits and hyphens.
 param name = readEnvironmentVariable('AZURE_ENV_NAME', 'video-gateway')
@@ -50,8 +50,9 @@ param settings = {
   configFile: ''
   // '' sends none, which is right for Azure's v1 surface.
   apiVersion: ''
-  // App settings whose values lie in the vault, by the name of the secret. The master key must be among them. For another vendor's
-  // server add, for example, VENDOR_API_KEY: 'vendor-api-key' here and `api_key: os.environ/VENDOR_API_KEY` in config.yaml.
+  // App settings whose values lie in the vault, by the name of the secret. The master key must be among them, called as it is here:
+  // the scripts set that one and no other. For another vendor's server add, for example, VENDOR_API_KEY: 'vendor-api-key' here and
+  // `api_key: os.environ/VENDOR_API_KEY` in config.yaml.
   secrets: {
     GATEWAY_MASTER_KEY: 'gateway-master-key'
   }

@@ -90,6 +90,12 @@ def resources(kind: str) -> list[Resource]:
     return found
 
 
+def outputs(text: str) -> dict[str, str]:
+    """Name → type and expression of each output, with whatever stands up to the next: rather too much of it than too little."""
+    _, *parts = re.split(r"(?m)^[ \t]*output[ \t]+(?=\w)", text)
+    return {re.split(r"\W", part, maxsplit=1)[0]: part for part in parts}
+
+
 def variable(name: str, text: str) -> str:
     """The text of an object that a variable holds."""
     return braced(text, text.index(f"var {name} = {{"))

@@ -15,7 +15,7 @@ import yaml
 from local.package import build
 from shared import archive, config, settings
 from shared.errors import ConfigurationError
-from tests.bicep import INFRA, PROJECT, TEMPLATES, braced, code, declared, keys, parameters, resources, variable
+from tests.bicep import INFRA, PROJECT, TEMPLATES, braced, code, declared, keys, outputs, parameters, resources, variable
 
 CHECKER = PROJECT.parent / "shared" / "tools" / "bicep-check"
 
@@ -59,6 +59,8 @@ SCHEDULER_SETTINGS = {"DURABLE_TASK_SCHEDULER_CONNECTION_STRING"}
 KEYS = {"AzureWebJobsStorage", *config.KEY_NAMES}
 # Other people's names for a setting that the templates set by the first of its names.
 SPELLINGS = set(config.BASE_NAMES[1:])
+# What names of secrets have in them.
+SECRET = re.compile(r"key|secret|password|connectionstring|token", re.IGNORECASE)
 # Ignored or refused on Flex Consumption, whose plan has properties for them.
 FORBIDDEN = (
     "FUNCTIONS_WORKER_RUNTIME",
@@ -171,11 +173,30 @@ def test_no_template_reads_a_key() -> None:
 def test_outputs_hold_no_secrets() -> None:
     """Outputs are kept in the deployment's history for everybody who may read it: ids, names and addresses only."""
     for path in TEMPLATES:
-        for name, value in re.findall(r"^output (\w+) \w+ = (.*)$", code(path), re.MULTILINE):
-            assert not re.search(r"key|secret|password|connectionstring|token", f"{name} {value}", re.IGNORECASE), (
-                path.name,
-                name,
-            )
+        text = code(path)
+        assert len(outputs(text)) == len(re.findall(r"\boutput\b", text)), path.name
+        for name, whole in outputs(text).items():
+            assert not SECRET.search(whole), (path.name, name)
+
+
+def test_an_output_is_seen_however_it_is_written() -> None:
+    """Of any type, on any number of lines: what it holds is among what is looked through."""
+    text = """output plain string = a.key
+  output list string[] = [for each in all: each.secret]
+output shaped { name: string } = { name: b.password }
+output one 'a' | 'b' = c.token
+output long object = {
+  name: 'd'
+  value: d.connectionString
+}
+output chosen types.x? = e
+  ? f
+  : g.accountKey
+output good string = h.id
+"""
+    found = outputs(text)
+    assert list(found) == ["plain", "list", "shaped", "one", "long", "chosen", "good"]
+    assert [name for name, whole in found.items() if not SECRET.search(whole)] == ["good"]
 
 
 def test_no_parameter_is_a_secret() -> None:

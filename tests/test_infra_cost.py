@@ -4,7 +4,7 @@ import json
 import re
 from datetime import timedelta
 
-from tests.bicep import INFRA, PROJECT
+from tests.bicep import INFRA, PROJECT, code
 
 MONTH = timedelta(days=30).total_seconds()
 QUANTITIES = ("gb_second", "execution", "table_operation", "queue_operation", "blob_write")  # of a video, measured in cost.md
@@ -58,6 +58,29 @@ def test_idle_executions_follow_from_the_sweep_and_the_size_of_an_instance() -> 
     assert memory is not None
     assert number(quantities["execution"][0]) == sweeps()
     assert number(quantities["gb_second"][0]) == sweeps() * int(memory[1]) // 1024
+
+
+def endpoints(template: str) -> tuple[int, int]:
+    """How many private endpoints a template makes at any rate, and how many more for each account."""
+    always = each = 0
+    for loop in re.findall(r"(?m)^module \w+ '[\w/]*endpoint\.bicep' =([^{\n]*)\{", code(INFRA / template)):
+        if literal := re.search(r"\bin \[(.*?)\]", loop):
+            always += len(literal[1].split(","))
+        elif "openAiIds" in loop:
+            each += 1
+        else:
+            assert "[for" not in loop, loop
+            always += 1
+    return always, each
+
+
+def test_private_endpoints_are_counted() -> None:
+    """As the templates make them for one account: behind the app, and one more in front of it."""
+    behind, each = endpoints("modules/endpoints.bicep")
+    front, none = endpoints("group.bicep")
+    assert none == 0
+    page = " ".join((PROJECT / "docs" / "operations.md").read_text().split())
+    assert f"each by the hour; {behind + each} with one account, {behind + each + front} with `'private'`" in page
 
 
 def test_the_table_of_dollars_is_what_the_quantities_come_to() -> None:

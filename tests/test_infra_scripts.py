@@ -17,17 +17,19 @@ from tests.bicep import PROJECT, TEMPLATES, code
 
 SEALED = "echo '(Forbidden) Public network access is disabled. Inner error: ForbiddenByConnection' >&2; exit 1"
 NO_ROLE = "echo '(Forbidden) Caller is not authorized. Inner error: ForbiddenByRbac' >&2; exit 1"
+VAULT = "printf 'kv-x\\t/subscriptions/s/resourceGroups/RG-Video-Gateway/kv-x\\n'"
 PROVIDERS = (
     "Microsoft.Web Microsoft.Storage Microsoft.KeyVault Microsoft.ManagedIdentity Microsoft.OperationalInsights "
     "microsoft.insights Microsoft.CognitiveServices"
 )
+COMPILE = 'sed "s/NAME/${AZURE_ENV_NAME-video-gateway}/; s/LOCATION/${AZURE_LOCATION-eastus2}/" "$HOME/compiled"'
 # What az answers, by a pattern of its arguments; the first that fits. $HOME is the test's folder.
 ANSWERS = {
     "version --query*": "echo 2.91.0",
     "account show --query user.type*": "echo user",
-    "functionapp list-flexconsumption-locations*": "echo eastus2",
+    "functionapp list-flexconsumption-locations*": "printf 'eastus2\\nswedencentral\\n'",
     "ad signed-in-user*": "echo 1-2-3",
-    "bicep build-params*": 'cat "$HOME/compiled"',
+    "bicep build-params*": COMPILE,
     "provider list*": f"printf '%s\\n' {PROVIDERS}",
     "*show*GATEWAY_APP*": "echo func-x",
     "*show*GATEWAY_VAULT*": "echo kv-x",
@@ -53,13 +55,29 @@ class Run:
         return [call for call in self.calls if call.startswith(start)]
 
 
-def compiled(network: str = "public", backend: str = "storage", secrets: tuple[str, ...] = (), config: str = "") -> str:
-    """What `az bicep build-params --stdout` prints for main.bicepparam with these choices."""
+def compiled(
+    network: str = "public",
+    backend: str = "storage",
+    secrets: tuple[str, ...] = (),
+    config: str = "",
+    *,
+    name: str = "NAME",
+    location: str = "LOCATION",
+    master: str = "gateway-master-key",
+) -> str:
+    """What `az bicep build-params --stdout` prints for main.bicepparam with these choices.
+
+    NAME and LOCATION stand for what is read from the environment, where even nothing is a value.
+    """
     chosen = {
-        "name": "video-gateway",
+        "name": name,
+        "location": location,
         "network": network,
         "durable": {"backend": backend},
-        "settings": {"configFile": config, "secrets": {name.upper(): name for name in ("gateway-master-key", *secrets)}},
+        "settings": {
+            "configFile": config,
+            "secrets": {"GATEWAY_MASTER_KEY": master} | {each.upper(): each for each in secrets},
+        },
         "budget": None,
     }
     parameters = {"parameters": {name: {"value": value} for name, value in chosen.items()}}
@@ -145,7 +163,7 @@ def test_a_first_deployment_does_everything(tmp_path: Path) -> None:
 
 def test_a_deployment_may_be_repeated(tmp_path: Path) -> None:
     """The key that exists is kept, and no video is made where none is wanted."""
-    answers = {"keyvault list --query*": "echo kv-x"}
+    answers = {"keyvault list --query*": VAULT}
     found = run(tmp_path, "deploy", "--yes", "--no-video", answers=answers, held="gateway-master-key\n")
     assert found.code == 0, found.out
     assert found.asked("keyvault secret set") == []
@@ -224,7 +242,7 @@ def test_every_provider_of_the_templates_is_looked_for() -> None:
 def test_a_missing_secret_stops_before_the_app_is_told_of_it(tmp_path: Path, exists: bool) -> None:
     """With the line that sets it: a reference to nothing would make every route answer 500."""
     (tmp_path / "compiled").write_text(compiled(secrets=("vendor-api-key", "there")))
-    answers = {"keyvault list --query*": "echo kv-x"} if exists else {}
+    answers = {"keyvault list --query*": VAULT} if exists else {}
     found = run(tmp_path, "deploy", "--yes", answers=answers, held="there\n")
     assert found.code == 1
     assert found.out.count("az keyvault secret set") == 1
@@ -233,16 +251,81 @@ def test_a_missing_secret_stops_before_the_app_is_told_of_it(tmp_path: Path, exi
     assert found.asked("functionapp deployment") == []
 
 
+def using(*secrets: str) -> dict[str, str]:
+    """The answers about a gateway with a vault whose settings refer to these secrets; with none, it was never told anything."""
+    references = "".join(f"@Microsoft.KeyVault(VaultName=kv-x;SecretName={name})\\n" for name in secrets)
+    return {
+        "keyvault list --query*": VAULT,
+        "functionapp list -g*": "echo func-x",
+        "functionapp config appsettings list*": f"printf '{references}'",
+    }
+
+
+def outside(folder: Path, network: str) -> dict[str, str]:
+    """The answers where the vault cannot be asked: it is in a network, or a role is missing."""
+    return {"keyvault secret list*": NO_ROLE} if network == "public" else private(folder, network)
+
+
+@pytest.mark.parametrize("network", ["public", "backend", "private"])
+def test_a_running_gateway_is_told_of_no_secret_that_nobody_saw(tmp_path: Path, network: str) -> None:
+    """Where the vault cannot be asked, what the app already refers to is known, and the rest may be missing."""
+    answers = outside(tmp_path, network) | using("gateway-master-key", "old-key")
+    config = str(tmp_path / "proxy.yaml") if network != "public" else ""
+    (tmp_path / "compiled").write_text(compiled(network, secrets=("old-key", "new-key"), config=config))
+    found = run(tmp_path, "deploy", "--yes", answers=answers)
+    assert found.code == 1
+    assert found.asked("deployment sub create") == found.asked("functionapp deployment") == []
+    assert found.out.count("az keyvault secret set") == 1
+    assert "--name new-key" in found.out
+    assert "--secrets-are-set" in found.out
+    vouched = run(tmp_path, "deploy", "--yes", "--secrets-are-set", answers=answers)
+    assert len(vouched.asked("deployment sub create")) == 1
+    (tmp_path / "compiled").write_text(compiled(network, secrets=("old-key",), config=config))
+    assert len(run(tmp_path, "deploy", "--yes", answers=answers).asked("deployment sub create")) == 1
+
+
+@pytest.mark.parametrize("secrets", [(), ("gateway-master-key", "new-key")], ids=["never ran", "running"])
+def test_only_a_gateway_that_never_ran_is_said_to_wait_for_its_secrets(tmp_path: Path, secrets: tuple[str, ...]) -> None:
+    """One that refers to no secret yet cannot be taken down; one that does goes on answering."""
+    answers = private(tmp_path, "backend") | using(*secrets)
+    (tmp_path / "compiled").write_text(compiled("backend", secrets=("new-key",), config=str(tmp_path / "proxy.yaml")))
+    found = run(tmp_path, "deploy", "--yes", answers=answers)
+    assert found.code == 0, found.out
+    assert ("the gateway answers nothing" in found.out) == (not secrets)
+    assert "no test was made" in found.out
+
+
+def test_references_are_those_of_the_gateways_app(tmp_path: Path) -> None:
+    """The secrets' names; nothing where there is no app yet; a refusal is not taken for that."""
+    assert run(tmp_path, "references", "rg-x", "video-gateway", answers=using("a-key", "b-key")).out == "a-key\nb-key\n"
+    nothing = run(tmp_path, "references", "rg-x", "video-gateway")
+    assert (nothing.code, nothing.out) == (0, "")
+    assert nothing.asked("functionapp config") == []
+    refused = using("a-key") | {"functionapp config appsettings list*": "exit 3"}
+    assert run(tmp_path, "references", "rg-x", "video-gateway", answers=refused).code == 3
+
+
+def test_a_vault_of_another_group_is_anothers(tmp_path: Path) -> None:
+    """Though its gateway has the same name. The case of the group's name does not matter, as it does not to Azure."""
+    elsewhere = VAULT.replace("RG-Video-Gateway", "rg-video-gateway-2")
+    (tmp_path / "compiled").write_text(compiled(secrets=("new-key",)))
+    found = run(tmp_path, "deploy", "--yes", answers={"keyvault list --query*": elsewhere})
+    assert len(found.asked("deployment sub create")) == 1
+    found = run(tmp_path, "deploy", "--yes", "--group", "Rg-VIDEO-gateway", answers={"keyvault list --query*": VAULT})
+    assert found.asked("deployment group create") == []
+    assert "--name new-key" in found.out
+
+
 def test_a_deleted_vault_is_brought_back_first(tmp_path: Path) -> None:
     """Into its group, which is gone as well; its name cannot be used for another."""
-    deleted = {"keyvault list-deleted*": "printf 'kv-old\\teastus2\\n'"}
+    deleted = {"keyvault list-deleted*": "printf 'kv-old\\twestus\\t/s/RESOURCEGROUPS/rg-video-gateway/kv-old\\n'"}
     found = run(tmp_path, "deploy", "--yes", answers=deleted)
     assert found.code == 0, found.out
     order = [
         found.calls.index(found.asked(start)[0]) for start in ("group create", "keyvault recover", "deployment sub create")
     ]
     assert order == sorted(order)
-    assert "keyvault recover --name kv-old --resource-group rg-video-gateway --location eastus2 -o none" in found.calls
+    assert "keyvault recover --name kv-old --resource-group rg-video-gateway --location westus -o none" in found.calls
     refused = run(tmp_path, "deploy", "--yes", answers={"keyvault list-deleted*": "exit 1"})
     assert refused.code == 0
     assert "Deleted vaults cannot be listed" in refused.out
@@ -286,10 +369,36 @@ def test_a_refused_package_is_sent_again(tmp_path: Path) -> None:
     found = run(tmp_path, "deploy", "--yes", answers={"functionapp deployment source config-zip*": late})
     assert found.code == 0, found.out
     assert found.asked("sleep") == ["sleep 60"] * 2
-    never = run(tmp_path, "deploy", "--yes", answers={"functionapp deployment source config-zip*": "echo 403; exit 1"})
+    never = run(
+        tmp_path, "deploy", "--yes", answers={"functionapp deployment source config-zip*": f"echo '{REFUSALS[0]}'; exit 1"}
+    )
     assert never.code == 1
     assert len(never.asked("functionapp deployment")) == 10
     assert "The code was not deployed." in never.out
+
+
+REFUSALS = (
+    "An error occured during deployment. Status Code: 403, Details: Forbidden",
+    "Failed to upload blob: Response status code does not indicate success: 403 (This request is not authorized)",
+    "ERROR: Operation returned an invalid status: Forbidden (403)",
+    "ErrorCode: AuthorizationPermissionMismatch",
+)
+
+
+@pytest.mark.parametrize(
+    ("reply", "times"),
+    [
+        *[(refusal, 10) for refusal in REFUSALS],
+        ("The build 8e2a4034-77d1 failed: Could not find a version of av==17.0.403", 1),
+        ("An error occured during deployment. Status Code: 400, Details: see /deployments/403", 1),
+    ],
+)
+def test_only_a_refusal_is_waited_out(tmp_path: Path, reply: str, times: int) -> None:
+    """A 403 is a status, not three digits of something else."""
+    answers = {"functionapp deployment source config-zip*": f"echo '{reply}' >&2; exit 1"}
+    found = run(tmp_path, "deploy", "--yes", answers=answers)
+    assert found.code == 1
+    assert len(found.asked("functionapp deployment")) == times
 
 
 def test_references_that_cannot_be_refreshed_are_no_reason_to_stop(tmp_path: Path) -> None:
@@ -339,6 +448,11 @@ def test_a_group_that_exists_gets_the_same_parameters(tmp_path: Path) -> None:
         ("master-key", ["kv-x", "--rotat"]),
         ("master-key", ["kv-x", ""]),
         ("master-key", ["kv-x", "--rotate", "more"]),
+        ("refresh", ["rg-x"]),
+        ("refresh", ["rg-x", ""]),
+        ("refresh", ["--group", "func-x"]),
+        ("references", ["rg-x"]),
+        ("references", ["rg-x", "--all"]),
         ("destroy", []),
         ("destroy", ["--yes"]),
         ("destroy", ["rg-a", "rg-b"]),
@@ -352,12 +466,46 @@ def test_what_is_not_understood_gets_the_usage(tmp_path: Path, script: str, argu
     assert found.calls == []
 
 
-@pytest.mark.parametrize("name", ["Video", "a", "a_b", "seventeen-letters", "-ab", "ab-"])
+@pytest.mark.parametrize("name", ["Video", "vidéo", "a", "a_b", "seventeen-letters", "-ab", "ab-"])
 def test_a_name_that_azure_would_refuse_later_is_refused_at_once(tmp_path: Path, name: str) -> None:
     """Names of vaults, accounts and hosts are made of it."""
-    found = run(tmp_path, "deploy", "--yes", environment={"AZURE_ENV_NAME": name})
+    found = run(tmp_path, "deploy", "--yes", environment={"AZURE_ENV_NAME": name, "LC_ALL": "C.UTF-8"})
     assert found.code == 1
     assert "2 to 16 lower-case" in found.out
+    assert found.asked("deployment") == []
+
+
+@pytest.mark.parametrize("environment", [{}, {"AZURE_ENV_NAME": "", "AZURE_LOCATION": ""}], ids=["unset", "empty"])
+def test_name_and_region_are_those_of_the_parameter_file(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Edited there, as it says, without any variable; one that a pipeline sets to nothing is none."""
+    (tmp_path / "compiled").write_text(compiled(name="films", location="swedencentral"))
+    found = run(tmp_path, "deploy", "--yes", environment=environment)
+    assert found.code == 0, found.out
+    assert found.asked("deployment sub what-if")[0].startswith("deployment sub what-if --location swedencentral ")
+    assert found.asked("deployment sub create")[0].startswith(
+        "deployment sub create --name gateway-films --location swedencentral "
+    )
+    assert found.asked("functionapp deployment")[0].startswith("functionapp deployment source config-zip -g rg-films ")
+    (tmp_path / "compiled").write_text(compiled())
+    found = run(tmp_path, "deploy", "--what-if", environment=environment)
+    assert found.calls[-1].startswith("deployment sub what-if --location eastus2 ")
+
+
+def test_variables_go_before_the_parameter_file(tmp_path: Path) -> None:
+    """Where they are set."""
+    environment = {"AZURE_ENV_NAME": "films", "AZURE_LOCATION": "swedencentral"}
+    found = run(tmp_path, "deploy", "--yes", environment=environment)
+    assert found.asked("deployment sub create")[0].startswith(
+        "deployment sub create --name gateway-films --location swedencentral "
+    )
+
+
+def test_a_master_key_by_another_name_is_refused(tmp_path: Path) -> None:
+    """The scripts would set one secret, and the app refer to another."""
+    (tmp_path / "compiled").write_text(compiled(master="my-master-key"))
+    found = run(tmp_path, "deploy", "--yes")
+    assert found.code == 1
+    assert "gateway-master-key" in found.out
     assert found.asked("deployment") == []
 
 
@@ -367,7 +515,7 @@ def test_a_service_principal_says_who_it_is(tmp_path: Path) -> None:
     refused = run(tmp_path, "deploy", "--what-if", answers=answers)
     assert refused.code == 1
     assert "AZURE_PRINCIPAL_ID" in refused.out
-    answers["bicep build-params*"] = 'echo "$AZURE_PRINCIPAL_TYPE $AZURE_PRINCIPAL_ID" > "$HOME/told"; cat "$HOME/compiled"'
+    answers["bicep build-params*"] = f'echo "$AZURE_PRINCIPAL_TYPE $AZURE_PRINCIPAL_ID" > "$HOME/told"; {COMPILE}'
     found = run(tmp_path, "deploy", "--what-if", answers=answers, environment={"AZURE_PRINCIPAL_ID": "4-5-6"})
     assert found.code == 0, found.out
     assert (tmp_path / "told").read_text() == "ServicePrincipal 4-5-6\n"

@@ -26,7 +26,7 @@ def test_azd_finds_the_site() -> None:
     (service,) = described["services"]
     assert f"'azd-service-name': '{service}'" in site.body
     deploy = (INFRA / "deploy").read_text()
-    for program in ("infra/master-key", "python3 -m local.smoke"):
+    for program in ("infra/master-key", "infra/refresh", "python3 -m local.smoke"):
         assert program in str(described["hooks"])
         assert program in deploy
 
@@ -47,20 +47,44 @@ def hook(name: str, folder: Path, tools: dict[str, str], **environment: str) -> 
     )
 
 
+# What azd knows after a deployment.
+DEPLOYED = {
+    "AZURE_RESOURCE_GROUP": "rg",
+    "GATEWAY_APP": "func",
+    "GATEWAY_VAULT": "kv",
+    "GATEWAY_URL": "https://gateway",
+}
+
+
+def with_smoke(folder: Path, az: str) -> dict[str, str]:
+    """An `az`, and a smoke test that notes the key and the arguments it got."""
+    return {"az": az, "python3": f"echo $GATEWAY_MASTER_KEY $@ > {folder}/smoke"}
+
+
 def test_azd_stops_where_the_key_cannot_be_read(tmp_path: Path) -> None:
     """A failure of az is not taken for a gateway without a key, of which only the health would be tested."""
-    tools = {"az": "echo refused >&2; exit 1", "python3": f"echo $GATEWAY_MASTER_KEY $@ > {tmp_path}/smoke"}
-    environment = {"GATEWAY_VAULT": "kv", "GATEWAY_URL": "https://gateway"}
-    assert hook("postdeploy", tmp_path, tools, **environment).returncode != 0
+    refused = 'case "$*" in keyvault*) echo refused >&2; exit 1 ;; esac'
+    assert hook("postdeploy", tmp_path, with_smoke(tmp_path, refused), **DEPLOYED).returncode != 0
     assert not (tmp_path / "smoke").exists()
-    assert hook("postdeploy", tmp_path, tools | {"az": "echo sk-1"}, **environment).returncode == 0
+    assert hook("postdeploy", tmp_path, with_smoke(tmp_path, "echo sk-1"), **DEPLOYED).returncode == 0
     assert (tmp_path / "smoke").read_text() == "sk-1 -m local.smoke https://gateway --video\n"
 
 
-@pytest.mark.parametrize("name", ["Video", "a", "a_b", "seventeen-letters", "-ab", "ab-", ""])
+def test_azd_has_the_app_look_for_its_key_again(tmp_path: Path) -> None:
+    """Before it is tested: it was told of the key before there was one."""
+    asked = tmp_path / "asked"
+    assert hook("postdeploy", tmp_path, with_smoke(tmp_path, f'echo "$*" >> {asked}; echo /app'), **DEPLOYED).returncode == 0
+    calls = asked.read_text().splitlines()
+    assert calls[0] == "functionapp show -g rg -n func --query id -o tsv"
+    assert calls[1].startswith("rest --method post --url /app/config/configreferences/appsettings/refresh?")
+    assert calls[2] == "functionapp restart -g rg -n func"
+    assert calls[3].startswith("keyvault secret show")
+
+
+@pytest.mark.parametrize("name", ["Video", "vidéo", "a", "a_b", "seventeen-letters", "-ab", "ab-", ""])
 def test_azd_refuses_a_name_that_azure_would_refuse_later(tmp_path: Path, name: str) -> None:
     """Before anything is made."""
-    result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name)
+    result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name, LC_ALL="C.UTF-8")
     assert result.returncode == 1
     assert "2 to 16" in result.stderr
 
@@ -70,6 +94,14 @@ def test_azd_takes_a_good_name(tmp_path: Path, name: str) -> None:
     """And the choices as they stand."""
     result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name)
     assert result.returncode == 0, result.stderr
+
+
+def test_azd_makes_the_master_key_that_the_app_is_told_of(tmp_path: Path) -> None:
+    """Under another name there would be none."""
+    renamed = {"grep": 'case "$*" in *gateway-master-key*) exit 1 ;; esac'}
+    result = hook("preprovision", tmp_path, renamed, AZURE_ENV_NAME="ab")
+    assert result.returncode == 1
+    assert "gateway-master-key" in result.stderr
 
 
 def test_azd_leaves_what_it_cannot_do_to_the_script(tmp_path: Path) -> None:
@@ -91,8 +123,45 @@ def test_workflows_hold_no_secrets_and_trust_no_tag(path: Path) -> None:
     assert workflow["permissions"] == {}
     assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == PERMISSIONS
     assert "pull_request_target" not in text
-    # Nothing that a pull request says is put into a script.
-    assert not re.search(r"run:.*\$\{\{", text)
+    assert misplaced(workflow) == []
+
+
+def misplaced(workflow: object, key: str = "") -> list[str]:
+    """Expressions where somebody's text could become a program: in a script, or of more than the repository's own variables."""
+    if isinstance(workflow, dict):
+        return [text for name, value in workflow.items() for text in misplaced(value, name)]
+    if isinstance(workflow, list):
+        return [text for value in workflow for text in misplaced(value, key)]
+    if not isinstance(workflow, str) or "${{" not in workflow:
+        return []
+    safe = key != "run" and re.fullmatch(r"\$\{\{ vars\.\w+( \|\| '[\w.-]+')? \}\}", workflow)
+    return [] if safe else [workflow]
+
+
+def test_an_expression_in_a_script_would_be_noticed() -> None:
+    """On one line or in a block, of a pull request's title or of a variable; and a title that is handed on."""
+    steps = yaml.safe_load(
+        """
+- run: echo ${{ github.event.pull_request.title }}
+- run: |
+    echo first
+    echo ${{ vars.NAME }}
+- run: echo $TITLE
+  env:
+    TITLE: ${{ github.event.pull_request.title }}
+    NAME: ${{ vars.NAME }}
+- uses: a/b
+  with:
+    script: say(${{ vars.NAME }})
+    where: ${{ vars.RUNNER || 'ubuntu-24.04' }}
+"""
+    )
+    assert misplaced({"jobs": {"test": {"steps": steps}}}) == [
+        "echo ${{ github.event.pull_request.title }}",
+        "echo first\necho ${{ vars.NAME }}\n",
+        "${{ github.event.pull_request.title }}",
+        "say(${{ vars.NAME }})",
+    ]
 
 
 def test_the_workflow_tests_before_it_deploys() -> None:

@@ -51,8 +51,8 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
   name: name
   location: 'global'
   tags: tags
-  properties: { registrationEnabled: false, virtualNetwork: { id: existingNetwork.?vnet ?? vnet.id } }
+  properties: { registrationEnabled: false, virtualNetwork: { id: existingNetwork.?vnet ?? vnet!.id } }
 }]
 
-output appSubnetId string = existingNetwork.?appSubnet ?? '${vnet.id}/subnets/app'
-output endpointSubnetId string = existingNetwork.?endpointSubnet ?? '${vnet.id}/subnets/endpoints'
+output appSubnetId string = existingNetwork.?appSubnet ?? '${vnet!.id}/subnets/app'
+output endpointSubnetId string = existingNetwork.?endpointSubnet ?? '${vnet!.id}/subnets/endpoints'
