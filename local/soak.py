@@ -1,7 +1,7 @@
 """`python -m local.soak`: a thousand videos through the real local stack while its upstream misbehaves, and what that leaves.
 
 One in twenty requests of every operation meets a fault that the upstream recovers from, so every video must be completed, with
-the bytes that were made, from one accepted create; but for the few whose create breaks off twice, which must have no job at all.
+the bytes that were made, from one accepted create; the few whose create breaks off twice must have no job at all.
 Memory and sockets of the app are read on the way: they must not grow.
 """
 
