@@ -2,7 +2,7 @@
 
 First every story is told once to an app that lives, which notes the points it passes (`local.crash_points`). Then for each
 point and seed an app is told to die there; the seed chooses the story, the passage, whether the client tries again, and whether
-the app dies once more while it recovers. What must be true in the end is in `local.crash_run`.
+the app dies once more while it recovers. What must be true in the end is in `local.crash_check`.
 """
 
 import argparse
@@ -23,15 +23,18 @@ from rich.progress import Progress
 from rich.table import Table
 
 from local.azurite import AzuriteError
-from local.crash_points import Death
+from local.crash_points import UNNAMED, Death, Passed
+from local.crash_repairs import REPAIRS
 from local.crash_run import Run
-from local.crash_site import Site, site
-from local.crash_stories import STORIES
+from local.crash_site import Site, draw, site
+from local.crash_sites import sites, visited
+from local.crash_stories import CLIENTS
 from local.crash_story import Result, Story
 from local.processes import ChildError
 
+STORIES = (*CLIENTS, *REPAIRS)
 SEEDS = 10
-WORKERS = 3
+WORKERS = 5
 WIDTH = 110  # of the table, where nobody's terminal sets it
 
 Map = dict[str, dict[str, int]]
@@ -74,12 +77,30 @@ class Tally:
         self.wrong += [f"{case.command}\n    {each}" for each in result.wrong]
 
 
+def mapped(tellings: dict[str, list[Passed]]) -> Map:
+    """What was passed by each story, by point."""
+    points: Map = defaultdict(dict)
+    for story, passed in tellings.items():
+        for point, times in Counter(each.point for each in passed).items():
+            points[point][story] = times
+    return points
+
+
+def forgotten(tellings: dict[str, list[Passed]]) -> list[str]:
+    """Where `shared/` writes or calls and no story comes by; and what left the process without a name."""
+    passed = [each for points in tellings.values() for each in points]
+    ways = {each.way for each in passed}
+    missed = [f"no story comes by {site}" for site in sites() if not any(visited(site, way) for way in ways)]
+    return missed + sorted({f"not known: {each.point}" for each in passed if UNNAMED in each.point})
+
+
 def cases(points: Map, seeds: int, stories: Sequence[Story] = STORIES) -> list[Case]:
     """Every point with so many seeds; the stories that pass it take turns."""
     by_name = {story.name: story for story in stories}
     chosen = []
     for point, passages in sorted(points.items()):
         names = [name for name in by_name if name in passages]
+        names = Random(point).sample(names, len(names))  # or the last stories would have no turn at what all of them pass
         for seed in range(seeds):
             name = names[seed % len(names)]
             passage = Random(f"{point} {seed}").randint(1, passages[name]) if seed else 1
@@ -87,9 +108,9 @@ def cases(points: Map, seeds: int, stories: Sequence[Story] = STORIES) -> list[C
     return chosen
 
 
-async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) -> Map:
-    """Tell every story to an app that lives. Raises ChildError where one does not end as it should even so."""
-    points: Map = defaultdict(dict)
+async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) -> dict[str, list[Passed]]:
+    """What every story passes in an app that lives. Raises ChildError where one does not end as it should even so."""
+    tellings: dict[str, list[Passed]] = {}
     waiting = list(stories)
 
     async def work(place: Site) -> None:
@@ -98,11 +119,10 @@ async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) ->
             result = await Run(place, story, None, 0).run()
             if result.wrong:
                 raise ChildError(f"{story.name!r} goes wrong without any crash: {'; '.join(result.wrong)}")
-            for point, times in Counter(result.points).items():
-                points[point][story.name] = times
+            tellings[story.name] = result.passed
 
     await asyncio.gather(*(work(place) for place in sites))
-    return points
+    return tellings
 
 
 async def played(sites: Sequence[Site], matrix: Iterable[Case], done: Callable[[], None]) -> dict[str, Tally]:
@@ -122,8 +142,15 @@ async def played(sites: Sequence[Site], matrix: Iterable[Case], done: Callable[[
 
 
 async def sites_in(folder: Path, running: AsyncExitStack, count: int, storage: str | None = None) -> list[Site]:
-    """Each run needs a site to itself; the sites share nothing but, where one is given, the storage."""
-    return [await running.enter_async_context(site(folder / f"site{number}", storage)) for number in range(count)]
+    """Each run needs a site to itself; the sites share nothing but a film and, where one is given, the storage."""
+    await draw(folder / "films")
+    places = []
+    for number in range(count):
+        place = await running.enter_async_context(site(folder / f"site{number}", storage))
+        (place.folder / "sora").mkdir()
+        (place.folder / "sora" / "films").symlink_to(folder / "films")
+        places.append(place)
+    return places
 
 
 def table(tallies: dict[str, Tally]) -> Table:
@@ -148,21 +175,24 @@ def _figures(tally: Tally) -> list[str]:
 
 
 async def main_async(options: argparse.Namespace, console: Console) -> int:
+    stories = [each for each in STORIES if options.story in (None, each.name)]
+    unknown: list[str] = []
     with tempfile.TemporaryDirectory(prefix="crash-") as folder:
         async with AsyncExitStack() as running:
             if options.point:
                 (place,) = await sites_in(Path(folder), running, 1)
-                story = next(each for each in STORIES if each.name == options.story)
-                matrix = [Case(story, Death(options.point, options.passage), options.seed)]
+                matrix = [Case(stories[0], Death(options.point, options.passage), options.seed)]
                 tallies = await played([place], matrix, lambda: None)
             else:
                 places = await sites_in(Path(folder), running, options.workers)
-                matrix = cases(await recorded(places), options.seeds)
+                tellings = await recorded(places, stories)
+                unknown = forgotten(tellings) if options.story is None else []
+                matrix = cases(mapped(tellings), options.seeds)
                 with Progress(console=console, transient=True) as progress:
                     task = progress.add_task("killing", total=len(matrix))
                     tallies = await played(places, matrix, lambda: progress.update(task, advance=1))
     console.print(table(tallies))
-    wrong = [each for tally in tallies.values() for each in tally.wrong]
+    wrong = [*unknown, *(each for tally in tallies.values() for each in tally.wrong)]
     for each in wrong:
         console.print(each, style="red", markup=False, highlight=False, soft_wrap=True)
     return 1 if wrong else 0
@@ -172,7 +202,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.crash", description="kill -9 at every point of a video's life.")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs for each point (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=WORKERS, help="runs at the same time (default: %(default)s)")
-    parser.add_argument("--story", choices=[story.name for story in STORIES], default=STORIES[0].name)
+    parser.add_argument("--story", choices=[story.name for story in STORIES], help="its points alone (default: all stories)")
     parser.add_argument("--point", help="one run alone, of --story, killed at this point")
     parser.add_argument("--passage", type=int, default=1, help="at its so many-th passage (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

@@ -1,170 +1,226 @@
-"""One run: a client's story, an app that dies where it is told to and is started again, and what is true when all is quiet."""
+"""One run: a client's story, an app that dies where it is told to and is started again, until all is quiet."""
 
 import asyncio
-import hashlib
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, closing
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
 import httpx
 import msgspec
 
-from local.crash_points import Death
-from local.crash_site import MASTER_KEY, UPSTREAM_KEY, App, Site
-from local.crash_story import Result, Story, app_settings
+from local.crash_app import SWEPT, Order
+from local.crash_check import check, check_books
+from local.crash_client import PATIENCE, Client, GaveUp, Whereabouts, until
+from local.crash_clock import FastClock
+from local.crash_points import Death, Passed
+from local.crash_site import Site
+from local.crash_story import UPSTREAM_KEY, Result, Story, app_settings
+from local.durable.protocol import FINAL
 from local.left_over import left_over
+from local.sora import Sora
 from local.sora_faults import parse_fault
+from local.sora_jobs import Job
+from local.sora_process import listening
 from shared import gateway as composition
 from shared import settings
-from shared.account import Account
 from shared.gateway import Gateway
-from shared.video import GATEWAY_OWNER, Video
+from shared.keys import KEYS
+from shared.ledger import ACCOUNT
+from shared.tables import Delete
+from shared.video import GATEWAY_OWNER
 
-_UNAIDED = 1.5  # seconds before the sweep looks for the first time, and then between its looks
-_PATIENCE = 90.0  # seconds until everything must be quiet
-_LOOK_AGAIN = 0.1
-
-
-class GaveUp(Exception):
-    """The connection broke under a create, and this client does not try again."""
+_QUIET = 30.0  # seconds until nothing may be left to do any more
+_UNAIDED = 1.2  # seconds before the sweep looks for the first time, and then between its looks
+_LOOK_AGAIN = 0.05
+_CONTENT = 1_200_000  # bytes of a video: two blocks
+_SPEED = 7.5  # a film of 4 seconds takes 8 of the matrix's
 
 
 class Run:
-    """A story with a key and models of its own on a site. Seed 0 is the plain run: one death, and a client who tries again."""
+    """A story on a site. Seed 0 is the plain run: one death, and a client who tries again."""
 
     def __init__(self, site: Site, story: Story, death: Death | None, seed: int) -> None:
-        site.runs += 1
-        self.site, self.story, self.seed = site, story, seed
-        self._folder = site.folder / f"run{site.runs}"
-        self._folder.mkdir()
+        self.site, self.story = site, story
+        self.folder = site.next_folder()
         self._random = Random(f"{story.name} {death} {seed}")
         self._deaths = [death] if death else []
         if seed and death and self._random.random() < 0.5:  # and once more, while it recovers
             self._deaths.append(Death(None, self._random.randint(1, 12)))
-        self._patient = not story.orphaned and (seed == 0 or self._random.random() < 0.5)
+        self._patient = story.dies_at is None and (seed == 0 or self._random.random() < 0.5)
         self._pause = self._random.uniform(0, 0.3) if seed else 0.0
         self._tag = secrets.token_hex(5)
-        self._models = [f"model-{self._tag}", *([f"spare-{self._tag}"] if story.spare else [])]
-        self._settings = app_settings(story, site, self._folder, self._models)
-        self._app: App | None = None
+        self.models = [f"{name}-{self._tag}" for name, _ in zip(("model", "spare"), story.prices, strict=False)]
+        self.clock = FastClock(time.time())
+        self._where = Whereabouts()
         self._over = False
-        self._up = asyncio.Event()
-        self._answered: list[str] = []
-        self._prompts: list[str] = []
         self.result = Result()
 
     async def run(self) -> Result:
         """The whole of it."""
-        given = settings.load(self._settings)
-        gateway = composition.build(given)
-        self.site.sora.faults.clear()
-        try:
-            issued = await gateway.keys.issue(Account())
-            self._owner, self._secret = issued.key_id, issued.secret
-            self._spent_before = await self._gateway_spend(gateway)
-            async with httpx.AsyncClient(timeout=30, trust_env=False) as self._http:
-                await self._live(gateway)
-                await self._check(gateway)
-        finally:
-            await gateway.close()
-        passages = self._folder / "passages"
-        self.result.points = passages.read_text().splitlines() if passages.exists() else []
-        self._check_log()
+        async with AsyncExitStack() as running:
+            self.sora = Sora(
+                self.site.folder / "sora",
+                self.clock,
+                _SPEED,
+                creates_per_minute=self.story.pace,
+                max_running=self.story.max_running,
+                api_key=UPSTREAM_KEY,
+                one_film=True,
+            )
+            self.sora.jobs.clear()
+            self.sora.content_bytes = _CONTENT
+            self.upstream = await running.enter_async_context(listening(self.sora))
+            self.settings = app_settings(self.story, self.site.storage, self.upstream, self.folder, self.models)
+            self.gateway = await self._gateway(running)
+            keys = self.gateway.tables.gateway
+            others = {row.key async for row in keys.scan(KEYS)}
+            spent = await keys.get(GATEWAY_OWNER, ACCOUNT)
+            if spent is not None:
+                await keys.commit(GATEWAY_OWNER, Delete(spent))  # by the runs before
+            issued = await self.gateway.keys.issue(self.story.account)
+            self.owner = issued.key_id
+            http = await running.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False, verify=False))
+            self.client = Client(http, issued.secret, self.models[0], self._tag, self._where, self._patient, self.result)
+            await self._live()
+            await check(self)
+            # The sweeps of the runs to come need not look at what this one leaves.
+            async for row in keys.scan(KEYS):
+                if row.key not in others:
+                    await keys.commit(KEYS, Delete(row))
+            for day in {datetime.fromtimestamp(job.created_at, UTC).date() for job in self.jobs()}:
+                await self.gateway.claims.drop(day)
         return self.result
 
-    async def create(self, prompt: str = "A cat", **fields: Any) -> str:
-        """The id of a new video. Raises GaveUp."""
-        self._prompts.append(f"{prompt} {self._tag} {len(self._prompts)}")
-        body = {"model": self._models[0], "prompt": self._prompts[-1], "seconds": "4", **fields}
-        return await self._created("/v1/videos", body)
+    def unconfigure(self) -> None:
+        """The first model is configured no longer."""
+        app_settings(self.story, self.site.storage, self.upstream, self.folder, self.models[1:])
 
-    async def remix(self, source: str) -> str:
-        self._prompts.append(f"A dog {self._tag} {len(self._prompts)}")
-        return await self._created(f"/v1/videos/{source}/remix", {"prompt": self._prompts[-1]})
-
-    async def delete(self, video_id: str) -> None:
-        answer = await self._send("DELETE", f"/v1/videos/{video_id}")
-        # The second try of one that worked finds nothing.
-        self._expect(answer.status_code in (200, 404), f"DELETE was answered {answer.status_code}")
-
-    async def reaches(self, video_id: str, *statuses: str) -> None:
-        async def there() -> bool:
-            return (await self._send("GET", f"/v1/videos/{video_id}")).json()["status"] in statuses
-
-        await _until(there)
-
-    async def accepted(self) -> None:
-        """Until the upstream has accepted a create of ours."""
-
-        async def there() -> bool:
-            return bool(self._jobs())
-
-        await _until(there)
-
-    async def asked(self, operation: str) -> None:
-        """Until the upstream was asked for this, of a job of ours."""
-
-        async def there() -> bool:
-            jobs = self._jobs()
-            return any(each.operation == operation and each.job in jobs for each in self.site.sora.requests)
-
-        await _until(there)
+    def lose_orchestrations(self) -> None:
+        """The engine's own storage is lost, or was emptied by hand."""
+        for file in self.folder.glob("durable.sqlite*"):
+            file.unlink()
 
     def fault(self, **fault: Any) -> None:
         """Arm a fault at the upstream."""
-        self.site.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
+        self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
 
-    async def _created(self, path: str, body: dict[str, Any]) -> str:
-        headers = {"idempotency-key": f"once-{self._tag}-{len(self._prompts)}"}
-        answer = await self._send("POST", path, json=body, headers=headers, once=not self._patient)
-        self._expect(answer.status_code == 200, f"the create was answered {answer.status_code}: {answer.text}")
-        video_id = str(answer.json()["id"])
-        self._answered.append(video_id)
-        return video_id
+    async def accepted(self) -> None:
+        """Until the upstream has accepted a create."""
 
-    async def _send(self, method: str, path: str, *, once: bool = False, **request: Any) -> httpx.Response:
-        """Ask, and ask again when the app dies under the request. Raises GaveUp where it is asked only `once`."""
-        headers = {"authorization": f"Bearer {self._secret}", **request.pop("headers", {})}
-        async with asyncio.timeout(_PATIENCE):
-            while True:
-                await self._up.wait()
-                app = self._app
-                assert app is not None
-                try:
-                    return await self._http.request(method, f"{app.url}{path}", headers=headers, **request)
-                except httpx.TransportError as error:
-                    await app.ended  # nothing else breaks a connection here
-                    await asyncio.sleep(0)  # and its supervisor hears of it first
-                    if once:
-                        raise GaveUp from error
+        async def there() -> bool:
+            return bool(self.jobs())
 
-    async def _live(self, gateway: Gateway) -> None:
-        given = None
-        if self.story.before is not None:
-            death = Death("create_video: durable.start_new: before") if self.story.orphaned else None
-            async with self._served([death] if death else [], forever=death is None):
-                given = await self._tell(self.story.before(self))
-        async with self._served(self._deaths, forever=True):
-            await self._tell(self.story.act(self, given))
-            await self._quiet(gateway)
+        await until(there)
+
+    async def asked(self, operation: str, times: int = 1) -> None:
+        """Until the upstream was asked for this so many times."""
+
+        async def there() -> bool:
+            return sum(each.operation == operation for each in self.sora.requests) >= times
+
+        await until(there)
+
+    async def stands_back(self, video_id: str) -> None:
+        """Until a video waits after an attempt that failed."""
+
+        async def there() -> bool:
+            entry = await self.gateway.ledger.find(video_id)
+            return entry is not None and entry.video.attempts > 0 and entry.video.attempted_at is None
+
+        await until(there)
+
+    async def swept(self) -> None:
+        """Until a sweep has come to its end, however often the app dies at it."""
+        ended = self.folder / SWEPT
+        sweeps = ended.stat().st_size if ended.exists() else 0
+        sweeping = None
+
+        async def there() -> bool:
+            nonlocal sweeping
+            app = await self._where.here()
+            if app is not sweeping:
+                app.sweep()
+                sweeping = app
+            return ended.exists() and ended.stat().st_size > sweeps
+
+        await until(there)
+
+    def jobs(self) -> list[Job]:
+        """What the upstream has accepted, deleted ones too."""
+        return self.sora.jobs.accepted()
+
+    async def left_over(self) -> AsyncIterator[str]:
+        """What is there only while something is going on."""
+        file = self.folder / "durable.sqlite"
+        if file.exists():  # the cheapest to look at, and the last to come to its end
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as engine:
+                instances = engine.execute("SELECT id, status FROM instances").fetchall()
+            for instance, status in instances:
+                if status not in FINAL:
+                    yield f"orchestration {instance}, {status}"
+        async for each in left_over(self.gateway, self.models, [self.owner]):
+            yield each
+
+    async def _gateway(self, running: AsyncExitStack) -> Gateway:
+        """One that looks at the app's storage, and does what stories do to it."""
+        gateway = composition.build(settings.load(self.settings), self.clock)
+        running.push_async_callback(gateway.close)
+        return gateway
+
+    async def _live(self) -> None:
+        given, story = None, self.story
+        if story.before is not None:
+            death = Death(story.dies_at) if story.dies_at else None
+            async with self._served([death] if death else [None]):
+                given = await self._tell(story.before(self))
+                if death is not None:
+                    await self._died()
+        if story.between is not None:
+            given = await story.between(self, given)
+        forgotten = self._passages()
+        async with self._served([*self._deaths, None]):
+            await self._tell(story.act(self, given))
+            await self._quiet()
+        self.result.passed = self._passages()[len(forgotten) :]
 
     @asynccontextmanager
-    async def _served(self, deaths: list[Death], *, forever: bool) -> AsyncIterator[None]:
-        """With an app that is started again whenever it dies; killed at the end."""
-        self._over = False
-        supervisor = asyncio.create_task(self._supervise([*deaths, *([None] if forever else [])]))
+    async def _served(self, deaths: Sequence[Death | None]) -> AsyncIterator[None]:
+        """With an app that is started again whenever it dies, as often as there are deaths; killed at the end."""
+        self._over, self.result.died = False, 0
+        supervisor = asyncio.create_task(self._supervise(deaths))
         try:
             yield
         except TimeoutError:
-            self.result.wrong.append(f"not at its end after {_PATIENCE:g} s")
+            self.result.wrong.append(f"not at its end after {PATIENCE:g} s")
         finally:
             self._over = True
-            if self._app is not None:
-                self._app.kill()
+            if self._where.app is not None:
+                self._where.app.kill()
             await supervisor  # it may be starting one more, which must not be left behind
+
+    async def _supervise(self, deaths: Sequence[Death | None]) -> None:
+        where = self._where
+        for death in deaths:
+            order = Order(str(self.folder), self.settings, death, self.clock.began, self.story.later.total_seconds())
+            where.app = app = await self.site.launcher.start(order)
+            if self._over:
+                app.kill()
+            elif app.url is not None:
+                where.up.set()
+            ended = await app.ended
+            where.up.clear()
+            if self._over:
+                return
+            self.result.died += 1
+            await check_books(self)
+            self.result.expect(ended == -signal.SIGKILL, f"the app ended with {ended}")
+            await asyncio.sleep(self._pause)
 
     async def _tell(self, story: Awaitable[Any]) -> Any:
         try:
@@ -172,98 +228,29 @@ class Run:
         except GaveUp:
             return None
 
-    async def _supervise(self, deaths: Sequence[Death | None]) -> None:
-        """Start the app, and start it again whenever it has died, until it is over."""
-        self.result.died = 0
-        for death in deaths:
-            self._app = app = await self.site.launcher.start(self._folder, self._settings, death)
-            if self._over:
-                app.kill()
-            elif app.url is not None:
-                self._up.set()
-            ended = await app.ended
-            self._up.clear()
-            if self._over:
-                return
-            self.result.died += 1
-            self._expect(ended == -signal.SIGKILL, f"the app ended with {ended}")
-            await asyncio.sleep(self._pause)
+    async def _died(self) -> None:
+        async def there() -> bool:
+            return self.result.died > 0
 
-    async def _quiet(self, gateway: Gateway) -> None:
+        await until(there)
+
+    async def _quiet(self) -> None:
         """Until nothing is left to do, with the sweep's help."""
         loop = asyncio.get_running_loop()
-        deadline, next_sweep = loop.time() + _PATIENCE, loop.time() + _UNAIDED
-        while await self._busy(gateway):
+        deadline, next_sweep = loop.time() + _QUIET, loop.time() + _UNAIDED
+        while await self._busy():
             if loop.time() > deadline:
                 return
-            if loop.time() > next_sweep and self._app is not None and self._up.is_set():
-                self._app.sweep()
+            if loop.time() > next_sweep and self._where.app is not None and self._where.up.is_set():
+                self._where.app.sweep()
                 next_sweep = loop.time() + _UNAIDED
             await asyncio.sleep(_LOOK_AGAIN)
 
-    async def _busy(self, gateway: Gateway) -> bool:
-        async for _ in self._left_over(gateway):
+    async def _busy(self) -> bool:
+        async for _ in self.left_over():
             return True
         return False
 
-    async def _check(self, gateway: Gateway) -> None:
-        """What must be true of what was answered, what was made, and what is left."""
-        self.result.wrong += [f"left over: {each}" async for each in self._left_over(gateway)]
-        videos = {video.id: video async for video in gateway.ledger.videos(self._owner)}
-        self.result.wrong += [f"{each} was answered 200 and is lost" for each in self._answered if each not in videos]
-        self.result.completed = sum(video.status == "completed" for video in videos.values())
-        self.result.failed = sum(video.status == "failed" for video in videos.values())
-        for video in videos.values():
-            await self._check_video(gateway, video)
-        made = {job.prompt for job in self.site.sora.jobs.accepted() if job.prompt in self._prompts}
-        unknown = made - {video.prompt for video in videos.values()}
-        self._expect(not unknown, f"{len(unknown)} jobs upstream belong to no video")
-        account = await gateway.ledger.account(self._owner)
-        spent = sum(video.cost for video in videos.values() if video.status == "completed")
-        self._expect(account is not None and account.spend == spent, f"spend is {account and account.spend}, not {spent}")
-        if gateway.settings.max_budget is not None:
-            counted = await self._gateway_spend(gateway) - self._spent_before
-            self._expect(counted == spent, f"the gateway's spend grew by {counted}, not {spent}")
-
-    async def _check_video(self, gateway: Gateway, video: Video) -> None:
-        end = video.status if video.status == "completed" else video.error_code
-        self._expect(end in self.story.ends, f"{video.id} ended as {end}: {video.error_message}")
-        jobs = [job for job in self.site.sora.jobs.accepted() if job.prompt == video.prompt]
-        self.result.most_creates = max(self.result.most_creates, len(jobs))
-        self._expect(len(jobs) <= 1, f"{video.id} has {len(jobs)} jobs upstream")
-        stored = await gateway.archive.length(video)
-        if video.deleted or video.status == "failed":
-            self._expect(stored is None, f"{video.id} is {'deleted' if video.deleted else 'failed'} and has bytes")
-            return
-        content = await self._http.get(await gateway.archive.url(video))
-        headers = {"api-key": UPSTREAM_KEY}
-        made = await self._http.get(f"{self.site.upstream}/openai/v1/videos/{video.upstream_id}/content", headers=headers)
-        same = hashlib.sha256(content.content).digest() == hashlib.sha256(made.content).digest()
-        self._expect(same and stored == video.bytes == len(made.content), f"{video.id} has not the bytes that were made")
-
-    def _left_over(self, gateway: Gateway) -> AsyncIterator[str]:
-        return left_over(gateway, self._models, [self._owner])
-
-    async def _gateway_spend(self, gateway: Gateway) -> int:
-        account = await gateway.ledger.account(GATEWAY_OWNER)
-        return account.spend if account else 0
-
-    def _jobs(self) -> list[str]:
-        return [job.id for job in self.site.sora.jobs.accepted() if job.prompt in self._prompts]
-
-    def _check_log(self) -> None:
-        log = self._folder / "app.log"
-        text = log.read_text() if log.exists() else ""
-        for word in (UPSTREAM_KEY, MASTER_KEY, self._secret, self.site.upstream, self._tag + " 0"):
-            self._expect(word not in text, f"the log holds {word!r}")
-        self._expect("Traceback" not in text, f"the log holds a traceback: {text[text.find('Traceback') :][:2000]}")
-
-    def _expect(self, so: bool, otherwise: str) -> None:
-        if not so:
-            self.result.wrong.append(otherwise)
-
-
-async def _until(there: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(_PATIENCE):
-        while not await there():  # noqa: ASYNC110 - what is waited for happens in another process
-            await asyncio.sleep(_LOOK_AGAIN)
+    def _passages(self) -> list[Passed]:
+        file = self.folder / "passages"
+        return [msgspec.json.decode(line, type=Passed) for line in file.read_bytes().splitlines()] if file.exists() else []

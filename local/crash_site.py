@@ -1,11 +1,11 @@
-"""Where crash runs take place: storage and a simulated Azure OpenAI, which survive, and a launcher of apps, which do not."""
+"""Where crash runs take place: storage, which survives, and a launcher of apps, which do not."""
 
 import asyncio
 import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +15,9 @@ import msgspec
 
 from local.azurite import Azurite
 from local.crash_app import Order
-from local.crash_points import Death
+from local.film import Scene, Studio
 from local.processes import ChildError
-from local.sora import Sora
-from local.sora_process import listening
-from shared.clock import SystemClock
 
-UPSTREAM_KEY = "the-key-of-the-upstream"
-MASTER_KEY = "sk-the-key-of-the-operator"
-_SPEED = 150.0  # a film of 4 seconds takes 0.4
 _CHECKOUT = Path(__file__).parent.parent
 _TETHER = Path(__file__).with_name("tethered.py")
 _PATIENCE = 60.0  # seconds for a process to start on a busy machine
@@ -56,9 +50,8 @@ class Launcher:
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
-    async def start(self, folder: Path, settings: Mapping[str, str], death: Death | None) -> App:
+    async def start(self, order: Order) -> App:
         assert self._process.stdin is not None
-        order = Order(str(folder), dict(settings), death)
         self._process.stdin.write(msgspec.json.encode(order) + b"\n")
         async with asyncio.timeout(_PATIENCE):
             pid = url = None
@@ -84,14 +77,25 @@ class Launcher:
 
 @dataclass
 class Site:
-    """Used by one run at a time. `sora` is the upstream at `upstream`."""
+    """Used by one run at a time."""
 
     folder: Path
     storage: str
-    upstream: str
-    sora: Sora
     launcher: Launcher
     runs: int = field(default=0, init=False)
+
+    def next_folder(self) -> Path:
+        """An empty one."""
+        self.runs += 1
+        folder = self.folder / f"run{self.runs}"
+        folder.mkdir()
+        return folder
+
+
+async def draw(films: Path) -> None:
+    """The one film that every upstream of the matrix sends; nobody there looks how long it is."""
+    await Studio(films).film("720x1280-4", Scene("A cat", (720, 1280), 1))
+    (films / "720x1280-12").symlink_to("720x1280-4")
 
 
 @asynccontextmanager
@@ -105,17 +109,8 @@ async def site(folder: Path, storage: str | None = None) -> AsyncIterator[Site]:
         async with Azurite(folder / "azurite") as azurite, site(folder, azurite.connection_string) as it:
             yield it
         return
-    sora = Sora(
-        folder / "sora",
-        SystemClock(),
-        _SPEED,
-        creates_per_minute=None,
-        max_running=None,
-        api_key=UPSTREAM_KEY,
-        one_film=True,
-    )
-    async with listening(sora) as upstream, _launcher(folder) as launcher:
-        yield Site(folder, storage, upstream, sora, launcher)
+    async with _launcher(folder) as launcher:
+        yield Site(folder, storage, launcher)
 
 
 @asynccontextmanager

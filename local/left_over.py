@@ -1,17 +1,22 @@
 """What of a gateway's state is there only while something is going on, for those who check that everything was given back."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
+from azure.core.exceptions import ResourceNotFoundError
 
+from shared.archive import REFERENCES
 from shared.capacity import State
 from shared.gateway import Gateway
-from shared.tables import partition_of
+from shared.tables import Row, partition_of
 from shared.video import GATEWAY_OWNER
 
 
 async def left_over(gateway: Gateway, models: Iterable[str], owners: Iterable[str]) -> AsyncIterator[str]:
-    """Reservations, slots, places in the queue, notes and unfinished videos, in words; what is cheapest to see comes first."""
+    """Reservations, slots, places in the queue, notes, unfinished videos and reference images, in words.
+
+    What is cheapest to see comes first.
+    """
     keys = list(owners)
     for owner in (*keys, GATEWAY_OWNER):
         account = await gateway.ledger.account(owner)
@@ -19,17 +24,33 @@ async def left_over(gateway: Gateway, models: Iterable[str], owners: Iterable[st
             yield f"{account.reserved} reserved for {account.running} videos of {owner}"
     for model in models:
         async for row in gateway.tables.pools.scan(partition_of(model)):
-            if row.key == "state":
-                state = msgspec.json.decode(row.values["state"], type=State)
-                for holder in (video_id for load in state.loads.values() for video_id in load.leases):
-                    yield f"slot of {holder}"
-                if state.waiting:
-                    yield f"{state.waiting} counted as waiting"
-            elif row.key.startswith(("video_", "wait_")):
-                yield f"row {row.key}"
+            for each in _kept(row):
+                yield each
     async for row in gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`"):
         yield f"row {row.key}"
     for owner in keys:
         async for video in gateway.ledger.videos(owner):
             if not video.finished:
                 yield f"video {video.id}, {video.status}"
+        async for image in _references(gateway, owner):
+            yield f"reference image {image}"
+
+
+def _kept(row: Row) -> Iterator[str]:
+    """What a row of a model's partition still holds."""
+    if row.key.startswith(("video_", "wait_")):
+        yield f"row {row.key}"
+    if row.key == "state":
+        state = msgspec.json.decode(row.values["state"], type=State)
+        yield from (f"slot of {holder}" for load in state.loads.values() for holder in load.leases)
+        if state.waiting:
+            yield f"{state.waiting} counted as waiting"
+
+
+async def _references(gateway: Gateway, owner: str) -> AsyncIterator[str]:
+    container = gateway.archive._connect().get_container_client(REFERENCES)
+    try:
+        async for name in container.list_blob_names(name_starts_with=f"{owner}/"):
+            yield name
+    except ResourceNotFoundError:
+        return  # nobody has stored one yet

@@ -108,9 +108,9 @@ class Lifecycle:
     async def _forget(self, video: Video) -> None:
         """Take back what was noted of a video that is not made, or not any more. May be repeated."""
         await self.budget.release(video.id, video.spent)
-        await self.pool.leave(video.model, video.id)
         if video.reference:
             await self.archive.drop_reference(video.id)
+        await self.pool.leave(video.model, video.id)  # last: by its note the sweep finds the rest
 
     async def finish(self, video_id: str, failure: Mapping[str, str | None] | None) -> None:
         """Settle, free the slot, forget what was only needed on the way."""
