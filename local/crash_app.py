@@ -26,7 +26,7 @@ import httpx
 import msgspec
 import yaml
 
-from local.crash_clock import FastClock, Later
+from local.crash_clock import HURRY, FastClock, Later
 from local.crash_points import Death, Passages, step
 from local.durable import hub
 from local.functions import load
@@ -67,7 +67,7 @@ def main() -> None:
     setattr(httpx._transports.default, "create_ssl_context", cached)  # noqa: B010 - mypy wants no import assigned
     httpx.AsyncClient(trust_env=False)
     # As often as in life: a hub of its own hears of everything at once, and of nothing from others.
-    hub.POLL_SECONDS = (hub.POLL_SECONDS[0] * 20, hub.POLL_SECONDS[1] * 20)
+    hub.POLL_SECONDS = (hub.POLL_SECONDS[0] * HURRY, hub.POLL_SECONDS[1] * HURRY)
     gc.collect()
     gc.freeze()  # or every fork would copy all of it, only to look through it
     for line in sys.stdin:

@@ -35,12 +35,6 @@ async def _create_with_reference(run: Run) -> str:
     return await run.client.create(**picture())
 
 
-async def _create_unlucky(run: Run) -> str:
-    """The upstream has retired the model."""
-    run.fault(kind="status", operation="create", documented="E13")
-    return await run.client.create()
-
-
 async def _create_long(run: Run) -> str:
     return await run.client.create(**LONG)
 
@@ -87,7 +81,7 @@ async def _is_forgotten(run: Run) -> list[str]:
 REPAIRS = (
     Story("never started", _swept, before=_create, dies_at=_STARTS),
     Story("dead while it was admitted", _swept, before=_create_with_reference, dies_at=_ADMITS, general=BUDGET),
-    Story("dead while it fell back", _swept, before=_create_unlucky, dies_at=_MOVED, prices=(0.1, 0.1)),
+    Story("dead while it fell back", _swept, before=_create, dies_at=_MOVED, prices=(0.1, 0.1), retired=True),
     Story(
         "its orchestration is lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_orchestrations
     ),

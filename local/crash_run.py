@@ -20,10 +20,11 @@ from local.crash_client import PATIENCE, Client, GaveUp, Whereabouts, until
 from local.crash_clock import FastClock
 from local.crash_points import Death, Passed
 from local.crash_site import Site
-from local.crash_story import UPSTREAM_KEY, Result, Story, app_settings
+from local.crash_story import AT_THE_UPSTREAM, UPSTREAM_KEY, Result, Story, app_settings
 from local.durable.protocol import FINAL
 from local.left_over import left_over
 from local.sora import Sora
+from local.sora_admission import SoraDeployment
 from local.sora_faults import parse_fault
 from local.sora_jobs import Job
 from local.sora_process import listening
@@ -64,6 +65,7 @@ class Run:
     async def run(self) -> Result:
         """The whole of it."""
         async with AsyncExitStack() as running:
+            first, second = AT_THE_UPSTREAM
             self.sora = Sora(
                 self.site.folder / "sora",
                 self.clock,
@@ -71,6 +73,7 @@ class Run:
                 creates_per_minute=self.story.pace,
                 max_running=self.story.max_running,
                 api_key=UPSTREAM_KEY,
+                deployments={first: SoraDeployment(first, self.story.retired), second: SoraDeployment(second)},
                 one_film=True,
             )
             self.sora.jobs.clear()

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
 MASTER_KEY = "sk-the-key-of-the-operator"
-POLL_SECONDS, RECONCILE_SECONDS = 2.0, 60.0
-_AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model and of the one that takes its place
+POLL_SECONDS, RECONCILE_SECONDS = 3.0, 40.0  # two of ours, through which a job that nobody heard of is looked for
+AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model and of the one that takes its place
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class Story:
     `ends` are the ends that a video may have: `completed`, or the code of its error; `check` finds what else is wrong. There is
     a model for each of `prices` (dollars a second), and the second takes the first one's place. `max_running` and `pace`
     (creates a minute) are what the app is told and what the upstream allows. `busy` is how often the upstream says that this is
-    too much although it is not, `unclear` how often a create comes to nothing that anybody can know of. `knobs`, `general` and
-    `account` are settings of the gateway and of the key; the sweep sees everything as it will be `later`.
+    too much although it is not, `unclear` how often a create comes to nothing that anybody can know of, and where the first
+    model is `retired`, it says so for ever. `knobs`, `general` and `account` are settings of the gateway and of the key; the
+    sweep sees everything as it will be `later`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Story:
     pace: int = 100
     busy: int = 0
     unclear: int = 0
+    retired: bool = False
     knobs: dict[str, Any] = field(default_factory=dict)
     general: dict[str, Any] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
@@ -89,7 +91,7 @@ def _configuration(story: Story, models: Sequence[str]) -> dict[str, Any]:
             "params": {"model": f"azure/{deployment}", "max_running": story.max_running, "creates_per_minute": story.pace},
             "model_info": {"id": f"at-{name}", "sizes": ["720x1280"], "output_cost_per_video_per_second": price},
         }
-        for name, deployment, price in zip(models, _AT_THE_UPSTREAM, story.prices, strict=False)
+        for name, deployment, price in zip(models, AT_THE_UPSTREAM, story.prices, strict=False)
     ]
     knobs: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "reconcile_seconds": RECONCILE_SECONDS, **story.knobs}
     if len(models) > 1:
