@@ -141,12 +141,12 @@ async def played(sites: Sequence[Site], matrix: Iterable[Case], done: Callable[[
     return tallies
 
 
-async def sites_in(folder: Path, running: AsyncExitStack, count: int, storage: str | None = None) -> list[Site]:
-    """Each run needs a site to itself; the sites share nothing but a film and, where one is given, the storage."""
+async def sites_in(folder: Path, running: AsyncExitStack, count: int) -> list[Site]:
+    """Each run needs a site to itself; the sites share nothing but a film."""
     await draw(folder / "films")
     places = []
     for number in range(count):
-        place = await running.enter_async_context(site(folder / f"site{number}", storage))
+        place = await running.enter_async_context(site(folder / f"site{number}"))
         (place.folder / "sora").mkdir()
         (place.folder / "sora" / "films").symlink_to(folder / "films")
         places.append(place)

@@ -99,18 +99,11 @@ async def draw(films: Path) -> None:
 
 
 @asynccontextmanager
-async def site(folder: Path, storage: str | None = None) -> AsyncIterator[Site]:
-    """Everything that a run needs, its data in `folder`; with an Azurite of its own, unless `storage` is a connection string.
-
-    Raises AzuriteError or ChildError.
-    """
+async def site(folder: Path) -> AsyncIterator[Site]:
+    """Everything that a run needs, with its data in `folder` and an Azurite of its own. Raises AzuriteError or ChildError."""
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    if storage is None:
-        async with Azurite(folder / "azurite") as azurite, site(folder, azurite.connection_string) as it:
-            yield it
-        return
-    async with _launcher(folder) as launcher:
-        yield Site(folder, storage, launcher)
+    async with Azurite(folder / "azurite") as azurite, _launcher(folder) as launcher:
+        yield Site(folder, azurite.connection_string, launcher)
 
 
 @asynccontextmanager
