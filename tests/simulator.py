@@ -61,7 +61,8 @@ async def simulator(data: Path, *, clock: VirtualClock | None = None, **options:
     sora = Sora(data, clock, api_key="the-key", **options)
     async with (
         listening(sora) as url,
-        httpx.AsyncClient(base_url=f"{url}/openai/v1", headers={"api-key": "the-key"}, trust_env=False) as http,
+        # A film is drawn when it is first asked for, which takes its time where others draw as well.
+        httpx.AsyncClient(base_url=f"{url}/openai/v1", headers={"api-key": "the-key"}, trust_env=False, timeout=60) as http,
     ):
         yield Simulator(sora, clock, url, http)
 
