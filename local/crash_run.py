@@ -88,6 +88,7 @@ class Run:
                 await keys.commit(GATEWAY_OWNER, Delete(spent))  # by the runs before
             issued = await self.gateway.keys.issue(self.story.account)
             self.owner = issued.key_id
+            # Loopback without TLS: the certificates would only be read, which takes longer than some of the stories.
             http = await running.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False, verify=False))
             self.client = Client(http, issued.secret, self.models[0], self._tag, self._where, self._patient, self.result)
             await self._live()

@@ -25,16 +25,6 @@ def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any)
     asyncio.run(tell())
 
 
-async def submitted(w: World, video_id: str) -> Any:
-    """The outcome of submitting, once it is no longer to try again."""
-    for _ in range(2000):
-        outcome = await w.gateway.submission.submit(video_id)
-        if "again" not in outcome:
-            return outcome
-        await w.clock.sleep(outcome["again"])
-    raise AssertionError("it was never submitted")
-
-
 async def slots(w: World) -> list[str]:
     return list(await w.gateway.pool.holders(w.model))
 
@@ -73,7 +63,7 @@ def test_a_deployment_that_breaks_off_leaves_the_work_to_a_healthy_one(azurite: 
         videos = [await w.start(prompt=f"Cat {number}") for number in range(12)]
         begin = w.clock.now()
         for video in videos:
-            assert await submitted(w, video.id) == {"done": True}
+            assert await w.submitted(video.id) == {"done": True}
             await w.gateway.pool.ended(w.model.name, video.id)
         assert asked.count("good.example.com") == 12
         assert asked.count("bad.example.com") <= 3
@@ -95,7 +85,7 @@ def test_a_lost_job_is_found_under_the_models_own_name(azurite: str) -> None:
         (job,) = w.upstream.jobs.values()
         assert job["model"] == "sora-2-b"
         job["model"] = "sora-2"
-        assert await submitted(w, video.id) == {"done": True}
+        assert await w.submitted(video.id) == {"done": True}
         assert w.upstream.asked.count("create") == 1
 
     run(azurite, story)
@@ -116,7 +106,7 @@ def test_a_fallback_that_is_closed_for_a_moment_will_do(azurite: str, closed_for
         if end == "fails":
             assert outcome["failed"]["code"] == "model_retired"
         else:
-            assert await submitted(w, video.id) == {"done": True}
+            assert await w.submitted(video.id) == {"done": True}
             assert (await w.video(video.id)).fallback_from == w.model.name
 
     run(azurite, story)
@@ -127,7 +117,7 @@ def test_a_video_deleted_between_its_bytes_and_its_end_is_deleted_upstream_too(a
 
     async def story(w: World) -> None:
         video = await w.start()
-        await submitted(w, video.id)
+        await w.submitted(video.id)
         w.upstream.end()
         for step in (w.gateway.rendering.check, w.gateway.rendering.save):
             assert await step(video.id) == {"done": True}
@@ -157,7 +147,7 @@ def test_a_refusal_whose_slot_was_not_returned_is_not_taken_for_a_lost_answer(az
         w.faults.after, w.faults.dies_after = lambda writes: None, None
         assert (await w.video(video.id)).attempted_at is None
         assert await slots(w) == [video.id]
-        assert await submitted(w, video.id) == {"done": True}
+        assert await w.submitted(video.id) == {"done": True}
         assert w.upstream.asked == ["create", "create"]
 
     run(azurite, story)
@@ -174,7 +164,7 @@ def test_a_listed_job_that_cannot_be_read_forbids_a_second_one(azurite: str, mad
         moment = w.clock.now().timestamp() if made_at == "now" else made_at
         data = [{"created_at": moment, "status": "queued"}]
         w.upstream.before(lambda request: httpx.Response(200, json={"data": data}) if request.method == "GET" else None)
-        await submitted(w, video.id)
+        await w.submitted(video.id)
         assert w.upstream.asked.count("create") == creates
 
     run(azurite, story)
@@ -189,7 +179,7 @@ def test_a_job_that_may_be_the_videos_forbids_a_second_one(azurite: str) -> None
         await w.gateway.submission.submit(video.id)
         for job in w.upstream.jobs.values():
             job["prompt"] = None
-        outcome = await submitted(w, video.id)
+        outcome = await w.submitted(video.id)
         assert outcome["failed"]["code"] == "upstream_uncertain"
         assert w.upstream.asked.count("create") == 1
 
@@ -206,19 +196,19 @@ def test_a_job_of_another_model_on_the_same_resource_is_not_adopted(azurite: str
         other = replace(w.model, name=f"{w.model.name}-pro", deployments=(replace(only, name="pro", model="sora-2-pro"),))
         w = w.with_model(w.model, other)
         dear = await w.start(model=other.name)
-        assert await submitted(w, dear.id) == {"done": True}
+        assert await w.submitted(dear.id) == {"done": True}
         cheap = await w.start(model=w.model.name)
         w.upstream.script("create", RESET)
         await w.gateway.submission.submit(cheap.id)
         (job,) = w.upstream.jobs.values()
         if claimed:
             del job["model"]
-            assert await submitted(w, cheap.id) == {"done": True}
+            assert await w.submitted(cheap.id) == {"done": True}
             assert w.upstream.asked.count("create") == 3
             assert len({(await w.video(each.id)).upstream_id for each in (dear, cheap)}) == 2
         else:
             w.upstream.jobs["video_of_somebody_else"] = dict(job, id="video_of_somebody_else")
-            assert (await submitted(w, cheap.id))["failed"]["code"] == "upstream_uncertain"
+            assert (await w.submitted(cheap.id))["failed"]["code"] == "upstream_uncertain"
             assert w.upstream.asked.count("create") == 2
 
     run(azurite, story)
@@ -242,7 +232,7 @@ def test_a_video_deleted_while_it_is_asked_for_keeps_its_slot_until_its_job_ends
             await w.gateway.submission.submit(video.id)
         except Exception as problem:  # the engine runs the step again
             assert "Conflict" in type(problem).__name__
-        assert await submitted(w, video.id) == {"done": True}
+        assert await w.submitted(video.id) == {"done": True}
         assert await slots(w) == [video.id]
         assert "again" in await w.gateway.rendering.check(video.id)
         w.upstream.end()
@@ -267,7 +257,7 @@ def test_a_host_that_was_frozen_since_it_noted_the_attempt_asks_nothing(azurite:
         assert "again" in await frozen.submission.submit(video.id)
         w.faults.after = lambda writes: None
         assert w.upstream.asked.count("create") == 0
-        assert await submitted(w, video.id) == {"done": True}
+        assert await w.submitted(video.id) == {"done": True}
         assert w.upstream.asked.count("create") == 1
 
     run(azurite, story)
@@ -278,7 +268,7 @@ def test_a_remix_whose_source_is_gone_upstream_fails_alone(azurite: str) -> None
 
     async def story(w: World) -> None:
         video = await w.start()
-        await submitted(w, video.id)
+        await w.submitted(video.id)
         w.upstream.end()
         source = await w.live(video.id)
         made = await w.send("POST", f"v1/videos/{source.id}/remix", body={"prompt": "A dog"}, secret=w.secret)
@@ -295,7 +285,7 @@ def test_a_renamed_model_keeps_what_runs_and_refuses_what_waits(azurite: str) ->
 
     async def story(w: World) -> None:
         running, waiting = await w.start(), await w.start(prompt="Another cat")
-        await submitted(w, running.id)
+        await w.submitted(running.id)
         assert "again" in await w.gateway.submission.submit(waiting.id)
         renamed = w.with_model(replace(w.model, name=f"{w.model.name}-new", aliases=(w.model.name,)))
         renamed.upstream.end()
@@ -343,10 +333,10 @@ def test_only_lost_uploads_count_as_lost_uploads(azurite: str) -> None:
         video = await w.start()
         lost = error(400, "Image upload timed out", headers={"apim-request-id": "apim-5"})
         w.upstream.script("create", *[error(429, "Too many running tasks")] * 3, lost, lost)
-        assert await submitted(w, video.id) == {"done": True}
+        assert await w.submitted(video.id) == {"done": True}
         other = await w.start(prompt="Another cat")
         w.upstream.script("create", lost, lost, lost)
-        failure = (await submitted(w, other.id))["failed"]
+        failure = (await w.submitted(other.id))["failed"]
         assert (failure["code"], failure["request_id"]) == ("upload_timed_out", "apim-5")
 
     run(azurite, story, max_running=4)
@@ -364,7 +354,7 @@ def test_a_reference_image_that_is_gone_fails_its_video_and_rests_nothing(azurit
     async def story(w: World) -> None:
         video, other = await w.start(input_reference=image.getvalue()), await w.start(prompt="Another cat")
         await w.gateway.archive.drop_reference(video.id)
-        assert (await submitted(w, video.id))["failed"]["code"] == "reference_missing"
+        assert (await w.submitted(video.id))["failed"]["code"] == "reference_missing"
         await w.gateway.lifecycle.finish(video.id, {"code": "reference_missing", "message": "", "request_id": None})
         assert await w.gateway.submission.submit(other.id) == {"done": True}
 

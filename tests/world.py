@@ -18,6 +18,7 @@ from shared.account import Account
 from shared.catalog import Catalog, Model
 from shared.gateway import Connections, Gateway
 from shared.http import respond
+from shared.outcome import Outcome
 from shared.schema import CreateRequest, parse_create
 from shared.video import Video
 from tests.clock import SkippingClock
@@ -102,6 +103,15 @@ class World:
         entry = await self.gateway.ledger.find(video_id)
         assert entry is not None
         return entry.video
+
+    async def submitted(self, video_id: str) -> Outcome:
+        """The outcome of submitting, once it is no longer to try again."""
+        for _ in range(2000):
+            outcome = await self.gateway.submission.submit(video_id)
+            if "again" not in outcome:
+                return outcome
+            await self.clock.sleep(outcome["again"])
+        raise AssertionError("it was never submitted")
 
     async def live(self, video_id: str, *, rounds: int = 200) -> Video:
         """What the orchestration does, without the engine: each step until it no longer says again."""
