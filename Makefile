@@ -43,31 +43,31 @@ check: setup ## The static part of the tests only
 
 .PHONY: bench
 bench: setup ## Measure the gateway against its upstream called directly
-	@$(PYTHON) -m local.bench $(ARGS)
+	@$(PYTHON) -m tests.trials.bench $(ARGS)
 
 .PHONY: stampede
 stampede: setup ## Many creates at once on one budget, through three processes, twenty times
-	@$(PYTHON) -m local.stampede $(ARGS)
+	@$(PYTHON) -m tests.trials.stampede $(ARGS)
 
 .PHONY: crash
 crash: setup ## Kill the app before and after every durable write and upstream call (ARGS="--seeds 1")
-	@$(PYTHON) -m local.crash $(ARGS)
+	@$(PYTHON) -m tests.trials.crash $(ARGS)
 
 .PHONY: faults
 faults: setup ## Every upstream fault in every operation, and how the video ends
-	@$(PYTHON) -m local.faults $(ARGS)
+	@$(PYTHON) -m tests.trials.faults $(ARGS)
 
 .PHONY: soak
 soak: setup ## A thousand videos while the upstream misbehaves; memory and sockets must stay flat
-	@$(PYTHON) -m local.soak $(ARGS)
+	@$(PYTHON) -m tests.trials.soak $(ARGS)
 
 .PHONY: scale
 scale: setup ## Ten thousand videos on a simulated clock: limits, waits, polls, table operations (ARGS="--videos 1000")
-	@$(PYTHON) -m local.scale $(ARGS)
+	@$(PYTHON) -m tests.trials.scale $(ARGS)
 
 .PHONY: import-time
 import-time: setup ## Cold import of the app against the Azure SDK modules it cannot do without
-	@$(PYTHON) -m local.import_time $(ARGS)
+	@$(PYTHON) -m tests.trials.import_time $(ARGS)
 
 .PHONY: setup
 setup: $(VENV)/.installed node_modules/.installed ## Install everything into .venv and node_modules (the other commands do it for you)

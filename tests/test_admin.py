@@ -10,7 +10,7 @@ import pytest
 
 from shared.keys import KEYS
 from shared.video import new_id
-from tests.world import Reply, World, world
+from tests.fakes.world import Reply, World, world
 
 
 def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any) -> None:

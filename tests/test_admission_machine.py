@@ -27,10 +27,10 @@ from shared.schema import parse_create
 from shared.sweep import Sweep
 from shared.tables import Conflict, Row, Write
 from shared.video import GATEWAY_OWNER, Video
-from tests.clock import SkippingClock
-from tests.faulty_tables import Faults, FaultyTables, MemoryTable
-from tests.upstream import ScriptedUpstream
-from tests.world import Links
+from tests.fakes.clock import SkippingClock
+from tests.fakes.table import Faults, FaultyTables, MemoryTable
+from tests.fakes.upstream import ScriptedUpstream
+from tests.fakes.world import Links
 
 T = TypeVar("T")
 Operation = Callable[[Gateway], Awaitable[T]]

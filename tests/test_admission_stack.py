@@ -12,8 +12,8 @@ import pytest
 from aiohttp import ClientSession, web
 from anyio.from_thread import start_blocking_portal
 
-from local.stampede import COVERED, CREATES, Round, several_apps, stampede
-from tests.stack import Served, serving
+from tests.fakes.stack import Served, serving
+from tests.trials.stampede import COVERED, CREATES, Round, several_apps, stampede
 
 
 def test_a_stampede_through_three_processes_stops_at_the_budget(azurite: str, tmp_path: Path) -> None:

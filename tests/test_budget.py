@@ -13,8 +13,8 @@ from shared.errors import BudgetExceeded, StorageUnavailable
 from shared.sweep import Sweep
 from shared.tables import Conflict, Insert, Write
 from shared.video import GATEWAY_OWNER, Video, new_id
-from tests.faulty_tables import key_of, values_of
-from tests.world import World, world
+from tests.fakes.table import key_of, values_of
+from tests.fakes.world import World, world
 
 LIMIT = 2_000_000  # five videos of four seconds
 

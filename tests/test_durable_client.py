@@ -13,8 +13,8 @@ import pytest
 from aiohttp import web
 from azure.durable_functions.models.utils.http_utils import _close_session
 
-from tests.clock import VirtualClock
-from tests.durable import START, Rig, running
+from tests.fakes.clock import VirtualClock
+from tests.fakes.engine import START, Rig, running
 
 Scenario = Callable[[Rig, Any, str], Awaitable[None]]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import azure.durable_functions as df
 
-from tests.clock import VirtualClock
-from tests.durable import START, Generate, Rig, running
+from tests.fakes.clock import VirtualClock
+from tests.fakes.engine import START, Generate, Rig, running
 
 
 def e(kind: int, second: str, task: int = -1, **keys: Any) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import azure.durable_functions as df
 import pytest
 
 from local.durable import AlreadyExists, InstanceFinished, InvalidInstanceId, UnknownFunction, UnknownInstance
-from tests.clock import VirtualClock
-from tests.durable import START, Generate, Rig, orchestrator, running
+from tests.fakes.clock import VirtualClock
+from tests.fakes.engine import START, Generate, Rig, orchestrator, running
 
 Scenario = Callable[[Rig], Awaitable[None]]
 

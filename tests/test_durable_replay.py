@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from local.durable.episode import Instance, Turn, play
 from local.durable.plan import Functions, Plan, Work
 from local.durable.protocol import Event, EventType, event, execution_started, replay_payload, timestamp
-from tests.durable import START, orchestrator
+from tests.fakes.engine import START, orchestrator
 
 Step = tuple[str, int]
 NAMES = [f"go{n}" for n in range(4)]

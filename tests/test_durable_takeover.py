@@ -22,8 +22,8 @@ import azure.durable_functions as df
 from local.durable import TaskHub
 from local.durable.status import Query, Status
 from shared.clock import SystemClock
-from tests.clock import VirtualClock
-from tests.durable import START, Rig, orchestrator, running
+from tests.fakes.clock import VirtualClock
+from tests.fakes.engine import START, Rig, orchestrator, running
 
 INSTANCES = 16
 KILLS = 6

@@ -9,9 +9,9 @@ import pytest
 
 from shared.errors import BudgetExceeded
 from shared.sweep import Sweep
+from tests.fakes.upstream import content, error
+from tests.fakes.world import World, world
 from tests.test_sweep import Engine
-from tests.upstream import content, error
-from tests.world import World, world
 
 GONE = error(404, "The video does not exist.", type="invalid_request_error")
 NO_DEPLOYMENT = error(404, "The API deployment 'sora-2' for this resource does not exist.")

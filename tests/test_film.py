@@ -10,7 +10,7 @@ from PIL import Image, ImageChops
 
 from local.film import SPRITESHEET, THUMBNAIL, VIDEO, Scene, Studio, pad_with_free_box, pictures, shoot
 from shared.mp4 import Mp4Check
-from tests.simulator import colour_at, duration, picture
+from tests.fakes.simulator import colour_at, duration, picture
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 
 from local.functions import load
 from local.routing import Router
-from tests.stack import MASTER_KEY, UPSTREAM_KEY, Served, arm, client, eventually, serving, wait_for_end
+from tests.fakes.stack import MASTER_KEY, UPSTREAM_KEY, Served, arm, client, eventually, serving, wait_for_end
 
 # Spelled as a person would not, so that a hit is a leak.
 CANARY = "Zymurgy-canary-7f3a"

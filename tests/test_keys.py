@@ -15,8 +15,8 @@ from shared.errors import NotFound, StorageUnavailable, Unauthenticated
 from shared.gateway import Gateway
 from shared.keys import KEYS, TOKENS, presented_secret, token_of
 from shared.tables import Conflict, Table, Write
-from tests.faulty_tables import key_of
-from tests.world import MASTER, World, world
+from tests.fakes.table import key_of
+from tests.fakes.world import MASTER, World, world
 
 BUILT_IN = "sk-brought-along-by-a-customer"
 

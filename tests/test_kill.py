@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.stack import (
+from tests.fakes.stack import (
     MASTER_KEY,
     accepted,
     app_settings,

@@ -14,8 +14,8 @@ from shared.ledger import Ledger
 from shared.once import Once
 from shared.tables import Conflict, Delete, Write
 from shared.video import Video, new_id
-from tests.faulty_tables import key_of, values_of
-from tests.world import World, world
+from tests.fakes.table import key_of, values_of
+from tests.fakes.world import World, world
 
 HUGE = "🐈" * 32_000
 

@@ -7,9 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.films import box, small_film
-from tests.upstream import content, error
-from tests.world import World, world
+from tests.fakes.films import box, small_film
+from tests.fakes.upstream import content, error
+from tests.fakes.world import World, world
 
 
 def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from shared.settings import Storage
 from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Tables
-from tests.faulty_tables import MemoryTable
+from tests.fakes.table import MemoryTable
 
 Story = Callable[[Table, str], Awaitable[None]]
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.mp4 import Mp4Check, NotAVideo
-from tests.films import box, small_film
+from tests.fakes.films import box, small_film
 
 INDEX_LAST, INDEX_FIRST, FRAGMENTS = "use_metadata_tags", "faststart", "frag_keyframe+empty_moov"
 

@@ -16,8 +16,8 @@ from shared.ledger import Ledger
 from shared.once import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, Once, read_once
 from shared.tables import Insert, Replace, Row
 from shared.video import Video, new_id
-from tests.faulty_tables import FaultyTable
-from tests.world import Reply, World, world
+from tests.fakes.table import FaultyTable
+from tests.fakes.world import Reply, World, world
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 PROMPT = {"prompt": "A cat", "seconds": "4"}

@@ -17,7 +17,7 @@ import pytest
 from openai.types import Video
 from PIL import Image
 
-from tests.stack import MASTER_KEY, MODEL, Served, asked, eventually, play, serving, wait_for_end
+from tests.fakes.stack import MASTER_KEY, MODEL, Served, asked, eventually, play, serving, wait_for_end
 
 # What the client says of the API's own end, at every call.
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from shared.pace import Usual, learn, look_after, sleep_until_turn
 from shared.usual import UsualTimes
-from tests.clock import SkippingClock
-from tests.faulty_tables import MemoryTable
+from tests.fakes.clock import SkippingClock
+from tests.fakes.table import MemoryTable
 
 SHORTEST = 5.0
 KNOWN = Usual(140.0, 40.0, jobs=50)

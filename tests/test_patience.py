@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx
 
-from local.scale_time import JumpingLoop, LoopClock
 from shared import gateway as composition
 from shared import settings
 from shared.archive import Archive
@@ -16,7 +15,8 @@ from shared.gateway import Connections, Gateway
 from shared.schema import parse_create
 from shared.upstream import Content
 from shared.video import MASTER_OWNER, Video
-from tests.faulty_tables import Faults, FaultyTables, MemoryTable
+from tests.fakes.table import Faults, FaultyTables, MemoryTable
+from tests.trials.scale.time import JumpingLoop, LoopClock
 
 
 class Trickle(httpx.AsyncByteStream):

@@ -11,15 +11,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from local.scale_tables import CountedTable, Operations
-from local.scale_time import JumpingLoop
 from shared.capacity import State
 from shared.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.pool import Closed, Pool, Slot, Wait
 from shared.tables import partition_of
 from shared.usual import UsualTimes
 from shared.video import Video, new_id
-from tests.clock import SkippingClock
+from tests.fakes.clock import SkippingClock
+from tests.trials.scale.tables import CountedTable, Operations
+from tests.trials.scale.time import JumpingLoop
 
 T = TypeVar("T")
 Limits = list[tuple[int, int]]  # of each deployment: running at once, creates a minute

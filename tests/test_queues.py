@@ -17,7 +17,7 @@ from local.functions import LoadError, read
 from local.invocation import Invoker, expand
 from local.messages import send, send_text
 from local.queues import HOLD_SECONDS, QueueListener
-from tests.clock import VirtualClock
+from tests.fakes.clock import VirtualClock
 
 Work = Callable[[func.QueueMessage], Awaitable[None]]
 

@@ -11,7 +11,7 @@ import pytest
 from local.durable.protocol import ActionType, Event, EventType, replay_payload
 from local.functions import load
 from shared.orchestration import CHECK
-from tests.stack import Served, arm, eventually, serving, wait_for_end
+from tests.fakes.stack import Served, arm, eventually, serving, wait_for_end
 
 SCHEDULED = (EventType.TASK_SCHEDULED, EventType.TIMER_CREATED)
 

@@ -19,7 +19,7 @@ from local.sora_admission import SoraDeployment
 from local.sora_jobs import schedule
 from local.sora_process import listening
 from shared.clock import SystemClock
-from tests.simulator import DAY, LONGEST_RENDER, Simulator, colour_at, duration, picture, simulator
+from tests.fakes.simulator import DAY, LONGEST_RENDER, Simulator, colour_at, duration, picture, simulator
 
 # OpenAI's own shutdown date is announced by its client at every call: that is why this project exists.
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")

@@ -10,7 +10,7 @@ import pytest
 
 from local.sora_answers import DOCUMENTED
 from local.sora_faults import Delay, Faults, Garble, ResetAfter, ResetBefore, Status, Trickle, Truncate
-from tests.simulator import Simulator, duration, eventually, simulator
+from tests.fakes.simulator import Simulator, duration, eventually, simulator
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from shared.account import Account
 from shared.spend import LOG_COLUMNS, as_csv
 from shared.video import Video, id_bound, new_id
-from tests.world import World, world
+from tests.fakes.world import World, world
 
 # Reports go over all keys, so every test here has tables of its own: worlds with a budget do.
 PLENTY = 10**12

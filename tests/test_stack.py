@@ -21,11 +21,11 @@ from rich.console import Console
 from local import configure, film
 from local.__main__ import main, parse, until_told_to_stop
 from local.demo import Demo
-from local.import_time import shares
 from local.stack import Options, Stack, StackError, greeting, require_free
 from shared import settings
 from shared.catalog import KNOWN_MODELS, Model
 from shared.errors import ConfigurationError
+from tests.trials.import_time import shares
 
 CHECKOUT = Path(__file__).parent.parent
 

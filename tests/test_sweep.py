@@ -17,8 +17,8 @@ from shared.pool import Slot
 from shared.sweep import Sweep
 from shared.tables import Delete, partition_of
 from shared.video import MASTER_OWNER, Video
-from tests.upstream import error
-from tests.world import World, world
+from tests.fakes.upstream import error
+from tests.fakes.world import World, world
 
 
 class Engine:

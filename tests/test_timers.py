@@ -11,7 +11,7 @@ import pytest
 from local.functions import Function, LoadError, read
 from local.invocation import Invoker
 from local.timers import Schedule, Timer
-from tests.clock import VirtualClock
+from tests.fakes.clock import VirtualClock
 
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

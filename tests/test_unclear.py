@@ -9,10 +9,10 @@ import httpx
 import pytest
 
 from shared.sweep import Sweep
-from tests.faulty_tables import values_of
+from tests.fakes.table import values_of
+from tests.fakes.upstream import error
+from tests.fakes.world import World, world
 from tests.test_sweep import Engine
-from tests.upstream import error
-from tests.world import World, world
 
 RESET = httpx.ReadError("reset")
 

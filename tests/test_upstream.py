@@ -29,7 +29,7 @@ from shared.errors import (
 )
 from shared.images import Reference
 from shared.upstream import Accepted, Upstream
-from tests.clock import VirtualClock
+from tests.fakes.clock import VirtualClock
 
 AZURE = Deployment("east/sora-2", True, "my-deployment", "https://east.example/openai/v1", api_key="key-secret")
 BY_IDENTITY = Deployment(

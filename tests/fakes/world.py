@@ -1,0 +1,191 @@
+"""A whole gateway for a test: real tables and blobs, a scripted upstream, time that skips."""
+
+import json
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any
+
+import azure.functions as func
+import httpx
+import msgspec
+
+from shared import api, settings
+from shared import gateway as composition
+from shared.account import Account
+from shared.catalog import Catalog, Model
+from shared.gateway import Connections, Gateway
+from shared.http import respond
+from shared.outcome import Outcome
+from shared.schema import CreateRequest, parse_create
+from shared.video import Video
+from tests.fakes.clock import SkippingClock
+from tests.fakes.table import Faults, FaultyTables
+from tests.fakes.upstream import ScriptedUpstream
+
+MASTER = "sk-1234"
+
+
+class Links(Connections):
+    """Connections whose only way out is the scripted upstream."""
+
+    def __init__(self, upstream: ScriptedUpstream) -> None:
+        super().__init__(None)
+        self._http = httpx.AsyncClient(transport=upstream.transport())
+
+
+@dataclass
+class World:
+    """`owner` is a key of its own and `model` a model of its own, so that tests share storage and nothing in it."""
+
+    gateway: Gateway
+    clock: SkippingClock
+    upstream: ScriptedUpstream
+    owner: str
+    model: Model
+    secret: str
+    faults: Faults
+    others: list[Gateway] = field(default_factory=list)
+
+    def another(self) -> Gateway:
+        """One more instance of the gateway: the same storage, clock and upstream, and nothing remembered."""
+        tables = self.gateway.tables
+        assert isinstance(tables, FaultyTables)
+        same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
+        gateway = composition.build(self.gateway.settings, self.clock, Random(2), Links(self.upstream), same)
+        self.others.append(gateway)
+        return gateway
+
+    def with_model(self, *models: Model, fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> "World":
+        """The same world after the operator has changed the configuration to these models; the first is `model`."""
+        tables = self.gateway.tables
+        assert isinstance(tables, FaultyTables)
+        same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
+        changed = replace(self.gateway.settings, catalog=Catalog(models, fallbacks))
+        gateway = composition.build(changed, self.clock, Random(3), Links(self.upstream), same)
+        self.others.append(gateway)
+        return replace(self, gateway=gateway, model=models[0])
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        secret: str | None = None,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        gateway: Gateway | None = None,
+    ) -> "Reply":
+        """A request, the operator's by default, as the host would hand it to the catch-all route. `body` may be bytes."""
+        data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        sent = {"authorization": f"Bearer {MASTER if secret is None else secret}", "content-type": "application/json"}
+        sent |= headers or {}
+        request = func.HttpRequest(method, f"/{path}", headers=sent, params=dict(query or {}), body=data)
+        response = await respond(request, api.other_path, gateway=gateway or self.gateway, path=path)
+        received = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status_code, received, response.get_body())
+
+    def request(self, **fields: Any) -> CreateRequest:
+        return parse_create({"prompt": "A cat", "seconds": "4", **fields}, self.gateway.settings.catalog)
+
+    async def start(self, **fields: Any) -> Video:
+        return (await self.gateway.lifecycle.start(self.request(**fields), self.owner)).video
+
+    async def account(self) -> Account:
+        account = await self.gateway.ledger.account(self.owner)
+        assert account is not None
+        return account
+
+    async def video(self, video_id: str) -> Video:
+        entry = await self.gateway.ledger.find(video_id)
+        assert entry is not None
+        return entry.video
+
+    async def submitted(self, video_id: str) -> Outcome:
+        """The outcome of submitting, once it is no longer to try again."""
+        for _ in range(2000):
+            outcome = await self.gateway.submission.submit(video_id)
+            if "again" not in outcome:
+                return outcome
+            await self.clock.sleep(outcome["again"])
+        raise AssertionError("it was never submitted")
+
+    async def live(self, video_id: str, *, rounds: int = 200) -> Video:
+        """What the orchestration does, without the engine: each step until it no longer says again."""
+        failure = None
+        for step in (self.gateway.submission.submit, self.gateway.rendering.check, self.gateway.rendering.save):
+            for _ in range(rounds):
+                outcome = await step(video_id)
+                if "again" not in outcome:
+                    break
+                await self.clock.sleep(outcome["again"])
+            else:
+                raise AssertionError(f"{step.__name__} never ended")
+            failure = outcome.get("failed")
+            if failure:
+                break
+        await self.gateway.lifecycle.finish(video_id, failure)
+        return await self.video(video_id)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a caller gets."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error's code."""
+        return str(self.json["error"]["code"])
+
+
+@asynccontextmanager
+async def world(
+    storage: str,
+    *,
+    knobs: dict[str, Any] | None = None,
+    limits: dict[str, Any] | None = None,
+    budget: int | None = None,
+    **deployment: Any,
+) -> AsyncIterator[World]:
+    """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the deployment's may be set.
+
+    With a `budget` for the whole gateway, in micro-dollars, it has tables of its own: nobody else may count against it.
+    """
+    clock = SkippingClock()
+    upstream = ScriptedUpstream(clock)
+    given = settings.load(
+        {
+            "AzureWebJobsStorage": storage,
+            "AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/",
+            "AZURE_OPENAI_API_KEY": "upstream-secret",
+            "GATEWAY_MASTER_KEY": MASTER,
+        }
+    )
+    (model,) = given.catalog.models
+    deployments = tuple(replace(each, **deployment) for each in model.deployments)
+    model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
+    changed = replace(
+        given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget
+    )
+    faults = Faults()
+    tables = FaultyTables(changed.storage, faults, prefix="" if budget is None else f"t{secrets.token_hex(8)}")
+    gateway = composition.build(changed, clock, Random(1), Links(upstream), tables)
+    try:
+        issued = await gateway.keys.issue(Account(**(limits or {})))
+        it = World(gateway, clock, upstream, issued.key_id, model, issued.secret, faults)
+        yield it
+        for each in it.others:
+            await each.close()
+    finally:
+        await gateway.close()

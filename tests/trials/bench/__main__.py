@@ -1,0 +1,5 @@
+import sys
+
+from tests.trials.bench.measure import main
+
+sys.exit(main())

@@ -1,0 +1,5 @@
+import sys
+
+from tests.trials.crash.matrix import main
+
+sys.exit(main())

@@ -1,0 +1,126 @@
+"""Apps that can be killed and started again in no time: `python -m tests.trials.crash.app`, driven by `tests.trials.crash.site`.
+
+This process loads everything once and never does anything else; every line on its standard input is an order, for which it
+forks a process that serves the real app in the local host. It says in lines of JSON: {"pid"}, {"url"}, and at last {"ended"}.
+"""
+
+import asyncio
+import ctypes
+import functools
+import gc
+import json
+import logging
+import os
+import signal
+import sys
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import azure.core.rest._aiohttp
+import azure.data.tables.aio
+import azure.durable_functions as df
+import azure.storage.blob.aio
+import httpcore
+import httpx
+import msgspec
+import yaml
+
+from local.durable import hub
+from local.functions import load
+from local.host import Host
+from local.tethered import PR_SET_PDEATHSIG
+from shared import gateway as composition
+from shared import settings
+from shared.gateway import Gateway
+from shared.orchestration import DurableOrchestrations
+from shared.sweep import EVERY, Sweep
+from tests.trials.crash.clock import HURRY, FastClock, Later
+from tests.trials.crash.points import Death, Passages, step
+
+PRELOADED = (  # what the app loads late, and every fork would load again
+    *(azure.core.rest._aiohttp, azure.data.tables.aio, azure.storage.blob.aio, httpcore, yaml),
+    __import__("anyio._backends._asyncio"),
+    __import__("_strptime"),
+)
+LEASE_SECONDS = 4.0  # of the matrix: nobody else serves this app, so it is only what a started one has to wait
+SWEPT = "swept"  # a file that grows by one byte with every sweep that has come to its end
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Serve the app with these settings, its data in `folder`, until killed; `death` says when it kills itself.
+
+    Its time `began` then; its sweeps see everything as it will be `later` seconds after that.
+    """
+
+    folder: str
+    settings: dict[str, str]
+    death: Death | None
+    began: float
+    later: float
+
+
+def main() -> None:
+    __import__("function_app")
+    # Reading the world's certificates takes longer than all else that a start does, and nobody here has one.
+    cached = functools.cache(httpx._config.create_ssl_context)
+    setattr(httpx._transports.default, "create_ssl_context", cached)  # noqa: B010 - mypy wants no import assigned
+    httpx.AsyncClient(trust_env=False)
+    # As often as in life: a hub of its own hears of everything at once, and of nothing from others.
+    hub.POLL_SECONDS = (hub.POLL_SECONDS[0] * HURRY, hub.POLL_SECONDS[1] * HURRY)
+    gc.collect()
+    gc.freeze()  # or every fork would copy all of it, only to look through it
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _live(msgspec.json.decode(line, type=Order))
+        _say(pid=pid)
+        _, status = os.waitpid(pid, 0)
+        _say(ended=os.waitstatus_to_exitcode(status))
+
+
+def _live(order: Order) -> None:
+    """The rest of a forked process's life."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    folder = Path(order.folder)
+    logging.basicConfig(filename=folder / "app.log", level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    os.environ.update(order.settings)
+    Passages(folder / "passages", order.death).watch()
+    asyncio.run(_serve(folder, order))
+    os._exit(0)
+
+
+async def _serve(folder: Path, order: Order) -> None:
+    """Serve until killed. SIGUSR1 is the sweep's timer."""
+    clock = FastClock(order.began)
+    gateway = composition.build(settings.load(), clock)
+    composition._gateways[asyncio.get_running_loop()] = gateway  # before the first function asks for one with a slower clock
+    async with Host(load("function_app"), folder, clock, lease_seconds=LEASE_SECONDS) as host:
+        orchestrations = DurableOrchestrations(df.DurableOrchestrationClient(host.hub.client_binding(host.url)))
+        later = Later(clock, timedelta(seconds=order.later), minutes=EVERY.total_seconds() / 60)
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
+        _say(url=host.url)
+        while True:
+            await told.wait()
+            told.clear()
+            await _sweep(replace(gateway, clock=later), orchestrations)
+            with (folder / SWEPT).open("ab") as ended:
+                ended.write(b".")
+
+
+async def _sweep(gateway: Gateway, orchestrations: DurableOrchestrations) -> None:
+    async with step("sweep"):
+        try:
+            await Sweep(gateway, orchestrations).run()
+        except Exception:
+            logging.exception("the sweep failed")  # as in Azure, its next run is its next chance
+
+
+def _say(**words: object) -> None:
+    os.write(1, f"{json.dumps(words)}\n".encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""What only the sweep does, in an app that dies of it: each story begins with something broken, forgotten or too old."""
+
+from datetime import timedelta
+from typing import Any
+
+from shared.once import PREFIX
+from shared.tables import Delete, Table, partition_of
+from tests.trials.crash.run import Run
+from tests.trials.crash.stories import BUDGET, LONG, made, picture
+from tests.trials.crash.story import Story
+
+_ADMITS = "create_video: _admit: keys[+once +video ~key]: before"
+_STARTS = "create_video: _start_orchestration: durable.start_new: before"
+_MOVED = "submit: _fall_back: keys[~key ~video]: after"
+_SETTLED = "finish: keys[~key ~video]: after"
+_LOOKED = "check: upstream.get: after"
+# From then on nothing of today is kept: retention of a day, claims on jobs of three, an Idempotency-Key of a day.
+_DAYS_LATER = timedelta(days=3.9)
+
+
+async def _swept(run: Run, _: Any) -> None:
+    await run.swept()
+
+
+async def _swept_twice(run: Run, _: Any) -> None:
+    await run.swept()
+    await run.swept()
+
+
+async def _create(run: Run) -> str:
+    return await run.client.create()
+
+
+async def _create_with_reference(run: Run) -> str:
+    return await run.client.create(**picture())
+
+
+async def _create_long(run: Run) -> str:
+    return await run.client.create(**LONG)
+
+
+async def _without_orchestrations(run: Run, _: Any) -> None:
+    run.lose_orchestrations()
+
+
+async def _without_note(run: Run, _: Any) -> None:
+    """The video is on record, and its model does not know of it."""
+    async for video in run.gateway.ledger.videos(run.owner):
+        await _remove(run.gateway.tables.pools, partition_of(video.model), video.id)
+
+
+async def _without_note_and_model(run: Run, _: Any) -> None:
+    await _without_note(run, None)
+    run.unconfigure()
+
+
+async def _slot_without_note(run: Run, _: Any) -> None:
+    """A slot is taken by a video that nobody knows of."""
+    model = run.gateway.settings.catalog.models[0]
+    async for video in run.gateway.ledger.videos(run.owner):
+        await run.gateway.pool.acquire(model, video)
+        await _remove(run.gateway.tables.pools, partition_of(model.name), video.id)
+
+
+async def _remove(table: Table, partition: str, key: str) -> None:
+    row = await table.get(partition, key)
+    if row is not None:
+        await table.commit(partition, Delete(row))
+
+
+async def _is_forgotten(run: Run) -> list[str]:
+    """What is too old is gone: records of requests, claims on jobs, bytes."""
+    wrong = [f"{video.id} has bytes" async for video in run.gateway.ledger.videos(run.owner) if video.bytes]
+    wrong += [f"row {row.key}" async for row in run.gateway.ledger.rows(run.owner, PREFIX)]
+    for days in range(-1, 2):
+        day = run.clock.now() + timedelta(days=days)
+        wrong += [f"claim {row.key}" async for row in run.gateway.tables.pools.scan(f"claims:{day:%Y-%m-%d}")]
+    return wrong
+
+
+REPAIRS = (
+    Story("never started", _swept, before=_create, dies_at=_STARTS),
+    Story("dead while it was admitted", _swept, before=_create_with_reference, dies_at=_ADMITS, general=BUDGET),
+    Story("dead while it fell back", _swept, before=_create, dies_at=_MOVED, prices=(0.1, 0.1), retired=True),
+    Story(
+        "its orchestration is lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_orchestrations
+    ),
+    Story("its orchestration is lost at its end", _swept, before=_create, dies_at=_SETTLED, between=_without_orchestrations),
+    Story("its model does not know of it", _swept_twice, before=_create, dies_at=_STARTS, between=_without_note),
+    Story(
+        "its model is no longer there",
+        _swept,
+        before=_create,
+        dies_at=_STARTS,
+        between=_without_note_and_model,
+        ends=("model_not_found",),
+        prices=(0.1, 0.1),
+    ),
+    Story("a slot without a video", _swept, before=made, between=_slot_without_note),
+    Story("too old", _swept, before=made, check=_is_forgotten, knobs={"retention_days": 1}, later=_DAYS_LATER),
+)

@@ -1,0 +1,138 @@
+"""A sample of the crash matrix, and that the whole of it forgets nothing: `make crash` runs all of it."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from tests.trials.crash.matrix import STORIES, Case, cases, forgotten, mapped, played, recorded, sites_in, table
+from tests.trials.crash.points import Death, Passed
+from tests.trials.crash.repairs import REPAIRS
+from tests.trials.crash.sites import WayStep, sites, visited
+
+_BY_NAME = {story.name: story for story in STORIES}
+
+# The worst moments of each step: around what binds a job to its video, what moves money, and what makes bytes appear or go.
+WORST = [
+    ("a video", "create_video: _admit: pool[+note]: after", 0),
+    ("a budget for the whole gateway", "create_video: _admit: keys[+once +video ~key]: after", 1),
+    ("a video", "create_video: _start_orchestration: durable.start_new: before", 0),
+    ("a video", "submit: _create: upstream.create: before", 0),
+    ("two in line for one slot", "submit: _create: upstream.create: after", 2),
+    ("a create whose answer is lost", "submit: _reconcile: pool[+claim]: after", 0),
+    ("a dearer fallback", "submit: _fall_back: keys[~key ~video]: after", 0),
+    ("a video", "save: _fetch: blob.commit_block_list video: after", 0),
+    ("a video", "finish: keys[~key ~video]: after", 0),
+    ("a video", "engine: fire timers: after", 0),
+    ("deleted when it is finished", "delete_video: delete: blob.delete_blob video: before", 0),
+    ("deleted while it is asked for", "delete_video: delete: keys[~key ~video]: after", 0),
+    ("dead while it was admitted", "sweep: _repair: gateway[-hold ~key]: after", 0),
+    ("too old", "sweep: _expire: blob.delete_blob video: after", 0),
+]
+
+# Half of the stories are enough to come by everything once; `make crash` looks at the same with all of them.
+ENOUGH = (
+    *("a create that is lost", "a create that is refused as unfinished", "a reference image", "a remix", "a thumbnail"),
+    *(
+        "two in line for one slot",
+        "a job that is unknown at first",
+        "a dearer fallback",
+        "a fallback that the key cannot pay",
+        "deleted while it waits",
+    ),
+    *("deleted while it is unclear", "deleted when it is finished", "a key from its first day to its last"),
+    *(story.name for story in REPAIRS),
+)
+STEPS = {
+    *("create_video", "remix_video", "delete_video", "get_content", "keys"),
+    *("submit", "check", "save", "finish", "sweep", "engine", "first use"),
+}
+ENGINE = {
+    *("create", "fire timers"),
+    *(f"finish_activity {name}" for name in ("submit", "check", "save", "finish")),
+    *(f"finish_episode schedules {name}" for name in ("submit", "check", "save", "finish", "timer")),
+    *("finish_episode begins anew", "finish_episode ends"),
+}
+
+
+def test_a_kill_at_the_worst_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """Each video ends as it should, with its bytes, from one accepted create; no slot and no reservation is left."""
+    matrix = [Case(_BY_NAME[story], Death(point), seed) for story, point, seed in WORST]
+
+    async def run() -> None:
+        async with AsyncExitStack() as running:
+            # A storage of its own: the sweep would also bring to an end what other tests have left unfinished.
+            places = await sites_in(tmp_path, running, 1)
+            tallies = await played(places, matrix, lambda: None)
+        assert [each for tally in tallies.values() for each in tally.wrong] == []
+        assert [point for point, tally in tallies.items() if not tally.died] == []
+        assert table(tallies).row_count == len({death for _, death, _ in WORST}) + 1
+
+    asyncio.run(run())
+
+
+def test_no_write_and_no_upstream_call_is_without_a_story(tmp_path: Path) -> None:
+    """Told to an app that lives, they come by every place in `shared/` that writes or calls, and nothing leaves unseen."""
+
+    async def run() -> None:
+        async with AsyncExitStack() as running:
+            tellings = await recorded(await sites_in(tmp_path, running, 1), [_BY_NAME[name] for name in ENOUGH])
+        assert forgotten(tellings) == []
+        points = mapped(tellings)
+        assert {point.partition(": ")[0] for point in points} == STEPS
+        assert {point.split(": ")[1] for point in points if point.startswith("engine")} == ENGINE
+        assert {point.rpartition(": ")[2] for point in points} == {"before", "after"}
+
+    asyncio.run(run())
+
+
+def test_a_place_that_no_story_visits_is_found() -> None:
+    """A way counts for the place it goes through only if it leads to what is called there."""
+    place = next(each for each in sites() if str(each).endswith("Sweep._expire: Archive.drop"))
+    here = WayStep(place.file, place.first, "Sweep._expire")
+    elsewhere = WayStep(place.file, place.last + 1, "Sweep._expire")
+    there = WayStep("archive.py", 1, "Archive.drop")
+    assert visited(place, (here, there))
+    assert not visited(place, (elsewhere, there))
+    assert not visited(place, (here, WayStep("ledger.py", 1, "Ledger.update")))
+    assert len(forgotten({"nothing": []})) == len(sites())
+    assert forgotten({"a leak": [Passed("submit: unnamed POST /else: before")]})[-1].endswith(
+        "submit: unnamed POST /else: before"
+    )
+
+
+def test_the_places_are_read_from_the_source() -> None:
+    """Direct ones, those of other classes, and those behind a call: by file, function and what is called."""
+    found = {(each.file, each.function, each.outlet) for each in sites()}
+    for each in (
+        ("ledger.py", "Ledger.forget_once", "Table.commit"),
+        ("submission.py", "Submission._fall_back", "GatewayBudget.reprice"),
+        ("submission.py", "Submission._create", "Upstream.remix"),
+        ("archive.py", "Archive.save", "BlobClient.stage_block"),
+        ("submission.py", "Submission.submit", "Pool.acquire"),
+        ("sweep.py", "Sweep._repair", "DurableOrchestrations.start"),
+        ("api.py", "delete_video", "Lifecycle.delete"),
+    ):
+        assert each in found
+    assert not [each for each in found if each[1] in ("Ledger.find", "Archive.read", "get_video")]
+
+
+def test_every_point_has_its_seeds_and_stories_take_turns() -> None:
+    """A point that two stories pass is tried in both, at a passage that the story reaches; seed 0 is the first passage."""
+    points = {
+        "save: _fetch: blob.stage_block video: after": {"a video": 3, "a remix": 6},
+        "finish: _forget: pool[-note ~state]: before": {"a remix": 1},
+    }
+    matrix = cases(points, 4)
+    assert [case.seed for case in matrix] == [0, 1, 2, 3] * 2
+    stage = [case for case in matrix if case.death.point == "save: _fetch: blob.stage_block video: after"]
+    assert stage[0].story != stage[1].story
+    assert [case.story for case in stage[:2]] == [case.story for case in stage[2:]]
+    assert all(1 <= case.death.passage <= points[str(case.death.point)][case.story.name] for case in matrix)
+    assert {case.death.passage for case in matrix if case.seed == 0} == {1}
+
+
+def test_a_violation_says_how_to_see_it_again() -> None:
+    """The command names story, point, passage and seed."""
+    command = Case(_BY_NAME["a video"], Death("submit: _create: upstream.create: after", 2), 7).command
+    for word in ("make crash", "a video", "submit: _create: upstream.create: after", "--passage 2", "--seed 7"):
+        assert word in command

@@ -1,0 +1,5 @@
+import sys
+
+from tests.trials.faults.matrix import main
+
+sys.exit(main())

@@ -1,0 +1,261 @@
+"""What goes wrong, in which operation, and what is expected of it: the contents of the fault matrix, and no code.
+
+With the settings of `tests.trials.faults.world`: a look every 5 seconds, 20 to find a lost create, 100 for a job, 900 in the queue.
+"""
+
+from typing import Any, NamedTuple
+
+PROMPT = "A canary that nobody must hear"
+CREATE, REMIX, LIST, MOVE = "create", "remix", "list, after a lost create", "create, first of two"
+POLL, CONTENT, RUNNING, FINISHED = "poll", "content", "delete while it runs", "delete when it is done"
+COLUMNS = (CREATE, REMIX, LIST, MOVE, POLL, CONTENT, RUNNING, FINISHED)
+
+# What the simulator calls the operation that goes wrong.
+CALLED = {
+    CREATE: "create",
+    REMIX: "remix",
+    LIST: "list",
+    MOVE: "create",
+    POLL: "get",
+    CONTENT: "content",
+    RUNNING: "delete",
+    FINISHED: "delete",
+}
+
+
+def _status(status: int, envelope: str = "openai", **more: Any) -> dict[str, Any]:
+    return {"kind": "status", "status": status, "envelope": envelope, "message": f"Trouble with {PROMPT}.", **more}
+
+
+def _documented(number: str) -> dict[str, Any]:
+    return {"kind": "status", "documented": number}
+
+
+def _garbled(form: str) -> dict[str, Any]:
+    return {"kind": "garble", "form": form}
+
+
+OVER = "404 deployment, past its day"
+FAULTS: dict[str, dict[str, Any]] = {
+    "400 moderation": _documented("E10"),
+    "400 upload timed out": _documented("E9"),
+    "400 anything else": _status(400),
+    "401": _documented("E3"),
+    "403": _documented("E19"),
+    "404 deployment": _documented("E1"),
+    OVER: _documented("E1"),
+    "404 route": _documented("E4"),
+    "404 video": _status(404),
+    "408": _documented("E12"),
+    "409": _status(409),
+    "410": _documented("E13"),
+    "429 running": _documented("E2"),
+    "429 rate": _status(429, "apim"),
+    "429, Retry-After: 2": _status(429, "apim", headers={"retry-after": "2"}),
+    "429, Retry-After: a month": _status(429, "apim", headers={"retry-after": "2592000"}),
+    "429, Retry-After: a date": _status(429, "apim", headers={"retry-after": "in half a minute"}),
+    "431": _documented("E15"),
+    "500": _documented("E18"),
+    "502 HTML": _status(502, "html"),
+    "503": _status(503, "empty"),
+    "connection refused": {"kind": "refuse"},
+    "reset before it acts": {"kind": "reset_before"},
+    "reset after it acted": {"kind": "reset_after"},
+    "slow trickle": {"kind": "trickle", "bytes_per_second": 40},
+    "timeout before it acts": {"kind": "delay", "seconds": 15, "when": "before"},
+    "timeout after it acted": {"kind": "delay", "seconds": 15, "when": "after"},
+    "cut short": {"kind": "truncate"},
+    "malformed JSON": _garbled("malformed_json"),
+    "HTML with 200": _garbled("html"),
+    "missing id": _garbled("missing_id"),
+    "missing prompt": _garbled("missing_prompt"),
+    "unknown status": _garbled("unknown_status"),
+    "progress backwards": _garbled("backwards"),
+    "not a video": _garbled("not_a_video"),
+}
+
+# Faults that are no fault of their own in some columns: what they spoil is not in the answer, or is not read.
+ASKING = (CREATE, REMIX, MOVE)
+_DELETES = (RUNNING, FINISHED)
+NOWHERE: dict[str, tuple[str, ...]] = {
+    OVER: (LIST, POLL, CONTENT, *_DELETES),
+    "timeout before it acts": (LIST, POLL, CONTENT, *_DELETES),  # to those it is the same as the other timeout
+    "missing id": (CONTENT, *_DELETES),
+    "missing prompt": (*ASKING, POLL, CONTENT, *_DELETES),
+    "unknown status": (CONTENT, *_DELETES),
+    "progress backwards": (*ASKING, LIST, CONTENT, *_DELETES),
+    "malformed JSON": (CONTENT, *_DELETES),
+    "HTML with 200": _DELETES,
+    "not a video": (*ASKING, LIST, POLL, *_DELETES),
+}
+
+# Every code that a video may fail with, but for those with which the upstream itself ends a job.
+CODES = frozenset(
+    {
+        "cancelled",
+        "content_unavailable",
+        "deadline_exceeded",
+        "deployment_missing",
+        "generation_failed",
+        "model_not_found",
+        "model_retired",
+        "moderation_blocked",
+        "queue_timeout",
+        "reference_missing",
+        "source_gone",
+        "upload_timed_out",
+        "upstream_auth_error",
+        "upstream_busy",
+        "upstream_content_invalid",
+        "upstream_misconfigured",
+        "upstream_rejected",
+        "upstream_unavailable",
+        "upstream_uncertain",
+        "upstream_video_missing",
+    }
+)
+
+
+class Expected(NamedTuple):
+    """How a video ends (`completed`, or the code of its error), and how often the operation is called for it."""
+
+    end: str
+    least: int
+    most: int
+
+
+Expectation = tuple[Expected, Expected]  # if the fault happens once, and if it always happens
+
+
+def _ok(least: int, most: int | None = None) -> Expected:
+    return Expected("completed", least, most or least)
+
+
+def _both(end: str, least: int, most: int | None = None) -> Expectation:
+    expected = Expected(end, least, most or least)
+    return expected, expected
+
+
+def _always(end: str, calls: int) -> Expected:
+    return Expected(end, calls, calls)
+
+
+def _refused(code: str) -> Expectation:
+    """Nobody asks again."""
+    return _both(code, 1)
+
+
+def _closed(code: str) -> Expectation:
+    """The deployment is asked once a minute, for ten minutes."""
+    return _ok(2), Expected(code, 10, 11)
+
+
+# The answer is lost, and the job is found.
+_ADOPTED = _HARMLESS = _both("completed", 1)
+_FINAL = (_refused("moderation_blocked"), _refused("upstream_rejected"))  # whoever else is asked
+
+_CREATED: dict[str, Expectation] = {
+    "400 moderation": _refused("moderation_blocked"),
+    "400 upload timed out": (_ok(2), Expected("upload_timed_out", 3, 3)),
+    "400 anything else": _refused("upstream_rejected"),
+    "401": _closed("upstream_auth_error"),
+    "403": _closed("upstream_auth_error"),
+    "404 deployment": _closed("model_retired"),
+    OVER: _refused("model_retired"),
+    "404 route": _closed("upstream_misconfigured"),
+    "404 video": _closed("upstream_misconfigured"),
+    "409": _refused("upstream_rejected"),
+    "410": _refused("model_retired"),
+    "431": _closed("upstream_misconfigured"),
+    "429 running": (_ok(2), Expected("queue_timeout", 28, 31)),  # as often as the pace allows
+    "429 rate": (_ok(2), Expected("queue_timeout", 19, 21)),
+    "429, Retry-After: 2": (_ok(2), Expected("queue_timeout", 28, 31)),
+    "429, Retry-After: a month": (_ok(2), Expected("queue_timeout", 19, 21)),
+    "429, Retry-After: a date": (_ok(2), Expected("queue_timeout", 19, 21)),
+    "connection refused": (_ok(2), Expected("queue_timeout", 7, 8)),  # less and less often
+    "reset after it acted": _ADOPTED,
+    "slow trickle": _HARMLESS,
+    "timeout after it acted": _ADOPTED,
+    "cut short": _ADOPTED,
+    "malformed JSON": _ADOPTED,
+    "HTML with 200": _ADOPTED,
+    "missing id": _ADOPTED,
+    "unknown status": _HARMLESS,
+}
+_UNCLEAR = Expected("upstream_uncertain", 2, 2)
+_MOVED = _both("completed", 2)
+SLOW = ("429 rate", "429, Retry-After: a month", "429, Retry-After: a date")  # 45 seconds, unless 30 are asked for
+_ACTED = ("reset after it acted", "timeout after it acted", "cut short", "slow trickle")
+_NO_FILM = (_ok(2), Expected("upstream_content_invalid", 18, 18))
+
+USUALLY: dict[str, Expectation] = {
+    CREATE: (_ok(2), _UNCLEAR),
+    REMIX: (_ok(2), _UNCLEAR),
+    LIST: (_ok(2), _always("upstream_uncertain", 20)),
+    MOVE: _MOVED,
+    POLL: (_ok(7, 10), _always("upstream_unavailable", 21)),
+    CONTENT: (_ok(2), _always("content_unavailable", 18)),
+    RUNNING: (Expected("cancelled", 2, 2), Expected("cancelled", 6, 11)),
+    FINISHED: _both("completed", 1),
+}
+EXCEPTIONS: dict[str, dict[str, Expectation]] = {
+    CREATE: _CREATED,
+    REMIX: {**_CREATED, "404 video": _refused("source_gone")},
+    LIST: {
+        "429 running": (_ok(2), _always("upstream_uncertain", 11)),
+        **dict.fromkeys(SLOW, (_ok(2), _always("upstream_uncertain", 4))),
+        "slow trickle": _HARMLESS,
+        "missing id": (_ok(2), _always("upstream_uncertain", 4)),
+        "missing prompt": (_ok(2), _always("upstream_uncertain", 4)),
+        "unknown status": _HARMLESS,
+    },
+    MOVE: {fault: each if each in (_ADOPTED, *_FINAL) else _MOVED for fault, each in _CREATED.items()},
+    POLL: {
+        "400 moderation": (_ok(7, 10), _always("moderation_blocked", 21)),
+        "400 upload timed out": (_ok(7, 10), _always("upload_timed_out", 21)),
+        "400 anything else": (_ok(7, 10), _always("upstream_rejected", 21)),
+        "401": (_ok(7, 10), _always("upstream_auth_error", 21)),
+        "403": (_ok(7, 10), _always("upstream_auth_error", 21)),
+        "404 deployment": (_ok(7, 10), _always("model_retired", 13)),
+        "404 route": (_ok(7, 10), _always("upstream_misconfigured", 21)),
+        "404 video": (_ok(7, 10), _always("upstream_video_missing", 13)),
+        "409": (_ok(7, 10), _always("upstream_rejected", 21)),
+        "410": (_ok(7, 10), _always("model_retired", 13)),
+        "429 running": (_ok(7, 10), _always("upstream_busy", 11)),
+        **dict.fromkeys(SLOW, (_ok(4, 8), _always("upstream_busy", 4))),
+        "429, Retry-After: 2": (_ok(7, 10), _always("upstream_busy", 21)),
+        "431": (_ok(7, 10), _always("upstream_misconfigured", 21)),
+        "slow trickle": (_ok(6, 9), _ok(6, 9)),
+        "unknown status": (_ok(6, 10), Expected("deadline_exceeded", 20, 27)),
+        "progress backwards": (_ok(20, 30), _ok(20, 30)),
+    },
+    CONTENT: {
+        "404 deployment": (_ok(2), _always("content_unavailable", 10)),
+        "404 video": (_ok(2), _always("content_unavailable", 10)),
+        "410": (_ok(2), _always("content_unavailable", 10)),
+        "429 running": (_ok(2), _always("content_unavailable", 15)),
+        **dict.fromkeys(SLOW, (_ok(2), _always("content_unavailable", 8))),
+        "slow trickle": _HARMLESS,
+        "HTML with 200": _NO_FILM,
+        "not a video": _NO_FILM,
+    },
+    RUNNING: {
+        "404 video": _both("cancelled", 2),  # and believed, since the job has ended
+        "429 running": (Expected("cancelled", 2, 2), Expected("cancelled", 4, 6)),
+        **dict.fromkeys(SLOW, _both("cancelled", 1, 2)),  # then its deadline has passed
+        **dict.fromkeys(_ACTED, _both("cancelled", 1)),
+    },
+    FINISHED: {},
+}
+
+# With an identity, what is refused is asked again at once with a new token: two calls instead of one.
+TOKEN_FAULTS = ("401", "403")
+TOKENS: dict[str, Expectation] = {
+    CREATE: (_ok(2), Expected("upstream_auth_error", 20, 22)),
+    REMIX: (_ok(2), Expected("upstream_auth_error", 20, 22)),
+    LIST: (_ok(2), _always("upstream_uncertain", 40)),
+    POLL: (_ok(7, 10), _always("upstream_auth_error", 42)),
+    CONTENT: (_ok(2), _always("content_unavailable", 18)),  # a download is not begun twice: the next try has the new token
+    RUNNING: (Expected("cancelled", 2, 2), Expected("cancelled", 12, 22)),
+    FINISHED: _both("completed", 2),
+}

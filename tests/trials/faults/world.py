@@ -1,0 +1,287 @@
+"""A gateway beside a simulated Azure OpenAI, in one process and on a clock that skips: what the fault matrix runs in."""
+
+import logging
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+from uuid import uuid4
+
+import msgspec
+
+from local.sora import Sora
+from local.sora_faults import parse_fault
+from local.sora_jobs import Job
+from local.sora_process import listening
+from shared import gateway as composition
+from shared import settings
+from shared.account import Account
+from shared.catalog import Catalog, Deployment, Model
+from shared.gateway import Connections, Gateway
+from shared.outcome import Outcome
+from shared.settings import Settings
+from shared.video import Video, new_id
+from tests.trials.faults.checks import Client, ends_well, leaks, not_returned
+from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, SkippingClock, Tokens, UpstreamClock, Wire
+from tests.trials.scale.tables import CountedTables, Operations
+
+MASTER_KEY = "sk-the-key-of-the-operator"
+POLL_SECONDS, RECONCILE_SECONDS, QUEUE_SECONDS, DEADLINE_SECONDS = 5.0, 20.0, 900.0, 100.0
+_MOST_STEPS = 400
+_SECONDS, _SIZE = 4, "720x1280"
+
+Moment = Literal["unclear", "running", "completed"]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What a video is to live through.
+
+    faults: what goes wrong, each as `local.sora_faults` has it, or of kind `refuse` or `no_token`. remix: it is made from
+    another video. second: there is a second deployment, on a resource without faults. identity: tokens instead of a key. over:
+    the vendor's last day for the deployment has passed. delete_when: its client deletes it then.
+    """
+
+    prompt: str
+    faults: tuple[Mapping[str, Any], ...] = ()
+    remix: bool = False
+    second: bool = False
+    identity: bool = False
+    over: bool = False
+    delete_when: Moment | None = None
+
+
+@dataclass(frozen=True)
+class Lives:
+    """What became of one video.
+
+    `jobs` is how many the upstreams accepted for it, `kept` how many of them are still there. `asked` counts the calls of each
+    operation, and `request_ids` has those of the answers. `closed` is why deployments are closed at the end, `took` the seconds
+    from its create to its end, `broken` what is not as it should be whatever happens upstream.
+    """
+
+    video: Video
+    jobs: int
+    kept: int
+    asked: Counter[str]
+    request_ids: Mapping[str, set[str]]
+    renewed: int
+    closed: set[str]
+    took: float
+    broken: list[str]
+
+    @property
+    def end(self) -> str:
+        """`completed`, or the code of the error."""
+        return self.video.error_code or self.video.status
+
+
+@dataclass
+class FaultWorld:
+    """Makes videos one at a time, each with a gateway, a key and a model of its own. The first upstream has the faults."""
+
+    given: Settings
+    sora: Sora
+    second: Sora
+    upstreams: tuple[str, str]
+    clock: SkippingClock
+    log: Lines
+    wire: Wire
+    film: int = 0  # bytes of every video; the first one tells
+
+    async def live(self, story: Story) -> Lives:
+        self._forget()
+        tokens = Tokens()
+        async with self._gateway(story, tokens) as gateway:
+            (model,) = gateway.settings.catalog.models
+            issued = await gateway.keys.issue(Account())
+            client = Client(gateway, issued.key_id, issued.secret)
+            source = await self._source(gateway, model, issued.key_id) if story.remix else None
+            for fault in story.faults:
+                self._arm(fault, tokens)
+            began = self.clock.now()
+            video_id = await _ask_for(client, story.prompt, source)
+            await self._steps(client, video_id, story.delete_when)
+            took = (self.clock.now() - began).total_seconds()
+            if story.delete_when == "completed":
+                await client.delete(video_id)
+            entry = await gateway.ledger.find(video_id)
+            assert entry is not None
+            broken = await self._broken(client, entry.video, source)
+            others = source.upstream_id if source else None
+            jobs = [job for sora in (self.sora, self.second) for job in sora.jobs.accepted() if job.id != others]
+            return Lives(
+                video=entry.video,
+                jobs=len(jobs),
+                kept=sum(job.deleted_at is None for job in jobs),
+                asked=self.wire.asked.copy(),
+                request_ids=dict(self.wire.request_ids),
+                renewed=tokens.renewed,
+                closed=set((await gateway.pool.troubled(model)).values()),
+                took=took,
+                broken=broken,
+            )
+
+    async def _broken(self, client: Client, video: Video, source: Video | None) -> list[str]:
+        asked = self.wire.asked.copy()
+        broken = [each async for each in ends_well(client, video, self.film)]
+        if self.wire.asked != asked:
+            broken.append("reading a video asks the upstream")
+        broken += [each async for each in not_returned(client, [video, source] if source else [video])]
+        secret = (UPSTREAM_KEY, MASTER_KEY, TENANT, *(each.removeprefix("http://") for each in self.upstreams))
+        broken += [each async for each in leaks(client, video, secret, self.log.lines)]
+        broken += [f"the log has an error: {each}" for each in self.log.lines if each.startswith(("ERROR", "CRITICAL"))]
+        return broken + client.wrong
+
+    def _forget(self) -> None:
+        for sora in (self.sora, self.second):
+            sora.jobs.clear()
+            sora.faults.clear()
+        self.wire.reset()
+        self.log.lines.clear()
+
+    @asynccontextmanager
+    async def _gateway(self, story: Story, tokens: Tokens) -> AsyncIterator[Gateway]:
+        (model,) = self.given.catalog.models
+        (first,) = model.deployments
+        last_day = self.clock.now().date() - timedelta(days=1) if story.over else None
+        first = replace(first, retires=last_day, api_key=None if story.identity else first.api_key)
+        deployments: tuple[Deployment, ...] = (first,)
+        if story.second:
+            deployments = (first, replace(first, name="second", base_url=first.base_url.replace(*self.upstreams)))
+        # Tables are new for every video, but blobs are not.
+        model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
+        changed = replace(self.given, catalog=Catalog((model,)))
+        gateway = composition.build(
+            changed, self.clock, Random(1), Links(self.wire, tokens), CountedTables(Operations(), _Instant())
+        )
+        try:
+            yield gateway
+        finally:
+            await gateway.archive.close()
+
+    async def _source(self, gateway: Gateway, model: Model, owner: str) -> Video:
+        """A completed video from a while ago, here and upstream."""
+        now = self.clock.now()
+        then = now.timestamp() - 300
+        job = Job(f"video_{uuid4().hex}", "sora-2", "sora-2", "A canary", _SECONDS, _SIZE, then, then, then + 60)
+        self.sora.jobs.add(job)
+        video = Video(
+            id=new_id(owner, now - timedelta(seconds=300)),
+            model=model.name,
+            created_at=now - timedelta(seconds=300),
+            prompt=job.prompt,
+            seconds=_SECONDS,
+            size=_SIZE,
+            cost=model.capability.price(_SECONDS, _SIZE),
+            deployment=model.deployments[0].name,
+            upstream_id=job.id,
+        )
+        await gateway.ledger.admit(video)
+        settled = await gateway.ledger.settle(video.id, status="completed", progress=100, finished_at=now)
+        assert settled is not None
+        return settled
+
+    def _arm(self, fault: Mapping[str, Any], tokens: Tokens) -> None:
+        if fault["kind"] == "no_token":
+            tokens.missing = fault["times"] or -1
+            return
+        if fault["kind"] in ("refuse", "delay"):
+            self.wire.spoil(fault["kind"], fault["operation"], fault["times"])
+        if fault["kind"] != "refuse":
+            self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
+
+    async def _steps(self, client: Client, video_id: str, delete_when: Moment | None) -> None:
+        """What the orchestration does, without the engine; and the client's DELETE in the middle of it."""
+        gateway, failure = client.gateway, None
+        rendering = gateway.rendering
+        for step in (gateway.submission.submit, rendering.check, rendering.save):
+            if step == rendering.check and delete_when == "running":
+                await client.delete(video_id)
+            for _ in range(_MOST_STEPS):
+                outcome: Outcome = await step(video_id)
+                if "again" not in outcome:
+                    break
+                if delete_when == "unclear":
+                    await client.delete(video_id)
+                    delete_when = None
+                await self.clock.sleep(outcome["again"])
+            else:
+                raise RuntimeError(f"{step.__name__} never ended")
+            failure = outcome.get("failed")
+            if failure:
+                break
+        await gateway.lifecycle.finish(video_id, failure)
+
+
+async def _ask_for(client: Client, prompt: str, source: Video | None) -> str:
+    if source is not None:
+        answer = await client.ask(200, "POST", f"v1/videos/{source.id}/remix", {"prompt": prompt})
+    else:
+        answer = await client.ask(200, "POST", "v1/videos", {"prompt": prompt, "seconds": str(_SECONDS), "size": _SIZE})
+    return str(answer["id"])
+
+
+class _Instant(Random):
+    """Tables take no time."""
+
+    def uniform(self, a: float, b: float) -> float:
+        del a, b
+        return 0.0
+
+
+@asynccontextmanager
+async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
+    """With the films in `folder`."""
+    clock, log = SkippingClock(), Lines()
+    first, second = (_sora(folder / name, clock) for name in ("first", "second"))
+    (folder / "second" / "films").symlink_to(folder / "first" / "films")
+    # As the app itself does when it makes its client, which here is another one.
+    links = Connections(None)
+    links.http()
+    await links.close()
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(log)
+    root.setLevel(logging.INFO)  # what a Functions worker keeps
+    try:
+        async with listening(first) as upstream, listening(second) as other:
+            wire = Wire(upstream)
+            world = FaultWorld(_settings(storage, upstream), first, second, (upstream, other), clock, log, wire)
+            try:
+                world.film = (await world.live(Story("A film that is drawn now"))).video.bytes or 0
+                yield world
+            finally:
+                await wire.aclose()
+    finally:
+        root.removeHandler(log)
+        root.setLevel(level)
+
+
+def _sora(folder: Path, clock: SkippingClock) -> Sora:
+    slow = UpstreamClock(clock)
+    return Sora(folder, slow, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True)
+
+
+def _settings(storage: str, upstream: str) -> Settings:
+    given = settings.load(
+        {
+            "AzureWebJobsStorage": storage,
+            "AZURE_OPENAI_API_BASE": upstream,
+            "AZURE_OPENAI_API_KEY": UPSTREAM_KEY,
+            "GATEWAY_MASTER_KEY": MASTER_KEY,
+            "GATEWAY_CONFIG": str(Path(__file__).parents[3] / "config.yaml"),
+        }
+    )
+    knobs = msgspec.structs.replace(
+        given.knobs,
+        poll_seconds=POLL_SECONDS,
+        reconcile_seconds=RECONCILE_SECONDS,
+        queue_seconds=QUEUE_SECONDS,
+        deadline_seconds=DEADLINE_SECONDS,
+    )
+    return replace(given, knobs=knobs)

@@ -1,0 +1,5 @@
+import sys
+
+from tests.trials.scale.simulation import main
+
+sys.exit(main())
