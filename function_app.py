@@ -1,6 +1,7 @@
 """Every trigger of the gateway, a few lines each. What they do is in `shared/`.
 
-The host tries HTTP functions in the order of their names, so the catch-all has the name that sorts last.
+The host tries HTTP functions in the order of their names, so the catch-all has the name that sorts
+last.
 """
 
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from shared import admin, api, orchestration
 from shared import gateway as composition
-from shared.http import respond
-from shared.orchestration import DurableOrchestrations, Recipe
-from shared.outcome import Outcome
-from shared.sweep import Sweep
+from shared.routes import operator, videos
+from shared.routes.calls import respond
+from shared.upkeep.sweep import Sweep
+from shared.videos import orchestration
+from shared.videos.orchestration import DurableOrchestrations, Recipe
+from shared.videos.step_result import Outcome
 
 app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of our own
 
@@ -22,81 +24,81 @@ app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of
 @app.route("v1/videos", methods=["POST"])
 @app.durable_client_input(client_name="durable")
 async def create_video(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
-    return await respond(req, api.create_video, DurableOrchestrations(durable))
+    return await respond(req, videos.create_video, DurableOrchestrations(durable))
 
 
 @app.function_name("list_videos")
 @app.route("v1/videos", methods=["GET"])
 async def list_videos(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, api.list_videos)
+    return await respond(req, videos.list_videos)
 
 
 @app.function_name("get_video")
 @app.route("v1/videos/{video_id}", methods=["GET"])
 async def get_video(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, api.get_video, **req.route_params)
+    return await respond(req, videos.get_video, **req.route_params)
 
 
 @app.function_name("delete_video")
 @app.route("v1/videos/{video_id}", methods=["DELETE"])
 async def delete_video(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, api.delete_video, **req.route_params)
+    return await respond(req, videos.delete_video, **req.route_params)
 
 
 @app.function_name("remix_video")
 @app.route("v1/videos/{video_id}/remix", methods=["POST"])
 @app.durable_client_input(client_name="durable")
 async def remix_video(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
-    return await respond(req, api.remix_video, DurableOrchestrations(durable), **req.route_params)
+    return await respond(req, videos.remix_video, DurableOrchestrations(durable), **req.route_params)
 
 
 @app.function_name("get_content")
 @app.route("v1/videos/{video_id}/content", methods=["GET", "HEAD"])
 async def get_content(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, api.get_content, **req.route_params)
+    return await respond(req, videos.get_content, **req.route_params)
 
 
 @app.function_name("list_models")
 @app.route("v1/models", methods=["GET"])
 async def list_models(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, api.list_models)
+    return await respond(req, videos.list_models)
 
 
 @app.function_name("health")
 @app.route("health/{probe?}", methods=["GET"])
 async def health(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, api.health, **req.route_params)
+    return await respond(req, videos.health, **req.route_params)
 
 
 @app.function_name("keys")
 @app.route("key/{action}", methods=["GET", "POST"])
 async def keys(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, admin.key_action, **req.route_params)
+    return await respond(req, operator.key_action, **req.route_params)
 
 
 @app.function_name("spend_logs")
 @app.route("spend/logs", methods=["GET"])
 async def spend_logs(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, admin.spend_logs)
+    return await respond(req, operator.spend_logs)
 
 
 @app.function_name("spend_report")
 @app.route("spend/report", methods=["GET"])
 async def spend_report(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, admin.spend_report)
+    return await respond(req, operator.spend_report)
 
 
 @app.function_name("model_info")
 @app.route("model/info", methods=["GET"])
 async def model_info(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, admin.model_info)
+    return await respond(req, operator.model_info)
 
 
 @app.function_name("zz_other_path")
 @app.route("{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @app.durable_client_input(client_name="durable")
 async def zz_other_path(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
-    return await respond(req, api.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
+    return await respond(req, videos.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
 
 
 @app.function_name(orchestration.VIDEO_LIFECYCLE)

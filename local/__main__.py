@@ -1,4 +1,6 @@
-"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `demo` sends one prompt through it."""
+"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `demo` sends one
+prompt through it.
+"""
 
 import argparse
 import asyncio
@@ -38,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def until_told_to_stop(run: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-    """Whether `run` came to its end. The first Ctrl-C or SIGTERM stops it with all it started, a second does not wait."""
+    """Whether `run` came to its end. The first Ctrl-C or SIGTERM stops it with all it started, a
+    second does not wait.
+    """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(run())
     told = False
@@ -62,7 +66,9 @@ async def until_told_to_stop(run: Callable[[], Coroutine[Any, Any, None]]) -> bo
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that the arguments ask for. Exits with a usage message (code 2) where they make no sense."""
+    """The command that the arguments ask for. Exits with a usage message (code 2) where they make
+    no sense.
+    """
     parser = argparse.ArgumentParser(prog="python -m local", description="The gateway on this machine.")
     commands = parser.add_subparsers(dest="command", required=True)
 

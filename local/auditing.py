@@ -1,4 +1,6 @@
-"""`python -m local audit`: the shared audit against local storage, or against the account that the environment names."""
+"""`python -m local audit`: the shared audit against local storage, or against the account that the
+environment names.
+"""
 
 import os
 from contextlib import AsyncExitStack
@@ -9,9 +11,9 @@ from rich.table import Table
 
 from local.azurite import Azurite, connection_of
 from shared import gateway as composition
-from shared.audit import Audit
-from shared.settings import Storage, load_storage
-from shared.video import dollars
+from shared.config.settings import Storage, load_storage
+from shared.media.video import dollars
+from shared.upkeep.audit import Audit
 
 
 class AuditError(Exception):
@@ -19,7 +21,9 @@ class AuditError(Exception):
 
 
 async def audit(data: Path) -> None:
-    """Print what differs, as a table. Raises AuditError if anything does, ConfigurationError for storage that is half set."""
+    """Print what differs, as a table. Raises AuditError if anything does, ConfigurationError for
+    storage that is half set.
+    """
     console = Console()
     async with AsyncExitStack() as running:
         storage = await _storage(data, running)
@@ -41,7 +45,9 @@ async def audit(data: Path) -> None:
 
 
 async def _storage(data: Path, running: AsyncExitStack) -> Storage:
-    """The account of the environment, else the local one: of the stack that is running, or started just for this."""
+    """The account of the environment, else the local one: of the stack that is running, or started
+    just for this.
+    """
     if any(name.startswith("AzureWebJobsStorage") for name in os.environ):
         return load_storage(os.environ)
     directory = data / "azurite"

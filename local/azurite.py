@@ -33,10 +33,11 @@ class AzuriteError(RuntimeError):
 class Azurite:
     """Serves blobs, queues and tables from `directory` between `async with` and its end.
 
-    It listens on its usual ports 10000 to 10002 if all are free, else on any. It survives a kill of our whole process
-    group just long enough to save its data, because it runs in its own session and is told of our end with SIGTERM.
-    An Azurite that is still shutting down on the same directory is waited for, `patience` seconds long.
-    Raises AzuriteError if it is not installed or the directory is in use, ChildError if it does not come up.
+    It listens on its usual ports 10000 to 10002 if all are free, else on any. It survives a kill of
+    our whole process group just long enough to save its data, because it runs in its own session
+    and is told of our end with SIGTERM. An Azurite that is still shutting down on the same
+    directory is waited for, `patience` seconds long. Raises AzuriteError if it is not installed or
+    the directory is in use, ChildError if it does not come up.
     """
 
     def __init__(self, directory: Path, executable: Path | None = None, *, patience: float = 15.0) -> None:
@@ -103,7 +104,9 @@ class Azurite:
         return ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(self._directory), *listen]
 
     async def _lock(self) -> int:
-        """The directory's lock as an open file. flock(2) belongs to the open file, so whoever inherits it holds it."""
+        """The directory's lock as an open file. flock(2) belongs to the open file, so whoever
+        inherits it holds it.
+        """
         lock = os.open(self._directory / "azurite.lock", os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + self._patience
         try:
@@ -148,7 +151,9 @@ def _installed(executable: Path | None) -> Path:
 
 
 async def _node() -> str:
-    """The node binary itself. What is called `node` may be a wrapper that would not pass SIGTERM on, so it is asked."""
+    """The node binary itself. What is called `node` may be a wrapper that would not pass SIGTERM
+    on, so it is asked.
+    """
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     found = shutil.which("node", path=path)
     if found is None:

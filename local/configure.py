@@ -1,4 +1,6 @@
-"""What the app is told locally: its app settings, and the project's own config.yaml, hurried as much as the simulator is."""
+"""What the app is told locally: its app settings, and the project's own config.yaml, hurried as
+much as the simulator is.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +20,8 @@ _PARAMS = ("params", "litellm_params")
 
 
 def app_settings(given: Mapping[str, str], target: Path, *, speed: float, model: str | None) -> dict[str, str]:
-    """The app's settings: those given, the local defaults, and `target` as its configuration file, written from the given one.
+    """The app's settings: those given, the local defaults, and `target` as its configuration file,
+    written from the given one.
 
     Raises ConfigurationError where that file cannot be read.
     """
@@ -28,7 +31,9 @@ def app_settings(given: Mapping[str, str], target: Path, *, speed: float, model:
 
 
 def write(source: Path, target: Path, *, speed: float, model: str | None) -> None:
-    """Derive `target` from `source`. Raises ConfigurationError where `source` cannot be read as YAML."""
+    """Derive `target` from `source`. Raises ConfigurationError where `source` cannot be read as
+    YAML.
+    """
     try:
         config = yaml.safe_load(source.read_text("utf-8")) or {}
     except FileNotFoundError as error:
@@ -47,9 +52,10 @@ def write(source: Path, target: Path, *, speed: float, model: str | None) -> Non
 def derive(config: dict[str, Any], *, speed: float = 1.0, model: str | None = None) -> dict[str, Any]:
     """A configuration for an upstream that runs `speed` times faster than life.
 
-    The gateway polls that much more often (down to every 0.2 s) and sends that many more creates a minute. With `model`
-    (`azure/sora-2`), that one alone is served, under its own name with a dash (`azure-sora-2`). What makes no sense stays
-    as it is: the app's own settings say what is wrong with it.
+    The gateway polls that much more often (down to every 0.2 s) and sends that many more creates a
+    minute. With `model` (`azure/sora-2`), that one alone is served, under its own name with a dash
+    (`azure-sora-2`). What makes no sense stays as it is: the app's own settings say what is wrong
+    with it.
     """
     entries = config.get("model_list") if model is None else [_entry(model)]
     derived = dict(config)

@@ -48,7 +48,9 @@ class Demo:
     out: Path = Path("out")
 
     async def run(self) -> None:
-        """Start the stack, make the video, stop the stack. Raises StackError with the API's message if there is none."""
+        """Start the stack, make the video, stop the stack. Raises StackError with the API's message
+        if there is none.
+        """
         console = Console()
         if console.is_terminal:  # log lines go above the progress bar, not through it
             logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)], force=True)
@@ -57,7 +59,9 @@ class Demo:
             await self.make(stack.url, stack.master_key, console)
 
     async def make(self, url: str, key: str, console: Console, sleep: Sleep = asyncio.sleep) -> Path:
-        """Ask the gateway at `url` for the video, wait for it, save it and check it. Returns where it was saved."""
+        """Ask the gateway at `url` for the video, wait for it, save it and check it. Returns where
+        it was saved.
+        """
         begun = time.monotonic()
         async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
             asked = {"prompt": self.prompt, "seconds": self.seconds} | ({"size": self.size} if self.size else {})
@@ -99,7 +103,9 @@ def inspect(path: Path) -> Film:
 
 
 async def _download(client: httpx.AsyncClient, video_id: str, folder: Path) -> Path:
-    """Stream the content to `<folder>/<video id>.mp4`. httpx forgets our key when it is sent on to another address."""
+    """Stream the content to `<folder>/<video id>.mp4`. httpx forgets our key when it is sent on to
+    another address.
+    """
     path = _place(folder, f"{video_id}.mp4")
     async with client.stream("GET", f"/v1/videos/{video_id}/content", follow_redirects=True) as response:
         if response.is_error:
@@ -117,7 +123,9 @@ def _place(folder: Path, name: str) -> Path:
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is an error. Raises StackError with the message of the API's error object."""
+    """The response, unless it is an error. Raises StackError with the message of the API's error
+    object.
+    """
     if response.is_success:
         return response
     try:

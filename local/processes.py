@@ -18,7 +18,9 @@ class ChildError(RuntimeError):
 
 
 class Child:
-    """A running child. Its output goes to a file: a pipe would break under it when the parent is killed first."""
+    """A running child. Its output goes to a file: a pipe would break under it when the parent is
+    killed first.
+    """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
         self._name = name
@@ -35,11 +37,12 @@ class Child:
         environment: Mapping[str, str] | None = None,
         keep: Sequence[int] = (),
     ) -> "Child":
-        """Start `command` in a session of its own, so that a signal to our process group does not reach it.
+        """Start `command` in a session of its own, so that a signal to our process group does not
+        reach it.
 
-        `log` is emptied and receives its output; `environment` is added to ours; `keep` are file descriptors it
-        inherits. Raises RuntimeError outside the main thread: the kernel ties the child to the thread that starts
-        it, and only the main thread lives as long as the process.
+        `log` is emptied and receives its output; `environment` is added to ours; `keep` are file
+        descriptors it inherits. Raises RuntimeError outside the main thread: the kernel ties the
+        child to the thread that starts it, and only the main thread lives as long as the process.
         """
         if threading.current_thread() is not threading.main_thread():
             raise RuntimeError(f"{name} must be started from the main thread")
@@ -63,7 +66,8 @@ class Child:
     async def says(self, pattern: str, *, times: int = 1, patience: float = 30.0) -> list[re.Match[str]]:
         """Wait until `times` lines of the output match `pattern`, and return the matches.
 
-        Raises ChildError, with the last lines of the output, if it ends or `patience` seconds pass first.
+        Raises ChildError, with the last lines of the output, if it ends or `patience` seconds pass
+        first.
         """
         line = re.compile(pattern, re.MULTILINE)
         try:
@@ -84,7 +88,9 @@ class Child:
         return await self._process.wait()
 
     async def stop(self, grace: float = 10.0) -> None:
-        """Ask it to end (SIGTERM), and kill it after `grace` seconds. Does nothing if it has ended."""
+        """Ask it to end (SIGTERM), and kill it after `grace` seconds. Does nothing if it
+        has ended.
+        """
         with suppress(ProcessLookupError):
             self._process.terminate()
         try:

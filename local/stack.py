@@ -1,4 +1,6 @@
-"""The whole gateway on one machine: storage, a simulated Azure OpenAI, and the Functions host with the real app in it."""
+"""The whole gateway on one machine: storage, a simulated Azure OpenAI, and the Functions host with
+the real app in it.
+"""
 
 import asyncio
 import json
@@ -13,11 +15,11 @@ from pathlib import Path
 
 from local import configure
 from local.azurite import Azurite, AzuriteError
-from local.functions import load
-from local.host import Host
+from local.functions_host.functions import load
+from local.functions_host.host import Host
 from local.processes import Child, ChildError
-from shared.catalog import Model
 from shared.clock import SystemClock
+from shared.config.catalog import Model
 from shared.gateway import current
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -30,7 +32,9 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """Where to serve (`port` 0: a free one), where `data` stays, which `model` alone, and the simulator's `speed`."""
+    """Where to serve (`port` 0: a free one), where `data` stays, which `model` alone, and the
+    simulator's `speed`.
+    """
 
     port: int = 4000
     data: Path = Path(".local")
@@ -50,7 +54,9 @@ class Stack:
 
 
 async def serve(options: Options) -> None:
-    """Start the stack, say how to use it, and serve until cancelled. Raises StackError or ConfigurationError."""
+    """Start the stack, say how to use it, and serve until cancelled. Raises StackError or
+    ConfigurationError.
+    """
     async with start(options) as stack:
         print(greeting(stack), flush=True)
         await asyncio.Event().wait()
@@ -60,9 +66,10 @@ async def serve(options: Options) -> None:
 async def start(options: Options) -> AsyncIterator[Stack]:
     """Start everything that is not there already, and stop it again at the end.
 
-    Storage that `AzureWebJobsStorage` names and an upstream that `AZURE_OPENAI_API_BASE` names are used as they are. The app
-    reads its settings from the environment, as in Azure, so they are put there before it is loaded.
-    Raises StackError, or ConfigurationError where a setting or the configuration file is wrong.
+    Storage that `AzureWebJobsStorage` names and an upstream that `AZURE_OPENAI_API_BASE` names are
+    used as they are. The app reads its settings from the environment, as in Azure, so they are put
+    there before it is loaded. Raises StackError, or ConfigurationError where a setting or the
+    configuration file is wrong.
     """
     require_free(options.port)
     data = _prepared(options.data)
@@ -81,8 +88,9 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         speed = options.speed if simulated else 1.0
         app_settings = configure.app_settings(given, data / "config.yaml", speed=speed, model=options.model)
         os.environ.update(app_settings)
-        # The app would make its gateway at the first request. Made here, a mistake in the settings ends the start with a
-        # message instead of answering 500, and the gateway's clients are closed, which nothing does in Azure.
+        # The app would make its gateway at the first request. Made here, a mistake in the settings
+        # ends the start with a message instead of answering 500, and the gateway's clients are
+        # closed, which nothing does in Azure.
         gateway = current()
         running.push_async_callback(gateway.close)
         host = await running.enter_async_context(Host(load("function_app"), data=data, clock=SystemClock(), port=options.port))
@@ -114,7 +122,9 @@ def _prepared(data: Path) -> Path:
 
 
 def require_free(port: int) -> None:
-    """Raises StackError where another program listens on `port`: found out before anything has been started."""
+    """Raises StackError where another program listens on `port`: found out before anything has been
+    started.
+    """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

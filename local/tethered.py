@@ -1,8 +1,9 @@
-"""Becomes the command it is given, tied to its parent: `python -ISs tethered.py PARENT_PID COMMAND…`.
+"""Becomes the command it is given, tied to its parent: `python -ISs tethered.py PARENT_PID
+COMMAND…`.
 
-Run as a script between fork and exec. The kernel sends SIGTERM to this process, and so to the command it turns into,
-when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG; kept across exec). Linux only; elsewhere the
-command simply runs.
+Run as a script between fork and exec. The kernel sends SIGTERM to this process, and so to the
+command it turns into, when the thread that started it ends (prctl(2), PR_SET_PDEATHSIG; kept across
+exec). Linux only; elsewhere the command simply runs.
 """
 
 import ctypes

@@ -1,4 +1,6 @@
-"""Time as a collaborator, so that nothing in the app or its stand-ins waits in real time under test."""
+"""Time as a collaborator, so that nothing in the app or its stand-ins waits in real time under
+test.
+"""
 
 import asyncio
 from datetime import UTC, datetime
@@ -6,7 +8,9 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the app takes its time from: `now()` is UTC and timezone-aware, `sleep()` takes seconds."""
+    """Where the app takes its time from: `now()` is UTC and timezone-aware, `sleep()` takes
+    seconds.
+    """
 
     def now(self) -> datetime: ...
 

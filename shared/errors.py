@@ -1,34 +1,34 @@
 """Everything that can go wrong, and the two languages it is said in.
 
-    GatewayError                      500  internal_error
-    ├── ConfigurationError            500  configuration_error      the operator must mend a setting
-    ├── StorageUnavailable            503  storage_unavailable      storage did not answer; try again
-    ├── RequestError                       the caller can mend it
-    │   ├── InvalidRequest            400  invalid_value, missing_required_parameter, unknown_parameter, …
-    │   ├── Unauthenticated           401  invalid_api_key
-    │   ├── PermissionDenied          403  permission_denied
-    │   ├── NotFound                  404  video_not_found, unknown_url
-    │   ├── MethodNotAllowed          405  method_not_allowed
-    │   ├── Conflict                  409  video_not_completed
-    │   ├── Gone                      410  content_gone
-    │   ├── TooLarge                  413  request_too_large
-    │   ├── RangeNotSatisfiable       416  range_not_satisfiable
-    │   ├── IdempotencyMismatch       422  idempotency_key_reused
-    │   ├── RateLimited               429  rate_limit_exceeded, too_many_running
-    │   └── BudgetExceeded            429  budget_exceeded, seconds_limit_exceeded
-    └── UpstreamError                 502  what the upstream answered to one of our calls
-        ├── Refused                        the request itself was refused; repeating it cannot help
-        │   └── Moderated                  refused by moderation
-        ├── Busy                           429: no job was made; wait and try again
-        ├── Retired                        410, or the deployment does not exist: this deployment is over
-        ├── Denied                         401 or 403: our credentials, not the caller's
-        ├── Misrouted                      404 on the route, 431: our configuration
-        ├── Missing                        404 on a video or its content
-        ├── Unreachable                    nothing happened upstream; safe to repeat
-        └── Uncertain                      a create that may have been accepted; never repeat it blindly
+    GatewayError                  500  internal_error
+    ├── ConfigurationError        500  configuration_error      the operator must mend a setting
+    ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
+    ├── RequestError                   the caller can mend it
+    │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
+    │   ├── Unauthenticated       401  invalid_api_key
+    │   ├── PermissionDenied      403  permission_denied
+    │   ├── NotFound              404  video_not_found, unknown_url
+    │   ├── MethodNotAllowed      405  method_not_allowed
+    │   ├── Conflict              409  video_not_completed
+    │   ├── Gone                  410  content_gone
+    │   ├── TooLarge              413  request_too_large
+    │   ├── RangeNotSatisfiable   416  range_not_satisfiable
+    │   ├── IdempotencyMismatch   422  idempotency_key_reused
+    │   ├── RateLimited           429  rate_limit_exceeded, too_many_running
+    │   └── BudgetExceeded        429  budget_exceeded, seconds_limit_exceeded
+    └── UpstreamError             502  what the upstream answered to one of our calls
+        ├── Refused                    the request itself was refused; repeating it cannot help
+        │   └── Moderated              refused by moderation
+        ├── Busy                       429: no job was made; wait and try again
+        ├── Retired                    410, or no such deployment: this deployment is over
+        ├── Denied                     401 or 403: our credentials, not the caller's
+        ├── Misrouted                  404 on the route, 431: our configuration
+        ├── Missing                    404 on a video or its content
+        ├── Unreachable                nothing happened upstream; safe to repeat
+        └── Uncertain                  a create that may have been accepted; never repeated blindly
 
-In: `from_upstream` turns the upstream's three envelopes (and none at all) into a leaf. Out: `envelope` turns any leaf into
-the OpenAI error object. No other place picks a status code.
+In: `from_upstream` turns the upstream's three envelopes (and none at all) into a leaf. Out:
+`envelope` turns any leaf into the OpenAI error object. No other place picks a status code.
 """
 
 import json
@@ -40,10 +40,11 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """An error with an answer: HTTP `status`, OpenAI `type` and `code`, and whether a client's retry can help.
+    """An error with an answer: HTTP `status`, OpenAI `type` and `code`, and whether a client's
+    retry can help.
 
-    `retry_after` is in seconds. `headers` are sent with the answer. A `None` in `should_retry` leaves the decision to the
-    client's own rule for the status.
+    `retry_after` is in seconds. `headers` are sent with the answer. A `None` in `should_retry`
+    leaves the decision to the client's own rule for the status.
     """
 
     status: ClassVar[int] = 500
@@ -69,7 +70,9 @@ class GatewayError(Exception):
 
 
 class ConfigurationError(GatewayError):
-    """A setting is missing or wrong. The message is for the operator's log, callers see only that there is one."""
+    """A setting is missing or wrong. The message is for the operator's log, callers see only that
+    there is one.
+    """
 
     default_code = "configuration_error"
     should_retry = False
@@ -115,7 +118,9 @@ class MethodNotAllowed(RequestError):
 
 
 class Conflict(RequestError):
-    """The video is not in a state that allows it. The client would retry a 409 on its own, which cannot help here."""
+    """The video is not in a state that allows it. The client would retry a 409 on its own, which
+    cannot help here.
+    """
 
     status = 409
     default_code = "video_not_completed"
@@ -152,7 +157,9 @@ class RateLimited(RequestError):
 
 
 class BudgetExceeded(RequestError):
-    """Nothing is left: waiting a moment does not help, and the client would retry a 429 on its own."""
+    """Nothing is left: waiting a moment does not help, and the client would retry a 429 on
+    its own.
+    """
 
     status = 429
     type = "budget_exceeded"
@@ -162,7 +169,9 @@ class BudgetExceeded(RequestError):
 
 @dataclass(frozen=True)
 class UpstreamReport:
-    """What the upstream said, for logs and for `provider_specific_fields`. `request_id` is its `apim-request-id`."""
+    """What the upstream said, for logs and for `provider_specific_fields`. `request_id` is its
+    `apim-request-id`.
+    """
 
     status: int | None = None
     message: str = ""
@@ -173,7 +182,9 @@ class UpstreamReport:
 
 
 class UpstreamError(GatewayError):
-    """A call to the upstream did not succeed. The message is ours; the upstream's own words are in `report`."""
+    """A call to the upstream did not succeed. The message is ours; the upstream's own words are in
+    `report`.
+    """
 
     status = 502
     should_retry = False
@@ -227,8 +238,9 @@ class Uncertain(UpstreamError):
     default_code = "upstream_uncertain"
 
 
-# Seconds to wait after a 429 that names none: what clients in the field use for the creates-per-minute limit, and for the
-# cap on running jobs, which frees up as soon as one of them ends.
+# Seconds to wait after a 429 that names none: what clients in the field use for the
+# creates-per-minute limit, and for the cap on running jobs, which frees up as soon as one of them
+# ends.
 RATE_LIMIT_WAIT = 45.0
 RUNNING_CAP_WAIT = 10.0
 
@@ -240,7 +252,9 @@ _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety s
 
 
 def read_report(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamReport:
-    """Read any of the upstream's envelopes: OpenAI, APIM (no `type`), FastAPI (`detail`), or no JSON at all."""
+    """Read any of the upstream's envelopes: OpenAI, APIM (no `type`), FastAPI (`detail`), or no
+    JSON at all.
+    """
     request_id = headers.get("apim-request-id") or headers.get("x-request-id")
     try:
         parsed: Any = json.loads(body)
@@ -265,9 +279,9 @@ def from_upstream(
 ) -> UpstreamError:
     """Classify an upstream answer that is not a 2xx.
 
-    `creating`: the call may have made a job, so that a failure in mid-air is `Uncertain`. `about_video`: the path named a
-    video, so that a plain 404 is `Missing`. The order of the tests follows the service's documented answers: status, then
-    message, because `code` is often null.
+    `creating`: the call may have made a job, so that a failure in mid-air is `Uncertain`.
+    `about_video`: the path named a video, so that a plain 404 is `Missing`. The order of the tests
+    follows the service's documented answers: status, then message, because `code` is often null.
     """
     report = read_report(status, headers, body)
     words = report.message.lower()
@@ -297,7 +311,9 @@ def from_upstream(
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after` (a number or an HTTP date); None where absent, past or absurd."""
+    """Seconds from `retry-after-ms` or `retry-after` (a number or an HTTP date); None where absent,
+    past or absurd.
+    """
     seconds = _number(headers.get("retry-after-ms"), 1000) or _number(headers.get("retry-after"), 1)
     if seconds is None and "retry-after" in headers:
         try:
@@ -308,7 +324,9 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def envelope(error: GatewayError) -> dict[str, Any]:
-    """The OpenAI error object; upstream errors add the upstream's own words under `provider_specific_fields`."""
+    """The OpenAI error object; upstream errors add the upstream's own words under
+    `provider_specific_fields`.
+    """
     body: dict[str, Any] = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
     if isinstance(error, UpstreamError):
         body["provider_specific_fields"] = asdict(error.report)
@@ -335,5 +353,7 @@ def _number(text: str | None, unit: int) -> float | None:
 
 
 def _text(value: object) -> str | None:
-    """What the upstream wrote, fit to be stored with a video: a bounded length, and no half of a surrogate pair."""
+    """What the upstream wrote, fit to be stored with a video: a bounded length, and no half of a
+    surrogate pair.
+    """
     return None if value is None else str(value)[:_LONGEST_TEXT].encode(errors="replace").decode()

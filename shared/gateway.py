@@ -1,4 +1,6 @@
-"""The composition: settings in, everything that works together out. Nothing connects before it is used."""
+"""The composition: settings in, everything that works together out. Nothing connects before it is
+used.
+"""
 
 import asyncio
 import logging
@@ -7,23 +9,23 @@ from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from shared import settings
-from shared.archive import Archive
-from shared.budget import GatewayBudget
-from shared.catalog import Catalog, Deployment
-from shared.claims import Claims
+from shared.accounts.gateway_budget import GatewayBudget
+from shared.accounts.keys import Keys
+from shared.accounts.ledger import Ledger
+from shared.capacity.job_claims import Claims
+from shared.capacity.pool import Pool
+from shared.capacity.render_times import UsualTimes
 from shared.clock import Clock, SystemClock
-from shared.config import GatewayKnobs
-from shared.keys import Keys
-from shared.ledger import Ledger
-from shared.lifecycle import Lifecycle
-from shared.pool import Pool
-from shared.rendering import Rendering
-from shared.settings import Settings, Storage
-from shared.submission import Submission
-from shared.tables import Tables
-from shared.upstream import Upstream
-from shared.usual import UsualTimes
+from shared.config import settings
+from shared.config.catalog import Catalog, Deployment
+from shared.config.file import GatewayKnobs
+from shared.config.settings import Settings, Storage
+from shared.storage.blobs import Archive
+from shared.storage.tables import Tables
+from shared.upstream.client import Upstream
+from shared.videos.lifecycle import Lifecycle
+from shared.videos.rendering import Rendering
+from shared.videos.submission import Submission
 
 if TYPE_CHECKING:
     import httpx
@@ -42,7 +44,8 @@ class Connections:
         self._client_id = client_id
         self._http: httpx.AsyncClient | None = None
         self._credential: DefaultAzureCredential | None = None
-        # Apart from the one that the storage clients hold, since only a new one is sure to ask for a new token.
+        # Apart from the one that the storage clients hold, since only a new one is sure to ask for
+        # a new token.
         self._token_source: DefaultAzureCredential | None = None
         self._former_source: DefaultAzureCredential | None = None
         self._renewed_at = 0.0
@@ -52,10 +55,12 @@ class Connections:
             import httpx
 
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
-            # Redirects are followed by hand, without credentials; proxies and .netrc of the machine have no say.
-            # It logs the address of every request, at the level that Azure keeps; where the upstream is stays inside.
+            # Redirects are followed by hand, without credentials; proxies and .netrc of the machine
+            # have no say. It logs the address of every request, at the level that Azure keeps;
+            # where the upstream is stays inside.
             logging.getLogger("httpx").setLevel(logging.WARNING)
-            # So do the storage clients, a dozen lines for every request: noise that is paid for by the gigabyte.
+            # So do the storage clients, a dozen lines for every request: noise that is paid for by
+            # the gigabyte.
             logging.getLogger("azure").setLevel(logging.WARNING)
             self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
         return self._http
@@ -68,7 +73,9 @@ class Connections:
         return self._credential
 
     async def token(self, scope: str, *, renew: bool = False) -> str:
-        """A bearer token; the library keeps it, and renews it before it runs out. `renew` asks for one that is new."""
+        """A bearer token; the library keeps it, and renews it before it runs out. `renew` asks for
+        one that is new.
+        """
         from azure.identity.aio import DefaultAzureCredential
 
         now = asyncio.get_running_loop().time()
@@ -146,7 +153,8 @@ def build_for_storage(storage: Storage) -> Gateway:
     return build(Settings(storage, None, GatewayKnobs(), Catalog(())))
 
 
-# One gateway per event loop: async clients belong to the loop they were made on. A worker has one loop for its whole life.
+# One gateway per event loop: async clients belong to the loop they were made on. A worker has one
+# loop for its whole life.
 _gateways: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = weakref.WeakKeyDictionary()
 
 

@@ -10,7 +10,9 @@ from local.azurite import Azurite
 
 @pytest.fixture(scope="session")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The connection string of an Azurite that is shared by all tests: name your tables, queues and containers apart."""
+    """The connection string of an Azurite that is shared by all tests: name your tables, queues and
+    containers apart.
+    """
     with asyncio.Runner() as runner:
         storage = Azurite(tmp_path_factory.mktemp("azurite"))
         runner.run(storage.__aenter__())

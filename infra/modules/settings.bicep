@@ -37,13 +37,13 @@ var host = {
   TASK_HUB: taskHub
 }
 
-// Which of the two keeps orchestrations stands in the packaged host.json (local/package.py): what wakes an app that has no instance
+// Which of the two keeps orchestrations stands in the packaged host.json (infra/tools/package.py): what wakes an app that has no instance
 // reads that file, and no overrides of it from here.
 var hostWithScheduler = {
   DURABLE_TASK_SCHEDULER_CONNECTION_STRING: 'Endpoint=${schedulerEndpoint};TaskHub=${taskHub};Authentication=ManagedIdentity;ClientID=${clientId}'
 }
 
-// Read by shared/settings.py (and, as to storage, by the host too).
+// Read by shared/config/settings.py (and, as to storage, by the host too).
 var gateway = {
   AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
   AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table

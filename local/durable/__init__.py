@@ -1,10 +1,11 @@
-"""A stand-in for the Durable Functions extension: the JSON protocol of azure-functions-durable 1.7 on one SQLite file.
+"""A stand-in for the Durable Functions extension: the JSON protocol of azure-functions-durable 1.7
+on one SQLite file.
 
-Its contract is Azure's: activities run at least once, the effects of an orchestrator happen exactly once, timers and events
-are durable. Kill the process at any instant and a later one carries on.
+Its contract is Azure's: activities run at least once, the effects of an orchestrator happen exactly
+once, timers and events are durable. Kill the process at any instant and a later one carries on.
 
     protocol   the vocabulary: event and action types, timestamps, history events
-    plan       the host's view of the orchestrator's actions: which are held back, open or done (pure)
+    plan       the host's view of the orchestrator's actions: held back, open or done (pure)
     episode    one invocation of the orchestrator: history and a message in, a turn out (pure)
     store      the SQLite thread: many small transactions, one disk flush
     tables     the schema and every statement, as functions of a connection

@@ -1,7 +1,8 @@
-"""One invocation of an orchestrator: an instance, its history and one message in, a turn out. Pure: no clock, no database.
+"""One invocation of an orchestrator: an instance, its history and one message in, a turn out. Pure:
+no clock, no database.
 
-Exactly one completion is delivered per episode. Host and SDK count task ids separately and agree only when completions are
-applied one by one.
+Exactly one completion is delivered per episode. Host and SDK count task ids separately and agree
+only when completions are applied one by one.
 """
 
 import json
@@ -25,7 +26,9 @@ from local.durable.protocol import (
 
 @dataclass(frozen=True)
 class Instance:
-    """What an episode needs to know of its instance. `input` is JSON text; `plan` is the host's view, as JSON."""
+    """What an episode needs to know of its instance. `input` is JSON text; `plan` is the host's
+    view, as JSON.
+    """
 
     id: str
     name: str
@@ -41,8 +44,9 @@ class Instance:
 class Turn:
     """What an episode changes.
 
-    `output` is JSON text; `custom_status` too, None for unchanged; `failure` is plain text, for the parent. `draining` says
-    that the outcome is known and only open tasks are waited for. `next_input` is set when a new execution begins.
+    `output` is JSON text; `custom_status` too, None for unchanged; `failure` is plain text, for the
+    parent. `draining` says that the outcome is known and only open tasks are waited for.
+    `next_input` is set when a new execution begins.
     """
 
     status: str
@@ -77,7 +81,9 @@ def play(
     orchestrators: Mapping[str, Orchestrator],
     functions: Functions,
 ) -> Turn:
-    """Deliver `message`. `history` holds the current execution's events so far, each as JSON text."""
+    """Deliver `message`. `history` holds the current execution's events so far, each as
+    JSON text.
+    """
     at = timestamp(now)
     arrived = [event(EventType.ORCHESTRATOR_STARTED, at), {**message, "Timestamp": at}]
     kind = message["EventType"]
@@ -110,7 +116,9 @@ def play(
 
 
 def ask(orchestrator: Orchestrator, told: str) -> Answer:
-    """Call the orchestrator. Raises `Refused` if neither its answer nor its exception carries a state."""
+    """Call the orchestrator. Raises `Refused` if neither its answer nor its exception carries a
+    state.
+    """
     try:
         text = orchestrator(told)
     except Exception as failure:
@@ -126,7 +134,9 @@ def ask(orchestrator: Orchestrator, told: str) -> Answer:
 
 
 def _conclude(instance: Instance, answer: Answer, plan: Plan, walk: Walk, events: list[Event]) -> Turn:
-    """An outcome counts only when the walk has reached the end and no task is open; until then the status stays Running."""
+    """An outcome counts only when the walk has reached the end and no task is open; until then the
+    status stays Running.
+    """
     decided = (answer.error is not None or answer.done) and walk.reached_end
     running = Turn(
         "Running",

@@ -1,9 +1,10 @@
 """The workers of a task hub. Several hubs, in as many processes, may share one file.
 
-An orchestrator is called outside any transaction, under a lease on its instance: the hub reads history and message, replays on
-a thread, and commits only if the lease is still its own and the message still there. The write lock is then held for the
-microseconds of the writes, not for the milliseconds of user code, and hosts do not wait for each other's replays. The lease is
-no more than a courtesy that saves double work; the check at commit is what makes effects happen exactly once.
+An orchestrator is called outside any transaction, under a lease on its instance: the hub reads
+history and message, replays on a thread, and commits only if the lease is still its own and the
+message still there. The write lock is then held for the microseconds of the writes, not for the
+milliseconds of user code, and hosts do not wait for each other's replays. The lease is no more than
+a courtesy that saves double work; the check at commit is what makes effects happen exactly once.
 """
 
 import asyncio
@@ -37,8 +38,9 @@ _INVALID_ID = re.compile(r"^@|[/\\#?\x00-\x1f\x7f-\x9f]")
 class TaskHub:
     """Runs orchestrations and activities from the file at `path`, which is created if missing.
 
-    `keep_histories` stores the histories of executions that continued as new too; by default only the current execution's is
-    kept, so that an eternal orchestration does not grow. Finished instances stay until they are purged.
+    `keep_histories` stores the histories of executions that continued as new too; by default only
+    the current execution's is kept, so that an eternal orchestration does not grow. Finished
+    instances stay until they are purged.
     """
 
     def __init__(
@@ -67,8 +69,9 @@ class TaskHub:
         self._wake = asyncio.Event()
         self._playing = 0
         self._performing = 0
-        # The SDK only warns when a completion carries a task id it does not know, and later resolves the wrong task with it.
-        # For an event that comes before anybody waits for it, it warns likewise, naming the event: that one is legitimate.
+        # The SDK only warns when a completion carries a task id it does not know, and later
+        # resolves the wrong task with it. For an event that comes before anybody waits for it, it
+        # warns likewise, naming the event: that one is legitimate.
         warnings.filterwarnings("ignore", message="Potential duplicate Task completion")
         warnings.filterwarnings("error", message=r"Potential duplicate Task completion for TaskId: \d+$")
 
@@ -88,9 +91,11 @@ class TaskHub:
         await self._store.close()
 
     async def start(self, function: str, instance_id: str | None = None, input_: str | None = None, version: str = "") -> str:
-        """Create an instance and return its id; `input_` is JSON text. One that has finished is replaced.
+        """Create an instance and return its id; `input_` is JSON text. One that has finished is
+        replaced.
 
-        Raises `UnknownFunction`, `InvalidInstanceId`, or `AlreadyExists` while an instance of that id is under way.
+        Raises `UnknownFunction`, `InvalidInstanceId`, or `AlreadyExists` while an instance of that
+        id is under way.
         """
         if function not in self._orchestrators:
             names = ", ".join(sorted(self._orchestrators))
@@ -116,7 +121,9 @@ class TaskHub:
         await self._send(instance_id, event(EventType.EVENT_RAISED, "", Name=name, Input=input_))
 
     async def terminate(self, instance_id: str, reason: str = "") -> None:
-        """End an instance without running its orchestrator; results of activities still running are dropped."""
+        """End an instance without running its orchestrator; results of activities still running are
+        dropped.
+        """
         await self._send(instance_id, event(EventType.EXECUTION_TERMINATED, "", Input=reason))
 
     async def suspend(self, instance_id: str, reason: str = "") -> None:
@@ -144,12 +151,16 @@ class TaskHub:
         return await self._store.run(lambda db: many(db, query))
 
     def history(self, instance_id: str, execution: str | None = None) -> list[Event]:
-        """The events of one execution, by default the latest. Reads the file directly: for tests and tools, blocks briefly."""
+        """The events of one execution, by default the latest. Reads the file directly: for tests
+        and tools, blocks briefly.
+        """
         with closing(self._store.connect()) as db:
             return tables.history(db, instance_id, execution)
 
     def executions(self, instance_id: str) -> list[str]:
-        """The executions whose history is stored, oldest first. Blocks briefly, as `history` does."""
+        """The executions whose history is stored, oldest first. Blocks briefly, as
+        `history` does.
+        """
         with closing(self._store.connect()) as db:
             return tables.executions(db, instance_id)
 
@@ -158,7 +169,9 @@ class TaskHub:
         return rpc.routes(self)
 
     def client_binding(self, origin: str) -> str:
-        """What a `durableClient` argument receives from a server at `origin`, for example `http://127.0.0.1:4000`."""
+        """What a `durableClient` argument receives from a server at `origin`, for example
+        `http://127.0.0.1:4000`.
+        """
         return rpc.client_binding(self.name, origin)
 
     def _now(self) -> str:
@@ -172,7 +185,9 @@ class TaskHub:
         self._wake.set()
 
     async def _dispatch(self, group: asyncio.TaskGroup, threads: ThreadPoolExecutor) -> None:
-        """Claim work whenever there may be some: after anything happened here, when a timer is due, and at every poll."""
+        """Claim work whenever there may be some: after anything happened here, when a timer is due,
+        and at every poll.
+        """
         poll, slowest = POLL_SECONDS
         while True:
             self._wake.clear()
@@ -186,7 +201,8 @@ class TaskHub:
                 group.create_task(self._perform(activity))
             found = bool(claims.episodes or claims.activities)
             poll = POLL_SECONDS[0] if found else min(poll * 1.5, slowest)
-            # Counted from when we looked: what fell due while the database answered must not wait for another poll.
+            # Counted from when we looked: what fell due while the database answered must not wait
+            # for another poll.
             again = looked + timedelta(seconds=poll)
             await self._pause_until(again if claims.next_due is None else min(again, datetime.fromisoformat(claims.next_due)))
 
@@ -214,7 +230,9 @@ class TaskHub:
             slept.cancel()
 
     async def _hold_leases(self) -> None:
-        """Renew three times per lease, so that one late renewal loses nothing and activities may run for minutes."""
+        """Renew three times per lease, so that one late renewal loses nothing and activities may
+        run for minutes.
+        """
         renewed = self._clock.now()
         while True:
             await self._sleep_until(renewed + self._lease / 3)
@@ -251,7 +269,9 @@ class TaskHub:
             self._wake.set()
 
     async def _outcome(self, claim: tables.ActivityClaim) -> Event:
-        """Being stopped is not a failure: the activity runs again elsewhere. A cancellation of its own making is one."""
+        """Being stopped is not a failure: the activity runs again elsewhere. A cancellation of its
+        own making is one.
+        """
         try:
             result = await self._activities[claim.name](claim.id, claim.input)
         except asyncio.CancelledError as failure:

@@ -1,12 +1,14 @@
-"""The host's view of an execution: which of the orchestrator's actions are held back, open or done. Pure.
+"""The host's view of an execution: which of the orchestrator's actions are held back, open or done.
+Pure.
 
-The orchestrator answers every episode with its whole list of actions. The host walks that list and waits for each
-top-level element before it goes on to the next (strict gating, as the real host does it), so an action may be held back
-although the orchestrator's own code has already run past it.
+The orchestrator answers every episode with its whole list of actions. The host walks that list and
+waits for each top-level element before it goes on to the next (strict gating, as the real host does
+it), so an action may be held back although the orchestrator's own code has already run past it.
 
-Task ids are taken where the SDK takes them: when an action is first seen. The real host takes them when it schedules. The two
-agree unless a retry needs an id while an action is held back; in Azure the orchestration would then resolve tasks with
-each other's results, so here it fails with a message that says so.
+Task ids are taken where the SDK takes them: when an action is first seen. The real host takes them
+when it schedules. The two agree unless a retry needs an id while an action is held back; in Azure
+the orchestration would then resolve tasks with each other's results, so here it fails with a
+message that says so.
 """
 
 import json
@@ -26,7 +28,9 @@ UNNUMBERED = (ActionType.WAIT_FOR_EVENT, ActionType.CONTINUE_AS_NEW)
 
 
 class Refused(Exception):
-    """The host cannot carry out what the orchestrator asks for; the orchestration fails with this text."""
+    """The host cannot carry out what the orchestrator asks for; the orchestration fails with this
+    text.
+    """
 
 
 class State(StrEnum):
@@ -41,8 +45,8 @@ class State(StrEnum):
 class Slot:
     """One action that is not a compound.
 
-    `what` tells it from others on replay; `task` is the id in flight (None for waits); `attempt` and `backing_off` belong to
-    its retry.
+    `what` tells it from others on replay; `task` is the id in flight (None for waits); `attempt`
+    and `backing_off` belong to its retry.
     """
 
     what: str
@@ -54,7 +58,9 @@ class Slot:
 
 @dataclass(frozen=True)
 class Work:
-    """Something scheduled outside the orchestrator. `due` (a timestamp) is set for timers, `child` for sub-orchestrations."""
+    """Something scheduled outside the orchestrator. `due` (a timestamp) is set for timers, `child`
+    for sub-orchestrations.
+    """
 
     task: int
     kind: Literal["activity", "timer", "sub"]
@@ -74,7 +80,9 @@ class Functions:
 
 @dataclass
 class Plan:
-    """The part that outlives an episode is `slots`, `early` (names of events nobody waited for yet) and `next_task`."""
+    """The part that outlives an episode is `slots`, `early` (names of events nobody waited for yet)
+    and `next_task`.
+    """
 
     slots: list[Slot] = field(default_factory=list)
     early: list[str] = field(default_factory=list)
@@ -98,7 +106,9 @@ class Plan:
 
 
 class Walk:
-    """One episode's pass over the actions. Collects new history events, scheduled work and cancelled timers."""
+    """One episode's pass over the actions. Collects new history events, scheduled work and
+    cancelled timers.
+    """
 
     def __init__(
         self,
@@ -153,7 +163,8 @@ class Walk:
             end = begin + len(list(leaves(action)))
             for leaf, slot in zip(self._leaves[begin:end], self._plan.slots[begin:end], strict=True):
                 if leaf["actionType"] == ActionType.CONTINUE_AS_NEW:
-                    # Reached again in every episode while the execution drains, until the last one acts on it.
+                    # Reached again in every episode while the execution drains, until the last one
+                    # acts on it.
                     self.next_input = leaf["input"]
                     slot.state = State.DONE
                 elif slot.state is State.HELD:
@@ -179,7 +190,9 @@ class Walk:
         return slot.task
 
     def _hand_over(self, name: str) -> None:
-        """To the newest wait of that name, whatever its case, or else to the queue of early events."""
+        """To the newest wait of that name, whatever its case, or else to the queue of early
+        events.
+        """
         for leaf, slot in reversed(list(zip(self._leaves, self._plan.slots, strict=False))):
             waits = leaf["actionType"] == ActionType.WAIT_FOR_EVENT and slot.state is State.OPEN
             if waits and leaf["externalEventName"].casefold() == name.casefold():
@@ -188,7 +201,9 @@ class Walk:
         self._plan.early.append(name.casefold())
 
     def _back_off(self, leaf: Action, slot: Slot) -> None:
-        """After the last attempt too: the SDK gives up only when that one extra timer has fired, which is at once."""
+        """After the last attempt too: the SDK gives up only when that one extra timer has fired,
+        which is at once.
+        """
         options = leaf["retryOptions"]
         last = slot.attempt >= options["maxNumberOfAttempts"]
         wait = timedelta() if last else timedelta(milliseconds=options["firstRetryIntervalInMilliseconds"])
@@ -247,7 +262,9 @@ class Walk:
 
 
 def leaves(action: Action) -> Iterator[Action]:
-    """The actions inside `action` that are not compounds, depth first and left to right: the order of task ids."""
+    """The actions inside `action` that are not compounds, depth first and left to right: the order
+    of task ids.
+    """
     if action["actionType"] in COMPOUND:
         for child in action["compoundActions"]:
             yield from leaves(child)

@@ -1,6 +1,6 @@
 """The vocabulary of the durable JSON protocol, as azure-functions-durable 1.7 speaks it.
 
-ClientError              a client's request that the hub declines; `status` is the HTTP status it becomes
+ClientError              a client's request that the hub declines; `status` is its HTTP status
 ├── UnknownFunction      400
 ├── InvalidInstanceId    400
 ├── UnknownInstance      404
@@ -15,7 +15,9 @@ from enum import IntEnum
 from typing import Any
 
 Orchestrator = Callable[[str], str]
-"""Trigger payload (JSON) to state (JSON); a failure is an exception that carries the state behind `FAILURE_MARKER`."""
+"""Trigger payload (JSON) to state (JSON); a failure is an exception that carries the state behind
+`FAILURE_MARKER`.
+"""
 
 Event = dict[str, Any]
 Action = dict[str, Any]
@@ -109,7 +111,9 @@ def execution_started(at: str, name: str, version: str, input_: str | None) -> E
 
 
 def payload(instance_id: str, parent_id: str | None, input_: str | None, history: list[str]) -> str:
-    """What the orchestration trigger receives. The history comes as JSON texts: it is never parsed on its way through."""
+    """What the orchestration trigger receives. The history comes as JSON texts: it is never parsed
+    on its way through.
+    """
     head = json.dumps(
         {
             "input": input_,

@@ -1,4 +1,5 @@
-"""The HTTP endpoints under `/durabletask/` that the client SDK calls, and the binding that tells it where they are.
+"""The HTTP endpoints under `/durabletask/` that the client SDK calls, and the binding that tells it
+where they are.
 
 Every body is empty or JSON: the SDK decodes them all.
 """
@@ -21,7 +22,9 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def client_binding(task_hub: str, origin: str) -> str:
-    """The value of a `durableClient` argument. The SDK calls only `rpcBaseUrl`; the rest goes into check-status responses."""
+    """The value of a `durableClient` argument. The SDK calls only `rpcBaseUrl`; the rest goes into
+    check-status responses.
+    """
     instances = f"{origin}{WEBHOOKS}/instances/INSTANCEID"
     orchestrators = f"{origin}{WEBHOOKS}/orchestrators/{{functionName}}[/{{instanceId}}]"
     where = f"taskHub={task_hub}&connection=Storage&code=local"
@@ -52,7 +55,9 @@ def client_binding(task_hub: str, origin: str) -> str:
 
 
 def routes(hub: "TaskHub") -> list[web.RouteDef]:
-    """One route per call of the client SDK. Rewinding and entities answer 501: the gateway has no use for them."""
+    """One route per call of the client SDK. Rewinding and entities answer 501: the gateway has no
+    use for them.
+    """
     endpoints = Endpoints(hub)
     table: list[tuple[str, str, Handler]] = [
         ("POST", "/orchestrators/{function}", endpoints.start),
@@ -127,7 +132,9 @@ class Endpoints:
         return web.Response(status=202)
 
     async def restart(self, request: web.Request) -> web.Response:
-        """Start again with the same input, by default as a new instance. The SDK knows 400, not 404, for an unknown id."""
+        """Start again with the same input, by default as a new instance. The SDK knows 400, not
+        404, for an unknown id.
+        """
         instance = request.match_info["id"]
         found = await self._hub.status(instance)
         if found is None:
@@ -160,7 +167,9 @@ async def unsupported(request: web.Request) -> web.Response:
 
 
 def _declining(handler: Handler) -> Handler:
-    """Turn a `ClientError` into its status. 400 and 500 carry the extension's error shape, which the SDK reads."""
+    """Turn a `ClientError` into its status. 400 and 500 carry the extension's error shape, which
+    the SDK reads.
+    """
 
     async def answer(request: web.Request) -> web.Response:
         try:

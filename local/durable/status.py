@@ -1,4 +1,6 @@
-"""What clients see of instances: the status body, queries over many, and the history in its published form."""
+"""What clients see of instances: the status body, queries over many, and the history in its
+published form.
+"""
 
 import json
 import sqlite3
@@ -39,7 +41,9 @@ class Show:
 
 @dataclass(frozen=True)
 class Query:
-    """Which instances: by time of creation (timestamps, inclusive), by status names (none: any), by prefix of their ids."""
+    """Which instances: by time of creation (timestamps, inclusive), by status names (none: any), by
+    prefix of their ids.
+    """
 
     created_from: str = ""
     created_to: str = "9999"
@@ -74,7 +78,9 @@ def purge_by(db: sqlite3.Connection, query: Query) -> int:
 
 
 def published(events: list[Event], show: Show) -> list[dict[str, Any]]:
-    """History as the extension shows it: names for numbers, no episode marks, a completion merged with its scheduling."""
+    """History as the extension shows it: names for numbers, no episode marks, a completion merged
+    with its scheduling.
+    """
     scheduled = {each["EventId"]: each for each in events if each["EventType"] in SCHEDULING}
     completed = {task for each in events if (task := _completes(each)) is not None}
     shown = []

@@ -1,7 +1,7 @@
 """SQLite on a thread of its own, so that the event loop never waits for the disk.
 
-Whatever asks at the same moment shares one transaction and therefore one disk flush (group commit): each piece of work is a
-savepoint inside it, so one that fails takes nothing else with it.
+Whatever asks at the same moment shares one transaction and therefore one disk flush (group commit):
+each piece of work is a savepoint inside it, so one that fails takes nothing else with it.
 """
 
 import asyncio
@@ -21,7 +21,9 @@ GROUP = 64  # pieces of work per transaction at most
 
 
 class Store:
-    """One connection and its thread. They live from the first use until `close`; a later use starts them again."""
+    """One connection and its thread. They live from the first use until `close`; a later use starts
+    them again.
+    """
 
     def __init__(self, path: Path, schema: str) -> None:
         self._path = path
@@ -30,9 +32,12 @@ class Store:
         self._thread: threading.Thread | None = None
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Do `work` in a transaction; its result is durable when this returns. Raises what `work` raises."""
+        """Do `work` in a transaction; its result is durable when this returns. Raises what `work`
+        raises.
+        """
         if self._thread is None:
-            # A daemon: a process that dies without closing loses nothing, that is what the log is for.
+            # A daemon: a process that dies without closing loses nothing, that is what the log is
+            # for.
             self._thread = threading.Thread(target=self._serve, args=(self._queue,), name="durable-store", daemon=True)
             self._thread.start()
         done: Future[T] = Future()

@@ -1,14 +1,16 @@
-"""The task hub's tables, and every statement on them as a function of a connection inside a transaction.
+"""The task hub's tables, and every statement on them as a function of a connection inside a
+transaction.
 
-`instances`  one row per instance; `plan` is the host's view of its actions (retries included), `owner` and `lease_until`
-             the lease of the hub that plays its episode
+`instances`  one row per instance; `plan` is the host's view of its actions (retries
+             included), `owner` and `lease_until` the lease of the hub that plays its episode
 `history`    events of the current execution, and of earlier ones where they are kept
-`inbox`      messages not yet delivered; `execution` is null for those of clients; `first` puts a start before the messages
-             that were held for the next execution
-`outbox`     scheduled work not yet finished: activities (leased while they run), timers, sub-orchestrations
+`inbox`      messages not yet delivered; `execution` is null for those of clients;
+             `first` puts a start before the messages that were held for the next execution
+`outbox`     work not yet finished: activities (leased while they run), timers, sub-orchestrations
 
-Every piece of scheduled work is one outbox row, and whoever deletes the row puts its one completion into the inbox in the same
-transaction. That is why each scheduled id gets exactly one completion, however often an activity ran.
+Every piece of scheduled work is one outbox row, and whoever deletes the row puts its one completion
+into the inbox in the same transaction. That is why each scheduled id gets exactly one completion,
+however often an activity ran.
 """
 
 import json
@@ -50,7 +52,8 @@ CREATE INDEX IF NOT EXISTS instances_by_owner ON instances (owner) WHERE owner I
 CREATE INDEX IF NOT EXISTS outbox_by_owner ON outbox (owner) WHERE owner IS NOT NULL;
 """
 
-# A suspended instance hears only of its resumption or its end; one that drains keeps client events for its next execution.
+# A suspended instance hears only of its resumption or its end; one that drains keeps client events
+# for its next execution.
 _DELIVERABLE = f"""(i.status <> 'Suspended' OR x.kind IN ({EventType.RESUMED:d}, {EventType.EXECUTION_TERMINATED:d}))
     AND (NOT i.draining OR x.kind <> {EventType.EVENT_RAISED:d})"""
 _READY = f"""SELECT x.id FROM inbox x JOIN instances i ON i.id = x.id
@@ -62,7 +65,9 @@ _NEXT = f"""SELECT x.* FROM inbox x JOIN instances i ON i.id = x.id WHERE x.id =
 
 @dataclass(frozen=True)
 class EpisodeClaim:
-    """An instance under lease, with the message to deliver (`n` is its place in the inbox) and the history so far."""
+    """An instance under lease, with the message to deliver (`n` is its place in the inbox) and the
+    history so far.
+    """
 
     instance: Instance
     n: int
@@ -91,7 +96,9 @@ class Claims:
 
 
 def claim(db: sqlite3.Connection, *, owner: str, now: str, until: str, episodes: int, activities: int) -> Claims:
-    """Fire due timers, then lease up to so many instances and activities that are free or whose holder's lease ran out."""
+    """Fire due timers, then lease up to so many instances and activities that are free or whose
+    holder's lease ran out.
+    """
     _fire_timers(db, now)
     ready = db.execute(_READY, {"owner": owner, "now": now, "most": episodes}).fetchall()
     played = [_claim_episode(db, row["id"], owner, until) for row in ready]
@@ -120,13 +127,17 @@ def release(db: sqlite3.Connection, owner: str) -> None:
 
 
 def finish_activity(db: sqlite3.Connection, work: ActivityClaim, outcome: Event) -> None:
-    """Deliver the outcome, unless somebody else has or nobody wants it any more. Whoever comes first counts, lease or not."""
+    """Deliver the outcome, unless somebody else has or nobody wants it any more. Whoever comes
+    first counts, lease or not.
+    """
     if _take_work(db, work.id, work.execution, work.task):
         send(db, work.id, outcome, execution=work.execution)
 
 
 def finish_episode(db: sqlite3.Connection, done: EpisodeClaim, turn: Turn, *, owner: str, now: str, keep: bool) -> bool:
-    """Apply a turn. False, and nothing changes, if the lease was lost or the instance is no longer the one that was played."""
+    """Apply a turn. False, and nothing changes, if the lease was lost or the instance is no longer
+    the one that was played.
+    """
     instance, execution = done.instance.id, done.instance.execution
     ours = db.execute(
         "SELECT * FROM instances WHERE id = ? AND execution = ? AND owner = ?", (instance, execution, owner)
@@ -174,7 +185,8 @@ def create(
     version: str = "",
     parent: tuple[str, str, int] | None = None,
 ) -> None:
-    """A new instance and its start message. One that has finished is replaced; raises `AlreadyExists` for one that has not.
+    """A new instance and its start message. One that has finished is replaced; raises
+    `AlreadyExists` for one that has not.
 
     `parent` is (instance, execution, task) of the caller of a sub-orchestration.
     """

@@ -7,7 +7,9 @@ from itertools import count
 
 
 class VirtualClock:
-    """Implements `shared.clock.Clock`. `advance()` moves time and lets every due sleeper run before it returns."""
+    """Implements `shared.clock.Clock`. `advance()` moves time and lets every due sleeper run before
+    it returns.
+    """
 
     def __init__(self, start: datetime = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)) -> None:
         self._now = start
@@ -50,7 +52,9 @@ async def _settle() -> None:
 
 
 class SkippingClock:
-    """Implements `shared.clock.Clock`: whoever sleeps is at once at the end of it. For code whose waits only pass time."""
+    """Implements `shared.clock.Clock`: whoever sleeps is at once at the end of it. For code whose
+    waits only pass time.
+    """
 
     def __init__(self, start: datetime = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)) -> None:
         self._now = start

@@ -1,4 +1,6 @@
-"""A task hub under test: the real SDK replays, the clock is virtual, and the test says when and how each activity ends."""
+"""A task hub under test: the real SDK replays, the clock is virtual, and the test says when and how
+each activity ends.
+"""
 
 import asyncio
 import json
@@ -47,7 +49,9 @@ class Call:
 
 
 class Rig:
-    """A hub that runs `flows` (by name). Functions in `activities` wait for the test, those in `instant` answer at once."""
+    """A hub that runs `flows` (by name). Functions in `activities` wait for the test, those in
+    `instant` answer at once.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,9 @@ class Rig:
         return self._calls.empty()
 
     async def until(self, instance: str, condition: Callable[[Status], bool]) -> Status:
-        """The instance's status, once `condition` holds for it. It has ten seconds of real time, and needs milliseconds."""
+        """The instance's status, once `condition` holds for it. It has ten seconds of real time,
+        and needs milliseconds.
+        """
         async with asyncio.timeout(10):
             while True:
                 status = await self.hub.status(instance)

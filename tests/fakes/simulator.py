@@ -12,8 +12,8 @@ import av
 import httpx
 from PIL import Image
 
-from local.sora import Sora
-from local.sora_process import listening
+from local.sora.process import listening
+from local.sora.server import Sora
 from tests.fakes.clock import VirtualClock
 
 DAY = 24 * 60 * 60
@@ -61,7 +61,8 @@ async def simulator(data: Path, *, clock: VirtualClock | None = None, **options:
     sora = Sora(data, clock, api_key="the-key", **options)
     async with (
         listening(sora) as url,
-        # A film is drawn when it is first asked for, which takes its time where others draw as well.
+        # A film is drawn when it is first asked for, which takes its time where others draw as
+        # well.
         httpx.AsyncClient(base_url=f"{url}/openai/v1", headers={"api-key": "the-key"}, trust_env=False, timeout=60) as http,
     ):
         yield Simulator(sora, clock, url, http)

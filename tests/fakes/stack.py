@@ -1,6 +1,8 @@
-"""The whole gateway for a test: the real app in the stand-in host, real storage, the simulated Azure OpenAI.
+"""The whole gateway for a test: the real app in the stand-in host, real storage, the simulated
+Azure OpenAI.
 
-It runs on a loop in a thread of its own, so that clients which block can be used as their users use them.
+It runs on a loop in a thread of its own, so that clients which block can be used as their users use
+them.
 """
 
 import secrets
@@ -18,12 +20,12 @@ import yaml
 from anyio.from_thread import start_blocking_portal
 
 from local.durable import TaskHub
-from local.functions import load
-from local.host import Host
-from local.sora import Sora
-from local.sora_process import listening
+from local.functions_host.functions import load
+from local.functions_host.host import Host
+from local.sora.process import listening
+from local.sora.server import Sora
 from shared import gateway as composition
-from shared.account import Account
+from shared.accounts.account import Account
 from shared.clock import SystemClock
 
 T = TypeVar("T")
@@ -38,7 +40,9 @@ _LOOK_AGAIN = 0.05
 
 @dataclass(frozen=True)
 class Served:
-    """A running gateway: its address, a key and a model of its own, its task hub, and the simulator's address."""
+    """A running gateway: its address, a key and a model of its own, its task hub, and the
+    simulator's address.
+    """
 
     url: str
     key: str
@@ -65,7 +69,9 @@ def client(url: str, key: str) -> httpx.Client:
 
 @contextmanager
 def serving(storage: str, data: Path, *, speed: float = SPEED, **knobs: Any) -> Iterator[Served]:
-    """A gateway on `storage` with one model on one deployment without quotas; `knobs` are the `gateway:` section's."""
+    """A gateway on `storage` with one model on one deployment without quotas; `knobs` are the
+    `gateway:` section's.
+    """
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(_served(storage, data, speed, knobs)) as served,
@@ -117,7 +123,9 @@ def app_settings(storage: str, upstream: str, data: Path, **knobs: Any) -> dict[
 
 
 def write_config(path: Path, *, max_running: int = 50, **knobs: Any) -> Path:
-    """A configuration in a hurry. The model's name begins anew each time, so that tests which share storage share no queue."""
+    """A configuration in a hurry. The model's name begins anew each time, so that tests which share
+    storage share no queue.
+    """
     params = {
         "model": "azure/sora-2",
         "api_base": "os.environ/AZURE_OPENAI_API_BASE",
@@ -154,7 +162,9 @@ def eventually(look: Callable[[], T | None], patience: float = _PATIENCE) -> T:
 
 @dataclass(frozen=True)
 class Played:
-    """What a player sees of a file: size in pixels, length in seconds, number of pictures that decode."""
+    """What a player sees of a file: size in pixels, length in seconds, number of pictures that
+    decode.
+    """
 
     size: str
     seconds: float
@@ -171,7 +181,7 @@ def play(path: Path) -> Played:
 
 
 def arm(upstream: str, **fault: Any) -> None:
-    """Script a fault (`local.sora_faults`) into the simulator."""
+    """Script a fault (`local.sora.faults`) into the simulator."""
     answer = httpx.post(f"{upstream}/_sim/faults", json=fault, trust_env=False)
     assert answer.status_code == 200, answer.text
 

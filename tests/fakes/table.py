@@ -1,17 +1,21 @@
-"""Tables for tests: one in memory that behaves as the real one, and a wrapper that loses answers and dies between writes."""
+"""Tables for tests: one in memory that behaves as the real one, and a wrapper that loses answers
+and dies between writes.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from shared.settings import Storage
-from shared.tables import Conflict, Delete, Insert, Replace, Row, Table, Tables, Values, Write
+from shared.config.settings import Storage
+from shared.storage.tables import Conflict, Delete, Insert, Replace, Row, Table, Tables, Values, Write
 
 _MOST_WRITES = 100
 
 
 class MemoryTable(Table):
-    """The semantics of `Table` without a server: etags, transactions, key order. Every call gives way once, as I/O does."""
+    """The semantics of `Table` without a server: etags, transactions, key order. Every call gives
+    way once, as I/O does.
+    """
 
     def __init__(self) -> None:
         self.rows: dict[tuple[str, str], Row] = {}
@@ -63,8 +67,9 @@ class MemoryTable(Table):
 class Faults:
     """What shall happen to the commits of one process. Shared by its tables.
 
-    `before` and `after` are called with every commit and may raise: `after` is a commit that worked and whose answer is lost.
-    `dies_after` commits the process is dead: the call never comes back, and `died` is set.
+    `before` and `after` are called with every commit and may raise: `after` is a commit that worked
+    and whose answer is lost. `dies_after` commits the process is dead: the call never comes back,
+    and `died` is set.
     """
 
     before: Callable[[Sequence[Write]], None] = lambda writes: None
@@ -112,7 +117,9 @@ class FaultyTable(Table):
 
 
 class FaultyTables(Tables):
-    """The tables of one process: those of a storage account under names of their own, or `inner` ones; with faults."""
+    """The tables of one process: those of a storage account under names of their own, or `inner`
+    ones; with faults.
+    """
 
     def __init__(self, storage: Storage, faults: Faults, *, prefix: str = "", inner: tuple[Table, Table] | None = None) -> None:
         super().__init__(storage, lambda: None)

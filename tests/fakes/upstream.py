@@ -1,4 +1,6 @@
-"""A scripted upstream: a small, honest /videos service in memory told what to say, which remembers what it was asked."""
+"""A scripted upstream: a small, honest /videos service in memory told what to say, which remembers
+what it was asked.
+"""
 
 import json
 import secrets
@@ -19,10 +21,12 @@ Reply = httpx.Response | Exception
 
 @dataclass
 class ScriptedUpstream:
-    """Hand `transport()` to the real client. `script(operation, reply, …)` decides the next answers of one operation.
+    """Hand `transport()` to the real client. `script(operation, reply, …)` decides the next answers
+    of one operation.
 
-    Operations: create, get, list, content, delete. A scripted create that is an exception after acceptance is
-    `accept_then(...)`. `jobs` holds what was accepted, by id; `asked` every operation in order.
+    Operations: create, get, list, content, delete. A scripted create that is an exception after
+    acceptance is `accept_then(...)`. `jobs` holds what was accepted, by id; `asked` every operation
+    in order.
     """
 
     clock: Clock

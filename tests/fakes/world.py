@@ -12,15 +12,16 @@ import azure.functions as func
 import httpx
 import msgspec
 
-from shared import api, settings
 from shared import gateway as composition
-from shared.account import Account
-from shared.catalog import Catalog, Model
+from shared.accounts.account import Account
+from shared.config import settings
+from shared.config.catalog import Catalog, Model
 from shared.gateway import Connections, Gateway
-from shared.http import respond
-from shared.outcome import Outcome
-from shared.schema import CreateRequest, parse_create
-from shared.video import Video
+from shared.media.requests import CreateRequest, parse_create
+from shared.media.video import Video
+from shared.routes import videos
+from shared.routes.calls import respond
+from shared.videos.step_result import Outcome
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import Faults, FaultyTables
 from tests.fakes.upstream import ScriptedUpstream
@@ -38,7 +39,9 @@ class Links(Connections):
 
 @dataclass
 class World:
-    """`owner` is a key of its own and `model` a model of its own, so that tests share storage and nothing in it."""
+    """`owner` is a key of its own and `model` a model of its own, so that tests share storage and
+    nothing in it.
+    """
 
     gateway: Gateway
     clock: SkippingClock
@@ -50,7 +53,9 @@ class World:
     others: list[Gateway] = field(default_factory=list)
 
     def another(self) -> Gateway:
-        """One more instance of the gateway: the same storage, clock and upstream, and nothing remembered."""
+        """One more instance of the gateway: the same storage, clock and upstream, and nothing
+        remembered.
+        """
         tables = self.gateway.tables
         assert isinstance(tables, FaultyTables)
         same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
@@ -59,7 +64,9 @@ class World:
         return gateway
 
     def with_model(self, *models: Model, fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> "World":
-        """The same world after the operator has changed the configuration to these models; the first is `model`."""
+        """The same world after the operator has changed the configuration to these models; the
+        first is `model`.
+        """
         tables = self.gateway.tables
         assert isinstance(tables, FaultyTables)
         same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
@@ -79,12 +86,14 @@ class World:
         query: Mapping[str, str] | None = None,
         gateway: Gateway | None = None,
     ) -> "Reply":
-        """A request, the operator's by default, as the host would hand it to the catch-all route. `body` may be bytes."""
+        """A request, the operator's by default, as the host would hand it to the catch-all route.
+        `body` may be bytes.
+        """
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent = {"authorization": f"Bearer {MASTER if secret is None else secret}", "content-type": "application/json"}
         sent |= headers or {}
         request = func.HttpRequest(method, f"/{path}", headers=sent, params=dict(query or {}), body=data)
-        response = await respond(request, api.other_path, gateway=gateway or self.gateway, path=path)
+        response = await respond(request, videos.other_path, gateway=gateway or self.gateway, path=path)
         received = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, received, response.get_body())
 
@@ -114,7 +123,9 @@ class World:
         raise AssertionError("it was never submitted")
 
     async def live(self, video_id: str, *, rounds: int = 200) -> Video:
-        """What the orchestration does, without the engine: each step until it no longer says again."""
+        """What the orchestration does, without the engine: each step until it no longer
+        says again.
+        """
         failure = None
         for step in (self.gateway.submission.submit, self.gateway.rendering.check, self.gateway.rendering.save):
             for _ in range(rounds):
@@ -158,9 +169,11 @@ async def world(
     budget: int | None = None,
     **deployment: Any,
 ) -> AsyncIterator[World]:
-    """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the deployment's may be set.
+    """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
+    deployment's may be set.
 
-    With a `budget` for the whole gateway, in micro-dollars, it has tables of its own: nobody else may count against it.
+    With a `budget` for the whole gateway, in micro-dollars, it has tables of its own: nobody else
+    may count against it.
     """
     clock = SkippingClock()
     upstream = ScriptedUpstream(clock)

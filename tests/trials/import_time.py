@@ -1,4 +1,6 @@
-"""`python -m tests.trials.import_time`: the cold import of the app, against the Azure SDK modules it cannot do without."""
+"""`python -m tests.trials.import_time`: the cold import of the app, against the Azure SDK modules
+it cannot do without.
+"""
 
 import os
 import re
@@ -39,7 +41,9 @@ def main() -> None:
 
 
 def cold(statement: str) -> float:
-    """How long the statement takes in a fresh process, in seconds; starting Python is not counted."""
+    """How long the statement takes in a fresh process, in seconds; starting Python is not
+    counted.
+    """
     timed = f"import time; begun = time.perf_counter(); {statement}; print(time.perf_counter() - begun)"
     return float(_python("-c", timed).stdout)
 
@@ -50,7 +54,9 @@ def report(statement: str) -> str:
 
 
 def shares(importtime: str) -> Counter[str]:
-    """Own import time per package in microseconds, from `-X importtime`; `azure` is told apart by its second name."""
+    """Own import time per package in microseconds, from `-X importtime`; `azure` is told apart by
+    its second name.
+    """
     total: Counter[str] = Counter()
     for line in _LINE.finditer(importtime):
         parts = line["module"].split(".")

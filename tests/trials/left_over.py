@@ -1,19 +1,22 @@
-"""What of a gateway's state is there only while something is going on, for those who check that everything was given back."""
+"""What of a gateway's state is there only while something is going on, for those who check that
+everything was given back.
+"""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 
 import msgspec
 from azure.core.exceptions import ResourceNotFoundError
 
-from shared.archive import REFERENCES
-from shared.capacity import State
+from shared.capacity.slots import State
 from shared.gateway import Gateway
-from shared.tables import Row, partition_of
-from shared.video import GATEWAY_OWNER
+from shared.media.video import GATEWAY_OWNER
+from shared.storage.blobs import REFERENCES
+from shared.storage.tables import Row, partition_of
 
 
 async def left_over(gateway: Gateway, models: Iterable[str], owners: Iterable[str]) -> AsyncIterator[str]:
-    """Reservations, slots, places in the queue, notes, unfinished videos and reference images, in words.
+    """Reservations, slots, places in the queue, notes, unfinished videos and reference images, in
+    words.
 
     What is cheapest to see comes first.
     """

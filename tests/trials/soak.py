@@ -1,8 +1,10 @@
-"""A thousand videos through the real local stack while its upstream misbehaves, and what that leaves.
+"""A thousand videos through the real local stack while its upstream misbehaves, and what that
+leaves.
 
-One in twenty requests of every operation meets a fault that the upstream recovers from, so every video must be completed, with
-the bytes that were made, from one accepted create; the few whose create breaks off twice must have no job at all.
-Memory and sockets of the app are read on the way: they must not grow.
+One in twenty requests of every operation meets a fault that the upstream recovers from, so every
+video must be completed, with the bytes that were made, from one accepted create; the few whose
+create breaks off twice must have no job at all. Memory and sockets of the app are read on the way:
+they must not grow.
 """
 
 import argparse
@@ -28,8 +30,8 @@ from rich.table import Table
 from local.azurite import Azurite, AzuriteError
 from local.processes import Child, ChildError
 from shared import gateway as composition
-from shared import settings
-from shared.video import owner_of
+from shared.config import settings
+from shared.media.video import owner_of
 from tests.trials.bench.setup import memory, running_app
 from tests.trials.left_over import left_over
 
@@ -70,7 +72,9 @@ class Reading:
 
 @dataclass
 class Soak:
-    """`url` is the app's, `pid` its process; `readings` are taken at the start, in the middle and at the end."""
+    """`url` is the app's, `pid` its process; `readings` are taken at the start, in the middle and
+    at the end.
+    """
 
     url: str
     pid: int
@@ -197,7 +201,17 @@ def _bearer(secret: str) -> dict[str, str]:
 @asynccontextmanager
 async def _upstream(folder: Path) -> AsyncIterator[str]:
     """The simulated Azure OpenAI without quotas, which draws one film; its URL."""
-    command = [sys.executable, "-m", "local.sora", "--port", "0", "--data", str(folder), "--unlimited", "--one-film"]
+    command = [
+        sys.executable,
+        "-m",
+        "local.sora",
+        "--port",
+        "0",
+        "--data",
+        str(folder),
+        "--unlimited",
+        "--one-film",
+    ]
     command += ["--speed", f"{_SPEED:g}", "--api-key", _UPSTREAM_KEY]
     child = await Child.start(
         "The simulated Azure OpenAI", command, log=folder / "sora.log", environment={"PYTHONPATH": str(_CHECKOUT)}
@@ -256,7 +270,8 @@ async def run(videos: int, console: Console) -> int:
             soak.check_growth()
             if soak.ends["completed"] + soak.ends["upstream_uncertain"] != videos:
                 soak.wrong.append(f"{videos - soak.ends['completed']} videos were not completed")
-            # Two in a hundred creates break off without a job, so four in ten thousand videos lose two of them.
+            # Two in a hundred creates break off without a job, so four in ten thousand videos lose
+            # two of them.
             if soak.ends["upstream_uncertain"] > 2 + videos / 500:
                 soak.wrong.append(f"{soak.ends['upstream_uncertain']} videos lost both of their creates")
     console.print(table(soak, time.monotonic() - began))

@@ -1,8 +1,9 @@
-"""`make stampede`: many creates at once against one key's budget, through several processes of the app on one storage.
+"""`make stampede`: many creates at once against one key's budget, through several processes of the
+app on one storage.
 
-Optimistic writes alone would let 200 callers fight over one row; here they are admitted together. What must hold: exactly as
-many videos as the budget covers, and never more spent and reserved than it, at any sample. Then how fast one hot key is, beside
-the same load on many keys.
+Optimistic writes alone would let 200 callers fight over one row; here they are admitted together.
+What must hold: exactly as many videos as the budget covers, and never more spent and reserved than
+it, at any sample. Then how fast one hot key is, beside the same load on many keys.
 """
 
 import argparse
@@ -33,7 +34,9 @@ _HOT_CREATES, _HOT_CALLERS = 320, 32
 
 @dataclass(frozen=True)
 class Round:
-    """What came of one stampede. `most` is the largest sum of spent and reserved dollars that was seen."""
+    """What came of one stampede. `most` is the largest sum of spent and reserved dollars that was
+    seen.
+    """
 
     accepted: int
     refused: int
@@ -71,7 +74,9 @@ class Apps:
 
 @asynccontextmanager
 async def several_apps(storage: str, folder: Path, processes: int = PROCESSES) -> AsyncIterator[Apps]:
-    """The app in so many processes that share a storage account and a task hub. Raises ChildError."""
+    """The app in so many processes that share a storage account and a task hub. Raises
+    ChildError.
+    """
     async with AsyncExitStack() as running:
         (folder / "sora").mkdir()
         upstream = await running.enter_async_context(simulated_upstream(folder / "sora"))

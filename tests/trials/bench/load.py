@@ -1,4 +1,6 @@
-"""Traffic for the benchmark: requests by turns, many callers at once, and downloads that are checked."""
+"""Traffic for the benchmark: requests by turns, many callers at once, and downloads that are
+checked.
+"""
 
 import asyncio
 import hashlib
@@ -25,7 +27,8 @@ class BenchError(Exception):
 
 
 class Client:
-    """Requests to one server, on aiohttp: with 32 callers httpx would take longer for a request than what is measured.
+    """Requests to one server, on aiohttp: with 32 callers httpx would take longer for a request
+    than what is measured.
 
     Any answer but success raises BenchError.
     """
@@ -61,7 +64,9 @@ class Client:
         return found.hexdigest()
 
     async def digest_in_pieces(self, path: str) -> str:
-        """The same by range requests, each of which is answered with as much as the server gives at once."""
+        """The same by range requests, each of which is answered with as much as the server gives at
+        once.
+        """
         found, at, total = hashlib.sha256(), 0, 1
         while at < total:
             async with self._session.get(self._url + path, headers={"range": f"bytes={at}-"}) as response:
@@ -103,7 +108,9 @@ class Load:
 
 
 async def by_turns(sends: Sequence[Send], times: int) -> list[list[float]]:
-    """One caller, who sends each of these in turn, so that a busy moment hits all: how long each took, in milliseconds."""
+    """One caller, who sends each of these in turn, so that a busy moment hits all: how long each
+    took, in milliseconds.
+    """
     rounds = [[await _milliseconds(send) for send in sends] for _ in range(times)]
     return [list(took) for took in zip(*rounds, strict=True)]
 

@@ -1,6 +1,8 @@
-"""`python -m tests.trials.bench`: the gateway measured against its upstream called directly, on this machine, in a few minutes.
+"""`python -m tests.trials.bench`: the gateway measured against its upstream called directly, on
+this machine, in a few minutes.
 
-Goals are printed beside what they are about. Exits with 0 whether they are met or not: another machine, another figure.
+Goals are printed beside what they are about. Exits with 0 whether they are met or not: another
+machine, another figure.
 """
 
 import argparse
@@ -36,7 +38,9 @@ _FILM, _NO_FILM = "A lighthouse", "An unlucky lighthouse"  # the simulator fails
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured: seconds of load, creates one by one, bytes of a video, processes that import."""
+    """How much is measured: seconds of load, creates one by one, bytes of a video, processes that
+    import.
+    """
 
     seconds: float = 6.0
     creates: int = 20
@@ -93,7 +97,8 @@ class Bench:
             await _used_once(gateway)
             self.show(f"drawing {self._films}")
             await simulator.post("/content", json={"bytes": self.scale.content})
-            # Until every film is drawn, the gateway is not to learn that any is ready: then it saves them together.
+            # Until every film is drawn, the gateway is not to learn that any is ready: then it
+            # saves them together.
             unready = {"kind": "garble", "operation": "get", "form": "unknown_status", "times": None}
             await simulator.post("/faults", json=unready)
             asked = {f"{_FILM}, take {number}": "" for number in range(VIDEOS)}
@@ -207,7 +212,9 @@ def _content(video_id: str) -> str:
 
 
 async def _used_once(gateway: Client) -> str:
-    """A small video made and served: what follows starts from an app that has all its code loaded. The video's id."""
+    """A small video made and served: what follows starts from an app that has all its code loaded.
+    The video's id.
+    """
     video_id = await _video(gateway, "A small film")
     await ended(gateway, [video_id])
     await gateway.digest(_content(video_id))
@@ -215,7 +222,9 @@ async def _used_once(gateway: Client) -> str:
 
 
 async def _jobs(upstream: Upstream, prompts: Collection[str]) -> list[str]:
-    """The ids of the upstream's jobs for these prompts, in their order, once all of them are completed."""
+    """The ids of the upstream's jobs for these prompts, in their order, once all of them are
+    completed.
+    """
     found: dict[str, str] = {}
 
     async def all_completed() -> bool:

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 
 import azure.functions as func
 
-from shared import api, settings
 from shared import gateway as composition
-from shared.http import Call
+from shared.config import settings
+from shared.routes import videos
+from shared.routes.calls import Call
 
 _LOGGER = "azure.core.pipeline.policies.http_logging_policy"
 _TIMES = 20
@@ -26,15 +27,17 @@ class Sent(logging.Handler):
 
 
 async def table_operations_per_status(given: Mapping[str, str], key: str, video_id: str) -> float:
-    """The handler itself, in this process, on the app's own storage: the mean over a few calls in a row."""
+    """The handler itself, in this process, on the app's own storage: the mean over a few calls in a
+    row.
+    """
     gateway = composition.build(settings.load(given))
     request = func.HttpRequest("GET", f"/v1/videos/{video_id}", headers={"authorization": f"Bearer {key}"}, body=b"")
     call = Call(gateway, request, None, "bench")
     try:
-        await api.get_video(call, video_id)  # the first call of a process also makes sure that the table exists
+        await videos.get_video(call, video_id)  # the first call of a process also makes sure that the table exists
         with _counted() as sent:
             for _ in range(_TIMES):
-                await api.get_video(call, video_id)
+                await videos.get_video(call, video_id)
     finally:
         await gateway.close()
     return sent.requests / _TIMES

@@ -11,10 +11,11 @@ MIB = 1024 * 1024  # bytes
 
 @dataclass(frozen=True)
 class Line:
-    """One measurement in `unit`, of the gateway and, where it makes sense, of what it is compared with.
+    """One measurement in `unit`, of the gateway and, where it makes sense, of what it is compared
+    with.
 
-    `goal` is the most that the ratio of the two may be; where there is nothing to compare with, the most that the
-    gateway's own figure may be.
+    `goal` is the most that the ratio of the two may be; where there is nothing to compare with, the
+    most that the gateway's own figure may be.
     """
 
     what: str
@@ -36,7 +37,9 @@ class Line:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` (0 to 1) of them do not exceed: the nearest-rank method."""
+    """The smallest value that at least `share` (0 to 1) of them do not exceed: the nearest-rank
+    method.
+    """
     ranked = sorted(values)
     return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
 

@@ -1,4 +1,6 @@
-"""What the benchmark measures, each in a process of its own: storage, the simulated upstream, the app; and its memory."""
+"""What the benchmark measures, each in a process of its own: storage, the simulated upstream, the
+app; and its memory.
+"""
 
 import json
 import re
@@ -72,7 +74,9 @@ async def running_app(folder: Path, settings: Mapping[str, str]) -> AsyncIterato
 
 
 def app_settings(folder: Path, storage: str, upstream: str, delivery: str) -> dict[str, str]:
-    """App settings for one model that is never full, with a configuration file in `folder`, which is made if it is missing."""
+    """App settings for one model that is never full, with a configuration file in `folder`, which
+    is made if it is missing.
+    """
     folder.mkdir(exist_ok=True)
     model = {"model_name": "bench", "params": {"model": "azure/sora-2", "max_running": 10_000, "creates_per_minute": 100_000}}
     config = {"model_list": [model], "gateway": {"poll_seconds": _POLL_SECONDS, "delivery": delivery}}

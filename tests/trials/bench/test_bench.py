@@ -1,4 +1,6 @@
-"""The benchmark's arithmetic: percentiles, ratios and goals, and how a table shows them. Nothing here is timed."""
+"""The benchmark's arithmetic: percentiles, ratios and goals, and how a table shows them. Nothing
+here is timed.
+"""
 
 import pytest
 from hypothesis import given
@@ -60,7 +62,9 @@ def test_memory_that_did_not_grow_is_within_its_goal() -> None:
     ],
 )
 def test_figures_have_three_digits_that_matter(value: float | None, text: str) -> None:
-    """Large ones keep all their digits before the point, and small ones no more than three after it."""
+    """Large ones keep all their digits before the point, and small ones no more than three after
+    it.
+    """
     assert figure(value) == text
 
 

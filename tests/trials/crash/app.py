@@ -1,7 +1,9 @@
-"""Apps that can be killed and started again in no time: `python -m tests.trials.crash.app`, driven by `tests.trials.crash.site`.
+"""Apps that can be killed and started again in no time: `python -m tests.trials.crash.app`, driven
+by `tests.trials.crash.site`.
 
-This process loads everything once and never does anything else; every line on its standard input is an order, for which it
-forks a process that serves the real app in the local host. It says in lines of JSON: {"pid"}, {"url"}, and at last {"ended"}.
+This process loads everything once and never does anything else; every line on its standard input is
+an order, for which it forks a process that serves the real app in the local host. It says in lines
+of JSON: {"pid"}, {"url"}, and at last {"ended"}.
 """
 
 import asyncio
@@ -27,14 +29,14 @@ import msgspec
 import yaml
 
 from local.durable import hub
-from local.functions import load
-from local.host import Host
+from local.functions_host.functions import load
+from local.functions_host.host import Host
 from local.tethered import PR_SET_PDEATHSIG
 from shared import gateway as composition
-from shared import settings
+from shared.config import settings
 from shared.gateway import Gateway
-from shared.orchestration import DurableOrchestrations
-from shared.sweep import EVERY, Sweep
+from shared.upkeep.sweep import EVERY, Sweep
+from shared.videos.orchestration import DurableOrchestrations
 from tests.trials.crash.clock import HURRY, FastClock, Later
 from tests.trials.crash.points import Death, Passages, step
 
@@ -48,7 +50,8 @@ SWEPT = "swept"  # a file that grows by one byte with every sweep that has come 
 
 
 class Order(msgspec.Struct, frozen=True):
-    """Serve the app with these settings, its data in `folder`, until killed; `death` says when it kills itself.
+    """Serve the app with these settings, its data in `folder`, until killed; `death` says when it
+    kills itself.
 
     Its time `began` then; its sweeps see everything as it will be `later` seconds after that.
     """
@@ -62,7 +65,8 @@ class Order(msgspec.Struct, frozen=True):
 
 def main() -> None:
     __import__("function_app")
-    # Reading the world's certificates takes longer than all else that a start does, and nobody here has one.
+    # Reading the world's certificates takes longer than all else that a start does, and nobody here
+    # has one.
     cached = functools.cache(httpx._config.create_ssl_context)
     setattr(httpx._transports.default, "create_ssl_context", cached)  # noqa: B010 - mypy wants no import assigned
     httpx.AsyncClient(trust_env=False)

@@ -1,14 +1,16 @@
-"""What must be true at the end of a crash run: of what was answered, of what was made, and of what is left."""
+"""What must be true at the end of a crash run: of what was answered, of what was made, and of what
+is left.
+"""
 
 import asyncio
 import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from local.sora_jobs import Job
-from shared.account import recount
-from shared.archive import VARIANTS
-from shared.video import GATEWAY_OWNER, Video
+from local.sora.jobs import Job
+from shared.accounts.account import recount
+from shared.media.video import GATEWAY_OWNER, Video
+from shared.storage.blobs import VARIANTS
 from tests.trials.crash.story import MASTER_KEY, UPSTREAM_KEY
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ async def check(run: "Run") -> None:
 
 
 async def check_books(run: "Run") -> None:
-    """While the app is dead: every account is what its videos say, and the whole budget holds what the keys have reserved."""
+    """While the app is dead: every account is what its videos say, and the whole budget holds what
+    the keys have reserved.
+    """
     wrong = await _books(run)
     if wrong:
         await asyncio.sleep(0.1)  # storage may have been at the dead app's last request still
@@ -70,7 +74,8 @@ async def _check_video(run: "Run", video: Video) -> None:
     result, archive = run.result, run.gateway.archive
     end = video.status if video.status == "completed" else video.error_code
     jobs = [job for job in run.jobs() if job.prompt == video.prompt]
-    # A death in the middle of a create leaves it unclear too; the second time, nobody dares to ask once more.
+    # A death in the middle of a create leaves it unclear too; the second time, nobody dares to ask
+    # once more.
     given_up = end == "upstream_uncertain" and not jobs and run.story.unclear + result.died >= 2
     result.expect(end in run.story.ends or given_up, f"{video.id} ended as {end}: {video.error_message}")
     result.most_creates = max(result.most_creates, len(jobs))

@@ -34,10 +34,11 @@ class Whereabouts:
 
 @dataclass
 class Client:
-    """One with a key; what goes wrong for it is noted in `result`. Only a `patient` one repeats a create.
+    """One with a key; what goes wrong for it is noted in `result`. Only a `patient` one repeats a
+    create.
 
-    `tag` tells its prompts from all others. `answered` are the videos it was promised, `deleted` those that it no longer wants,
-    `prompts` what it has asked for.
+    `tag` tells its prompts from all others. `answered` are the videos it was promised, `deleted`
+    those that it no longer wants, `prompts` what it has asked for.
     """
 
     http: httpx.AsyncClient
@@ -83,14 +84,18 @@ class Client:
         await until(there)
 
     async def operate(self, action: str, body: Mapping[str, Any], *, again: tuple[int, ...] = ()) -> None:
-        """What the operator does with a key; a second try, after the first one died, may be answered `again` too."""
+        """What the operator does with a key; a second try, after the first one died, may be
+        answered `again` too.
+        """
         headers = {"authorization": f"Bearer {MASTER_KEY}"}
         answer, tries = await self._ask("POST", f"/key/{action}", json=body, headers=headers)
         expected = (200,) if tries == 1 else (200, *again)
         self.result.expect(answer.status_code in expected, f"key/{action} was answered {answer.status_code}: {answer.text}")
 
     async def ask(self, method: str, path: str, *, once: bool = False, **request: Any) -> httpx.Response:
-        """Ask, and ask again when the app dies under the request. Raises GaveUp where it is asked only `once`."""
+        """Ask, and ask again when the app dies under the request. Raises GaveUp where it is asked
+        only `once`.
+        """
         return (await self._ask(method, path, once=once, **request))[0]
 
     async def _ask(self, method: str, path: str, *, once: bool = False, **request: Any) -> tuple[httpx.Response, int]:

@@ -1,4 +1,6 @@
-"""Time in the crash matrix: it passes faster than life, and equally so for the app, its engine and the upstream."""
+"""Time in the crash matrix: it passes faster than life, and equally so for the app, its engine and
+the upstream.
+"""
 
 import asyncio
 import time
@@ -12,7 +14,9 @@ HURRY = 20.0  # seconds of the matrix in one of ours
 
 @dataclass(frozen=True)
 class FastClock:
-    """Implements `shared.clock.Clock`. Processes that are told when it `began` (unix seconds) see the same time."""
+    """Implements `shared.clock.Clock`. Processes that are told when it `began` (unix seconds) see
+    the same time.
+    """
 
     began: float
 
@@ -25,7 +29,9 @@ class FastClock:
 
 @dataclass(frozen=True)
 class Later:
-    """Implements `shared.clock.Clock`: another clock's time, and so much more until it is a new hour's first `minutes`."""
+    """Implements `shared.clock.Clock`: another clock's time, and so much more until it is a new
+    hour's first `minutes`.
+    """
 
     clock: Clock
     ahead: timedelta

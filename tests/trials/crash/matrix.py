@@ -1,8 +1,10 @@
-"""Kills the app with -9 before and after every durable write and every upstream call, and sees that nothing is lost.
+"""Kills the app with -9 before and after every durable write and every upstream call, and sees that
+nothing is lost.
 
-First every story is told once to an app that lives, which notes the points it passes (`tests.trials.crash.points`). Then for each
-point and seed an app is told to die there; the seed chooses the story, the passage, whether the client tries again, and whether
-the app dies once more while it recovers. What must be true in the end is in `tests.trials.crash.check`.
+First every story is told once to an app that lives, which notes the points it passes
+(`tests.trials.crash.points`). Then for each point and seed an app is told to die there; the seed
+chooses the story, the passage, whether the client tries again, and whether the app dies once more
+while it recovers. What must be true in the end is in `tests.trials.crash.check`.
 """
 
 import argparse
@@ -87,7 +89,9 @@ def mapped(tellings: dict[str, list[Passed]]) -> Map:
 
 
 def forgotten(tellings: dict[str, list[Passed]]) -> list[str]:
-    """Where `shared/` writes or calls and no story comes by; and what left the process without a name."""
+    """Where `shared/` writes or calls and no story comes by; and what left the process without a
+    name.
+    """
     passed = [each for points in tellings.values() for each in points]
     ways = {each.way for each in passed}
     missed = [f"no story comes by {site}" for site in sites() if not any(visited(site, way) for way in ways)]
@@ -109,7 +113,9 @@ def cases(points: Map, seeds: int, stories: Sequence[Story] = STORIES) -> list[C
 
 
 async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) -> dict[str, list[Passed]]:
-    """What every story passes in an app that lives. Raises ChildError where one does not end as it should even so."""
+    """What every story passes in an app that lives. Raises ChildError where one does not end as it
+    should even so.
+    """
     tellings: dict[str, list[Passed]] = {}
     waiting = list(stories)
 

@@ -1,4 +1,6 @@
-"""What the crash matrix calls a write: by the rows of a commit, or by what the orchestration engine does with it."""
+"""What the crash matrix calls a write: by the rows of a commit, or by what the orchestration engine
+does with it.
+"""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -8,8 +10,8 @@ from local.durable import tables as engine
 from local.durable.episode import Turn
 from local.durable.protocol import FINAL, EventType
 from local.durable.tables import ActivityClaim, Claims
-from shared.tables import Delete, Insert, Replace, Row, Write
-from shared.video import GATEWAY_OWNER
+from shared.media.video import GATEWAY_OWNER
+from shared.storage.tables import Delete, Insert, Replace, Row, Write
 
 _ROWS = {
     "video_": "video",
@@ -20,12 +22,15 @@ _ROWS = {
     "usual": "usual",
     "key": "key",
 }
-# Leases are only a courtesy between hosts (`local.durable.hub`), and are renewed at no particular moment.
+# Leases are only a courtesy between hosts (`local.durable.hub`), and are renewed at no particular
+# moment.
 _COURTESIES = ("renew", "release")
 
 
 def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
-    """`keys[+video ~key]`: the table, or the partition where that says more, and the rows that come, change and go."""
+    """`keys[+video ~key]`: the table, or the partition where that says more, and the rows that
+    come, change and go.
+    """
     place = {"gateway": "keys", "pools": "pool"}[table]
     if partition in ("tokens", GATEWAY_OWNER):
         place = partition
@@ -47,7 +52,8 @@ def _row(place: str, write: Write) -> str:
 
 
 def engine_name(work: Callable[..., Any], result: Any) -> str | None:
-    """What a transaction of the task hub was for; None for one that only takes, renews or returns leases.
+    """What a transaction of the task hub was for; None for one that only takes, renews or returns
+    leases.
 
     The store is given closures, each over one statement of `local.durable.tables`.
     """

@@ -1,10 +1,12 @@
-"""The points of an app's life at which it can be told to die: before and after every durable write and every upstream call.
+"""The points of an app's life at which it can be told to die: before and after every durable write
+and every upstream call.
 
-Nothing in the app knows of them. In the process that is to die, all that leads outside is wrapped: the tables, the blobs, the
-upstream's client, the durable client, and every transaction of the task hub that changes something. The name of a point is
-`<step>: <who>: <operation>: before` or `after`: the function that runs (`engine` for the hub's own work), the one in `shared/`
-that wants it done, and what is done. What none of the wrapped ones has sent is found where HTTP leaves the process, and is a
-point `unnamed`: there should be none.
+Nothing in the app knows of them. In the process that is to die, all that leads outside is wrapped:
+the tables, the blobs, the upstream's client, the durable client, and every transaction of the task
+hub that changes something. The name of a point is `<step>: <who>: <operation>: before` or `after`:
+the function that runs (`engine` for the hub's own work), the one in `shared/` that wants it done,
+and what is done. What none of the wrapped ones has sent is found where HTTP leaves the process, and
+is a point `unnamed`: there should be none.
 """
 
 import inspect
@@ -29,11 +31,11 @@ from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from local.durable.store import Store
-from local.functions import Function
-from local.invocation import Invoker
-from shared.ledger import Ledger
-from shared.tables import Table
-from shared.upstream import Content, Upstream
+from local.functions_host.functions import Function
+from local.functions_host.invocation import Invoker
+from shared.accounts.ledger import Ledger
+from shared.storage.tables import Table
+from shared.upstream.client import Content, Upstream
 from tests.trials.crash.names import commit_name, engine_name
 from tests.trials.crash.sites import SHARED, Way, WayStep
 
@@ -45,12 +47,24 @@ UNNAMED = "unnamed"
 _READS = ("GET", "HEAD", "OPTIONS")
 _ONCE = ("create_table", "create_container")  # of a process, under whatever comes first
 # Where it is decided what is written and what is asked; the other modules know how.
-_DECIDING = frozenset(f"{name}.py" for name in ("submission", "rendering", "lifecycle", "sweep", "api", "admin"))
+_DECIDING = frozenset(
+    f"{name}.py"
+    for name in (
+        "videos/submission",
+        "videos/rendering",
+        "videos/lifecycle",
+        "upkeep/sweep",
+        "routes/videos",
+        "routes/operator",
+    )
+)
 _BLOB_KINDS = {"mp4": "video", "webp": "thumbnail", "jpg": "spritesheet"}
 
 
 class Death(msgspec.Struct, frozen=True):
-    """When to die: at the `passage`-th time of a point (from 1), or of any point where none is named."""
+    """When to die: at the `passage`-th time of a point (from 1), or of any point where none is
+    named.
+    """
 
     point: str | None = None
     passage: int = 1
@@ -64,7 +78,9 @@ class Passed(msgspec.Struct, frozen=True):
 
 
 class Passages:
-    """Notes every point that is passed in `file`, one a line, so that it outlives the process; and dies where it is told to."""
+    """Notes every point that is passed in `file`, one a line, so that it outlives the process; and
+    dies where it is told to.
+    """
 
     def __init__(self, file: Path, death: Death | None) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -79,7 +95,9 @@ class Passages:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(self) -> None:
-        """Wrap every way out of this process. For a process that does nothing else: there is no way back."""
+        """Wrap every way out of this process. For a process that does nothing else: there is no way
+        back.
+        """
         self._note_steps()
         self._note_askers()
         self._around(Table, "commit", lambda table, partition, *writes: commit_name(table._name, partition, writes))
@@ -97,7 +115,9 @@ class Passages:
         self._around(httpx.AsyncClient, "send", lambda _, request, **__: _unnamed(request.method, request.url))
 
     def _around(self, owner: type, method: str, name: Callable[..., str | None]) -> None:
-        """Points before and after an async method; `name` is given its arguments, and gives None for what needs no point."""
+        """Points before and after an async method; `name` is given its arguments, and gives None
+        for what needs no point.
+        """
         inner = getattr(owner, method)
 
         @wraps(inner)
@@ -137,7 +157,9 @@ class Passages:
         setattr(Upstream, "content", watched)  # noqa: B010 - assigned like the others; mypy wants no method assigned
 
     def _around_transactions(self) -> None:
-        """Points around the commit of every transaction of the hub that changes something, whatever it is for."""
+        """Points around the commit of every transaction of the hub that changes something, whatever
+        it is for.
+        """
         inner = Store.run
 
         @wraps(inner)
@@ -172,7 +194,9 @@ class Passages:
         setattr(Invoker, "call", noted)  # noqa: B010 - as above
 
     def _note_askers(self) -> None:
-        """The ledger commits in a task of its own: the way of whoever asked for it goes on there."""
+        """The ledger commits in a task of its own: the way of whoever asked for it goes on
+        there.
+        """
         inner = Ledger.change_account
 
         @wraps(inner)
@@ -197,19 +221,23 @@ async def step(name: str) -> AsyncIterator[None]:
 
 
 def _who(way: Way) -> str:
-    """The function that runs and, where it is another, the one in `shared/` that has decided on what is about to happen."""
+    """The function that runs and, where it is another, the one in `shared/` that has decided on
+    what is about to happen.
+    """
     decided = [each.function.rpartition(".")[2] for each in way if each.file in _DECIDING]
     return ": ".join(dict.fromkeys([_step.get(), *decided[-1:]]))
 
 
 def _way_here() -> Way:
-    """The functions of `shared/` that are waiting for what is about to happen, and the lines they are at."""
+    """The functions of `shared/` that are waiting for what is about to happen, and the lines they
+    are at.
+    """
 
     here = []
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
-        folder, _, file = frame.f_code.co_filename.rpartition("/")
-        if folder == str(SHARED):
+        _, ours, file = frame.f_code.co_filename.partition(f"{SHARED}/")
+        if ours:
             here.append(WayStep(file, frame.f_lineno, frame.f_code.co_qualname))
         frame = frame.f_back
     return (*_came_from.get(), *reversed(here))

@@ -1,10 +1,12 @@
-"""What only the sweep does, in an app that dies of it: each story begins with something broken, forgotten or too old."""
+"""What only the sweep does, in an app that dies of it: each story begins with something broken,
+forgotten or too old.
+"""
 
 from datetime import timedelta
 from typing import Any
 
-from shared.once import PREFIX
-from shared.tables import Delete, Table, partition_of
+from shared.accounts.idempotency import PREFIX
+from shared.storage.tables import Delete, Table, partition_of
 from tests.trials.crash.run import Run
 from tests.trials.crash.stories import BUDGET, LONG, made, picture
 from tests.trials.crash.story import Story
@@ -14,7 +16,8 @@ _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _fall_back: keys[~key ~video]: after"
 _SETTLED = "finish: keys[~key ~video]: after"
 _LOOKED = "check: upstream.get: after"
-# From then on nothing of today is kept: retention of a day, claims on jobs of three, an Idempotency-Key of a day.
+# From then on nothing of today is kept: retention of a day, claims on jobs of three, an
+# Idempotency-Key of a day.
 _DAYS_LATER = timedelta(days=3.9)
 
 

@@ -1,4 +1,6 @@
-"""One run: a client's story, an app that dies where it is told to and is started again, until all is quiet."""
+"""One run: a client's story, an app that dies where it is told to and is started again, until all
+is quiet.
+"""
 
 import asyncio
 import secrets
@@ -15,18 +17,18 @@ import httpx
 import msgspec
 
 from local.durable.protocol import FINAL
-from local.sora import Sora
-from local.sora_admission import SoraDeployment
-from local.sora_faults import parse_fault
-from local.sora_jobs import Job
-from local.sora_process import listening
+from local.sora.admission import SoraDeployment
+from local.sora.faults import parse_fault
+from local.sora.jobs import Job
+from local.sora.process import listening
+from local.sora.server import Sora
 from shared import gateway as composition
-from shared import settings
+from shared.accounts.keys import KEYS
+from shared.accounts.ledger import ACCOUNT
+from shared.config import settings
 from shared.gateway import Gateway
-from shared.keys import KEYS
-from shared.ledger import ACCOUNT
-from shared.tables import Delete
-from shared.video import GATEWAY_OWNER
+from shared.media.video import GATEWAY_OWNER
+from shared.storage.tables import Delete
 from tests.trials.crash.app import SWEPT, Order
 from tests.trials.crash.check import check, check_books
 from tests.trials.crash.client import PATIENCE, Client, GaveUp, Whereabouts, until
@@ -88,7 +90,8 @@ class Run:
                 await keys.commit(GATEWAY_OWNER, Delete(spent))  # by the runs before
             issued = await self.gateway.keys.issue(self.story.account)
             self.owner = issued.key_id
-            # Loopback without TLS: the certificates would only be read, which takes longer than some of the stories.
+            # Loopback without TLS: the certificates would only be read, which takes longer than
+            # some of the stories.
             http = await running.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False, verify=False))
             self.client = Client(http, issued.secret, self.models[0], self._tag, self._where, self._patient, self.result)
             await self._live()
@@ -195,7 +198,9 @@ class Run:
 
     @asynccontextmanager
     async def _served(self, deaths: Sequence[Death | None]) -> AsyncIterator[None]:
-        """With an app that is started again whenever it dies, as often as there are deaths; killed at the end."""
+        """With an app that is started again whenever it dies, as often as there are deaths; killed
+        at the end.
+        """
         self._over, self.result.died = False, 0
         supervisor = asyncio.create_task(self._supervise(deaths))
         try:

@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 
 from local.azurite import Azurite
-from local.film import Scene, Studio
 from local.processes import ChildError
+from local.sora.film import Scene, Studio
 from tests.trials.crash.app import Order
 
 _CHECKOUT = Path(__file__).parents[3]
@@ -25,7 +25,9 @@ _PATIENCE = 60.0  # seconds for a process to start on a busy machine
 
 @dataclass
 class App:
-    """A started app. `url` is None where it died before it served; `ended` is done when it is dead."""
+    """A started app. `url` is None where it died before it served; `ended` is done when it
+    is dead.
+    """
 
     pid: int
     url: str | None
@@ -93,14 +95,18 @@ class Site:
 
 
 async def draw(films: Path) -> None:
-    """The one film that every upstream of the matrix sends; nobody there looks how long it is."""
+    """The one film that every upstream of the matrix sends; nobody there looks how long it
+    is.
+    """
     await Studio(films).film("720x1280-4", Scene("A cat", (720, 1280), 1))
     (films / "720x1280-12").symlink_to("720x1280-4")
 
 
 @asynccontextmanager
 async def site(folder: Path) -> AsyncIterator[Site]:
-    """Everything that a run needs, with its data in `folder` and an Azurite of its own. Raises AzuriteError or ChildError."""
+    """Everything that a run needs, with its data in `folder` and an Azurite of its own. Raises
+    AzuriteError or ChildError.
+    """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with Azurite(folder / "azurite") as azurite, _launcher(folder) as launcher:
         yield Site(folder, azurite.connection_string, launcher)

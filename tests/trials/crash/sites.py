@@ -1,8 +1,10 @@
-"""Every place in `shared/` from which something is written or the upstream is asked, as the source tells.
+"""Every place in `shared/` from which something is written or the upstream is asked, as the source
+tells.
 
-With this a place that no story of the crash matrix visits is found by a test, and not by a reader. An outlet is a method of
-Azure's libraries that changes something outside, or one of the upstream's client; what calls an outlet is an outlet too, and
-every call of one on something else than `self` is a site.
+With this a place that no story of the crash matrix visits is found by a test, and not by a reader.
+An outlet is a method of Azure's libraries that changes something outside, or one of the upstream's
+client; what calls an outlet is an outlet too, and every call of one on something else than `self`
+is a site.
 """
 
 import ast
@@ -14,7 +16,8 @@ from typing import NamedTuple
 
 SHARED = Path(__file__).parents[3] / "shared"
 
-# Who changes something outside, whatever it is called on. Everything that leads here is found by itself.
+# Who changes something outside, whatever it is called on. Everything that leads here is found by
+# itself.
 _RAW = {
     "commit": "Table.commit",
     "stage_block": "BlobClient.stage_block",
@@ -33,7 +36,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class WayStep(NamedTuple):
-    """This function was at this line of this file."""
+    """This function was at this line of this file of `shared/`."""
 
     file: str
     line: int
@@ -60,7 +63,7 @@ class Site:
 @cache
 def sites() -> tuple[Site, ...]:
     """All of them, in the order of the source."""
-    modules = {path.name: ast.parse(path.read_text()) for path in sorted(SHARED.glob("*.py"))}
+    modules = {str(path.relative_to(SHARED)): ast.parse(path.read_text()) for path in sorted(SHARED.rglob("*.py"))}
     classes = {each.name: each for tree in modules.values() for each in tree.body if isinstance(each, ast.ClassDef)}
     kinds = _parts(classes["Gateway"]) | _BY_NAME | {name: name for name in classes}
     outlets = _outlets(classes, kinds)
@@ -118,7 +121,9 @@ def _outlets(classes: dict[str, ast.ClassDef], kinds: dict[str, str]) -> set[str
 
 
 def _leads_to(call: ast.Call, kinds: dict[str, str]) -> str:
-    """What is called, as `Class.name`, by the name of what it is called on: "" where that tells nothing."""
+    """What is called, as `Class.name`, by the name of what it is called on: "" where that tells
+    nothing.
+    """
     name, receiver = _name(call), _receiver(call)
     if name in _RAW | _ONCE and receiver is not None:
         return (_RAW | _ONCE)[name]
@@ -126,7 +131,9 @@ def _leads_to(call: ast.Call, kinds: dict[str, str]) -> str:
 
 
 def _calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call, tuple[int, int]]]:
-    """Every call with the function it stands in and the lines on which that function is while it waits for it."""
+    """Every call with the function it stands in and the lines on which that function is while it
+    waits for it.
+    """
 
     def walk(node: ast.AST, inside: str, span: tuple[int, int]) -> Iterator[tuple[str, ast.Call, tuple[int, int]]]:
         for child in ast.iter_child_nodes(node):
@@ -154,7 +161,9 @@ def _name(call: ast.Call) -> str:
 
 
 def _receiver(call: ast.Call) -> str | None:
-    """The last name of what a method is called on: `pool` of `self.gateway.pool.leave()` and of `self.pool(model).leave()`."""
+    """The last name of what a method is called on: `pool` of `self.gateway.pool.leave()` and of
+    `self.pool(model).leave()`.
+    """
     on = call.func.value if isinstance(call.func, ast.Attribute) else None
     if isinstance(on, ast.Call):
         on = on.func

@@ -1,4 +1,6 @@
-"""What clients do in the crash matrix, and the operator with a key. What only the sweep does is in `tests.trials.crash.repairs`."""
+"""What clients do in the crash matrix, and the operator with a key. What only the sweep does is in
+`tests.trials.crash.repairs`.
+"""
 
 from base64 import b64encode
 from io import BytesIO
@@ -6,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from shared.account import Account
+from shared.accounts.account import Account
 from tests.trials.crash.run import Run
 from tests.trials.crash.story import MASTER_KEY, Story
 
@@ -132,7 +134,9 @@ async def _slowly_fetched(run: Run, _: Any) -> None:
 
 
 async def _starts_meanwhile(run: Run) -> list[str]:
-    """A slot is free when the job has ended, and not when its bytes have arrived; dead apps start nothing."""
+    """A slot is free when the job has ended, and not when its bytes have arrived; dead apps start
+    nothing.
+    """
     ends = [video.finished_at async for video in run.gateway.ledger.videos(run.owner) if video.finished_at]
     late = not run.result.died and run.jobs()[1].created_at > min(ends).timestamp()
     return ["the second video started only after the first was fetched"] if late else []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from shared.account import Account
+from shared.accounts.account import Account
 from tests.trials.crash.points import Passed
 
 if TYPE_CHECKING:
@@ -22,17 +22,19 @@ AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model
 
 @dataclass(frozen=True)
 class Story:
-    """What a client does: `act`, with an app that dies. It is given what came of the last of these, if there are any:
+    """What a client does: `act`, with an app that dies. It is given what came of the last of these,
+    if there are any:
 
-    `before` happens with an app that is not told to die, or only at the end: at the point `dies_at`, and then the client does
-    not try again. `between` happens while no app runs.
+    `before` happens with an app that is not told to die, or only at the end: at the point
+    `dies_at`, and then the client does not try again. `between` happens while no app runs.
 
-    `ends` are the ends that a video may have: `completed`, or the code of its error; `check` finds what else is wrong. There is
-    a model for each of `prices` (dollars a second), and the second takes the first one's place. `max_running` and `pace`
-    (creates a minute) are what the app is told and what the upstream allows. `busy` is how often the upstream says that this is
-    too much although it is not, `unclear` how often a create comes to nothing that anybody can know of, and where the first
-    model is `retired`, it says so for ever. `knobs`, `general` and `account` are settings of the gateway and of the key; the
-    sweep sees everything as it will be `later`.
+    `ends` are the ends that a video may have: `completed`, or the code of its error; `check` finds
+    what else is wrong. There is a model for each of `prices` (dollars a second), and the second
+    takes the first one's place. `max_running` and `pace` (creates a minute) are what the app is
+    told and what the upstream allows. `busy` is how often the upstream says that this is too much
+    although it is not, `unclear` how often a create comes to nothing that anybody can know of, and
+    where the first model is `retired`, it says so for ever. `knobs`, `general` and `account` are
+    settings of the gateway and of the key; the sweep sees everything as it will be `later`.
     """
 
     name: str
@@ -56,7 +58,9 @@ class Story:
 
 @dataclass
 class Result:
-    """What a run came to. `wrong` says what is not as promised; `passed` are the points, the last one before each death too."""
+    """What a run came to. `wrong` says what is not as promised; `passed` are the points, the last
+    one before each death too.
+    """
 
     died: int = 0
     completed: int = 0
@@ -71,7 +75,9 @@ class Result:
 
 
 def app_settings(story: Story, storage: str, upstream: str, folder: Path, models: Sequence[str]) -> dict[str, str]:
-    """All that the app is told; its configuration file, with models of these names, is written to `folder`."""
+    """All that the app is told; its configuration file, with models of these names, is written to
+    `folder`.
+    """
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(_configuration(story, models)))
     return {

@@ -1,4 +1,6 @@
-"""A sample of the crash matrix, and that the whole of it forgets nothing: `make crash` runs all of it."""
+"""A sample of the crash matrix, and that the whole of it forgets nothing: `make crash` runs all of
+it.
+"""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -11,7 +13,8 @@ from tests.trials.crash.sites import WayStep, sites, visited
 
 _BY_NAME = {story.name: story for story in STORIES}
 
-# The worst moments of each step: around what binds a job to its video, what moves money, and what makes bytes appear or go.
+# The worst moments of each step: around what binds a job to its video, what moves money, and what
+# makes bytes appear or go.
 WORST = [
     ("a video", "create_video: _admit: pool[+note]: after", 0),
     ("a budget for the whole gateway", "create_video: _admit: keys[+once +video ~key]: after", 1),
@@ -29,7 +32,8 @@ WORST = [
     ("too old", "sweep: _expire: blob.delete_blob video: after", 0),
 ]
 
-# Half of the stories are enough to come by everything once; `make crash` looks at the same with all of them.
+# Half of the stories are enough to come by everything once; `make crash` looks at the same with all
+# of them.
 ENOUGH = (
     *("a create that is lost", "a create that is refused as unfinished", "a reference image", "a remix", "a thumbnail"),
     *(
@@ -55,12 +59,15 @@ ENGINE = {
 
 
 def test_a_kill_at_the_worst_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    """Each video ends as it should, with its bytes, from one accepted create; no slot and no reservation is left."""
+    """Each video ends as it should, with its bytes, from one accepted create; no slot and no
+    reservation is left.
+    """
     matrix = [Case(_BY_NAME[story], Death(point), seed) for story, point, seed in WORST]
 
     async def run() -> None:
         async with AsyncExitStack() as running:
-            # A storage of its own: the sweep would also bring to an end what other tests have left unfinished.
+            # A storage of its own: the sweep would also bring to an end what other tests have left
+            # unfinished.
             places = await sites_in(tmp_path, running, 1)
             tallies = await played(places, matrix, lambda: None)
         assert [each for tally in tallies.values() for each in tally.wrong] == []
@@ -71,7 +78,9 @@ def test_a_kill_at_the_worst_moments_loses_and_doubles_nothing(tmp_path: Path) -
 
 
 def test_no_write_and_no_upstream_call_is_without_a_story(tmp_path: Path) -> None:
-    """Told to an app that lives, they come by every place in `shared/` that writes or calls, and nothing leaves unseen."""
+    """Told to an app that lives, they come by every place in `shared/` that writes or calls, and
+    nothing leaves unseen.
+    """
 
     async def run() -> None:
         async with AsyncExitStack() as running:
@@ -90,10 +99,10 @@ def test_a_place_that_no_story_visits_is_found() -> None:
     place = next(each for each in sites() if str(each).endswith("Sweep._expire: Archive.drop"))
     here = WayStep(place.file, place.first, "Sweep._expire")
     elsewhere = WayStep(place.file, place.last + 1, "Sweep._expire")
-    there = WayStep("archive.py", 1, "Archive.drop")
+    there = WayStep("storage/blobs.py", 1, "Archive.drop")
     assert visited(place, (here, there))
     assert not visited(place, (elsewhere, there))
-    assert not visited(place, (here, WayStep("ledger.py", 1, "Ledger.update")))
+    assert not visited(place, (here, WayStep("accounts/ledger.py", 1, "Ledger.update")))
     assert len(forgotten({"nothing": []})) == len(sites())
     assert forgotten({"a leak": [Passed("submit: unnamed POST /else: before")]})[-1].endswith(
         "submit: unnamed POST /else: before"
@@ -101,23 +110,27 @@ def test_a_place_that_no_story_visits_is_found() -> None:
 
 
 def test_the_places_are_read_from_the_source() -> None:
-    """Direct ones, those of other classes, and those behind a call: by file, function and what is called."""
+    """Direct ones, those of other classes, and those behind a call: by file, function and what is
+    called.
+    """
     found = {(each.file, each.function, each.outlet) for each in sites()}
     for each in (
-        ("ledger.py", "Ledger.forget_once", "Table.commit"),
-        ("submission.py", "Submission._fall_back", "GatewayBudget.reprice"),
-        ("submission.py", "Submission._create", "Upstream.remix"),
-        ("archive.py", "Archive.save", "BlobClient.stage_block"),
-        ("submission.py", "Submission.submit", "Pool.acquire"),
-        ("sweep.py", "Sweep._repair", "DurableOrchestrations.start"),
-        ("api.py", "delete_video", "Lifecycle.delete"),
+        ("accounts/ledger.py", "Ledger.forget_once", "Table.commit"),
+        ("videos/submission.py", "Submission._fall_back", "GatewayBudget.reprice"),
+        ("videos/submission.py", "Submission._create", "Upstream.remix"),
+        ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),
+        ("videos/submission.py", "Submission.submit", "Pool.acquire"),
+        ("upkeep/sweep.py", "Sweep._repair", "DurableOrchestrations.start"),
+        ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
         assert each in found
     assert not [each for each in found if each[1] in ("Ledger.find", "Archive.read", "get_video")]
 
 
 def test_every_point_has_its_seeds_and_stories_take_turns() -> None:
-    """A point that two stories pass is tried in both, at a passage that the story reaches; seed 0 is the first passage."""
+    """A point that two stories pass is tried in both, at a passage that the story reaches; seed 0
+    is the first passage.
+    """
     points = {
         "save: _fetch: blob.stage_block video: after": {"a video": 3, "a remix": 6},
         "finish: _forget: pool[-note ~state]: before": {"a remix": 1},

@@ -1,4 +1,6 @@
-"""The cells of the fault matrix: how a video lives under one fault, and everything that may be wrong about it."""
+"""The cells of the fault matrix: how a video lives under one fault, and everything that may be
+wrong about it.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -42,19 +44,22 @@ _STORIES = {
     RUNNING: Story(PROMPT, delete_when="running"),
     FINISHED: Story(PROMPT, delete_when="completed"),
 }
-# Seconds until the second deployment has made a video, of which its job takes up to 66; where the first has not refused the
-# create outright, the job is looked for before.
+# Seconds until the second deployment has made a video, of which its job takes up to 66; where the
+# first has not refused the create outright, the job is looked for before.
 _MOVED_AT_ONCE = 75.0
 _MOVED_AFTER_A_SEARCH = _MOVED_AT_ONCE + RECONCILE_SECONDS + POLL_SECONDS
 _CLOSING = ("upstream_auth_error", "upstream_misconfigured", "model_retired")
 _MOST_LOOKS = 30  # at a job, where looking is not what goes wrong
-# Answers that nobody hears to their end, and those that are no failure by themselves: only that they never say more is one.
+# Answers that nobody hears to their end, and those that are no failure by themselves: only that
+# they never say more is one.
 _NAMELESS = ("cut short", "unknown status", "missing prompt")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault in one column, once or always. With an `identity`, the upstream is reached with tokens."""
+    """One fault in one column, once or always. With an `identity`, the upstream is reached with
+    tokens.
+    """
 
     fault: str
     column: str
@@ -111,14 +116,18 @@ class Cell:
         return lives.end not in ("completed", "cancelled") and not nameless
 
     def _renewals(self, lives: Lives) -> int:
-        """One for each refusal; a call that is repeated with a new token and refused again is left at that."""
+        """One for each refusal; a call that is repeated with a new token and refused again is left
+        at that.
+        """
         calls = lives.asked[self.operation]
         if not self.always:
             return 1
         return calls if self.column == CONTENT else calls // 2
 
     def _closed(self, lives: Lives) -> set[str]:
-        """What should be closed at the end: a deployment that refuses everybody, and nothing for a single refusal."""
+        """What should be closed at the end: a deployment that refuses everybody, and nothing for a
+        single refusal.
+        """
         if self.column == MOVE:
             return lives.closed  # until it is asked again, which may be before or after the end
         refuses = self.column in (CREATE, REMIX) and lives.end in _CLOSING
@@ -169,7 +178,9 @@ def cells() -> list[Cell]:
 
 @dataclass(frozen=True)
 class Tale:
-    """A video's life that is no cell: a fault in another place, or two of them. The calls of `operation` are counted."""
+    """A video's life that is no cell: a fault in another place, or two of them. The calls of
+    `operation` are counted.
+    """
 
     name: str
     story: Story

@@ -1,4 +1,6 @@
-"""The client of the fault matrix, and what it and everybody else may expect of a video whatever happens upstream."""
+"""The client of the fault matrix, and what it and everybody else may expect of a video whatever
+happens upstream.
+"""
 
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -7,17 +9,19 @@ from typing import Any
 import azure.functions as func
 import msgspec
 
-from shared import api
 from shared.gateway import Gateway
-from shared.http import respond
-from shared.tables import partition_of
-from shared.video import Video
+from shared.media.video import Video
+from shared.routes import videos
+from shared.routes.calls import respond
+from shared.storage.tables import partition_of
 from tests.trials.left_over import left_over
 
 
 @dataclass
 class Client:
-    """Whoever asked for the video. `said` is every answer, with its headers; `wrong` what should have been another."""
+    """Whoever asked for the video. `said` is every answer, with its headers; `wrong` what should
+    have been another.
+    """
 
     gateway: Gateway
     key_id: str
@@ -26,11 +30,13 @@ class Client:
     wrong: list[str] = field(default_factory=list)
 
     async def ask(self, status: int, method: str, path: str, body: Any = None) -> Any:
-        """A request as the host would hand it to the catch-all route; it should be answered with this status."""
+        """A request as the host would hand it to the catch-all route; it should be answered with
+        this status.
+        """
         headers = {"authorization": f"Bearer {self.secret}", "content-type": "application/json"}
         data = msgspec.json.encode(body) if body is not None else b""
         request = func.HttpRequest(method, f"/{path}", headers=headers, params={}, body=data)
-        response = await respond(request, api.other_path, gateway=self.gateway, path=path)
+        response = await respond(request, videos.other_path, gateway=self.gateway, path=path)
         text = response.get_body().decode()
         self.said.append(f"{response.status_code} {dict(response.headers)} {text}")
         if response.status_code != status:
@@ -44,7 +50,9 @@ class Client:
 
 
 async def ends_well(client: Client, video: Video, length: int) -> AsyncIterator[str]:
-    """Whether its client is told how it ended, and can fetch all `length` bytes where it completed, and nothing where not."""
+    """Whether its client is told how it ended, and can fetch all `length` bytes where it completed,
+    and nothing where not.
+    """
     there = video.status == "completed" and not video.deleted
     told = await client.ask(404 if video.deleted else 200, "GET", f"v1/videos/{video.id}")
     await client.ask(302 if there else 404 if video.deleted else 409, "GET", f"v1/videos/{video.id}/content")
@@ -70,7 +78,9 @@ async def not_returned(client: Client, made: Iterable[Video]) -> AsyncIterator[s
 
 
 async def leaks(client: Client, video: Video, secret: Iterable[str], log: Iterable[str]) -> AsyncIterator[str]:
-    """Where a secret has come out. A caller's own prompt is part of its video and of what it is told, and nobody else's."""
+    """Where a secret has come out. A caller's own prompt is part of its video and of what it is
+    told, and nobody else's.
+    """
     tables = client.gateway.tables
     pools, mine = tables.pools.scan(partition_of(video.model)), tables.gateway.scan(client.key_id)
     records = [str(row) for rows in (pools, mine) for row in [each async for each in rows]]

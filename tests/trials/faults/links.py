@@ -1,4 +1,6 @@
-"""What lies around the gateway of the fault matrix: time, the wire to the upstream, tokens, and everything that is logged."""
+"""What lies around the gateway of the fault matrix: time, the wire to the upstream, tokens, and
+everything that is logged.
+"""
 
 import asyncio
 import logging
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from local.sora_faults import Cut
+from local.sora.faults import Cut
 from shared.gateway import Connections
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
@@ -22,7 +24,9 @@ _TOO_LONG = 5.0  # seconds: after such a pause of the upstream nobody waits any 
 
 @dataclass
 class SkippingClock:
-    """Implements `shared.clock.Clock` for the gateway: whoever sleeps is at once at the end of it."""
+    """Implements `shared.clock.Clock` for the gateway: whoever sleeps is at once at the end
+    of it.
+    """
 
     _now: datetime = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
@@ -36,9 +40,11 @@ class SkippingClock:
 
 @dataclass
 class UpstreamClock:
-    """The same time for the upstream, whose pauses are real and short: the gateway has to wait them out.
+    """The same time for the upstream, whose pauses are real and short: the gateway has to wait them
+    out.
 
-    At the end of a long one the upstream gives up, as a front door does, and what it had not done by then is not done any more.
+    At the end of a long one the upstream gives up, as a front door does, and what it had not done
+    by then is not done any more.
     """
 
     clock: SkippingClock
@@ -53,10 +59,12 @@ class UpstreamClock:
 
 
 class Wire(httpx.AsyncBaseTransport):
-    """The way to the upstream, where every call is counted and the ids of the answers are kept, by operation.
+    """The way to the upstream, where every call is counted and the ids of the answers are kept, by
+    operation.
 
-    Some faults are the wire's: calls of an operation that are `refused` go to a port where nobody listens, and those that the
-    upstream lets wait are not waited for long. They concern the resource at `upstream`, and no other.
+    Some faults are the wire's: calls of an operation that are `refused` go to a port where nobody
+    listens, and those that the upstream lets wait are not waited for long. They concern the
+    resource at `upstream`, and no other.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -75,7 +83,9 @@ class Wire(httpx.AsyncBaseTransport):
         self.request_ids.clear()
 
     def spoil(self, kind: str, operation: str, times: int | None) -> None:
-        """The next calls of an operation are refused (`refuse`) or wait in vain (`delay`); all of them for None."""
+        """The next calls of an operation are refused (`refuse`) or wait in vain (`delay`); all of
+        them for None.
+        """
         self._kind, self._operation = kind, operation
         self._left = -1 if times is None else times
 
@@ -111,7 +121,9 @@ def _operation(request: httpx.Request) -> str:
 
 @dataclass
 class Tokens:
-    """Where bearer tokens come from. `missing` is how often there is none (-1: never one), `renewed` how often one was new."""
+    """Where bearer tokens come from. `missing` is how often there is none (-1: never one),
+    `renewed` how often one was new.
+    """
 
     missing: int = 0
     renewed: int = 0

@@ -1,7 +1,8 @@
 """Every fault of the upstream, in every operation that can meet it, and what became of the video.
 
-Each fault happens once (the upstream recovers) or always (it never does). The tables say how the video ended, and how often the
-operation was asked; a cell that is not as expected is red, and what is wrong with it is said below.
+Each fault happens once (the upstream recovers) or always (it never does). The tables say how the
+video ended, and how often the operation was asked; a cell that is not as expected is red, and what
+is wrong with it is said below.
 """
 
 import argparse
@@ -38,7 +39,9 @@ with tokens: calls/new tokens. Never more than one job for a video."""
 
 @dataclass
 class Matrix:
-    """What the cells and tales came to, by their names. `wrong` is what is not as expected, in words."""
+    """What the cells and tales came to, by their names. `wrong` is what is not as expected, in
+    words.
+    """
 
     lives: dict[str, Lives] = field(default_factory=dict)
     wrong: dict[str, list[str]] = field(default_factory=dict)

@@ -1,6 +1,8 @@
-"""What goes wrong, in which operation, and what is expected of it: the contents of the fault matrix, and no code.
+"""What goes wrong, in which operation, and what is expected of it: the contents of the fault
+matrix, and no code.
 
-With the settings of `tests.trials.faults.world`: a look every 5 seconds, 20 to find a lost create, 100 for a job, 900 in the queue.
+With the settings of `tests.trials.faults.world`: a look every 5 seconds, 20 to find a lost create,
+100 for a job, 900 in the queue.
 """
 
 from typing import Any, NamedTuple
@@ -74,7 +76,8 @@ FAULTS: dict[str, dict[str, Any]] = {
     "not a video": _garbled("not_a_video"),
 }
 
-# Faults that are no fault of their own in some columns: what they spoil is not in the answer, or is not read.
+# Faults that are no fault of their own in some columns: what they spoil is not in the answer, or is
+# not read.
 ASKING = (CREATE, REMIX, MOVE)
 _DELETES = (RUNNING, FINISHED)
 NOWHERE: dict[str, tuple[str, ...]] = {
@@ -117,7 +120,9 @@ CODES = frozenset(
 
 
 class Expected(NamedTuple):
-    """How a video ends (`completed`, or the code of its error), and how often the operation is called for it."""
+    """How a video ends (`completed`, or the code of its error), and how often the operation is
+    called for it.
+    """
 
     end: str
     least: int
@@ -248,7 +253,8 @@ EXCEPTIONS: dict[str, dict[str, Expectation]] = {
     FINISHED: {},
 }
 
-# With an identity, what is refused is asked again at once with a new token: two calls instead of one.
+# With an identity, what is refused is asked again at once with a new token: two calls instead of
+# one.
 TOKEN_FAULTS = ("401", "403")
 TOKENS: dict[str, Expectation] = {
     CREATE: (_ok(2), Expected("upstream_auth_error", 20, 22)),

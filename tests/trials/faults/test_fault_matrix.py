@@ -27,7 +27,8 @@ from tests.trials.faults.table import (
 )
 from tests.trials.faults.world import fault_world
 
-# What a sample of those that never stop has to hold: each of the ways in which a create or a job ends for good.
+# What a sample of those that never stop has to hold: each of the ways in which a create or a job
+# ends for good.
 _FOR_EVER = (
     "400 moderation",
     "400 upload timed out",
@@ -43,7 +44,9 @@ _ONLY_REMIXED = ("401", "404 video", "408", "cut short")  # all others go the wa
 
 
 def sampled(cell: Cell) -> bool:
-    """Every fault once in every operation; of those that never stop, and of remixes, what is particular."""
+    """Every fault once in every operation; of those that never stop, and of remixes, what is
+    particular.
+    """
     if cell.column == MOVE:
         return cell.fault in _MOVED
     if cell.column == REMIX and cell.fault not in _ONLY_REMIXED:
@@ -61,7 +64,8 @@ def lived(storage: str, folder: Path, chosen: Iterable[Cell | Tale]) -> Matrix:
 
 @pytest.mark.parametrize("columns", [(CREATE, REMIX, MOVE), (LIST, POLL), (CONTENT, RUNNING, FINISHED)])
 def test_every_upstream_fault_ends_as_promised(azurite: str, tmp_path: Path, columns: tuple[str, ...]) -> None:
-    """Status, code and number of calls are those of the table, at most one job is made, and nothing is kept or leaked.
+    """Status, code and number of calls are those of the table, at most one job is made, and nothing
+    is kept or leaked.
 
     Every fault once in every operation; `make faults` also runs those that never stop.
     """
@@ -72,12 +76,16 @@ def test_every_upstream_fault_ends_as_promised(azurite: str, tmp_path: Path, col
 
 
 def test_two_faults_and_faults_elsewhere_end_as_promised(azurite: str, tmp_path: Path) -> None:
-    """Jobs that fail, tokens that are not to be had, deletes in the middle of an unclear create, one fault after another."""
+    """Jobs that fail, tokens that are not to be had, deletes in the middle of an unclear create,
+    one fault after another.
+    """
     assert lived(azurite, tmp_path, TALES).problems == []
 
 
 def test_what_is_not_as_expected_is_red(azurite: str, tmp_path: Path) -> None:
-    """A matrix that cannot fail says nothing: a call too many is a problem, and is seen in the table."""
+    """A matrix that cannot fail says nothing: a call too many is a problem, and is seen in the
+    table.
+    """
     cell = next(cell for cell in cells() if cell.column == CREATE)
     matrix = lived(azurite, tmp_path, [cell])
     lives = matrix.lives[str(cell)]
@@ -111,7 +119,9 @@ def test_every_expected_end_is_a_known_code() -> None:
 
 
 def test_every_cell_bounds_its_calls() -> None:
-    """No expectation holds whatever happens, and what is refused for good is asked once and no more."""
+    """No expectation holds whatever happens, and what is refused for good is asked once and no
+    more.
+    """
     for cell in cells():
         end, least, most = cell.expected
         assert 1 <= least <= most <= least + 10, cell

@@ -1,4 +1,6 @@
-"""A gateway beside a simulated Azure OpenAI, in one process and on a clock that skips: what the fault matrix runs in."""
+"""A gateway beside a simulated Azure OpenAI, in one process and on a clock that skips: what the
+fault matrix runs in.
+"""
 
 import logging
 import secrets
@@ -14,18 +16,18 @@ from uuid import uuid4
 
 import msgspec
 
-from local.sora import Sora
-from local.sora_faults import parse_fault
-from local.sora_jobs import Job
-from local.sora_process import listening
+from local.sora.faults import parse_fault
+from local.sora.jobs import Job
+from local.sora.process import listening
+from local.sora.server import Sora
 from shared import gateway as composition
-from shared import settings
-from shared.account import Account
-from shared.catalog import Catalog, Deployment, Model
+from shared.accounts.account import Account
+from shared.config import settings
+from shared.config.catalog import Catalog, Deployment, Model
+from shared.config.settings import Settings
 from shared.gateway import Connections, Gateway
-from shared.outcome import Outcome
-from shared.settings import Settings
-from shared.video import Video, new_id
+from shared.media.video import Video, new_id
+from shared.videos.step_result import Outcome
 from tests.trials.faults.checks import Client, ends_well, leaks, not_returned
 from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, SkippingClock, Tokens, UpstreamClock, Wire
 from tests.trials.scale.tables import CountedTables, Operations
@@ -42,9 +44,10 @@ Moment = Literal["unclear", "running", "completed"]
 class Story:
     """What a video is to live through.
 
-    faults: what goes wrong, each as `local.sora_faults` has it, or of kind `refuse` or `no_token`. remix: it is made from
-    another video. second: there is a second deployment, on a resource without faults. identity: tokens instead of a key. over:
-    the vendor's last day for the deployment has passed. delete_when: its client deletes it then.
+    faults: what goes wrong, each as `local.sora.faults` has it, or of kind `refuse` or `no_token`.
+    remix: it is made from another video. second: there is a second deployment, on a resource
+    without faults. identity: tokens instead of a key. over: the vendor's last day for the
+    deployment has passed. delete_when: its client deletes it then.
     """
 
     prompt: str
@@ -60,9 +63,10 @@ class Story:
 class Lives:
     """What became of one video.
 
-    `jobs` is how many the upstreams accepted for it, `kept` how many of them are still there. `asked` counts the calls of each
-    operation, and `request_ids` has those of the answers. `closed` is why deployments are closed at the end, `took` the seconds
-    from its create to its end, `broken` what is not as it should be whatever happens upstream.
+    `jobs` is how many the upstreams accepted for it, `kept` how many of them are still there.
+    `asked` counts the calls of each operation, and `request_ids` has those of the answers. `closed`
+    is why deployments are closed at the end, `took` the seconds from its create to its end,
+    `broken` what is not as it should be whatever happens upstream.
     """
 
     video: Video
@@ -83,7 +87,9 @@ class Lives:
 
 @dataclass
 class FaultWorld:
-    """Makes videos one at a time, each with a gateway, a key and a model of its own. The first upstream has the faults."""
+    """Makes videos one at a time, each with a gateway, a key and a model of its own. The first
+    upstream has the faults.
+    """
 
     given: Settings
     sora: Sora
@@ -197,7 +203,9 @@ class FaultWorld:
             self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
 
     async def _steps(self, client: Client, video_id: str, delete_when: Moment | None) -> None:
-        """What the orchestration does, without the engine; and the client's DELETE in the middle of it."""
+        """What the orchestration does, without the engine; and the client's DELETE in the middle of
+        it.
+        """
         gateway, failure = client.gateway, None
         rendering = gateway.rendering
         for step in (gateway.submission.submit, rendering.check, rendering.save):

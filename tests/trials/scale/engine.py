@@ -1,6 +1,8 @@
-"""A small engine in place of Durable Functions: the real recipe, its activities on any instance, timers, continue-as-new.
+"""A small engine in place of Durable Functions: the real recipe, its activities on any instance,
+timers, continue-as-new.
 
-It keeps no history, but counts what the real one would write into it: two events an episode, two an activity, two a timer.
+It keeps no history, but counts what the real one would write into it: two events an episode, two an
+activity, two a timer.
 """
 
 import asyncio
@@ -13,11 +15,11 @@ from typing import Any, cast
 
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
-from shared.lifecycle import Lifecycle
-from shared.orchestration import CHECK, FINISH, SAVE, SUBMIT, Recipe, video_lifecycle
-from shared.rendering import Rendering
-from shared.submission import Submission
-from shared.tables import Conflict
+from shared.storage.tables import Conflict
+from shared.videos.lifecycle import Lifecycle
+from shared.videos.orchestration import CHECK, FINISH, SAVE, SUBMIT, Recipe, video_lifecycle
+from shared.videos.rendering import Rendering
+from shared.videos.submission import Submission
 from tests.trials.scale.tables import PART
 
 _HOP = (0.05, 0.3)  # seconds from one function to the next
@@ -85,7 +87,9 @@ class _Context:
 
 @dataclass
 class Engine:
-    """`histories` holds the number of events of every execution, `runs` how often each activity ran."""
+    """`histories` holds the number of events of every execution, `runs` how often each activity
+    ran.
+    """
 
     instances: Sequence[Instance]
     clock: Clock
@@ -127,7 +131,9 @@ class Engine:
         self.ended += 1
 
     async def _execute(self, recipe: Recipe) -> int:
-        """One execution, from its input to its end or to continue-as-new; the number of its events."""
+        """One execution, from its input to its end or to continue-as-new; the number of its
+        events.
+        """
         events, answer = 3, None
         generator: Generator[_Activity | _Timer, Any, None] = recipe
         while True:

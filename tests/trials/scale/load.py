@@ -1,4 +1,6 @@
-"""Who asks for what, when: bursts of some keys, trickles of the others; and how an ideal queue would have served them."""
+"""Who asks for what, when: bursts of some keys, trickles of the others; and how an ideal queue
+would have served them.
+"""
 
 import heapq
 import math
@@ -18,7 +20,9 @@ _WINDOW = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """A simulation. `refreshed` progress tells the truth more or less; without it the upstream says 0 until it is done."""
+    """A simulation. `refreshed` progress tells the truth more or less; without it the upstream says
+    0 until it is done.
+    """
 
     videos: int = 10_000
     deployments: int = 5
@@ -53,7 +57,9 @@ def kind_of(key: int, plan: Plan) -> str:
 
 
 def requests(plan: Plan) -> list[Request]:
-    """Four fifths of the videos come in bursts during the first third of the time, the others evenly over most of it."""
+    """Four fifths of the videos come in bursts during the first third of the time, the others
+    evenly over most of it.
+    """
     random = Random(plan.seed)
     bursts = [key for key in range(plan.keys) if kind_of(key, plan) != TRICKLE]
     trickles = [key for key in range(plan.keys) if kind_of(key, plan) == TRICKLE]
@@ -77,7 +83,8 @@ def _request(at: float, key: int, number: int, plan: Plan, random: Random) -> Re
 
 
 def ideal_waits(plan: Plan, asked: Sequence[Request]) -> dict[str, float]:
-    """Seconds that each prompt waits where nobody sleeps: whenever a slot is free, the key whose turn it is starts a job.
+    """Seconds that each prompt waits where nobody sleeps: whenever a slot is free, the key whose
+    turn it is starts a job.
 
     Keys take turns, one job each, and those of priority 3 three; the limits are the upstream's.
     """

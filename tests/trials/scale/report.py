@@ -19,7 +19,9 @@ _KINDS: tuple[Kind, ...] = ("point read", "page of a range", "transaction", "los
 
 @dataclass(frozen=True)
 class Life:
-    """One video: seconds it waited, and would have in an ideal queue; looks at its job; seconds from its end to ours."""
+    """One video: seconds it waited, and would have in an ideal queue; looks at its job; seconds
+    from its end to ours.
+    """
 
     kind: str
     completed: bool
@@ -117,7 +119,9 @@ def table(shown: Iterable[Line]) -> Table:
 
 
 def waits_table(found: Findings) -> Table:
-    """Minutes from the create to the upstream's acceptance, beside what an ideal queue would take."""
+    """Minutes from the create to the upstream's acceptance, beside what an ideal queue
+    would take.
+    """
     made = _table("minutes of waiting, by key", "videos", "p50", "p99", "ideal p50", "ideal p99")
     for kind in (BURST, PRIORITY, TRICKLE):
         lives = [life for life in found.lives if life.kind == kind]

@@ -1,7 +1,9 @@
-"""`python -m tests.trials.scale`: ten thousand videos through the real gateway, on a simulated clock, in a few minutes.
+"""`python -m tests.trials.scale`: ten thousand videos through the real gateway, on a simulated
+clock, in a few minutes.
 
-Real are the recipe, submission, lifecycle, ledger, keys, pool and sweep, on several instances that share their tables.
-Simulated are time, tables, archive, upstream and engine. Exits with 1 where a limit was exceeded or a goal is missed.
+Real are the recipe, submission, lifecycle, ledger, keys, pool and sweep, on several instances that
+share their tables. Simulated are time, tables, archive, upstream and engine. Exits with 1 where a
+limit was exceeded or a goal is missed.
 """
 
 import argparse
@@ -16,15 +18,15 @@ from rich.console import Console
 from rich.progress import Progress
 
 from shared import gateway as composition
-from shared.account import Account
-from shared.catalog import KNOWN_MODELS, Catalog, Deployment, Model
-from shared.config import GatewayKnobs
+from shared.accounts.account import Account
+from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
+from shared.config.file import GatewayKnobs
+from shared.config.settings import Settings, Storage
 from shared.gateway import Gateway
-from shared.schema import CreateRequest
-from shared.settings import Settings, Storage
-from shared.sweep import EVERY, Sweep
-from shared.tables import partition_of
-from shared.video import Video
+from shared.media.requests import CreateRequest
+from shared.media.video import Video
+from shared.storage.tables import partition_of
+from shared.upkeep.sweep import EVERY, Sweep
 from tests.trials.scale.engine import Engine, Instance
 from tests.trials.scale.load import Plan, Request, ideal_waits, kind_of, requests
 from tests.trials.scale.report import Findings, Life, lines, operations_table, table, waits_table

@@ -1,4 +1,6 @@
-"""Tables in memory with the semantics of the real ones, every operation counted and as slow as on a network."""
+"""Tables in memory with the semantics of the real ones, every operation counted and as slow as on a
+network.
+"""
 
 import asyncio
 from bisect import bisect_left, bisect_right, insort
@@ -10,8 +12,8 @@ from itertools import count
 from random import Random
 from typing import Literal
 
-from shared.settings import Storage
-from shared.tables import Conflict, Delete, Insert, Row, Table, Tables, Values, Write
+from shared.config.settings import Storage
+from shared.storage.tables import Conflict, Delete, Insert, Row, Table, Tables, Values, Write
 
 Kind = Literal["point read", "page of a range", "transaction", "lost race"]
 
@@ -43,7 +45,9 @@ class _Partition:
 
 
 class CountedTable(Table):
-    """Etag conditions, transactions of at most 100 rows and 4 MiB, ranges in pages of 1000 in the order of the keys."""
+    """Etag conditions, transactions of at most 100 rows and 4 MiB, ranges in pages of 1000 in the
+    order of the keys.
+    """
 
     def __init__(self, operations: Operations, random: Random) -> None:
         self._operations = operations

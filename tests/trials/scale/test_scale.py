@@ -17,14 +17,18 @@ def found() -> Findings:
 
 
 def test_every_goal_of_the_simulation_is_met(found: Findings) -> None:
-    """No limit is exceeded at any instant, nothing is left over, and looks, lag, histories and idle slots are within bounds."""
+    """No limit is exceeded at any instant, nothing is left over, and looks, lag, histories and idle
+    slots are within bounds.
+    """
     shown = lines(found)
     assert [(line.what, line.value) for line in shown if line.missed] == []
     assert sum(line.goal is not None for line in shown) >= 10
 
 
 def test_a_trickle_does_not_wait_behind_a_burst(found: Findings) -> None:
-    """Keys take turns: one with a few videos waits for a few starts, however many another key has waiting."""
+    """Keys take turns: one with a few videos waits for a few starts, however many another key has
+    waiting.
+    """
     mean = {kind: sum(waits) / len(waits) for kind in (BURST, TRICKLE) if (waits := waits_of(found, kind))}
     assert mean[TRICKLE] < mean[BURST] / 10
     ideal = [life.ideal_wait for life in found.lives if life.kind == TRICKLE]

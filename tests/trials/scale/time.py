@@ -1,7 +1,8 @@
 """Time that passes at once: an event loop that jumps to its next timer instead of waiting for it.
 
-Everything on such a loop is the real code at its real interleavings: a table operation of three milliseconds, a create of
-five seconds and a render of ten minutes overlap as they would, and two days of it pass in minutes.
+Everything on such a loop is the real code at its real interleavings: a table operation of three
+milliseconds, a create of five seconds and a render of ten minutes overlap as they would, and two
+days of it pass in minutes.
 """
 
 import asyncio
@@ -27,7 +28,9 @@ class _Jumping(selectors.SelectSelector):
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
-    """For `asyncio.Runner(loop_factory=JumpingLoop)`. Without sockets, threads and processes: nothing real is waited for."""
+    """For `asyncio.Runner(loop_factory=JumpingLoop)`. Without sockets, threads and processes:
+    nothing real is waited for.
+    """
 
     def __init__(self) -> None:
         self._jumping = _Jumping()

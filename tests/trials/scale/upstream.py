@@ -1,4 +1,6 @@
-"""Deployments in memory that keep the upstream's limits to the letter, and an archive that only remembers lengths."""
+"""Deployments in memory that keep the upstream's limits to the letter, and an archive that only
+remembers lengths.
+"""
 
 import asyncio
 from collections import deque
@@ -8,14 +10,14 @@ from dataclasses import dataclass, field
 from itertools import count
 from random import Random
 
-from shared.archive import Archive
-from shared.catalog import Deployment
 from shared.clock import Clock
+from shared.config.catalog import Deployment
+from shared.config.settings import Storage
 from shared.errors import Busy, Missing
-from shared.images import Reference
-from shared.settings import Storage
-from shared.upstream import Accepted, Content, Job, Listing, Upstream
-from shared.video import Video
+from shared.media.reference_image import Reference
+from shared.media.video import Video
+from shared.storage.blobs import Archive
+from shared.upstream.client import Accepted, Content, Job, Listing, Upstream
 from tests.trials.scale.time import START
 
 _WINDOW = 60.0  # seconds
@@ -27,7 +29,9 @@ _FILM = 5_000_000  # bytes
 
 @dataclass
 class SimulatedJob:
-    """One accepted job. Times are seconds of the simulation; `bend` makes its progress run ahead of the truth or behind it."""
+    """One accepted job. Times are seconds of the simulation; `bend` makes its progress run ahead of
+    the truth or behind it.
+    """
 
     id: str
     prompt: str
@@ -44,7 +48,9 @@ class SimulatedJob:
 
 @dataclass
 class SimulatedDeployment:
-    """What one deployment has accepted. A create beyond a limit is refused with 429, and counted."""
+    """What one deployment has accepted. A create beyond a limit is refused with 429, and
+    counted.
+    """
 
     deployment: Deployment
     renders: dict[str, float]  # seconds, by prompt
@@ -94,7 +100,9 @@ class SimulatedDeployment:
 
 
 class SimulatedUpstream(Upstream):
-    """The client's side of a simulated deployment: what the app asks takes as long as a request would."""
+    """The client's side of a simulated deployment: what the app asks takes as long as a request
+    would.
+    """
 
     def __init__(self, simulated: SimulatedDeployment) -> None:
         self.deployment = simulated.deployment

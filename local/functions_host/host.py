@@ -1,0 +1,149 @@
+"""The stand-in for the Azure Functions host: one app, served from one process.
+
+Several hosts may share a data directory, as instances of one app share their storage:
+orchestrations are leased by the task hub, timers are run by one host at a time, and queue messages
+go to whoever takes them. Everything that has to outlive a kill is in that directory or in the
+storage account.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import azure.functions as func
+from aiohttp import web
+from azure.functions.durable_functions import ActivityTriggerConverter
+from azure.functions.meta import Datum
+
+from local.durable import TaskHub
+from local.functions_host.functions import Function, Functions
+from local.functions_host.invocation import Invoker
+from local.functions_host.queues import QueueListener
+from local.functions_host.sdk_session import sdk_session
+from local.functions_host.timers import Timer
+from local.functions_host.web import BODY_LIMIT, Front
+from shared.clock import Clock
+
+_ADDRESS = "127.0.0.1"
+_DRAIN_SECONDS = 5.0
+
+
+class Host:
+    """Serves `functions` at `url` between `async with` and its end; what must survive is kept in
+    the folder `data`.
+
+    `port` 0 is any free one. What a killed host was at is taken over `lease_seconds` later. If a
+    part of the host itself fails, the `async with` block is cancelled and the failure raised from
+    it. The constructor raises LoadError for an app that cannot be served; entering raises OSError
+    if the port is taken.
+    """
+
+    def __init__(
+        self,
+        functions: Functions,
+        data: Path,
+        clock: Clock,
+        *,
+        port: int = 0,
+        http_concurrency: int = 100,
+        lease_seconds: float = 10.0,
+    ) -> None:
+        data.mkdir(parents=True, exist_ok=True)
+        self.url = ""
+        self._port = port
+        self._invoker = Invoker(functions, lambda: self.hub.client_binding(self.url))
+        self.hub = self._task_hub(functions, data / "durable.sqlite", clock, lease_seconds)
+        self._front = Front(functions, self._invoker, http_concurrency)
+        timers = [Timer(function, self._invoker, data / "timers", clock) for function in functions.triggered_by("timerTrigger")]
+        queues = [
+            QueueListener(function, functions, self._invoker, clock) for function in functions.triggered_by("queueTrigger")
+        ]
+        self._workers: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            self.hub.run,
+            *(timer.run for timer in timers),
+            *(listener.run for listener in queues),
+        ]
+        self._running = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as running:
+            await running.enter_async_context(sdk_session())
+            running.push_async_callback(self.hub.close)  # what requests opened before the hub ran, or after
+            server = await self._listen()
+            self.url = f"http://{_ADDRESS}:{server.addresses[0][1]}"
+            group = await running.enter_async_context(asyncio.TaskGroup())
+            tasks = [group.create_task(worker()) for worker in self._workers]
+            running.callback(lambda: [task.cancel() for task in tasks])
+            running.push_async_callback(server.cleanup)  # comes first: open requests are answered while all else runs
+            self._running = running.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._running.__aexit__(kind, error, trace)
+
+    async def _listen(self) -> web.AppRunner:
+        application = web.Application(client_max_size=BODY_LIMIT)
+        application.add_routes(self.hub.routes())
+        application.router.add_route("*", "/{path:.*}", self._front.handle)
+        server = web.AppRunner(application, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
+        await server.setup()
+        try:
+            await web.TCPSite(server, _ADDRESS, self._port).start()
+        except OSError:
+            await server.cleanup()
+            raise
+        return server
+
+    def _task_hub(self, functions: Functions, file: Path, clock: Clock, lease_seconds: float) -> TaskHub:
+        options = functions.extension("durableTask")
+        return TaskHub(
+            file,
+            options.get("hubName", "TestHubName"),  # the extension's own default
+            {
+                _durable_name(function, "orchestration"): _orchestrator(function)
+                for function in functions.triggered_by("orchestrationTrigger")
+            },
+            {
+                _durable_name(function, "activity"): _activity(function, self._invoker)
+                for function in functions.triggered_by("activityTrigger")
+            },
+            clock,
+            max_orchestrations=int(options.get("maxConcurrentOrchestratorFunctions", 5)),
+            max_activities=int(options.get("maxConcurrentActivityFunctions", 10)),
+            lease_seconds=lease_seconds,
+        )
+
+
+def _durable_name(function: Function, key: str) -> str:
+    """What orchestrators call it: the name given in the decorator, or the function's own."""
+    name: str = function.trigger.properties.get(key) or function.name
+    return name
+
+
+def _activity(function: Function, invoker: Invoker) -> Callable[[str, str], Awaitable[str]]:
+    """Takes the instance's id and the input's JSON, returns the result's JSON; the worker's own
+    converter does both.
+    """
+
+    async def run(instance: str, given: str) -> str:
+        argument = ActivityTriggerConverter.decode(Datum(given, "string"), trigger_metadata=None)
+        result = await invoker.call(function, argument, {"instanceId": instance})
+        encoded: str = ActivityTriggerConverter.encode(result, expected_type=None).value
+        return encoded
+
+    return run
+
+
+def _orchestrator(function: Function) -> Callable[[str], str]:
+    """Takes the trigger's JSON payload, returns the state's JSON."""
+
+    def run(payload: str) -> str:
+        state: str = function.call(**{function.trigger.name: func.OrchestrationContext(payload)})
+        return state
+
+    return run

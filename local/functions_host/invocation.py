@@ -1,0 +1,111 @@
+"""Calls a function with an argument for each of its bindings, and delivers what it put into its
+outputs.
+"""
+
+import asyncio
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+import azure.functions as func
+
+from local.functions_host.functions import Binding, Function, Functions
+from local.functions_host.messages import Body, send
+
+_EXPRESSION = re.compile(r"\{([^}]+)\}")
+
+
+class Out(func.Out[Any]):
+    """What a function with an output binding is given: the value it sets last is delivered when it
+    has returned.
+    """
+
+    def __init__(self) -> None:
+        self._value: Any = None
+
+    def set(self, val: Any) -> None:
+        self._value = val
+
+    def get(self) -> Any:
+        return self._value
+
+
+class Invoker:
+    """Runs functions: async ones on the loop, plain ones in the thread pool.
+
+    `client_binding` gives the JSON text for `durableClient` arguments.
+    """
+
+    def __init__(self, functions: Functions, client_binding: Callable[[], str]) -> None:
+        self._functions = functions
+        self._client_binding = client_binding
+
+    async def call(self, function: Function, trigger: Any, data: Mapping[str, str]) -> Any:
+        """Call `function` with `trigger` as its trigger's argument; return what it returns.
+
+        `data` are the values for `{name}` in the names of output queues. Whatever the function
+        raises is passed on, and then nothing is delivered.
+        """
+        arguments: dict[str, Any] = {function.trigger.name: trigger}
+        outputs = [binding for binding in function.others if binding.kind == "queue"]
+        for binding in function.others:
+            if binding.kind == "durableClient":
+                arguments[binding.name] = self._client_binding()
+        for binding in outputs:
+            if binding.name != "$return":
+                arguments[binding.name] = Out()
+        if inspect.iscoroutinefunction(function.call):
+            result = await function.call(**arguments)
+        else:
+            result = await asyncio.to_thread(function.call, **arguments)
+        for binding in outputs:
+            value = result if binding.name == "$return" else arguments[binding.name].get()
+            await self._deliver(binding, value, data)
+        return result
+
+    async def _deliver(self, binding: Binding, value: Any, data: Mapping[str, str]) -> None:
+        if value is None:
+            return
+        connection = self._functions.connection(binding.properties["connection"])
+        queue = expand(binding.properties["queueName"], data)
+        for message in value if isinstance(value, list | tuple) else [value]:
+            await send(connection, queue, _body(message))
+
+
+def expand(template: str, data: Mapping[str, str]) -> str:
+    """`template` with `{rand-guid}` and every `{name}` replaced. Raises ValueError for a name that
+    is not in `data`.
+    """
+
+    def value(expression: re.Match[str]) -> str:
+        name = expression[1]
+        if name == "rand-guid":
+            return str(uuid4())
+        if name not in data:
+            raise ValueError(f"{template!r}: nothing is called {name} in this invocation")
+        return data[name]
+
+    return _EXPRESSION.sub(value, template)
+
+
+def message_data(text: str) -> dict[str, str]:
+    """What a queue message offers to binding expressions: its text, and its properties if it is a
+    JSON object.
+    """
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        parsed = None
+    properties = parsed.items() if isinstance(parsed, dict) else ()
+    return {"queueTrigger": text, **{name: str(value) for name, value in properties}}
+
+
+def _body(message: Any) -> Body:
+    if isinstance(message, func.QueueMessage):
+        return message.get_body()
+    if isinstance(message, str | bytes):
+        return message
+    raise TypeError(f"a queue message must be str, bytes or QueueMessage, not {type(message).__name__}")

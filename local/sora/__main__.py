@@ -1,0 +1,3 @@
+from local.sora.process import main
+
+main()

@@ -1,0 +1,114 @@
+"""How tests steer the simulated Azure OpenAI over HTTP, under /_sim/: scripted faults, a record of
+requests, jobs, sizes.
+"""
+
+from collections import deque
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+import msgspec
+from aiohttp import web
+
+from local.sora.faults import Faults, parse_fault
+from local.sora.jobs import Jobs
+
+LARGEST_CONTENT = 2**32 - 1  # bytes: what a 32-bit `free` box can fill
+
+
+@dataclass
+class Asked:
+    """One request. `status` is None until it is answered, and stays so if the connection was cut
+    first.
+
+    Header names only, and no query: credentials are never kept. `time` is unix seconds; `job` the
+    job it was about.
+    """
+
+    operation: str
+    path: str
+    time: float
+    headers: list[str]
+    content_type: str | None
+    job: str | None
+    status: int | None = None
+
+    @classmethod
+    def about(cls, request: web.Request, operation: str, time: float) -> "Asked":
+        names = sorted({name.lower() for name in request.headers})
+        content_type = request.content_type if "content-type" in names else None
+        return cls(operation, request.path, time, names, content_type, request.match_info.get("video_id"))
+
+
+class Steered(Protocol):
+    """What can be steered: the service, seen from here."""
+
+    faults: Faults
+    jobs: Jobs
+    requests: deque[Asked]
+    content_bytes: int | None
+
+    def now(self) -> float: ...
+
+    def reset(self) -> None: ...
+
+
+class _Content(msgspec.Struct, forbid_unknown_fields=True):
+    bytes: int | None
+
+
+def control_routes(sora: Steered) -> list[web.RouteDef]:
+    """
+    POST /_sim/faults    arm a fault (`local.sora.faults`) → {"id": n}
+    GET /_sim/faults     how often each armed fault is still to happen
+    DELETE /_sim/faults  disarm them all
+    GET /_sim/requests   what was asked, oldest first
+    GET /_sim/jobs       {"accepted_creates": n, "data": [video + deployment + deleted, …]}
+    POST /_sim/content   {"bytes": n or null}: pad films that are shorter with a `free` box
+    POST /_sim/reset     forget everything
+    """
+
+    async def arm(request: web.Request) -> web.Response:
+        try:
+            return web.json_response({"id": sora.faults.add(parse_fault(await request.read()))})
+        except msgspec.MsgspecError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+
+    async def armed(_: web.Request) -> web.Response:
+        return web.json_response(sora.faults.left())
+
+    async def disarm(_: web.Request) -> web.Response:
+        sora.faults.clear()
+        return web.json_response({})
+
+    async def asked(_: web.Request) -> web.Response:
+        return web.json_response([asdict(request) for request in sora.requests])
+
+    async def jobs(_: web.Request) -> web.Response:
+        accepted = sora.jobs.accepted()
+        now = sora.now()
+        told = [{**job.video(now), "deployment": job.deployment, "deleted": job.deleted_at is not None} for job in accepted]
+        return web.json_response({"accepted_creates": len(accepted), "data": told})
+
+    async def content(request: web.Request) -> web.Response:
+        try:
+            wanted = msgspec.json.decode(await request.read(), type=_Content).bytes
+        except msgspec.MsgspecError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        if wanted is not None and not 0 < wanted <= LARGEST_CONTENT:
+            raise web.HTTPBadRequest(text=f"`bytes` is from 1 to {LARGEST_CONTENT}")
+        sora.content_bytes = wanted
+        return web.json_response({})
+
+    async def reset(_: web.Request) -> web.Response:
+        sora.reset()
+        return web.json_response({})
+
+    return [
+        web.post("/_sim/faults", arm),
+        web.get("/_sim/faults", armed),
+        web.delete("/_sim/faults", disarm),
+        web.get("/_sim/requests", asked),
+        web.get("/_sim/jobs", jobs),
+        web.post("/_sim/content", content),
+        web.post("/_sim/reset", reset),
+    ]

@@ -1,0 +1,181 @@
+"""What happens to an account together with its videos: admission, settlement, and the move to
+another model.
+
+A change reads what it depends on, decides against the account as it then is, and says which rows go
+into the same commit. The ledger runs it, together with whatever else wants to change the account at
+that moment, until the commit wins its race.
+"""
+
+from dataclasses import dataclass, field
+from hmac import compare_digest
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from shared.accounts.account import Account, reprice, reserve, settle
+from shared.accounts.idempotency import Once
+from shared.clock import Clock
+from shared.errors import Unauthenticated
+from shared.media.video import Video, is_id, owner_of
+from shared.storage.tables import Insert, Replace, Row, Table, Write
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A video as it was read, with the row that a conditional change of it needs."""
+
+    video: Video
+    row: Row
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """What became of a request: its video, whether an earlier request had already made it, and the
+    key afterwards.
+    """
+
+    video: Video
+    replayed: bool
+    account: Account
+
+
+@dataclass(frozen=True)
+class Decision(Generic[T]):
+    """What a change does to the account, which rows it writes beside it, and what its caller is
+    told.
+    """
+
+    account: Account
+    result: T
+    writes: tuple[Write, ...] = ()
+
+
+class Change(Protocol[T]):
+    """A change of one account. `read` fetches what it depends on, anew for every attempt; `decide`
+    may raise a RequestError.
+
+    `taken` holds the keys of the rows that other changes of the same commit write: a change that
+    needs one of them waits for the next commit (it returns None).
+    """
+
+    @property
+    def weight(self) -> int: ...
+
+    async def read(self, table: Table, *, again: bool) -> None: ...
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[T] | None: ...
+
+
+async def find_video(table: Table, video_id: str) -> Entry | None:
+    """One point read; None for an id that is unknown or malformed."""
+    if not is_id(video_id):
+        return None
+    row = await table.get(owner_of(video_id), video_id)
+    return None if row is None else Entry(Video.from_row(row.key, row.values), row)
+
+
+@dataclass
+class Admission:
+    """Reserve a video's price and record it, unless the same request has been admitted before.
+
+    `token` is what the caller was let in with: a key may have been given a new secret since.
+    """
+
+    video: Video
+    once: Once | None
+    token: str | None
+    clock: Clock
+    _earlier: Video | None = field(default=None, init=False)
+    _once_row: Row | None = field(default=None, init=False)
+
+    @property
+    def weight(self) -> int:
+        return len(self.video.prompt) + len(self.video.metadata or "") + len(self.video.user or "")
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        # A row that is there after a lost race may be our own: the write had worked, and only its
+        # answer was lost.
+        mine = await find_video(table, self.video.id) if again else None
+        self._earlier = mine.video if mine else None
+        if self.once is None:
+            return
+        self._once_row = await table.get(self.video.owner, self.once.key)
+        earlier_id = self.once.earlier(self._once_row, self.clock.now())
+        if earlier_id is not None and self._earlier is None:
+            earlier = await find_video(table, earlier_id)
+            self._earlier = earlier.video if earlier else None
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Admitted] | None:
+        if self._earlier is not None and self._earlier.id == self.video.id:
+            return Decision(account, Admitted(self._earlier, False, account))
+        if self.once is not None and self.once.key in taken:
+            return None
+        if self.token is not None and not compare_digest(self.token, account.token or ""):
+            raise Unauthenticated("The API key is not valid.")
+        now = self.clock.now()
+        if self.once is not None:
+            self.once.check(self._once_row, now)
+        if self._earlier is not None:
+            return Decision(account, Admitted(self._earlier, True, account))
+        account = reserve(account, self.video, now)
+        video = msgspec.structs.replace(self.video, tags=account.tags, priority=account.priority)
+        writes: list[Write] = [Insert(video.id, video.to_row())]
+        if self.once is not None:
+            writes.append(self.once.write(self._once_row, video.id, now))
+        return Decision(account, Admitted(video, False, account), tuple(writes))
+
+
+@dataclass
+class Settlement:
+    """End a video with its outcome; a video that has ended already keeps the outcome it has."""
+
+    video_id: str
+    outcome: dict[str, Any]
+    weight: int = 40_000  # the row is written again, with a prompt of any length
+    _entry: Entry | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._entry = await find_video(table, self.video_id)
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
+        if self._entry is None or self._entry.video.finished:
+            return Decision(account, self._entry.video if self._entry else None)
+        if self.video_id in taken:
+            return None
+        video = msgspec.structs.replace(self._entry.video, **self.outcome)
+        return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
+
+
+@dataclass
+class Move:
+    """Change an unfinished video's model, and what is reserved for it."""
+
+    video_id: str
+    model: str
+    cost: int
+    clock: Clock
+    weight: int = 40_000
+    _entry: Entry | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._entry = await find_video(table, self.video_id)
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
+        if self._entry is None or self._entry.video.finished or self._entry.video.model == self.model:
+            return Decision(account, self._entry.video if self._entry else None)
+        if self.video_id in taken:
+            return None
+        before = self._entry.video
+        video = msgspec.structs.replace(
+            before,
+            model=self.model,
+            cost=self.cost,
+            fallback_from=before.fallback_from or before.model,
+            queue_position=None,
+            estimated_start=None,
+        )
+        return Decision(reprice(account, before, video, self.clock.now()), video, (Replace(self._entry.row, video.to_row()),))

@@ -1,0 +1,134 @@
+"""The budget of the whole gateway, across all keys: a hold for every unfinished video, in a
+partition of its own.
+
+A key's admission and this hold cannot be one transaction, so the hold comes first and goes last:
+what is held is never less than what the keys have reserved, and the limit holds under every
+interleaving. Holding and releasing may be repeated; a hold whose video was never admitted is
+released by the sweep.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from shared.accounts.account import Account, check_budget, rolled
+from shared.accounts.account_changes import Decision
+from shared.accounts.ledger import Ledger
+from shared.clock import Clock
+from shared.media.video import GATEWAY_OWNER, Video
+from shared.storage.tables import Delete, Insert, Replace, Row, Table
+
+_HOLD = "hold_"
+_ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday and the first of a month, for windows that are the same for everybody
+
+
+@dataclass(frozen=True)
+class GatewayBudget:
+    """`limit` in micro-dollars, or None: then nothing is held and nothing is written."""
+
+    ledger: Ledger
+    clock: Clock
+    limit: int | None
+    duration: str | None
+
+    async def hold(self, video: Video) -> None:
+        """Raises BudgetExceeded."""
+        if self.limit is not None:
+            await self.ledger.change_account(GATEWAY_OWNER, _Hold(self, video.id, video.cost))
+
+    async def reprice(self, video_id: str, cost: int) -> None:
+        """Hold another price for an unfinished video. Raises BudgetExceeded."""
+        await self.ledger.change_account(GATEWAY_OWNER, _Reprice(self, video_id, cost))
+
+    async def release(self, video_id: str, spent: int = 0) -> None:
+        """Give the hold back, and count what was spent of it; also one from a time when there was a
+        limit.
+        """
+        await self.ledger.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
+
+    async def recount(self, account: Account) -> Account:
+        """The gateway's account with what is held worked out from the holds."""
+        holds = [row.values["cost"] async for row in self.ledger.rows(GATEWAY_OWNER, _HOLD)]
+        return msgspec.structs.replace(account, reserved=sum(holds), running=len(holds))
+
+    def applied(self, account: Account) -> Account:
+        """The gateway's account with the limits of the configuration, in the window of now."""
+        limited = msgspec.structs.replace(account, max_budget=self.limit, budget_duration=self.duration, window_anchor=_ANCHOR)
+        return rolled(limited, self.clock.now())
+
+
+@dataclass
+class _Hold:
+    budget: GatewayBudget
+    video_id: str
+    cost: int
+    weight: int = 0
+    _row: Row | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id)) if again else None
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[None] | None:
+        del taken  # every video has a hold of its own
+        if self._row is not None:
+            return Decision(account, None)
+        account = self.budget.applied(account)
+        check_budget(account, self.cost)
+        held = msgspec.structs.replace(account, reserved=account.reserved + self.cost, running=account.running + 1)
+        return Decision(held, None, (Insert(_hold(self.video_id), {"cost": self.cost}),))
+
+
+@dataclass
+class _OfHold(ABC):
+    """A change of a hold that is there; without one there is nothing to change."""
+
+    budget: GatewayBudget
+    video_id: str
+    weight: int = field(default=0, init=False)
+    _row: Row | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id))
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[None] | None:
+        if self._row is None:
+            return Decision(account, None)
+        if self._row.key in taken:
+            return None
+        return self.change(self.budget.applied(account), self._row)
+
+    @abstractmethod
+    def change(self, account: Account, hold: Row) -> Decision[None]: ...
+
+
+@dataclass
+class _Reprice(_OfHold):
+    cost: int
+
+    def change(self, account: Account, hold: Row) -> Decision[None]:
+        more = self.cost - hold.values["cost"]
+        if more > 0:
+            check_budget(account, more)
+        held = msgspec.structs.replace(account, reserved=account.reserved + more)
+        return Decision(held, None, (Replace(hold, {"cost": self.cost}),))
+
+
+@dataclass
+class _Release(_OfHold):
+    spent: int
+
+    def change(self, account: Account, hold: Row) -> Decision[None]:
+        released = msgspec.structs.replace(
+            account,
+            reserved=account.reserved - hold.values["cost"],
+            running=account.running - 1,
+            spend=account.spend + self.spent,
+        )
+        return Decision(released, None, (Delete(hold),))
+
+
+def _hold(video_id: str) -> str:
+    return f"{_HOLD}{video_id}"

@@ -1,0 +1,308 @@
+"""Virtual keys: who is calling, and the operator's routes to make, change and end keys.
+
+A key's secret is shown once and stored as its SHA-256. The partition `tokens` leads from that hash
+to the key's id, under which its account and its videos lie; so a secret can be exchanged and
+everything else stays.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import msgspec
+
+from shared.accounts.account import Account, check_usable
+from shared.accounts.account_changes import Decision
+from shared.accounts.ledger import ACCOUNT, Ledger
+from shared.clock import Clock
+from shared.errors import Conflict as Taken
+from shared.errors import NotFound, Unauthenticated
+from shared.media.video import MASTER_OWNER
+from shared.storage.tables import Conflict, Delete, Insert, Row, Table, Write, retry_conflicts
+
+TOKENS = "tokens"  # partition: token or alias → key id
+KEYS = "keys"  # partition: every key id there ever was
+
+_TOKEN = re.compile(r"[0-9a-f]{64}")
+_KEY_ID = re.compile(r"key_[0-9a-f]{8}")
+# How long an account that was read may answer for reads of videos; a create always reads it anew,
+# in its transaction.
+_FRESH = timedelta(seconds=5)
+_REMEMBERED = 10_000  # keys; about 1 KB each
+
+
+@dataclass(frozen=True)
+class Caller:
+    """An authenticated caller: the key whose videos it sees. `master` sees all, and has no account
+    of its own limits.
+    """
+
+    owner: str
+    master: bool = False
+    account: Account | None = None
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A new key: the only time that the secret is there."""
+
+    key_id: str
+    secret: str
+    account: Account
+
+
+@dataclass
+class Keys:
+    """The keys of the gateway. `master_key` is the operator's; without one nobody gets in as the
+    operator.
+    """
+
+    table: Table
+    ledger: Ledger
+    clock: Clock
+    random: Random
+    master_key: str | None
+    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, as it was when last looked up
+    _accounts: dict[str, tuple[datetime, Account]] = field(default_factory=dict, init=False)
+
+    async def authenticate(self, headers: Mapping[str, str]) -> Caller:
+        """The caller behind `Authorization: Bearer …` or `api-key: …`. Raises Unauthenticated."""
+        secret = presented_secret(headers)
+        if self.is_master(secret):
+            return Caller(MASTER_OWNER, master=True)
+        caller = await self._holder(token_of(secret))
+        if caller is None or caller.account is None:
+            raise Unauthenticated("The API key is not valid.")
+        check_usable(caller.account, self.clock.now())
+        return caller
+
+    def is_master(self, secret: str) -> bool:
+        master = self.master_key
+        return master is not None and hmac.compare_digest(_encoded(secret), master.encode())
+
+    async def issue(self, account: Account, secret: str | None = None) -> Issued:
+        """Make a key with these limits. Raises Conflict (409) where the alias or the chosen secret
+        is taken.
+        """
+        now = self.clock.now()
+        secret = secret or f"sk-{secrets.token_urlsafe(32)}"
+        token = token_of(secret)
+        made = msgspec.structs.replace(
+            account, token=token, name=_shown(secret), created_at=now, updated_at=now, window_anchor=now, window_start=now
+        )
+        key_id = f"key_{1 + secrets.randbelow(2**32 - 1):08x}"  # 0 is the operator's own
+        try:
+            (listed,) = await self.table.commit(KEYS, Insert(key_id, {}))
+        except Conflict:  # the id is taken, once in some billion
+            return await self.issue(account, secret)
+        written = await self._write_account(key_id, made)
+        # Until a signpost leads to it, the account cannot be used, so a crash here leaves nothing
+        # that counts.
+        try:
+            await self._point(key_id, [token, *_alias_keys(made.alias)])
+        except Taken:
+            await self.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
+            await self.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
+            raise
+        return Issued(key_id, secret, made)
+
+    async def update(self, key_id: str, changes: Mapping[str, Any]) -> Account:
+        """Change a key's settings; its counters stay what its videos say. Raises NotFound, or
+        Conflict (409) for an alias.
+        """
+        return await self._change(key_id, await self.get(key_id), changes)
+
+    async def regenerate(self, key_id: str, secret: str | None = None, changes: Mapping[str, Any] | None = None) -> Issued:
+        """A new secret for a key, and new settings where there are some. Raises NotFound, or
+        Conflict (409).
+        """
+        before = await self.get(key_id)
+        secret = secret or f"sk-{secrets.token_urlsafe(32)}"
+        token = token_of(secret)
+        if token == before.token:
+            raise _taken()
+        after = await self._change(key_id, before, {**(changes or {}), "token": token, "name": _shown(secret)}, token)
+        await self._point(key_id, [], [before.token or ""])
+        return Issued(key_id, secret, after)
+
+    async def delete(self, key_id: str) -> None:
+        """End a key for good. Its videos and what it spent stay on record. Raises NotFound."""
+        before = await self.get(key_id)
+        await self._change(key_id, before, {"deleted": True, "alias": None})
+        await self._point(key_id, [], [before.token or ""])
+
+    async def get(self, key_id: str) -> Account:
+        """Raises NotFound, also for a key that was deleted."""
+        account = await self.ledger.account(key_id) if key_id != MASTER_OWNER else None
+        if account is None or account.deleted:
+            raise _unknown()
+        return account
+
+    async def find(self, name: str) -> str:
+        """The id of a key by its secret, its token or its id. Raises NotFound."""
+        if _KEY_ID.fullmatch(name):
+            return name
+        row = await self.table.get(TOKENS, name if _TOKEN.fullmatch(name) else token_of(name))
+        return self._pointed(row)
+
+    async def find_alias(self, alias: str) -> str:
+        """The id of a key by its alias. Raises NotFound."""
+        return self._pointed(await self.table.get(TOKENS, _alias_key(alias)))
+
+    async def all(self) -> AsyncIterator[tuple[str, Account]]:
+        """Every key that was ever made, in no special order."""
+        async for row in self.table.scan(KEYS):
+            account = await self.ledger.account(row.key)
+            if account is not None:
+                yield row.key, account
+
+    @staticmethod
+    def _pointed(row: Row | None) -> str:
+        if row is None:
+            raise _unknown()
+        return str(row.values["key"])
+
+    async def _holder(self, token: str) -> Caller | None:
+        """Whose token it is. What is remembered of the way there may be old: then the signpost is
+        read again.
+        """
+        remembered = self._owners.get(token)
+        account = await self._account(remembered, token) if remembered else None
+        if remembered and account:
+            return Caller(remembered, account=account)
+        row = await self.table.get(TOKENS, token)
+        if row is None:
+            return None
+        if len(self._owners) >= _REMEMBERED:
+            self._owners.clear()
+        owner = self._owners[token] = str(row.values["key"])
+        return Caller(owner, account=await self._account(owner, token))
+
+    async def _account(self, owner: str, token: str) -> Account | None:
+        """The account, if the token is still its own: the way there may be an old one."""
+        now = self.clock.now()
+        read_at, account = self._accounts.get(owner, (now - 2 * _FRESH, None))
+        if account is None or now - read_at > _FRESH:
+            account = await self.ledger.account(owner)
+            if account is None:
+                return None
+            if len(self._accounts) >= _REMEMBERED:
+                self._accounts.clear()
+            self._accounts[owner] = (now, account)
+        return account if hmac.compare_digest(account.token or "", token) and not account.deleted else None
+
+    async def _change(self, key_id: str, before: Account, changes: Mapping[str, Any], *tokens: str) -> Account:
+        """Signposts first, then the account; after a crash in between, the same change again
+        completes it.
+        """
+        renamed = "alias" in changes and changes["alias"] != before.alias
+        new, old = (_alias_keys(changes["alias"]), _alias_keys(before.alias)) if renamed else ([], [])
+        await self._point(key_id, [*tokens, *new], old)
+        after = await self.ledger.change_account(key_id, _Edit(dict(changes), self.clock.now()))
+        self._accounts.pop(key_id, None)
+        return after
+
+    async def _write_account(self, key_id: str, made: Account) -> str:
+        """The etag of a new account's row. The id is ours alone, so a row that is there is ours:
+        only its answer was lost.
+        """
+        try:
+            (etag,) = await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+        except Conflict:
+            row = await self.table.get(key_id, ACCOUNT)
+            if row is None or row.values.get("token") != made.token:
+                raise
+            return row.etag
+        return etag
+
+    async def _point(self, key_id: str, new: Sequence[str], old: Sequence[str] = ()) -> None:
+        """Let signposts lead to a key and take down others that do, in one transaction. May be
+        repeated.
+
+        Raises Conflict (409) where a new one leads to another key already.
+        """
+
+        async def attempt() -> None:
+            writes: list[Write] = []
+            for name in new:
+                row = await self.table.get(TOKENS, name)
+                if row is None:
+                    writes.append(Insert(name, {"key": key_id}))
+                elif row.values["key"] != key_id:
+                    raise _taken()
+            for name in old:
+                row = await self.table.get(TOKENS, name)
+                if row is not None and row.values["key"] == key_id:
+                    writes.append(Delete(row))
+            if writes:
+                await self.table.commit(TOKENS, *writes)
+
+        await retry_conflicts(attempt, self.clock, self.random)
+
+
+@dataclass
+class _Edit:
+    """Settings of an account set anew; nothing of its counters."""
+
+    changes: dict[str, Any]
+    now: datetime
+    weight: int = 0
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        """Nothing but the account itself is needed."""
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Account] | None:
+        del taken
+        if account.deleted and "deleted" not in self.changes:  # since it was looked up
+            raise _unknown()
+        after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
+        if after.budget_duration != account.budget_duration:
+            after = msgspec.structs.replace(after, window_anchor=self.now)
+        return Decision(after, after)
+
+
+def _unknown() -> NotFound:
+    return NotFound("Key not found.", code="key_not_found", param="key")
+
+
+def _taken() -> Taken:
+    return Taken("A key with this alias or secret exists already.", code="key_exists", param="key_alias")
+
+
+def presented_secret(headers: Mapping[str, str]) -> str:
+    """The secret of either header. Raises Unauthenticated where there is none."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    secret = token.strip() if scheme.lower() == "bearer" else ""
+    secret = secret or headers.get("api-key", "").strip()
+    if not secret:
+        raise Unauthenticated("No API key: send it as 'Authorization: Bearer <key>' or in the header 'api-key'.")
+    return secret
+
+
+def token_of(secret: str) -> str:
+    """What is stored of a secret. It is long and random, so a plain hash is enough."""
+    return hashlib.sha256(_encoded(secret)).hexdigest()
+
+
+def _encoded(secret: str) -> bytes:
+    """Servers hand on header bytes that are no UTF-8 as lone surrogates."""
+    return secret.encode(errors="surrogatepass")
+
+
+def _shown(secret: str) -> str:
+    return f"sk-...{secret[-4:]}"
+
+
+def _alias_keys(alias: str | None) -> list[str]:
+    return [] if alias is None else [_alias_key(alias)]
+
+
+def _alias_key(alias: str) -> str:
+    """A row's key may not hold every character that an alias may."""
+    return f"alias_{hashlib.sha256(alias.encode()).hexdigest()}"

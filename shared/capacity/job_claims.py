@@ -1,0 +1,56 @@
+"""Which video has which upstream job: written once, so that a job found after an unclear create is
+never taken for two videos.
+
+Claims lie in the table `pools` by the day of the job, in partitions `claims:<day>`, so that old
+ones are dropped together.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from hashlib import sha256
+
+from shared.clock import Clock
+from shared.config.catalog import Deployment
+from shared.storage.tables import Conflict, Delete, Insert, Table
+from shared.upstream.client import Job
+
+
+@dataclass(frozen=True)
+class Claims:
+    table: Table
+    clock: Clock
+
+    async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
+        """Bind a job to a video for good; False where another video has it. May be repeated."""
+        partition, key = self._place(deployment, job)
+        try:
+            await self.table.commit(partition, Insert(key, {"video": video_id}))
+        except Conflict:
+            return await self.holder(deployment, job) == video_id
+        return True
+
+    async def holder(self, deployment: Deployment, job: Job) -> str | None:
+        """The video that a job is bound to."""
+        row = await self.table.get(*self._place(deployment, job))
+        return None if row is None else str(row.values["video"])
+
+    def _place(self, deployment: Deployment, job: Job) -> tuple[str, str]:
+        """Partition and key. A job belongs to the resource: several deployments of it share one
+        list.
+        """
+        made = self.clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC)
+        return _partition(made), sha256(f"{deployment.base_url} {job.id}".encode()).hexdigest()
+
+    async def drop(self, day: date) -> None:
+        """Forget the claims on the jobs of a day that the upstream no longer lists. May be
+        repeated.
+        """
+        async for row in self.table.scan(_partition(day)):
+            try:
+                await self.table.commit(_partition(day), Delete(row))
+            except Conflict:
+                return  # another instance is at it
+
+
+def _partition(day: date) -> str:
+    return f"claims:{day:%Y-%m-%d}"

@@ -1,0 +1,328 @@
+"""The capacity of a model's deployments, kept where every instance sees it: who runs where, and who
+is next.
+
+A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row
+`video_…` stands for every unfinished video, written before the video is admitted, so that nothing
+can be admitted and then forgotten; those that wait have a place in the queue as well. What changes
+together is one transaction.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from random import Random
+from typing import TypeVar
+
+import msgspec
+
+from shared.capacity import poll_schedule, slots
+from shared.capacity.render_times import UsualTimes
+from shared.capacity.slots import Lease, State
+from shared.capacity.waiting_line import Before, Queue, new_place, tag_of
+from shared.clock import Clock
+from shared.config.catalog import Catalog, Deployment, Model
+from shared.media.video import Video
+from shared.storage.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, partition_of, retry_conflicts
+
+_STATE = "state"
+_FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
+_LOOK_FOR_SLOT = 5.0  # seconds until the next in line asks again, where a slot depends on a job's end
+_SOON = 60.0  # seconds: the longest sleep of the next in line
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A slot on `deployment`, held until `ended`, `leave` or `return_slot`."""
+
+    deployment: Deployment
+
+
+@dataclass(frozen=True)
+class Wait:
+    """No slot now; ask again after `seconds`. `position` is the place in the queue, from 1.
+
+    `closed` is why no deployment may be asked at the moment, where that is so.
+    """
+
+    seconds: float
+    position: int
+    estimated_start: datetime
+    closed: str | None = None
+
+
+@dataclass(frozen=True)
+class Closed:
+    """Every deployment that could make the video is lost, the last one for this reason: nothing is
+    worth waiting for.
+
+    `request_id` is what the vendor knows the refusal by.
+    """
+
+    reason: str
+    request_id: str | None = None
+
+
+@dataclass
+class Pool:
+    table: Table
+    catalog: Catalog
+    clock: Clock
+    random: Random
+    usual: UsualTimes
+    queue: Queue = field(init=False)
+    # Of one instance only one at a time changes a model's state: the others would only lose the
+    # race and read again.
+    _turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.queue = Queue(self.table, self.clock)
+
+    async def enter(self, model: Model, video_id: str) -> None:
+        """Note that a video of this model is unfinished. May be repeated."""
+        try:
+            await self.table.commit(partition_of(model.name), Insert(video_id, {"entered": self.clock.now()}))
+        except Conflict:
+            return
+
+    async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Closed:
+        """Take a slot on a deployment that can start the video now, or stand in line for one.
+
+        A video that holds a slot already keeps it. A remix can only run where its source lives.
+        """
+        possible = [each for each in model.deployments if video.source_deployment in (None, each.name)]
+
+        async def attempt() -> Slot | Wait | Closed:
+            row, state = await self._state(model.name)
+            holder = model.deployment(state.holder(video.id) or "")
+            if holder is not None:
+                return Slot(holder)
+            now = self._now()
+            closings = [slots.closing(state.load(each), now) for each in possible]
+            if closings[-1] is not None and all(slots.is_lost(state.load(each), now) for each in possible):
+                return Closed(closings[-1].reason, closings[-1].request_id)
+            turn = _Turn(self, model, possible, video, row, state)
+            note = await self.table.get(partition_of(model.name), video.id)
+            place = await self.queue.place(model.name, _tag(note), video.id)
+            if place is None:
+                return await turn.join(note, slots.tag_for(state, video.owner, priority))
+            return await turn.move_up(place)
+
+        return await self._in_turn(model.name, attempt)
+
+    async def answered(self, model_name: str, video_id: str) -> None:
+        """The upstream has accepted the create: from now it counts against the pace, and not as one
+        under way.
+        """
+        await self._change(model_name, lambda state, now: slots.answered(state, video_id, now))
+
+    async def ended(self, model_name: str, video_id: str) -> None:
+        """The job has ended upstream: its slot is free, although the video is not finished yet. May
+        be repeated.
+        """
+
+        def change(state: State, now: float) -> None:
+            slots.give_back(state, video_id, now)
+
+        await self._change(model_name, change)
+
+    async def return_slot(self, model: Model, video: Video, deployment: Deployment, rest: float | None) -> None:
+        """The create was not accepted: back to the head of the queue, while the deployment rests
+        for `rest` seconds.
+
+        None is for a deployment that fails without saying for how long: it rests for longer each
+        time.
+        """
+
+        def change(state: State, now: float) -> list[Write]:
+            slots.rest(state.load(deployment), now, rest)
+            lease = slots.give_back(state, video.id, now)
+            if lease is None:
+                return []
+            state.waiting += 1
+            return [new_place(lease.tag, video)]
+
+        await self._change(model.name, change)
+
+    async def rest(self, model: Model, deployment: Deployment) -> None:
+        """A create has failed, and may have been accepted: nothing more is sent there for a
+        while.
+        """
+
+        def change(state: State, now: float) -> None:
+            slots.rest(state.load(deployment), now, None)
+
+        await self._change(model.name, change)
+
+    async def close(
+        self,
+        model: Model,
+        deployment: Deployment,
+        reason: str,
+        seconds: float,
+        *,
+        lost: bool = False,
+        request_id: str | None = None,
+    ) -> None:
+        """Nothing is sent to a deployment for a while: it refuses everybody. One that is `lost` is
+        not waited for.
+        """
+
+        def change(state: State, now: float) -> None:
+            slots.close(state.load(deployment), reason, now, seconds, lost=lost, request_id=request_id)
+
+        await self._change(model.name, change)
+
+    async def troubled(self, model: Model) -> Mapping[str, str]:
+        """The deployments that are closed, or were until lately and have accepted nothing since;
+        with the reason.
+        """
+        _, state = await self._state(model.name)
+        troubles = {each.name: slots.trouble(state.load(each), self._now()) for each in model.deployments}
+        return {name: why.reason for name, why in troubles.items() if why}
+
+    async def is_shut(self, model: Model, *, lost: bool) -> bool:
+        """Whether every deployment of a model is closed, or `lost`."""
+        _, state = await self._state(model.name)
+        shut = slots.is_lost if lost else slots.closing
+        return all(shut(state.load(each), self._now()) for each in model.deployments)
+
+    async def leave(self, model_name: str, video_id: str) -> None:
+        """The video is finished: free its slot or its place, and forget it. May be repeated."""
+
+        async def attempt() -> None:
+            note = await self.table.get(partition_of(model_name), video_id)
+            if note is not None and "tag" not in note.values:  # it was refused before it ever stood in line
+                await self.table.commit(partition_of(model_name), Delete(note))
+                return
+            row, state = await self._state(model_name)
+            place = await self.queue.place(model_name, _tag(note), video_id)
+            freed = slots.give_back(state, video_id, self._now())
+            writes: list[Write] = [Delete(each) for each in (note, place) if each]
+            if place is not None:
+                state.waiting -= 1
+            if place is not None or freed is not None:
+                writes.append(_written(row, state))
+            if writes:
+                await self.table.commit(partition_of(model_name), *writes)
+
+        await self._in_turn(model_name, attempt)
+
+    async def unfinished(self, model: Model) -> AsyncIterator[tuple[str, datetime]]:
+        """Every unfinished video of a model, with the time it entered."""
+        async for row in self.table.scan(partition_of(model.name), after=_FIRST_VIDEO, before=_AFTER_VIDEOS):
+            yield row.key, row.values["entered"].astimezone(UTC)
+
+    async def holders(self, model: Model) -> Mapping[str, float]:
+        """The videos that hold a slot, with the time since when (unix seconds)."""
+        _, state = await self._state(model.name)
+        return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
+
+    async def _change(self, model_name: str, change: Callable[[State, float], list[Write] | None]) -> None:
+        async def attempt() -> None:
+            row, state = await self._state(model_name)
+            before = msgspec.json.encode(state)
+            writes = change(state, self._now()) or []
+            if msgspec.json.encode(state) != before:
+                await self.table.commit(partition_of(model_name), _written(row, state), *writes)
+
+        await self._in_turn(model_name, attempt)
+
+    async def _in_turn(self, model_name: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        async with self._turns.setdefault(model_name, asyncio.Lock()):
+            return await retry_conflicts(attempt, self.clock, self.random)
+
+    async def _state(self, model_name: str) -> tuple[Row | None, State]:
+        row = await self.table.get(partition_of(model_name), _STATE)
+        return row, msgspec.json.decode(row.values["state"], type=State) if row else State()
+
+    def _now(self) -> float:
+        return self.clock.now().timestamp()
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """One video before one state of the queue, as it was read for one attempt."""
+
+    pool: Pool
+    model: Model
+    possible: Sequence[Deployment]
+    video: Video
+    row: Row | None
+    state: State
+
+    async def join(self, note: Row | None, tag: int) -> Slot | Wait:
+        """Start at once where nobody waits and a slot is free; else stand at the place of
+        the tag.
+        """
+        values = {"entered": note.values["entered"] if note else self.video.created_at, "tag": tag}
+        noted = Insert(self.video.id, values) if note is None else Replace(note, values)
+        deployment = self._free() if self.state.waiting == 0 else None
+        if deployment is not None:
+            return await self._start(deployment, tag, noted)
+        self.state.waiting += 1
+        place = new_place(tag, self.video)
+        await self._commit(noted, place)
+        return await self._wait((await self._before(place.key)).all)
+
+    async def move_up(self, place: Row) -> Slot | Wait:
+        """Start if it is this video's turn."""
+        before = await self._before(place.key)
+        if slots.may_start(self.state, self.possible, before.rivals, self.pool.clock.now().timestamp()):
+            deployment = self._free()
+            if deployment is not None:
+                self.state.waiting -= 1
+                return await self._start(deployment, tag_of(place), Delete(place))
+        return await self._wait(before.all)
+
+    def _free(self) -> Deployment | None:
+        now = self.pool.clock.now().timestamp()
+        return next(iter(slots.ready_now(self.state, self.possible, _ask(self.video), now)), None)
+
+    async def _start(self, deployment: Deployment, tag: int, *writes: Write) -> Slot:
+        now = self.pool.clock.now().timestamp()
+        slots.take(self.state, deployment, self.video.id, Lease(now, _ask(self.video), tag))
+        await self._commit(*writes)
+        return Slot(deployment)
+
+    async def _wait(self, index: int) -> Wait:
+        """How long to sleep: the next in line until something may be free, others through half of
+        the time until they are.
+        """
+        now, random = self.pool.clock.now().timestamp(), self.pool.random
+        usual = await self.pool.usual.of(self.model.name, self.video.seconds)
+        start = slots.estimated_start(self.state, self.possible, index, usual.mean, now)
+        until_next = (start - now) * index / (index + 1)
+        ready = slots.next_ready(self.state, self.possible, _ask(self.video), now) or now
+        seconds = max(poll_schedule.sleep_until_turn(until_next, random), _LOOK_FOR_SLOT, min(ready - now, _SOON))
+        seconds *= random.uniform(1.0, 1.1)
+        closings = [slots.closing(self.state.load(each), now) for each in self.possible]
+        closed = closings[-1].reason if closings[-1] is not None and all(closings) else None
+        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC), closed)
+
+    async def _before(self, place: str) -> Before:
+        now = self.pool.clock.now().timestamp()
+        free = {each.name for each in self.possible if slots.free_slots(self.state, [each], now)}
+        return await self.pool.queue.before(self.model.name, place, free)
+
+    async def _commit(self, *writes: Write) -> None:
+        await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)
+
+
+def _ask(video: Video) -> str:
+    """What the upstream is asked for, as far as its list of jobs can tell requests apart."""
+    asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt}"
+    return sha256(asked.encode()).hexdigest()[:24]
+
+
+def _tag(note: Row | None) -> int | None:
+    """What a video was tagged with, once it has asked."""
+    return note.values.get("tag") if note else None
+
+
+def _written(row: Row | None, state: State) -> Write:
+    values = {"state": msgspec.json.encode(state).decode()}
+    return Insert(_STATE, values) if row is None else Replace(row, values)

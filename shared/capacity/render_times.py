@@ -1,0 +1,51 @@
+"""How long videos usually take, learned from those that were made, for every model and length.
+
+A row `usual` in the model's partition of the table `pools`. Nothing depends on it but when to look.
+"""
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from shared.capacity.poll_schedule import Usual, learn
+from shared.clock import Clock
+from shared.storage.tables import Conflict, Insert, Replace, Row, Table, partition_of
+
+_ROW = "usual"
+_FRESH = 60.0  # seconds
+
+
+@dataclass
+class UsualTimes:
+    table: Table
+    clock: Clock
+    first_guess: float  # seconds: what a video takes where nothing has been learned yet
+    _known: dict[str, tuple[float, dict[int, Usual]]] = field(default_factory=dict, init=False)
+
+    async def of(self, model_name: str, seconds: int) -> Usual:
+        """For a model and a length; read anew every minute."""
+        now = self.clock.now().timestamp()
+        read_at, known = self._known.get(model_name, (0.0, {}))
+        if now - read_at > _FRESH:
+            known = _decode(await self.table.get(partition_of(model_name), _ROW))
+            self._known[model_name] = (now, known)
+        return known.get(seconds, self._guess())
+
+    def _guess(self) -> Usual:
+        return Usual(self.first_guess, self.first_guess / 2)
+
+    async def learn(self, model_name: str, seconds: int, took: float) -> None:
+        """A video of this length took so long. A lost race loses nothing but this one example."""
+        row = await self.table.get(partition_of(model_name), _ROW)
+        known = _decode(row)
+        known[seconds] = learn(known.get(seconds, self._guess()), took)
+        values = {"lengths": msgspec.json.encode({str(each): usual for each, usual in known.items()}).decode()}
+        try:
+            await self.table.commit(partition_of(model_name), Insert(_ROW, values) if row is None else Replace(row, values))
+        except Conflict:
+            return
+
+
+def _decode(row: Row | None) -> dict[int, Usual]:
+    known = msgspec.json.decode(row.values["lengths"], type=dict[str, Usual]) if row else {}
+    return {int(seconds): usual for seconds, usual in known.items()}

@@ -1,0 +1,83 @@
+"""The order in which videos wait: a row `wait_<tag>_…` of the model's partition for every place, in
+the order of the tags.
+
+A place that can only be served by one deployment names it (`bound`): a remix runs where its source
+lives.
+"""
+
+from bisect import bisect_left
+from collections.abc import Set
+from dataclasses import dataclass, field
+
+from shared.clock import Clock
+from shared.media.video import Video
+from shared.storage.tables import Insert, Row, Table, partition_of
+
+_FIRST, _AFTER = "wait_", "wait`"
+_NEAR = 100  # places from the head that are counted anew by everybody
+_FRESH = 60.0  # seconds
+_TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
+
+
+@dataclass(frozen=True)
+class Before:
+    """How many stand before a place, and how many of those could take what is free now."""
+
+    all: int
+    rivals: int
+
+
+@dataclass
+class Queue:
+    """The queues of all models, as one instance sees them."""
+
+    table: Table
+    clock: Clock
+    _read: dict[str, tuple[float, list[str]]] = field(default_factory=dict, init=False)
+
+    async def place(self, model_name: str, tag: int | None, video_id: str) -> Row | None:
+        """A video's place, if it has one."""
+        return None if tag is None else await self.table.get(partition_of(model_name), _key(tag, video_id))
+
+    async def before(self, model_name: str, place: str, free: Set[str]) -> Before:
+        """Who stands before a place, while these deployments are free: exact near the head, as of a
+        minute ago further back.
+        """
+        near = rivals = 0
+        rows = self.table.scan(partition_of(model_name), after=_FIRST, before=place, page=_NEAR, select=["bound"])
+        async for row in rows:
+            near += 1
+            rivals += row.values.get("bound") in (None, *free)
+            if near == _NEAR:
+                everybody = max(near, await self._far_back(model_name, place))
+                return Before(everybody, rivals + everybody - near)
+        return Before(near, rivals)
+
+    async def _far_back(self, model_name: str, place: str) -> int:
+        """How many stand before a place, as of a minute ago at most: those far back would each read
+        nearly all of the queue.
+        """
+        now = self.clock.now().timestamp()
+        read_at, known = self._read.get(model_name, (0.0, []))
+        index = bisect_left(known, place)
+        if known[index : index + 1] != [place] or now - read_at > _FRESH:
+            known = [row.key async for row in self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, select=[])]
+            self._read[model_name] = (now, known)
+            index = bisect_left(known, place)
+        return index
+
+
+def new_place(tag: int, video: Video) -> Insert:
+    """The row of a video's place."""
+    return Insert(_key(tag, video.id), {"bound": video.source_deployment} if video.source_deployment else {})
+
+
+def tag_of(place: Row) -> int:
+    return int(place.key[len(_FIRST) :].partition("_")[0])
+
+
+def _key(tag: int, video_id: str) -> str:
+    """In the order of the tags, and of equal ones the oldest first: ids sort the newest first, so
+    they are turned round.
+    """
+    return f"{_FIRST}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"

@@ -1,0 +1,150 @@
+"""The models callers may ask for: what each can do, what it costs, and which deployments
+serve it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+
+from shared.errors import InvalidRequest
+
+AZURE_OPENAI_SCOPE = "https://cognitiveservices.azure.com/.default"
+MICROS = 1_000_000  # micro-dollars in a dollar: money is kept in whole micro-dollars everywhere
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What a model accepts, and its price.
+
+    `sizes` are `WIDTHxHEIGHT` in pixels, `seconds` whole seconds; the first of each is the default.
+    `prices` are micro-dollars per second of video, by size. `retires` is the day the vendor has
+    announced, where there is one.
+    """
+
+    sizes: tuple[str, ...]
+    seconds: tuple[int, ...]
+    prices: Mapping[str, int]
+    variants: tuple[str, ...] = ("video", "thumbnail", "spritesheet")
+    remix: bool = True
+
+    def price(self, seconds: int, size: str) -> int:
+        """The full price of a video, in micro-dollars."""
+        return self.prices[size] * seconds
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """One place where videos of a model are made: a deployment of one resource, with its own quota.
+
+    `model` is what the upstream calls the deployment, `base_model` what it calls the model, where
+    that is known to differ.
+
+    `name` is what stored videos refer to, so it must stay the same when the configuration changes
+    around it. `azure` tells the dialect: Azure OpenAI's `/openai/v1/videos`, or any other server's
+    `/v1/videos`.
+    """
+
+    name: str
+    azure: bool
+    model: str
+    base_url: str
+    api_key: str | None = field(default=None, repr=False)
+    api_version: str | None = None
+    token_scope: str = AZURE_OPENAI_SCOPE
+    max_running: int = 2
+    creates_per_minute: int = 2
+    retires: date | None = None
+    base_model: str | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name callers use, with every deployment behind it. `aliases` are other spellings that find
+    it.
+    """
+
+    name: str
+    capability: Capability
+    deployments: tuple[Deployment, ...]
+    aliases: tuple[str, ...] = ()
+
+    def deployment(self, name: str) -> Deployment | None:
+        return next((each for each in self.deployments if each.name == name), None)
+
+
+class Catalog:
+    """Every configured model, in the order of the configuration; the first is the default."""
+
+    def __init__(self, models: tuple[Model, ...], fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        self.models = models
+        self._fallbacks = dict(fallbacks or {})
+        self._by_name = {alias: model for model in reversed(models) for alias in model.aliases}
+        self._by_name |= {model.name: model for model in models}
+
+    def find(self, name: str | None) -> Model:
+        """The model of that name, alias or `provider/name`; the default for None. Raises
+        InvalidRequest.
+        """
+        if name is None:
+            return self.models[0]
+        model = self.spelled(name)
+        if model is None:
+            known = ", ".join(each.name for each in self.models)
+            raise InvalidRequest(
+                f"The model is not configured here. Available models: {known}.", code="model_not_found", param="model"
+            )
+        return model
+
+    def spelled(self, name: str) -> Model | None:
+        """The model of that name, alias or `provider/name`, as callers and operators write it."""
+        return self._by_name.get(name)
+
+    def fallbacks(self, model: Model) -> tuple[Model, ...]:
+        """The models that may take another's place, in order."""
+        return tuple(self._by_name[name] for name in self._fallbacks.get(model.name, ()))
+
+    def get(self, name: str) -> Model | None:
+        """The model of exactly this name: records hold it, and capacity is counted under it."""
+        return next((each for each in self.models if each.name == name), None)
+
+    def home(self, deployment: str | None) -> Model | None:
+        """The model that now has the deployment which a record names."""
+        return next((each for each in self.models if deployment and each.deployment(deployment)), None)
+
+    def deployment(self, name: str | None) -> Deployment | None:
+        """The deployment that a record names, of whichever model."""
+        home = self.home(name)
+        return None if home is None or name is None else home.deployment(name)
+
+    def neighbours(self, deployment: Deployment) -> set[str]:
+        """What the upstream may call a job of another deployment of the same resource, and none of
+        this one.
+        """
+        everything = (each for model in self.models for each in model.deployments)
+        names = {name for each in everything if each.base_url == deployment.base_url for name in (each.model, each.base_model)}
+        return {name for name in names if name} - {deployment.model, deployment.base_model}
+
+
+_LANDSCAPE_AND_PORTRAIT = ("720x1280", "1280x720")
+_HIGH_RESOLUTION = ("1024x1792", "1792x1024")
+_SECONDS = (4, 8, 12)
+
+# Sizes, lengths and list prices of the models Azure has offered. Azure accepts the high resolutions
+# for sora-2 and then fails the job, and the 16 and 20 seconds of OpenAI's guide never applied to
+# it.
+KNOWN_MODELS: Mapping[str, Capability] = {
+    "sora-2": Capability(_LANDSCAPE_AND_PORTRAIT, _SECONDS, dict.fromkeys(_LANDSCAPE_AND_PORTRAIT, 100_000)),
+    "sora-2-pro": Capability(
+        _LANDSCAPE_AND_PORTRAIT + _HIGH_RESOLUTION,
+        _SECONDS,
+        dict.fromkeys(_LANDSCAPE_AND_PORTRAIT, 300_000) | dict.fromkeys(_HIGH_RESOLUTION, 500_000),
+    ),
+    "sora-2-pro-high-res": Capability(_HIGH_RESOLUTION, _SECONDS, dict.fromkeys(_HIGH_RESOLUTION, 500_000)),
+}
+
+# The vendors' announced shutdowns, by provider and model.
+RETIREMENT_DATES: Mapping[str, date] = {
+    "azure/sora-2": date(2026, 10, 15),
+    "openai/sora-2": date(2026, 9, 24),
+    "openai/sora-2-pro": date(2026, 9, 24),
+}

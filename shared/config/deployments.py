@@ -1,0 +1,143 @@
+"""From the entries of config.yaml to models and their deployments, with every mistake named."""
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+from shared.config.catalog import KNOWN_MODELS, MICROS, RETIREMENT_DATES, Capability, Deployment, Model
+from shared.config.file import BASE_NAMES, KEY_NAMES, Entry, GatewayKnobs, first
+from shared.errors import ConfigurationError
+
+
+def read_models(entries: Iterable[Entry], env: Mapping[str, str]) -> tuple[Model, ...]:
+    """One Model per `model_name`; a name that is repeated is one model with several deployments."""
+    by_name: dict[str, list[tuple[Deployment, Capability]]] = {}
+    aliases: dict[str, list[str]] = {}
+    names: set[str] = set()
+    for entry in entries:
+        if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", entry.model_name):
+            raise ConfigurationError(f"The model_name {entry.model_name!r} may only hold letters, digits and . _ / -")
+        deployment = _read_deployment(entry, env)
+        if deployment.name in names:
+            raise ConfigurationError(f"Two deployments are called {deployment.name!r}: give each its own model_info.id.")
+        names.add(deployment.name)
+        by_name.setdefault(entry.model_name, []).append((deployment, _read_capability(entry)))
+        spellings = aliases.setdefault(entry.model_name, [])
+        spellings += [entry.params.model, deployment.model, entry.model_name.rpartition("/")[2]]
+    models = []
+    for name, members in by_name.items():
+        capabilities = [capability for _, capability in members]
+        if any(capability != capabilities[0] for capability in capabilities):
+            raise ConfigurationError(f"The deployments of {name!r} differ in sizes, seconds or price: use two model names.")
+        deployments = tuple(deployment for deployment, _ in members)
+        models.append(Model(name, capabilities[0], deployments, tuple(dict.fromkeys(aliases[name]))))
+    return tuple(models)
+
+
+def _read_deployment(entry: Entry, env: Mapping[str, str]) -> Deployment:
+    provider, _, model = entry.params.model.rpartition("/")
+    if provider not in ("azure", "openai") or not model:
+        raise ConfigurationError(
+            f"model_list: {entry.params.model!r} must be azure/<deployment> for Azure OpenAI, "
+            "or openai/<model> for any other server of the /v1/videos dialect."
+        )
+    azure = provider == "azure"
+    base = entry.params.api_base or (first(env, BASE_NAMES) if azure else None)
+    if not base:
+        wanted = f"set {BASE_NAMES[0]}, or api_base" if azure else "set api_base"
+        raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: {wanted}.")
+    params = entry.params
+    # Secrets that were pasted or piped end in a newline, which no header may hold.
+    key = (params.api_key or (first(env, KEY_NAMES) if azure else None) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
+    if min(params.max_running, params.creates_per_minute) < 1:
+        raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
+    address = normalise_base(base, azure=azure)
+    host = urlsplit(address).hostname or ""
+    place = "local" if host in ("localhost", "127.0.0.1", "::1") else host.partition(".")[0]
+    return Deployment(
+        name=entry.model_info.id or f"{place}/{model}",
+        azure=azure,
+        model=model,
+        base_url=address,
+        api_key=key or None,
+        api_version=_checked_version(params.api_version or (env.get("AZURE_API_VERSION") if azure else None)),
+        token_scope=params.token_scope,
+        max_running=params.max_running,
+        creates_per_minute=params.creates_per_minute,
+        base_model=entry.model_info.base_model,
+        retires=RETIREMENT_DATES.get(f"{provider}/{(entry.model_info.base_model or model).rpartition('/')[2]}"),
+    )
+
+
+def normalise_base(base: str, *, azure: bool) -> str:
+    """The address under which `/videos` lies. Any accepted spelling of a base gives the same one.
+    Raises ConfigurationError.
+    """
+    try:
+        parts = urlsplit(base.strip())
+        _ = parts.port  # read for its check alone
+    except ValueError as error:
+        raise ConfigurationError("An upstream address (api_base) must be an https:// URL.") from error
+    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme not in ("https", "http") or not parts.hostname or (parts.scheme == "http" and azure and not loopback):
+        raise ConfigurationError("An upstream address (api_base) must be an https:// URL.")
+    if parts.username or parts.password or parts.query:
+        raise ConfigurationError("An upstream address (api_base) must not contain credentials or a query.")
+    if "/api/projects" in parts.path.lower():
+        raise ConfigurationError(
+            "An upstream address (api_base) is that of a project (/api/projects/…); videos need the resource's own, "
+            "https://<resource>.openai.azure.com."
+        )
+    path = re.sub(r"(/openai)?(/v1)?(/videos)?/*$", "", parts.path) if azure else re.sub(r"(/v1)?(/videos)?/*$", "", parts.path)
+    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}{'/openai/v1' if azure else '/v1'}"
+
+
+def _checked_version(version: str | None) -> str | None:
+    if version not in (None, "", "preview", "v1"):
+        raise ConfigurationError(
+            f"The api_version {version!r} does not exist on the v1 surface: leave it out, or use 'preview'."
+        )
+    return version or None
+
+
+def _read_capability(entry: Entry) -> Capability:
+    """The built-in table for models known here, changed or completed by `model_info`."""
+    info = entry.model_info
+    base = (info.base_model or entry.params.model).rpartition("/")[2]
+    known = KNOWN_MODELS.get(base)
+    sizes = tuple(info.sizes) if info.sizes else known.sizes if known else ()
+    seconds = tuple(info.seconds) if info.seconds else known.seconds if known else ()
+    if not sizes or not seconds:
+        raise ConfigurationError(
+            f"The model {entry.model_name!r} is not a known one: say model_info.sizes and model_info.seconds."
+        )
+    if any(not re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", size) for size in sizes):
+        raise ConfigurationError(f"The model {entry.model_name!r}: model_info.sizes must look like 1280x720.")
+    dollars = info.output_cost_per_video_per_second
+    if dollars is None:
+        dollars = info.output_cost_per_second
+    if dollars is not None:
+        if not 0 <= dollars < MICROS:
+            raise ConfigurationError(f"The model {entry.model_name!r}: the cost per second must be 0 or more dollars.")
+        prices = dict.fromkeys(sizes, round(dollars * MICROS))
+    elif known and set(sizes) <= set(known.prices):
+        prices = {size: known.prices[size] for size in sizes}
+    else:
+        raise ConfigurationError(
+            f"The model {entry.model_name!r} has no price: say model_info.output_cost_per_video_per_second."
+        )
+    variants = tuple(info.variants) if info.variants else ("video", "thumbnail", "spritesheet")
+    return Capability(sizes, seconds, prices, variants, info.remix)
+
+
+def read_fallbacks(knobs: GatewayKnobs, models: Iterable[Model]) -> dict[str, tuple[str, ...]]:
+    """`gateway.fallbacks`, checked against the models. Raises ConfigurationError."""
+    names = {model.name for model in models}
+    for name in {*knobs.fallbacks, *(other for others in knobs.fallbacks.values() for other in others)}:
+        if name not in names:
+            raise ConfigurationError(
+                f"gateway.fallbacks names {name!r}, which is no model_name. There are: {', '.join(sorted(names))}."
+            )
+    return {name: tuple(others) for name, others in knobs.fallbacks.items()}

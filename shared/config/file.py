@@ -1,0 +1,175 @@
+"""The shape of config.yaml, and its reading: references to app settings, other people's names,
+suggestions for typos.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from shared.config.catalog import AZURE_OPENAI_SCOPE
+from shared.errors import ConfigurationError
+
+DEFAULT_FILE = Path(__file__).parents[2] / "config.yaml"
+BASE_NAMES = ("AZURE_OPENAI_API_BASE", "AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
+KEY_NAMES = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
+
+# Bounds that keep a slip of the pen from becoming a busy loop or a date that no calendar has.
+_Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
+_Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+_UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # what signs a URL lives seven days at most
+
+
+class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The `gateway:` section of config.yaml.
+
+    `poll_seconds`: between two looks at a running video. `deadline_seconds`: from the upstream's
+    acceptance to giving up. `delivery`: `redirect` to a short-lived signed URL, or `proxy` the
+    bytes through the app. `reconcile_seconds`: how long an unclear create is looked for in the
+    upstream's list before it counts as never accepted. `queue_seconds`: how long a video may wait
+    for capacity. `fallbacks`: the models that take a model's place, in order, when every deployment
+    of it is closed.
+    """
+
+    poll_seconds: _Seconds = 5.0
+    deadline_seconds: _Seconds = 1800.0
+    delivery: Literal["redirect", "proxy"] = "redirect"
+    retention_days: _Days | None = None
+    log_prompts: bool = True
+    url_seconds: _UrlSeconds = 900
+    reconcile_seconds: _Seconds = 120.0
+    queue_seconds: _Seconds = 86_400.0
+    fallbacks: dict[str, list[str]] = {}
+
+
+class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a deployment is, how it is reached, and what it allows."""
+
+    model: str
+    api_base: str | None = None
+    api_key: str | None = None
+    api_version: str | None = None
+    token_scope: str = AZURE_OPENAI_SCOPE
+    max_running: int = 2
+    creates_per_minute: int = 2
+
+
+class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a model can do and costs (dollars a second), where that is not known here."""
+
+    id: str | None = None
+    base_model: str | None = None
+    mode: str = "video_generation"
+    sizes: list[str] | None = None
+    seconds: list[int] | None = None
+    remix: bool = True
+    variants: list[str] | None = None
+    output_cost_per_video_per_second: float | None = None
+    output_cost_per_second: float | None = None
+
+
+class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One deployment of one model, in LiteLLM's shape."""
+
+    model_name: str
+    params: Params
+    model_info: ModelInfo = ModelInfo()
+
+
+class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What concerns the gateway as a whole; `max_budget` in dollars."""
+
+    master_key: str | None = None
+    max_budget: float | None = None
+    budget_duration: str | None = None
+
+
+class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file; every section may be absent."""
+
+    model_list: list[Entry] = []
+    general_settings: General = General()
+    gateway: GatewayKnobs = GatewayKnobs()
+
+
+def read_file(env: Mapping[str, str]) -> ConfigFile:
+    """The file that `GATEWAY_CONFIG` names, else config.yaml beside the app, else nothing. Raises
+    ConfigurationError.
+    """
+    named = env.get("GATEWAY_CONFIG")
+    path = DEFAULT_FILE.parent / named if named else DEFAULT_FILE  # an absolute path stays what it is
+    if not path.exists():
+        if named:
+            raise ConfigurationError(f"GATEWAY_CONFIG names {path.name!r}, which does not exist.")
+        return ConfigFile()
+    import yaml
+
+    try:
+        document = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path.name} cannot be read as a text file in UTF-8.") from error
+    except yaml.YAMLError as error:
+        # Not the error's own text: it quotes the line, and the line may hold a key. For the same
+        # reason it is not chained.
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it holds a character that YAML does not allow"
+        raise ConfigurationError(f"{path.name}{place} is not valid YAML: {problem}.") from None
+    return _convert(_renamed(_resolved(document, env)), ConfigFile, path.name)
+
+
+def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:
+    """Replace `os.environ/NAME` wherever it stands."""
+    if isinstance(value, dict):
+        return {key: _resolved(each, env, f"{where}.{key}") for key, each in value.items()}
+    if isinstance(value, list):
+        return [_resolved(each, env, f"{where}[{index}]") for index, each in enumerate(value)]
+    if isinstance(value, str) and value.startswith("os.environ/"):
+        name = value.removeprefix("os.environ/")
+        # The two settings of the upstream have several accepted names, and a key may be absent: an
+        # identity is used then.
+        for names in (BASE_NAMES, KEY_NAMES):
+            if name in names:
+                return first(env, (name, *names))
+        if name not in env:
+            raise ConfigurationError(f"{where.lstrip('.')} refers to the app setting {name}, which is not set.")
+        return env[name]
+    return value
+
+
+def _renamed(document: Any) -> Any:
+    """Accept `litellm_params`, the name people's files already have, for `params`."""
+    if isinstance(document, dict) and isinstance(document.get("model_list"), list):
+        for entry in document["model_list"]:
+            if isinstance(entry, dict) and "litellm_params" in entry and "params" not in entry:
+                entry["params"] = entry.pop("litellm_params")
+    return document
+
+
+_T = TypeVar("_T")
+
+
+def _convert(document: Any, kind: type[_T], where: str) -> _T:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"{where}: {error}.{_suggestion(str(error))}") from error
+
+
+def _suggestion(complaint: str) -> str:
+    """For an unknown key: the known key it looks like."""
+    unknown = re.search(r"unknown field `([^`]+)`", complaint)
+    if not unknown:
+        return ""
+    kinds = (ConfigFile, Entry, Params, ModelInfo, General, GatewayKnobs)
+    known = [name for kind in kinds for name in kind.__struct_fields__]
+    alike = difflib.get_close_matches(unknown[1], known, n=1)
+    return f" Did you mean `{alike[0]}`?" if alike else ""
+
+
+def first(env: Mapping[str, str], names: Iterable[str]) -> str | None:
+    """The first of several names for one app setting that is set."""
+    return next((env[name] for name in names if env.get(name)), None)

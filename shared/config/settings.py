@@ -1,0 +1,114 @@
+"""Everything the app is told, read once into frozen objects; every complaint names the setting and
+what it should be.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shared.config.catalog import MICROS, Catalog
+from shared.config.deployments import read_fallbacks, read_models
+from shared.config.file import Entry, GatewayKnobs, General, Params, read_file
+from shared.errors import ConfigurationError, InvalidRequest
+from shared.periods import check_length
+
+_SHORTEST_MASTER_KEY = 16
+
+# Every app setting that the app reads by name, with what it is for; whatever else config.yaml
+# refers to comes on top.
+APP_SETTINGS: Mapping[str, str] = {
+    "AzureWebJobsStorage": "a storage connection string: local only",
+    "AzureWebJobsStorage__blobServiceUri": "the storage account's blob endpoint, reached with the app's identity",
+    "AzureWebJobsStorage__tableServiceUri": "its table endpoint",
+    "AzureWebJobsStorage__clientId": "which user-assigned identity reaches storage",
+    "AZURE_CLIENT_ID": "the same for Azure OpenAI",
+    "GATEWAY_MASTER_KEY": "the operator's key",
+    "GATEWAY_CONFIG": "another configuration file than config.yaml",
+    "AZURE_OPENAI_API_BASE": "the Azure OpenAI resource",
+    "AZURE_OPENAI_ENDPOINT": "another name for it",
+    "AZURE_API_BASE": "another name for it",
+    "AZURE_OPENAI_API_KEY": "its key, where there is no identity",
+    "AZURE_API_KEY": "another name for it",
+    "AZURE_API_VERSION": "an api-version to send: none by default",
+}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where state lives: a connection string (local), or the account's endpoints reached with an
+    identity (Azure).
+    """
+
+    connection_string: str | None = field(default=None, repr=False)
+    blob_url: str | None = None
+    table_url: str | None = None
+    client_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the app was told. `master_key` is the operator's; `max_budget` is for all keys, in
+    micro-dollars.
+    """
+
+    storage: Storage
+    master_key: str | None = field(repr=False)
+    knobs: GatewayKnobs
+    catalog: Catalog
+    max_budget: int | None = None
+    budget_duration: str | None = None
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """Read app settings and the configuration file they name. Raises ConfigurationError."""
+    env = os.environ if environment is None else environment
+    _refuse_unresolved(env)
+    file = read_file(env)
+    master_key = env.get("GATEWAY_MASTER_KEY") or file.general_settings.master_key
+    storage = load_storage(env)
+    # A key a person can guess is fine on a laptop, where storage has a connection string, and
+    # nowhere else.
+    if master_key and len(master_key) < _SHORTEST_MASTER_KEY and storage.connection_string is None:
+        raise ConfigurationError(
+            f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
+        )
+    entries = file.model_list or [Entry("azure/sora-2", Params("azure/sora-2"))]
+    models = read_models(entries, env)
+    catalog = Catalog(models, read_fallbacks(file.gateway, models))
+    return Settings(storage, master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+
+
+def _refuse_unresolved(env: Mapping[str, str]) -> None:
+    """A Key Vault reference that the platform could not resolve arrives as its own text, which
+    anybody can guess.
+    """
+    for name, value in env.items():
+        if value.startswith("@Microsoft.KeyVault("):
+            raise ConfigurationError(
+                f"The app setting {name} is a Key Vault reference that was not resolved: check the identity's role."
+            )
+
+
+def _read_budget(general: General) -> tuple[int | None, str | None]:
+    """The budget of the whole gateway and the window it renews in."""
+    if general.max_budget is not None and not 0 <= general.max_budget < MICROS:
+        raise ConfigurationError("general_settings.max_budget must be 0 or more dollars.")
+    try:
+        duration = general.budget_duration and check_length(general.budget_duration, "budget_duration")
+    except InvalidRequest as error:
+        raise ConfigurationError(f"general_settings: {error.message}") from error
+    return (None if general.max_budget is None else round(general.max_budget * MICROS)), duration
+
+
+def load_storage(env: Mapping[str, str]) -> Storage:
+    """Where state lives, for commands that need nothing else. Raises ConfigurationError."""
+    connection = env.get("AzureWebJobsStorage")
+    if connection:
+        return Storage(connection_string=connection)
+    blob, table = (env.get(f"AzureWebJobsStorage__{kind}ServiceUri") for kind in ("blob", "table"))
+    if not blob or not table:
+        raise ConfigurationError(
+            "Storage is not configured: set AzureWebJobsStorage, or AzureWebJobsStorage__blobServiceUri and __tableServiceUri."
+        )
+    client_id = env.get("AzureWebJobsStorage__clientId") or env.get("AZURE_CLIENT_ID")
+    return Storage(blob_url=blob, table_url=table, client_id=client_id)

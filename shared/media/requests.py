@@ -1,0 +1,232 @@
+"""What callers may send, checked before anything is spent or sent: a request comes out whole and
+valid, or not at all.
+"""
+
+import base64
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from shared.config.catalog import Catalog, Model
+from shared.errors import InvalidRequest
+from shared.media.reference_image import Reference, check_reference
+from shared.media.video import Video
+
+Fields = Mapping[str, Any]
+
+LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
+_LONGEST_USER = 512
+_METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
+
+_CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "user", "metadata")
+_OTHER_WORDS = {  # what people bring along from Sora 1 and from other gateways
+    "n_seconds": "seconds",
+    "duration": "seconds",
+    "width": "size",
+    "height": "size",
+    "resolution": "size",
+    "image": "input_reference",
+    "inpaint_items": "input_reference",
+}
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """A valid request for one video; of a remix, `source` is the video it is made from.
+
+    `metadata` is JSON text; `price` is the full price in micro-dollars.
+    """
+
+    prompt: str
+    model: Model
+    seconds: int
+    size: str
+    reference: Reference | None
+    user: str | None
+    metadata: str | None
+    source: Video | None = None
+
+    @property
+    def price(self) -> int:
+        return self.model.capability.price(self.seconds, self.size)
+
+
+def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
+    """Check a create request. A file part is `bytes` in `fields`. Raises InvalidRequest or
+    TooLarge.
+    """
+    refuse_unknown(fields, _CREATE_FIELDS)
+    prompt = _prompt(fields)
+    model = catalog.find(_text(fields, "model"))
+    seconds = _seconds(fields.get("seconds"), model)
+    size = _size(fields.get("size"), model)
+    reference = fields.get("input_reference")
+    return CreateRequest(
+        prompt=prompt,
+        model=model,
+        seconds=seconds,
+        size=size,
+        reference=None if reference is None else check_reference(_image_bytes(reference), size),
+        user=_text(fields, "user", longest=_LONGEST_USER),
+        metadata=_metadata(fields.get("metadata")),
+    )
+
+
+def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateRequest:
+    """Check a remix of a completed video. Only the prompt is the caller's; length, size and so the
+    price are the source's.
+
+    Raises InvalidRequest, also for parameters that a create knows: they are refused rather than
+    dropped.
+    """
+    for name in ("seconds", "size", "input_reference", "model"):
+        if name in fields:
+            raise InvalidRequest(
+                f"A remix keeps the `{name}` of its source: leave it out, or make a new video.",
+                code="unknown_parameter",
+                param=name,
+            )
+    refuse_unknown(fields, ("prompt", "user", "metadata"))
+    model = catalog.home(source.deployment)
+    if model is None:
+        raise InvalidRequest(
+            "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
+        )
+    if not model.capability.remix:
+        raise InvalidRequest(f"The model '{model.name}' cannot remix.", code="remix_not_supported", param="video_id")
+    return CreateRequest(
+        prompt=_prompt(fields),
+        model=model,
+        seconds=source.seconds,
+        size=source.size,
+        reference=None,
+        user=_text(fields, "user", longest=_LONGEST_USER),
+        metadata=_metadata(fields.get("metadata")),
+        source=source,
+    )
+
+
+@dataclass(frozen=True)
+class ListRequest:
+    """One page of videos: at most `limit`, after the video `after` in the given order."""
+
+    limit: int = 20
+    after: str | None = None
+    newest_first: bool = True
+
+
+def parse_list(query: Mapping[str, str]) -> ListRequest:
+    """Check the query of a list. Raises InvalidRequest."""
+    limit = query.get("limit", "20")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and int(limit) <= 100):
+        raise InvalidRequest("`limit` must be a whole number from 0 to 100.", param="limit")
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("`order` must be 'asc' or 'desc'.", param="order")
+    return ListRequest(int(limit), query.get("after") or None, order == "desc")
+
+
+def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
+    """Raises InvalidRequest for the first parameter that is not known, with the one that may be
+    meant.
+    """
+    for name in fields:
+        if name in known:
+            continue
+        shown = name[:64]
+        meant = _OTHER_WORDS.get(name) or next(iter(difflib.get_close_matches(shown, known, n=1)), None)
+        hint = f" Did you mean '{meant}'?" if meant else f" Known parameters: {', '.join(known)}."
+        raise InvalidRequest(f"Unknown parameter: '{shown}'.{hint}", code="unknown_parameter", param=shown)
+
+
+def _text(fields: Fields, name: str, longest: int = 256) -> str | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidRequest(f"`{name}` must be a string.", code="invalid_type", param=name)
+    if not value or len(value) > longest:
+        raise InvalidRequest(f"`{name}` must have 1 to {longest} characters.", param=name)
+    return value
+
+
+def _prompt(fields: Fields) -> str:
+    if fields.get("prompt") is None:
+        raise InvalidRequest("Missing required parameter: 'prompt'.", code="missing_required_parameter", param="prompt")
+    prompt = _text(fields, "prompt", longest=LONGEST_PROMPT) or ""
+    if not prompt.strip():
+        raise InvalidRequest("`prompt` must say something.", param="prompt")
+    return prompt
+
+
+def _seconds(value: object, model: Model) -> int:
+    """Whole seconds, as a number or as text: Azure wants the text, people send both."""
+    allowed = model.capability.seconds
+    if value is None:
+        return allowed[0]
+    if isinstance(value, str) and value in map(str, allowed):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value in allowed:
+        return value
+    choices = ", ".join(f'"{each}"' for each in allowed)
+    raise InvalidRequest(f"`seconds` must be one of {choices} for the model '{model.name}'.", param="seconds")
+
+
+def _size(value: object, model: Model) -> str:
+    allowed = model.capability.sizes
+    if value is None:
+        return allowed[0]
+    if isinstance(value, str) and value in allowed:
+        return value
+    choices = ", ".join(f'"{each}"' for each in allowed)
+    raise InvalidRequest(f"`size` must be one of {choices} for the model '{model.name}'.", param="size")
+
+
+def _image_bytes(value: object) -> bytes:
+    """The image of a file part, or of the JSON form `{"image_url": "data:…"}`. Addresses are never
+    fetched.
+    """
+    if isinstance(value, bytes):
+        return value
+    url = value.get("image_url") if isinstance(value, dict) and value.keys() == {"image_url"} else None
+    if isinstance(url, str) and url.startswith("data:") and ";base64," in url[:128]:
+        try:
+            return base64.b64decode(url.partition(";base64,")[2], validate=True)
+        except ValueError as error:
+            raise InvalidRequest("`input_reference.image_url` is not valid base64.", param="input_reference") from error
+    raise InvalidRequest(
+        '`input_reference` must be a file part, or {"image_url": "data:image/png;base64,…"}; '
+        "other addresses and file ids are not fetched.",
+        code="invalid_type",
+        param="input_reference",
+    )
+
+
+def _metadata(value: object) -> str | None:
+    """Up to 16 pairs of text, kept as JSON text. In a form it may also come as JSON text."""
+    if isinstance(value, str):
+        try:
+            value = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+            raise InvalidRequest("`metadata` is not valid JSON.", param="metadata") from error
+    if value is None:
+        return None
+    good = (
+        isinstance(value, dict)
+        and len(value) <= _METADATA_PAIRS
+        and all(
+            isinstance(key, str) and len(key) <= _METADATA_KEY and isinstance(each, str) and len(each) <= _METADATA_VALUE
+            for key, each in value.items()
+        )
+    )
+    if not good:
+        raise InvalidRequest(
+            f"`metadata` must be an object of at most {_METADATA_PAIRS} pairs of text, keys up to {_METADATA_KEY} and "
+            f"values up to {_METADATA_VALUE} characters.",
+            param="metadata",
+        )
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,162 @@
+"""A video: its id, its record, and the object callers see."""
+
+import json
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from shared.config.catalog import MICROS
+
+MASTER_OWNER = "key_00000000"  # the partition of what the operator makes with the master key itself
+GATEWAY_OWNER = "gateway"  # the partition of what holds for all keys together
+
+Status = Literal["queued", "in_progress", "completed", "failed"]
+
+_ID = re.compile(r"video_[0-9a-f]{32}")
+_LATEST = 2**44 - 1  # milliseconds; eleven hex digits last until the year 2527
+
+
+class Video(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one video, as it lies in its key's partition.
+
+    `cost` is the full price in micro-dollars: reserved while the video is unfinished, spent once it
+    is completed, given back when it failed. What was spent or reserved is never stored apart from
+    this: it follows from `status` and `cost`. `attempted_at` is written before the upstream is
+    asked to create, `upstream_id` after it answered: an attempt without an id is one whose outcome
+    is unclear.
+    """
+
+    id: str
+    model: str
+    created_at: datetime
+    prompt: str
+    seconds: int
+    size: str
+    cost: int
+    status: Status = "queued"
+    progress: int = 0
+    user: str | None = None
+    metadata: str | None = None
+    tags: str | None = None  # the key's tags when it was admitted, as JSON text
+    reference: str | None = None  # media type of the stored reference image
+    deployment: str | None = None
+    attempted_at: datetime | None = None
+    upstream_id: str | None = None
+    accepted_at: datetime | None = None
+    upstream_request_id: str | None = None
+    rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
+    gone_since: datetime | None = None  # since when the upstream denies that it is there
+    finished_at: datetime | None = None
+    expires_at: datetime | None = None
+    bytes: int | None = None
+    attempts: int = 0  # how often the upstream was asked
+    lost_uploads: int = 0  # how often it lost the reference image
+    lost_answers: int = 0  # how often its answer was lost and no job was found
+    priority: int = 1  # the key's, when it was admitted
+    queue_position: int | None = None
+    estimated_start: datetime | None = None
+    wakes_at: datetime | None = None  # while it waits: when its orchestration acts next
+    fallback_from: str | None = None  # the model that was asked for, where another one makes it
+    remixed_from: str | None = None
+    source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
+    source_deployment: str | None = None
+    deleted: bool = False
+    error_code: str | None = None
+    error_message: str | None = None
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.id)
+
+    @property
+    def finished(self) -> bool:
+        return self.status in ("completed", "failed")
+
+    @property
+    def reserved(self) -> int:
+        """Micro-dollars held for it now."""
+        return 0 if self.finished else self.cost
+
+    @property
+    def spent(self) -> int:
+        """Micro-dollars it has cost."""
+        return self.cost if self.status == "completed" else 0
+
+    def to_row(self) -> dict[str, Any]:
+        row = msgspec.structs.asdict(self)
+        del row["id"]
+        return row
+
+    @classmethod
+    def from_row(cls, video_id: str, values: dict[str, Any]) -> "Video":
+        known = {name: value for name, value in values.items() if name in cls.__struct_fields__}
+        return cls(id=video_id, **known)
+
+    def wire(self) -> dict[str, Any]:
+        """The OpenAI video object: all of its keys, then ours from `queue` on. Times are unix
+        seconds.
+        """
+        reason = {"code": self.error_code, "message": self.error_message, "upstream_request_id": self.upstream_request_id}
+        error = reason if self.status == "failed" else None
+        waiting = self.status == "queued" and self.queue_position is not None
+        queue = {"position": self.queue_position, "estimated_start": _unix(self.estimated_start)} if waiting else None
+        return {
+            "id": self.id,
+            "object": "video",
+            "model": self.model,
+            "status": self.status,
+            "progress": self.progress,
+            "created_at": _unix(self.created_at),
+            "completed_at": _unix(self.finished_at) if self.status == "completed" else None,
+            "expires_at": _unix(self.expires_at),
+            "prompt": self.prompt,
+            "size": self.size,
+            "seconds": str(self.seconds),
+            "remixed_from_video_id": self.remixed_from,
+            "error": error,
+            "queue": queue,
+            "fallback_from": self.fallback_from,
+            "usage": {"duration_seconds": float(self.seconds)},
+            "user": self.user,
+            "metadata": json.loads(self.metadata) if self.metadata else None,
+        }
+
+
+def new_id(owner: str, now: datetime) -> str:
+    """An id that sorts newest first and names its partition: reversed milliseconds, the owner's
+    tag, 52 random bits.
+    """
+    reversed_time = _LATEST - int(now.timestamp() * 1000)
+    return f"video_{reversed_time:011x}{owner.removeprefix('key_')}{secrets.randbits(52):013x}"
+
+
+def id_bound(moment: datetime) -> str:
+    """Between the ids of videos made at `moment` or later, which sort before it, and those made
+    earlier.
+    """
+    return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
+
+
+def is_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
+def owner_of(video_id: str) -> str:
+    """The id of the key that made it, which is also its partition: characters 11 to 19 after the
+    prefix.
+    """
+    return f"key_{video_id[17:25]}"
+
+
+def dollars(micros: int) -> str:
+    """Micro-dollars as a plain decimal number of dollars: 400000 → "0.4"."""
+    whole, rest = divmod(abs(micros), MICROS)
+    text = f"{whole}.{rest:06d}".rstrip("0").rstrip(".")
+    return f"-{text}" if micros < 0 else text
+
+
+def _unix(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.astimezone(UTC).timestamp())

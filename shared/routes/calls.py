@@ -1,0 +1,164 @@
+"""Between HttpRequest and HttpResponse: who calls, what was sent, what is answered, and what an
+error looks like.
+
+The only module that knows trigger types. Handlers get a `Call` and give an `Answer`, or raise.
+"""
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import azure.functions as func
+import msgspec
+
+from shared import gateway as composition
+from shared.accounts.keys import Caller
+from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, TooLarge, envelope
+from shared.gateway import Gateway
+from shared.videos.orchestration import Orchestrations
+
+logger = logging.getLogger("gateway")
+
+_LARGEST_BODY = 32 * 1024 * 1024  # bytes: a reference image of 20 MiB, in base64, and the rest
+_BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a handler gives back. A `body` that is not bytes is sent as JSON."""
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request on its way to a handler. `given` is the gateway to use, where it is not that of
+    the app settings.
+    """
+
+    given: Gateway | None
+    request: func.HttpRequest
+    orchestrations: Orchestrations | None
+    request_id: str
+
+    @property
+    def gateway(self) -> Gateway:
+        """Raises ConfigurationError; so only what asks for it depends on the configuration."""
+        return self.given or composition.current()
+
+    @property
+    def query(self) -> Mapping[str, str]:
+        params: Mapping[str, str] = self.request.params
+        return params
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        headers: Mapping[str, str] = self.request.headers
+        return headers
+
+    async def caller(self) -> Caller:
+        """Raises Unauthenticated."""
+        return await self.gateway.keys.authenticate(self.headers)
+
+    async def operator(self) -> Caller:
+        """The caller, who must hold the master key. Raises Unauthenticated or PermissionDenied."""
+        caller = await self.caller()
+        if not caller.master:
+            raise PermissionDenied("Only the master key may do this.", code="master_key_required")
+        return caller
+
+    def fields(self) -> dict[str, Any]:
+        """The body as fields, from JSON or a form; a file part is bytes. Raises InvalidRequest or
+        TooLarge.
+        """
+        body = self.request.get_body()
+        if len(body) > _LARGEST_BODY:
+            raise TooLarge(f"The request is larger than {_LARGEST_BODY // 1024**2} MiB.")
+        media_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
+            return _form_fields(self.request)
+        return _json_fields(body)
+
+
+Handler = Callable[..., Awaitable[Answer]]
+
+
+async def respond(
+    request: func.HttpRequest,
+    handler: Handler,
+    orchestrations: Orchestrations | None = None,
+    *,
+    gateway: Gateway | None = None,
+    **parts: str,
+) -> func.HttpResponse:
+    """Run a handler and turn whatever comes of it into a response. `parts` are the route's
+    parameters.
+    """
+    request_id = f"req_{secrets.token_hex(12)}"
+    try:
+        call = Call(gateway, request, orchestrations, request_id)
+        answer = await handler(call, **parts)
+    except ConfigurationError as error:
+        logger.error("%s: %s", request_id, error.message)  # noqa: TRY400 - the message says it all, and is for the operator
+        answer = _error_answer(ConfigurationError("The gateway is not configured; its log says what is missing."))
+    except GatewayError as error:
+        answer = _error_answer(error)
+    except Exception:
+        logger.exception("%s: unexpected error", request_id)
+        answer = _error_answer(GatewayError(f"Something went wrong here; it is in the log as {request_id}."))
+    return _response(answer, request_id)
+
+
+def _error_answer(error: GatewayError) -> Answer:
+    headers = dict(error.headers)
+    if error.should_retry is not None:
+        headers["x-should-retry"] = "true" if error.should_retry else "false"
+    if error.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after)))
+        headers["retry-after-ms"] = str(max(1, round(error.retry_after * 1000)))
+    return Answer(envelope(error), error.status, headers)
+
+
+def _response(answer: Answer, request_id: str) -> func.HttpResponse:
+    body = answer.body
+    if body is not None and not isinstance(body, bytes):
+        body = msgspec.json.encode(body)
+    headers = {"x-request-id": request_id, "cache-control": "no-store", **answer.headers}
+    return func.HttpResponse(body, status_code=answer.status, headers=headers, mimetype=answer.media_type)
+
+
+def _json_fields(body: bytes) -> dict[str, Any]:
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json", param="request_body") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json", param="request_body")
+    return fields
+
+
+def _form_fields(request: func.HttpRequest) -> dict[str, Any]:
+    """A form's text parts and files. `metadata[key]` parts, as the official client sends them,
+    become one object.
+    """
+    fields: dict[str, Any] = {}
+    for given, value in request.form.items():
+        name = given or ""  # a part without a name has none at all
+        bracketed = _BRACKETED.fullmatch(name)
+        if bracketed:
+            pairs = fields.setdefault(bracketed[1], {})
+            if not isinstance(pairs, dict):
+                raise InvalidRequest(f"`{bracketed[1]}` is given both as text and as pairs.", param=bracketed[1])
+            pairs[bracketed[2]] = value
+        else:
+            fields[name] = value
+    for name, file in request.files.items(multi=True):
+        fields[name or ""] = file.read()
+        file.close()
+    return fields

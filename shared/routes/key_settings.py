@@ -1,0 +1,200 @@
+"""What the operator may say of a key, checked; and a key as it is shown."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from shared.accounts.account import Account, resets_at, rolled
+from shared.capacity.slots import HIGHEST_PRIORITY
+from shared.config.catalog import MICROS, Catalog
+from shared.errors import InvalidRequest
+from shared.media.requests import refuse_unknown
+from shared.periods import check_length, later
+
+_MOST_DOLLARS = 1_000_000_000
+_MOST_COUNT = 1_000_000_000
+_LONGEST_ALIAS, _LONGEST_USER, _LONGEST_TAG = 128, 256, 64
+_MOST_TAGS, _MOST_MODELS = 32, 128
+_LARGEST_METADATA, _DEEPEST_METADATA = 8_192, 32  # bytes of JSON, levels
+
+Fields = Mapping[str, Any]
+
+
+def parse_settings(fields: Fields, catalog: Catalog, now: datetime, *, also: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The account's fields that a request sets: absent keeps, null clears. `also` are fields that
+    the route takes itself.
+
+    Raises InvalidRequest, and then nothing has changed.
+    """
+    refuse_unknown(fields, (*_PARSERS, "models", "duration", *also))
+    changes: dict[str, Any] = {}
+    for name, (target, parse) in _PARSERS.items():
+        if name in fields:
+            value = fields[name]
+            changes[target] = _EMPTY.get(target) if value is None else parse(name, value)
+    if "models" in fields:
+        changes["models"] = "[]" if fields["models"] is None else _models(fields["models"], catalog)
+    if "duration" in fields:
+        length = fields["duration"]
+        changes["expires"] = None if length is None else later(now, check_length(length, "duration"))
+    if changes.get("blocked", ...) is None:
+        raise InvalidRequest("`blocked` must be true or false.", code="invalid_type", param="blocked")
+    return changes
+
+
+def show(key_id: str, account: Account, now: datetime) -> dict[str, Any]:
+    """A key as the operator sees it: settings and counters, money in dollars. Never the secret."""
+    account = rolled(account, now)
+    return {
+        "key_id": key_id,
+        "key_name": account.name,
+        "key_alias": account.alias,
+        "status": _status(account, now),
+        "spend": _dollars(account.spend),
+        "reserved": _dollars(account.reserved),
+        "max_budget": _dollars(account.max_budget),
+        "soft_budget": _dollars(account.soft_budget),
+        "budget_duration": account.budget_duration,
+        "budget_reset_at": _time(resets_at(account, now)),
+        "models": json.loads(account.models),
+        "rpm_limit": account.rpm_limit,
+        "max_parallel_requests": account.max_parallel_requests,
+        "running": account.running,
+        "max_seconds_per_video": account.max_seconds_per_video,
+        "seconds_limit": account.seconds_limit,
+        "priority": account.priority,
+        "seconds_used": account.seconds_used + account.seconds_reserved,
+        "user_id": account.user_id,
+        "tags": json.loads(account.tags),
+        "metadata": json.loads(account.metadata),
+        "blocked": account.blocked,
+        "expires": _time(account.expires),
+        "created_at": _time(account.created_at),
+        "updated_at": _time(account.updated_at),
+    }
+
+
+def _status(account: Account, now: datetime) -> str:
+    if account.deleted:
+        return "deleted"
+    if account.blocked:
+        return "revoked"
+    return "expired" if account.expires is not None and account.expires <= now else "active"
+
+
+def _money(name: str, value: Any) -> int:
+    """Dollars as micro-dollars."""
+    if not _is_number(value) or not 0 <= value <= _MOST_DOLLARS:
+        raise InvalidRequest(f"`{name}` must be a number of dollars from 0 to {_MOST_DOLLARS}.", param=name)
+    return round(float(value) * MICROS)
+
+
+def _count(name: str, value: Any) -> int:
+    """A whole number."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _MOST_COUNT:
+        raise InvalidRequest(f"`{name}` must be a whole number from 0 to {_MOST_COUNT}.", param=name)
+    return value
+
+
+def _priority(name: str, value: Any) -> int:
+    """How many of a key's videos start for each one of a key that has 1, while both wait."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HIGHEST_PRIORITY:
+        raise InvalidRequest(f"`{name}` must be a whole number from 1 to {HIGHEST_PRIORITY}.", param=name)
+    return value
+
+
+def _text(longest: int) -> Callable[[str, Any], str]:
+    def parse(name: str, value: Any) -> str:
+        if not isinstance(value, str) or not 0 < len(value) <= longest:
+            raise InvalidRequest(f"`{name}` must be a text of 1 to {longest} characters.", param=name)
+        return value
+
+    return parse
+
+
+def _tags(name: str, value: Any) -> str:
+    good = isinstance(value, list) and len(value) <= _MOST_TAGS
+    if not good or any(not isinstance(each, str) or not 0 < len(each) <= _LONGEST_TAG for each in value):
+        raise InvalidRequest(
+            f"`{name}` must be a list of at most {_MOST_TAGS} texts of 1 to {_LONGEST_TAG} characters.", param=name
+        )
+    return json.dumps(list(dict.fromkeys(value)))
+
+
+def _metadata(name: str, value: Any) -> str:
+    text = json.dumps(value) if isinstance(value, dict) and not _is_deeper(value, _DEEPEST_METADATA) else ""
+    if not text or len(text) > _LARGEST_METADATA:
+        raise InvalidRequest(
+            f"`{name}` must be an object of at most {_LARGEST_METADATA} bytes of JSON and {_DEEPEST_METADATA} levels.",
+            param=name,
+        )
+    return text
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """What is nested deeper could be stored and then not read."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"`{name}` must be true or false.", code="invalid_type", param=name)
+    return value
+
+
+def _length(name: str, value: Any) -> str:
+    return check_length(value, name)
+
+
+def _models(value: Any, catalog: Catalog) -> str:
+    """Names as the catalog has them, so that any spelling of a request is found on the list."""
+    if not isinstance(value, list) or len(value) > _MOST_MODELS or any(not isinstance(each, str) for each in value):
+        raise InvalidRequest(f"`models` must be a list of at most {_MOST_MODELS} model names.", param="models")
+    names = []
+    for each in value:
+        model = catalog.spelled(each)
+        if model is None:
+            known = ", ".join(model.name for model in catalog.models)
+            raise InvalidRequest(f"`models` names a model that is not configured. Available models: {known}.", param="models")
+        names.append(model.name)
+    return json.dumps(list(dict.fromkeys(names)))
+
+
+# Request field → field of the account, and how it is read.
+_PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "key_alias": ("alias", _text(_LONGEST_ALIAS)),
+    "user_id": ("user_id", _text(_LONGEST_USER)),
+    "max_budget": ("max_budget", _money),
+    "soft_budget": ("soft_budget", _money),
+    "budget_duration": ("budget_duration", _length),
+    "rpm_limit": ("rpm_limit", _count),
+    "max_parallel_requests": ("max_parallel_requests", _count),
+    "max_seconds_per_video": ("max_seconds_per_video", _count),
+    "seconds_limit": ("seconds_limit", _count),
+    "priority": ("priority", _priority),
+    "tags": ("tags", _tags),
+    "metadata": ("metadata", _metadata),
+    "blocked": ("blocked", _flag),
+}
+_EMPTY = {"priority": 1, "tags": "[]", "metadata": "{}"}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _dollars(micros: int | None) -> float | None:
+    return None if micros is None else micros / MICROS
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_account(changes: Mapping[str, Any]) -> Account:
+    """An account with these settings and nothing spent."""
+    return msgspec.structs.replace(Account(), **changes)

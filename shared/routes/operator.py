@@ -1,0 +1,272 @@
+"""The operator's routes: keys, spend, and what the models are. All but a key's look at itself need
+the master key.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from shared.accounts.keys import Issued, token_of
+from shared.config.catalog import MICROS
+from shared.errors import InvalidRequest, MethodNotAllowed, NotFound, PermissionDenied
+from shared.media.requests import refuse_unknown
+from shared.media.video import MASTER_OWNER
+from shared.routes import spend
+from shared.routes.calls import Answer, Call
+from shared.routes.key_settings import new_account, parse_settings, show
+from shared.routes.spend import Filter, Spend
+
+_SHORTEST_SECRET, _LONGEST_SECRET = 16, 256
+_MOST_AT_ONCE = 100
+
+
+async def key_action(call: Call, action: str) -> Answer:
+    """`/key/<action>`: one handler each, by name and method."""
+    known = {name: (method, handler) for name, method, handler in _ACTIONS}
+    if action not in known:
+        raise NotFound(f"Unknown request URL: /key/{action[:64]}.", code="unknown_url")
+    method, handler = known[action]
+    if call.request.method != method:
+        raise MethodNotAllowed(f"This path takes {method}.", headers={"allow": method})
+    return await handler(call)
+
+
+async def generate_key(call: Call) -> Answer:
+    await call.operator()
+    fields = call.fields()
+    changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key",))
+    return _issued(call, await call.gateway.keys.issue(new_account(changes), _chosen_secret(fields, "key")))
+
+
+async def update_key(call: Call) -> Answer:
+    """A merge: absent fields stay, null clears. `key_alias` renames the key, or names it where
+    there is no `key`.
+    """
+    await call.operator()
+    fields = dict(call.fields())
+    key_id = await _named(call, fields)
+    if fields.get("key") is None:
+        fields.pop("key_alias", None)
+    changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key",))
+    account = await call.gateway.keys.update(key_id, changes)
+    return Answer({"key": fields.get("key") or key_id, **show(key_id, account, call.gateway.clock.now())})
+
+
+async def delete_keys(call: Call) -> Answer:
+    await call.operator()
+    fields = call.fields()
+    refuse_unknown(fields, ("keys", "key_aliases"))
+    keys, aliases = (_names(fields, name) for name in ("keys", "key_aliases"))
+    if not keys and not aliases:
+        raise InvalidRequest("Missing required parameter: 'keys'.", code="missing_required_parameter", param="keys")
+    # All are found before the first is deleted: bad input changes nothing.
+    found = [await call.gateway.keys.find(name) for name in keys] + [
+        await call.gateway.keys.find_alias(name) for name in aliases
+    ]
+    for key_id in found:
+        await call.gateway.keys.get(key_id)
+    for key_id in dict.fromkeys(found):
+        await call.gateway.keys.delete(key_id)
+    return Answer({"deleted_keys": [*keys, *aliases]})
+
+
+async def block_key(call: Call) -> Answer:
+    return await _set_blocked(call, blocked=True)
+
+
+async def unblock_key(call: Call) -> Answer:
+    return await _set_blocked(call, blocked=False)
+
+
+async def regenerate_key(call: Call) -> Answer:
+    """A new secret, and new settings where there are some; the old secret stops at once."""
+    await call.operator()
+    fields = dict(call.fields())
+    key_id = await _named(call, fields)
+    changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key", "new_key"))
+    return _issued(call, await call.gateway.keys.regenerate(key_id, _chosen_secret(fields, "new_key"), changes))
+
+
+async def key_info(call: Call) -> Answer:
+    """The operator sees any key, a key itself."""
+    caller = await call.caller()
+    name = call.query.get("key")
+    if name is None and caller.master:
+        raise InvalidRequest("Say which: ?key=<key>.", code="missing_required_parameter", param="key")
+    key_id = caller.owner if name is None else await call.gateway.keys.find(name)
+    if not caller.master and key_id != caller.owner:
+        raise PermissionDenied("A key may only look at itself.", code="master_key_required")
+    account = await call.gateway.keys.get(key_id)
+    return Answer({"key": name or key_id, "info": show(key_id, account, call.gateway.clock.now())})
+
+
+async def list_keys(call: Call) -> Answer:
+    await call.operator()
+    page, size = spend.parse_page({**call.query, "page_size": call.query.get("size", "10")})
+    now = call.gateway.clock.now()
+    wanted = {name: call.query[name] for name in ("key_alias", "user_id") if call.query.get(name)}
+    status = call.query.get("status")
+    if status not in (None, "active", "expired", "revoked", "deleted"):
+        raise InvalidRequest("`status` must be active, expired, revoked or deleted.", param="status")
+    matching = []
+    async for key_id, account in call.gateway.keys.all():
+        shown = {"token": account.token, **show(key_id, account, now)}
+        listed = shown["status"] == status if status else shown["status"] != "deleted"
+        if listed and all(shown[name] == value for name, value in wanted.items()):
+            matching.append(shown)
+    matching.sort(key=lambda each: (str(each["created_at"]), each["key_id"]), reverse=True)
+    rows = matching[(page - 1) * size : page * size]
+    full = call.query.get("return_full_object", "").lower() == "true"
+    return Answer(
+        {
+            "keys": rows if full else [each["token"] for each in rows],
+            "total_count": len(matching),
+            "current_page": page,
+            "total_pages": -(-len(matching) // size),
+        }
+    )
+
+
+async def spend_logs(call: Call) -> Answer:
+    """One line a video, newest first; `page` and `page_size`, and the header `x-has-more`."""
+    await call.operator()
+    if call.query.get("summarize", "false").lower() == "true":
+        raise InvalidRequest("Sums are at /spend/report.", param="summarize")
+    page, size = spend.parse_page(call.query)
+    csv = _wants_csv(call)
+    lines, more = await _spend(call).logs(await _filter(call), page, size)
+    return _table(lines, spend.LOG_COLUMNS, {"x-has-more": "true" if more else "false"}, csv=csv)
+
+
+async def spend_report(call: Call) -> Answer:
+    """Sums by day, key, user, tag or model; the last 30 days unless dates are given."""
+    await call.operator()
+    group, csv = spend.parse_group(call.query), _wants_csv(call)
+    lines = await _spend(call).report(await _filter(call, default_days=30), group)
+    return _table(lines, spend.report_columns(group), {}, csv=csv)
+
+
+async def model_info(call: Call) -> Answer:
+    """What each model costs and can do, without any secret; only the operator sees where it is
+    served.
+    """
+    caller = await call.caller()
+    data = []
+    for model in call.gateway.settings.catalog.models:
+        able = model.capability
+        for each in model.deployments:
+            info: dict[str, Any] = {
+                "id": each.name,
+                "mode": "video_generation",
+                "sizes": able.sizes,
+                "seconds": able.seconds,
+                "remix": able.remix,
+                "output_cost_per_video_per_second": {size: price / MICROS for size, price in able.prices.items()},
+                "max_running": each.max_running,
+                "creates_per_minute": each.creates_per_minute,
+                "retires": each.retires.isoformat() if each.retires else None,
+            }
+            params = {"model": f"{'azure' if each.azure else 'openai'}/{each.model}"}
+            if caller.master:
+                params["api_base"] = each.base_url
+            data.append({"model_name": model.name, "params": params, "litellm_params": params, "model_info": info})
+    return Answer({"data": data})
+
+
+_ACTIONS: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
+    ("generate", "POST", generate_key),
+    ("update", "POST", update_key),
+    ("delete", "POST", delete_keys),
+    ("block", "POST", block_key),
+    ("unblock", "POST", unblock_key),
+    ("regenerate", "POST", regenerate_key),
+    ("info", "GET", key_info),
+    ("list", "GET", list_keys),
+)
+
+
+async def _set_blocked(call: Call, *, blocked: bool) -> Answer:
+    await call.operator()
+    fields = call.fields()
+    refuse_unknown(fields, ("key",))
+    key_id = await _named(call, fields)
+    account = await call.gateway.keys.update(key_id, {"blocked": blocked})
+    return Answer(show(key_id, account, call.gateway.clock.now()))
+
+
+async def _named(call: Call, fields: Mapping[str, Any]) -> str:
+    """The key that a request is about. Raises InvalidRequest or NotFound."""
+    key, alias = fields.get("key"), fields.get("key_alias")
+    if isinstance(key, str) and 0 < len(key) <= _LONGEST_SECRET:
+        return await call.gateway.keys.find(key)
+    if key is None and isinstance(alias, str):
+        return await call.gateway.keys.find_alias(alias)
+    raise InvalidRequest("`key` must be a key, its token or its id.", code="missing_required_parameter", param="key")
+
+
+def _chosen_secret(fields: Mapping[str, Any], name: str) -> str | None:
+    """A secret of the operator's own making, for people who bring keys along. Raises
+    InvalidRequest.
+    """
+    secret = fields.get(name)
+    if secret is None:
+        return None
+    good = (
+        isinstance(secret, str) and secret.startswith("sk-") and secret.isascii() and secret.isprintable() and " " not in secret
+    )
+    if not good or not _SHORTEST_SECRET <= len(secret) <= _LONGEST_SECRET:
+        raise InvalidRequest(
+            f"`{name}` must begin with sk- and have {_SHORTEST_SECRET} to {_LONGEST_SECRET} characters without spaces.",
+            param=name,
+        )
+    return str(secret)
+
+
+def _names(fields: Mapping[str, Any], name: str) -> list[str]:
+    names = fields.get(name) or []
+    if (
+        not isinstance(names, list)
+        or len(names) > _MOST_AT_ONCE
+        or any(not isinstance(each, str) or not each for each in names)
+    ):
+        raise InvalidRequest(f"`{name}` must be a list of at most {_MOST_AT_ONCE} texts.", code="invalid_type", param=name)
+    return names
+
+
+def _issued(call: Call, issued: Issued) -> Answer:
+    token = token_of(issued.secret)
+    shown = show(issued.key_id, issued.account, call.gateway.clock.now())
+    return Answer({"key": issued.secret, "token": token, "token_id": token, **shown})
+
+
+def _spend(call: Call) -> Spend:
+    return Spend(call.gateway.ledger, call.gateway.keys, call.gateway.settings.knobs.log_prompts)
+
+
+async def _filter(call: Call, *, default_days: int | None = None) -> Filter:
+    query = call.query
+    key = query.get("api_key") or query.get("key")
+    model = query.get("model")
+    known = call.gateway.settings.catalog.spelled(model) if model else None
+    start, end = spend.parse_days(query, call.gateway.clock.now().date(), default_days=default_days)
+    key_id = None
+    if key:
+        master = key == MASTER_OWNER or call.gateway.keys.is_master(key)
+        key_id = MASTER_OWNER if master else await call.gateway.keys.find(key)
+    user = query.get("user_id") or query.get("user")
+    return Filter(key_id, user, query.get("tag"), known.name if known else model, start, end)
+
+
+def _wants_csv(call: Call) -> bool:
+    """CSV with `?format=csv` or where the caller accepts it first, else JSON. Raises
+    InvalidRequest.
+    """
+    wanted = call.query.get("format") or ("csv" if call.headers.get("accept", "").startswith("text/csv") else "json")
+    if wanted not in ("csv", "json"):
+        raise InvalidRequest("`format` must be json or csv.", param="format")
+    return wanted == "csv"
+
+
+def _table(lines: list[dict[str, Any]], columns: tuple[str, ...], headers: Mapping[str, str], *, csv: bool) -> Answer:
+    if csv:
+        return Answer(spend.as_csv(lines, columns), headers=headers, media_type="text/csv")
+    return Answer(lines, headers=headers)

@@ -1,0 +1,268 @@
+"""What each route does. Handlers check the caller, call one thing below, and shape the answer."""
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
+from shared.accounts.idempotency import read_once
+from shared.accounts.keys import Caller
+from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, MethodNotAllowed, NotFound, RangeNotSatisfiable
+from shared.media.mp4 import NotAVideo
+from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix
+from shared.media.video import Video, dollars, owner_of
+from shared.routes import operator
+from shared.routes.calls import Answer, Call, Handler
+from shared.routes.ranges import CannotSatisfy, read_range
+from shared.storage.blobs import VARIANTS
+
+logger = logging.getLogger("gateway")
+
+# With `delivery: proxy` the bytes of an answer are in the app's memory: a piece of a range at most,
+# or a whole small video.
+LARGEST_PIECE = 2 * 1024 * 1024
+LARGEST_WHOLE = 16 * 1024 * 1024
+_BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and ours have none
+
+
+async def create_video(call: Call) -> Answer:
+    """Admit a video and answer at once; the orchestration does the rest."""
+    caller = await call.caller()
+    return await _admit(call, caller, parse_create(call.fields(), call.gateway.settings.catalog))
+
+
+async def remix_video(call: Call, video_id: str) -> Answer:
+    """A new video from a completed one, with the source's length, size and price."""
+    caller = await call.caller()
+    source = await _own_video(call, video_id)
+    if source.status != "completed":
+        raise Conflict("Only a completed video can be remixed.")
+    return await _admit(call, caller, parse_remix(call.fields(), source, call.gateway.settings.catalog))
+
+
+async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
+    gateway = call.gateway
+    arrived = gateway.clock.now()
+    once = read_once(call.headers, request, arrived)
+    admitted = await gateway.lifecycle.start(request, caller.owner, once, caller.account)
+    video, account = admitted.video, admitted.account
+    headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
+    if admitted.replayed:
+        headers["idempotent-replayed"] = "true"
+    elif over_soft_budget(account):
+        logger.warning("key %s has passed its soft budget", caller.owner)
+    if not video.finished:
+        await _start_orchestration(call, video, maybe_started=admitted.replayed)
+    return _video_answer(call, video, headers)
+
+
+async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool) -> None:
+    """The video is recorded, so the promise stands whatever happens here: the sweep starts what has
+    no orchestration.
+    """
+    try:
+        if call.orchestrations is None or (maybe_started and await call.orchestrations.alive(video.id)):
+            return
+        await call.orchestrations.start(video.id)
+    except Exception:
+        logger.exception("%s: the orchestration of %s did not start", call.request_id, video.id)
+
+
+async def list_videos(call: Call) -> Answer:
+    caller = await call.caller()
+    page = parse_list(call.query)
+    ledger = call.gateway.ledger
+    read = ledger.videos if page.newest_first else ledger.videos_oldest_first
+    videos: list[Video] = []
+    async for video in read(caller.owner, after=page.after, page=page.limit + 1):
+        if not video.deleted:
+            videos.append(video)
+        if len(videos) > page.limit:
+            break
+    shown = videos[: page.limit]
+    return Answer(
+        {
+            "object": "list",
+            "data": [video.wire() for video in shown],
+            "first_id": shown[0].id if shown else None,
+            "last_id": shown[-1].id if shown else None,
+            "has_more": len(videos) > len(shown),
+        }
+    )
+
+
+async def get_video(call: Call, video_id: str) -> Answer:
+    return _video_answer(call, await _own_video(call, video_id))
+
+
+async def delete_video(call: Call, video_id: str) -> Answer:
+    video = await _own_video(call, video_id)
+    await call.gateway.lifecycle.delete(video.id)
+    return Answer({"id": video.id, "object": "video.deleted", "deleted": True})
+
+
+async def get_content(call: Call, video_id: str) -> Answer:
+    """A short-lived signed URL to the bytes, or the bytes themselves."""
+    video = await _own_video(call, video_id)
+    variant = call.query.get("variant", "video")
+    if variant not in ("video", *VARIANTS):
+        raise InvalidRequest("`variant` must be 'video', 'thumbnail' or 'spritesheet'.", param="variant")
+    if video.status != "completed":
+        code = "video_failed" if video.status == "failed" else "video_not_completed"
+        raise Conflict(f"The video has no content: it is {video.status.replace('_', ' ')}.", code=code)
+    if video.expires_at is not None and video.expires_at <= call.gateway.clock.now():
+        raise Gone("The video's retention time is over.")
+    if variant != "video":
+        await _fetch_image(call, video, variant)
+    elif call.gateway.settings.knobs.delivery == "proxy":
+        return await _proxied(call, video)
+    return Answer(status=302, headers={"location": await call.gateway.archive.url(video, variant)})
+
+
+async def list_models(call: Call) -> Answer:
+    await call.caller()
+    models = call.gateway.settings.catalog.models
+    data = [
+        {"id": each.name, "object": "model", "created": _BUILT, "owned_by": "gateway", "mode": "video_generation"}
+        for each in models
+    ]
+    return Answer({"object": "list", "data": data})
+
+
+async def health(call: Call, probe: str = "") -> Answer:
+    """`liveliness` only says that the app runs; `readiness` also that storage answers, and until
+    when the vendor serves.
+    """
+    if probe in ("liveliness", "liveness"):
+        return Answer("I'm alive!")
+    if probe not in ("", "readiness"):
+        raise NotFound("There is no such probe: use liveliness or readiness.", code="unknown_url")
+    await call.gateway.tables.gateway.get("health", "probe")
+    today = call.gateway.clock.now().date()
+    retirements = {
+        model.name: {"retires": str(each.retires), "retired": each.retires <= today}
+        for model in call.gateway.settings.catalog.models
+        for each in model.deployments
+        if each.retires is not None
+    }
+    closed = {model.name: dict(await call.gateway.pool.troubled(model)) for model in call.gateway.settings.catalog.models}
+    troubled = {name: reasons for name, reasons in closed.items() if reasons}
+    return Answer({"status": "degraded" if troubled else "healthy", "closed": troubled, "retirements": retirements})
+
+
+async def other_path(call: Call, path: str) -> Answer:
+    """The other spellings people use, on the same handlers; everything else is an OpenAI-shaped 404
+    or 405.
+    """
+    route = find(call.request.method, path)
+    return await route.handler(call, **route.parts)
+
+
+@dataclass(frozen=True)
+class Route:
+    handler: Handler
+    parts: Mapping[str, str]
+
+
+# Without a prefix, so that `/v1`, none, `/openai/v1` and `/openai` (the official Azure client) all
+# lead here.
+_ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
+    (r"videos", ("POST",), create_video),
+    (r"videos/generations", ("POST",), create_video),
+    (r"videos", ("GET",), list_videos),
+    (r"videos/(?P<video_id>[^/]+)", ("GET",), get_video),
+    (r"videos/(?P<video_id>[^/]+)", ("DELETE",), delete_video),
+    (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), remix_video),
+    (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), get_content),
+    (r"models", ("GET",), list_models),
+    (r"model/info", ("GET",), operator.model_info),
+    (r"key/(?P<action>[^/]+)", ("GET", "POST"), operator.key_action),
+    (r"spend/logs", ("GET",), operator.spend_logs),
+    (r"(global/)?spend/report", ("GET",), operator.spend_report),
+)
+_PREFIX = re.compile(r"^(openai/)?(v1/)?")
+
+
+def find(method: str, path: str) -> Route:
+    """The handler of a path in any of its spellings. Raises NotFound or MethodNotAllowed."""
+    bare = _PREFIX.sub("", path.strip("/"), count=1)
+    allowed: list[str] = []
+    for pattern, methods, handler in _ROUTES:
+        match = re.fullmatch(pattern, bare)
+        if match and method in methods:
+            return Route(handler, match.groupdict())
+        if match:
+            allowed += methods
+    if allowed:
+        names = ", ".join(dict.fromkeys(allowed))
+        raise MethodNotAllowed(f"This path takes {names}.", headers={"allow": names})
+    hint = " Videos are made with POST /v1/videos." if bare.startswith(("video/generations", "deployments/")) else ""
+    raise NotFound(f"Unknown request URL: {method} /{path[:200]}.{hint}", code="unknown_url")
+
+
+async def _own_video(call: Call, video_id: str) -> Video:
+    """The video, if it is the caller's. Another key's, an unknown and a malformed id are all the
+    same 404.
+    """
+    caller = await call.caller()
+    mine = caller.master or owner_of(video_id) == caller.owner
+    entry = await call.gateway.ledger.find(video_id) if mine else None
+    if entry is None or entry.video.deleted:
+        raise NotFound("No such video.", param="video_id")
+    return entry.video
+
+
+def _video_answer(call: Call, video: Video, headers: Mapping[str, str] | None = None) -> Answer:
+    """The video, and while it is unfinished when to look again: the official client wants whole
+    milliseconds.
+    """
+    pace = {} if video.finished else {"openai-poll-after-ms": str(round(call.gateway.settings.knobs.poll_seconds * 1000))}
+    return Answer(video.wire(), headers={**pace, **(headers or {})})
+
+
+async def _fetch_image(call: Call, video: Video, variant: str) -> None:
+    """Thumbnails and spritesheets are fetched when they are first asked for, while the upstream
+    still has them.
+    """
+    gateway = call.gateway
+    if await gateway.archive.has_image(video, variant):
+        return
+    upstream = gateway.rendering.upstream_of(video)
+    if upstream is None:
+        raise NotFound(f"This video has no {variant}.", code="variant_not_found", param="variant")
+    try:
+        async with upstream.content(video.upstream_id or "", variant) as content:
+            await gateway.archive.save_image(video, variant, content)
+    except (NotAVideo, GatewayError) as error:
+        raise NotFound(f"The upstream has no {variant} of this video.", code="variant_not_found", param="variant") from error
+
+
+async def _proxied(call: Call, video: Video) -> Answer:
+    """The bytes through the app, for storage that callers cannot reach: whole where small, else
+    piece by piece.
+    """
+    total = video.bytes or 0
+    etag = f'"{video.id}"'
+    headers = {"accept-ranges": "bytes", "etag": etag, "content-disposition": f'attachment; filename="{video.id}.mp4"'}
+    asked = call.headers.get("range", "")
+    if call.headers.get("if-range", etag) != etag:
+        asked = ""
+    try:
+        wanted = read_range(asked, total, largest=LARGEST_PIECE)
+    except CannotSatisfy as error:
+        raise RangeNotSatisfiable("The range lies outside the video.", headers={"content-range": f"bytes */{total}"}) from error
+    if call.request.method == "HEAD":
+        return Answer(headers={**headers, "content-length": str(total)}, media_type="video/mp4")
+    if wanted is None and total > LARGEST_WHOLE:
+        raise InvalidRequest(
+            f"The video has {total} bytes: ask for it in pieces, beginning with 'Range: bytes=0-'.", code="range_required"
+        )
+    start, end = wanted or (0, total - 1)
+    part = await call.gateway.archive.read(video, start, end - start + 1)
+    if part is None:
+        raise Gone("The video's bytes are no longer stored.")
+    if wanted is None:
+        return Answer(part.data, headers=headers, media_type="video/mp4")
+    headers["content-range"] = f"bytes {start}-{end}/{total}"
+    return Answer(part.data, 206, headers, "video/mp4")

@@ -1,0 +1,278 @@
+"""The bytes: save a finished video in bounded memory, verify it, read ranges of it, sign URLs to
+it, remove it.
+
+Blobs lie under the key that made them: `videos/<key id>/<video id>.mp4`. A blob is all or nothing:
+blocks are staged while the upstream is read, and committed only after the whole was verified.
+Memory: one block and its copy per save.
+"""
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared.clock import Clock
+from shared.config.settings import Storage
+from shared.errors import StorageUnavailable
+from shared.media.mp4 import Mp4Check, NotAVideo
+from shared.media.reference_image import Reference
+from shared.media.video import Video, owner_of
+from shared.upstream.client import Content
+
+if TYPE_CHECKING:
+    from azure.storage.blob import UserDelegationKey
+    from azure.storage.blob.aio import BlobClient, BlobServiceClient
+
+VIDEOS, REFERENCES = "videos", "references"
+
+_BLOCK = 1024 * 1024  # bytes; Azure takes 50,000 blocks, so a video may have 50 GB
+_RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_base": 2}
+# Media types of what the upstream offers beside the video, by its own name for it.
+VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
+_LARGEST_IMAGE = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some bytes of a blob: `data` begins at `start` of `total`."""
+
+    data: bytes
+    start: int
+    total: int
+    etag: str
+
+
+@dataclass
+class Archive:
+    """The blob containers. `url_seconds` is how long a signed URL works."""
+
+    storage: Storage
+    credential: Callable[[], Any]
+    clock: Clock
+    url_seconds: int
+    _service: "BlobServiceClient | None" = field(default=None, init=False)
+    _containers: set[str] = field(default_factory=set, init=False)
+    _delegation: "tuple[UserDelegationKey, datetime] | None" = field(default=None, init=False)
+
+    async def save(self, video: Video, content: Content) -> int:
+        """Store the video's bytes and return their number. Raises NotAVideo, StorageUnavailable, or
+        what the stream raises.
+
+        May be repeated: a second save of the same video replaces the first, or finds that another
+        one has won.
+        """
+        check = Mp4Check()
+        blob = await self._blob(VIDEOS, f"{video.owner}/{video.id}.mp4", writing=True)
+        attempt = secrets.token_hex(4)  # blocks of two saves at once must not be taken for each other's
+        blocks: list[str] = []
+        async for block in _blocks(content.chunks):
+            check.feed(block)
+            blocks.append(f"{attempt}{len(blocks):08d}")
+            async with _guarded():
+                await blob.stage_block(blocks[-1], block)
+        check.finish()
+        if content.length is not None and check.length != content.length:
+            raise NotAVideo(f"The upstream sent {check.length} of {content.length} bytes.")
+        await self._commit(blob, blocks, video, check.length)
+        return check.length
+
+    async def _commit(self, blob: "BlobClient", blocks: list[str], video: Video, length: int) -> None:
+        from azure.core.exceptions import HttpResponseError
+        from azure.storage.blob import BlobBlock, ContentSettings
+
+        async with _guarded():
+            try:
+                await blob.commit_block_list(
+                    [BlobBlock(block) for block in blocks],
+                    content_settings=ContentSettings(
+                        content_type="video/mp4", content_disposition=f'attachment; filename="{video.id}.mp4"'
+                    ),
+                    metadata={"video": video.id, "model": video.model, "seconds": str(video.seconds), "size": video.size},
+                )
+            except HttpResponseError as error:
+                # Another save of this video committed first, which drops our staged blocks.
+                if (
+                    getattr(error, "error_code", None) != "InvalidBlockList"
+                    or (await blob.get_blob_properties()).size != length
+                ):
+                    raise
+
+    async def length(self, video: Video) -> int | None:
+        """The number of bytes stored for it; None where there are none."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        blob = await self._blob(VIDEOS, f"{video.owner}/{video.id}.mp4")
+        async with _guarded():
+            try:
+                return int((await blob.get_blob_properties()).size)
+            except ResourceNotFoundError:
+                return None
+
+    async def read(self, video: Video, start: int, length: int) -> Part | None:
+        """At most `length` bytes from `start`; None where the blob is gone."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        blob = await self._blob(VIDEOS, f"{video.owner}/{video.id}.mp4")
+        async with _guarded():
+            try:
+                download = await blob.download_blob(offset=start, length=length)
+                properties = download.properties
+                return Part(await download.readall(), start, int(properties.size), str(properties.etag))
+            except ResourceNotFoundError:
+                return None
+
+    async def url(self, video: Video, variant: str = "video") -> str:
+        """An address that serves the bytes to whoever holds it, for `url_seconds`, with type and
+        filename.
+        """
+        from azure.storage.blob import BlobSasPermissions, generate_blob_sas
+
+        name, media_type = _blob_name(video, variant), VARIANTS.get(variant, "video/mp4")
+        blob = await self._blob(VIDEOS, name)
+        expiry = self.clock.now() + timedelta(seconds=self.url_seconds)
+        signature = generate_blob_sas(
+            account_name=str(blob.account_name),
+            container_name=VIDEOS,
+            blob_name=name,
+            permission=BlobSasPermissions(read=True),
+            expiry=expiry,
+            content_type=media_type,
+            content_disposition=f'attachment; filename="{name.rpartition("/")[2]}"',
+            **await self._signing_key(),
+        )
+        return f"{blob.url}?{signature}"
+
+    async def save_image(self, video: Video, variant: str, content: Content) -> None:
+        """Store a thumbnail or spritesheet. Raises NotAVideo where it is no such image, or a huge
+        one.
+        """
+        data = bytearray()
+        async for chunk in content.chunks:
+            data += chunk
+            if len(data) > _LARGEST_IMAGE:
+                raise NotAVideo(f"The upstream's {variant} is larger than {_LARGEST_IMAGE // 1024**2} MiB.")
+        if content.media_type.partition(";")[0] != VARIANTS[variant] or (content.length or len(data)) != len(data):
+            raise NotAVideo(f"The upstream's {variant} is not a whole {VARIANTS[variant]} image.")
+        await self._put(VIDEOS, _blob_name(video, variant), bytes(data), VARIANTS[variant])
+
+    async def has_image(self, video: Video, variant: str) -> bool:
+        blob = await self._blob(VIDEOS, _blob_name(video, variant))
+        async with _guarded():
+            return bool(await blob.exists())
+
+    async def keep_reference(self, video: Video, reference: Reference) -> None:
+        """Store a reference image until its video is finished."""
+        await self._put(REFERENCES, f"{video.owner}/{video.id}", reference.data, reference.media_type)
+
+    async def reference(self, video: Video) -> Reference | None:
+        """The stored image; None where it is gone."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
+        async with _guarded():
+            try:
+                download = await blob.download_blob()
+                return Reference(await download.readall(), video.reference or "")
+            except ResourceNotFoundError:
+                return None
+
+    async def drop_reference(self, video_id: str) -> None:
+        await self._delete(REFERENCES, f"{owner_of(video_id)}/{video_id}")
+
+    async def drop(self, video: Video) -> None:
+        """Remove everything stored for a video. May be repeated."""
+        for variant in ("video", *VARIANTS):
+            await self._delete(VIDEOS, _blob_name(video, variant))
+
+    async def _put(self, container: str, name: str, data: bytes, media_type: str) -> None:
+        from azure.storage.blob import ContentSettings
+
+        blob = await self._blob(container, name, writing=True)
+        async with _guarded():
+            await blob.upload_blob(data, overwrite=True, content_settings=ContentSettings(content_type=media_type))
+
+    async def _delete(self, container: str, name: str) -> None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        blob = await self._blob(container, name)
+        async with _guarded():
+            try:
+                await blob.delete_blob()
+            except ResourceNotFoundError:
+                return
+
+    async def _blob(self, container: str, name: str, *, writing: bool = False) -> "BlobClient":
+        from azure.core.exceptions import ResourceExistsError
+
+        service = self._connect()
+        # Azure's containers are made by the templates; a new laptop's are made here, once per
+        # process.
+        if writing and container not in self._containers:
+            async with _guarded():
+                with suppress(ResourceExistsError):
+                    await service.create_container(container)
+            self._containers.add(container)
+        return service.get_blob_client(container, name)
+
+    def _connect(self) -> "BlobServiceClient":
+        if self._service is None:
+            from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
+
+            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES)}
+            if self.storage.connection_string:
+                self._service = BlobServiceClient.from_connection_string(self.storage.connection_string, **options)
+            else:
+                url = self.storage.blob_url or ""
+                self._service = BlobServiceClient(url, credential=self.credential(), **options)
+        return self._service
+
+    async def _signing_key(self) -> dict[str, Any]:
+        """The account's key where a connection string holds one, else a delegation key of our
+        identity, kept for its hour.
+        """
+        service = self._connect()
+        if self.storage.connection_string:
+            return {"account_key": service.credential.account_key}
+        now = self.clock.now()
+        wanted = now + timedelta(seconds=self.url_seconds)
+        if self._delegation is None or self._delegation[1] < wanted:
+            until = wanted + timedelta(hours=1)
+            async with _guarded():
+                # A few minutes back: clocks differ.
+                key = await service.get_user_delegation_key(now - timedelta(minutes=5), until)
+            self._delegation = (key, until)
+        return {"user_delegation_key": self._delegation[0]}
+
+    async def close(self) -> None:
+        if self._service is not None:
+            await self._service.close()
+
+
+def _blob_name(video: Video, variant: str) -> str:
+    ending = {"thumbnail": "thumbnail.webp", "spritesheet": "spritesheet.jpg"}.get(variant, "mp4")
+    return f"{video.owner}/{video.id}.{ending}"
+
+
+async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes in blocks of one size."""
+    buffer = bytearray()
+    async for chunk in chunks:
+        buffer += chunk
+        while len(buffer) >= _BLOCK:
+            yield bytes(buffer[:_BLOCK])
+            del buffer[:_BLOCK]
+    if buffer:
+        yield bytes(buffer)
+
+
+@asynccontextmanager
+async def _guarded() -> AsyncIterator[None]:
+    """The library's errors as ours."""
+    from azure.core.exceptions import AzureError
+
+    try:
+        yield
+    except AzureError as error:
+        raise StorageUnavailable("Storage refused or did not answer a blob operation; try again.") from error

@@ -1,0 +1,273 @@
+"""The few table operations the rest needs: point read, range read, one atomic commit, and the retry
+of a lost race.
+
+A partition's rows change together or not at all (an entity group transaction: at most 100 rows and
+4 MiB). Every write that depends on what was read carries the etag of that read, so that a race has
+one winner; the others see `Conflict`.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared.clock import Clock
+from shared.config.settings import Storage
+from shared.errors import StorageUnavailable
+
+if TYPE_CHECKING:
+    from azure.data.tables.aio import TableClient, TableServiceClient
+
+Values = Mapping[str, Any]
+
+_OPTIONS: dict[str, Any] = {
+    "retry_total": 4,
+    "retry_backoff_factor": 0.2,
+    "retry_backoff_max": 3,
+    # Proxies and .netrc of the machine have no say, and looking for them takes two turns in a
+    # thread for every request.
+    "use_env_settings": False,
+}
+# A commit is a POST, which the library does not repeat by itself after a broken connection, such as
+# an idle one that storage has just closed. Repeating is safe: where the first one had worked, the
+# second is a Conflict, and all is read again.
+_REPEATED = frozenset({"POST"})
+# A property holds 64 KiB of UTF-16. Every character counts as two units here, which is right for
+# the worst ones.
+_PROPERTY_CHARACTERS = 16_000
+_PAGE = 1000
+
+
+class Conflict(Exception):
+    """Somebody else wrote first (or the row exists, or is gone): read again and decide again."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as read: its key, its properties, and the etag that a conditional write of it
+    needs.
+    """
+
+    key: str
+    values: dict[str, Any]
+    etag: str
+
+
+@dataclass(frozen=True)
+class Insert:
+    """Fails with Conflict where the row exists."""
+
+    key: str
+    values: Values
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Fails with Conflict where the row has changed since `row` was read."""
+
+    row: Row
+    values: Values
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Fails with Conflict where the row has changed since `row` was read, or is gone."""
+
+    row: Row
+
+
+Write = Insert | Replace | Delete
+
+
+class Table:
+    """One table. `client` is asked for at each use, so that nothing connects before it is
+    needed.
+    """
+
+    def __init__(self, service: "Callable[[], TableServiceClient]", name: str) -> None:
+        self._service = service
+        self._name = name
+        self._client: TableClient | None = None
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        """One point read. Raises StorageUnavailable."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        async with self._guarded() as client:
+            try:
+                return _row(await client.get_entity(partition, key))
+            except ResourceNotFoundError:
+                return None
+
+    async def commit(self, partition: str, *writes: Write) -> list[str]:
+        """All of them or none; the new etags, in order. Raises Conflict or
+        StorageUnavailable.
+        """
+        operations = [_operation(partition, write) for write in writes]
+        async with self._guarded() as client:
+            match operations:
+                # One row goes by itself: writing and reading a batch takes several times as long as
+                # all the rest. Not a deletion, because the library keeps quiet where the row is
+                # gone.
+                case [("create", entity)]:
+                    answers = [await client.create_entity(entity, retry_on_methods=_REPEATED)]
+                case [("update", entity, condition)]:
+                    answers = [await client.update_entity(entity, **condition)]
+                case _:
+                    answers = await client.submit_transaction(operations, retry_on_methods=_REPEATED)
+            return [str(answer.get("etag", "")) for answer in answers]
+
+    async def scan(
+        self,
+        partition: str,
+        *,
+        after: str = "",
+        before: str | None = None,
+        page: int | None = None,
+        select: Sequence[str] | None = None,
+    ) -> AsyncIterator[Row]:
+        """Rows with after < key < before, in key order, `page` of them read at a time. Raises
+        StorageUnavailable.
+        """
+        condition = "PartitionKey eq @partition and RowKey gt @after"
+        parameters = {"partition": partition, "after": after}
+        if before is not None:
+            condition += " and RowKey lt @before"
+            parameters["before"] = before
+        columns = None if select is None else ["PartitionKey", "RowKey", *select]
+        size = min(page or _PAGE, _PAGE)
+        async with self._guarded() as client:
+            async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=size):
+                yield _row(entity)
+
+    @asynccontextmanager
+    async def _guarded(self) -> "AsyncIterator[TableClient]":
+        """The client, made on first use, with the library's errors turned into ours."""
+        from azure.core.exceptions import AzureError, HttpResponseError
+
+        if self._client is None:
+            client = self._service().get_table_client(self._name)
+            await _create_if_missing(client)
+            self._client = client
+        try:
+            yield self._client
+        except HttpResponseError as error:
+            if error.status_code in (404, 409, 412):
+                raise Conflict(self._name) from error
+            raise StorageUnavailable("Storage refused a table operation; try again.") from error
+        except AzureError as error:
+            raise StorageUnavailable("Storage cannot be reached; try again.") from error
+
+
+@dataclass
+class Tables:
+    """The two tables: `gateway` (keys with their videos, by key id) and `pools` (what is
+    unfinished, by model).
+    """
+
+    storage: Storage
+    credential: Callable[[], Any]
+    _service: "TableServiceClient | None" = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.gateway = Table(self._connect, "gateway")
+        self.pools = Table(self._connect, "pools")
+
+    def _connect(self) -> "TableServiceClient":
+        if self._service is None:
+            from azure.data.tables.aio import TableServiceClient
+
+            if self.storage.connection_string:
+                self._service = TableServiceClient.from_connection_string(self.storage.connection_string, **_OPTIONS)
+            else:
+                url = self.storage.table_url or ""
+                self._service = TableServiceClient(endpoint=url, credential=self.credential(), **_OPTIONS)
+        return self._service
+
+    async def close(self) -> None:
+        if self._service is not None:
+            await self._service.close()
+
+
+_T = TypeVar("_T")
+
+
+async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, random: Random, *, tries: int = 40) -> _T:
+    """Run `attempt` (read, decide, commit) until it wins its race. Raises StorageUnavailable when
+    it never does.
+    """
+    for count in range(tries):
+        try:
+            return await attempt()
+        except Conflict:
+            await clock.sleep(random.uniform(0, min(0.005 * 2**count, 0.25)))
+    raise StorageUnavailable("Too many writers want the same row; try again.", retry_after=1)
+
+
+def partition_of(model_name: str) -> str:
+    """A model's partition: a key may not contain a slash; a model's name may, and never a colon."""
+    return model_name.replace("/", ":")
+
+
+async def _create_if_missing(client: "TableClient") -> None:
+    """Azure's tables are made by the templates; a new laptop's are made here, once per process."""
+    from azure.core.exceptions import AzureError, ResourceExistsError
+
+    try:
+        await client.create_table()
+    except ResourceExistsError:
+        return
+    except AzureError as error:
+        raise StorageUnavailable("Storage cannot be reached; try again.") from error
+
+
+def _operation(partition: str, write: Write) -> tuple[Any, ...]:
+    from azure.core import MatchConditions
+    from azure.data.tables import UpdateMode
+
+    match write:
+        case Insert(key, values):
+            return ("create", _entity(partition, key, values))
+        case Replace(row, values):
+            condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified, "mode": UpdateMode.REPLACE}
+            return ("update", _entity(partition, row.key, values), condition)
+        case Delete(row):
+            condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+            return ("delete", {"PartitionKey": partition, "RowKey": row.key}, condition)
+
+
+def _entity(partition: str, key: str, values: Values) -> dict[str, Any]:
+    """Properties as stored: numbers as 64-bit (money outgrows 32), absent for None, long text in
+    numbered parts.
+    """
+    from azure.data.tables import EdmType, EntityProperty
+
+    entity: dict[str, Any] = {"PartitionKey": partition, "RowKey": key}
+    for name, value in values.items():
+        if value is None:
+            continue
+        if isinstance(value, int) and not isinstance(value, bool):
+            entity[name] = EntityProperty(value, EdmType.INT64)
+        elif isinstance(value, str) and len(value) > _PROPERTY_CHARACTERS:
+            parts = range(0, len(value), _PROPERTY_CHARACTERS)
+            entity |= {f"{name}__{at // _PROPERTY_CHARACTERS}": value[at : at + _PROPERTY_CHARACTERS] for at in parts}
+        else:
+            entity[name] = value
+    return entity
+
+
+def _row(entity: Any) -> Row:
+    values: dict[str, Any] = {}
+    parts: dict[str, dict[int, str]] = {}
+    for name, value in entity.items():
+        base, _, number = name.partition("__")
+        if name in ("PartitionKey", "RowKey"):
+            continue
+        if number:
+            parts.setdefault(base, {})[int(number)] = value
+        else:
+            values[name] = value.value if hasattr(value, "edm_type") else value
+    for name, pieces in parts.items():
+        values[name] = "".join(pieces[number] for number in sorted(pieces))
+    return Row(entity["RowKey"], values, entity.metadata["etag"])

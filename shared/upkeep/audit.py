@@ -1,0 +1,69 @@
+"""Is the money right? Every key's counters, worked out again from its videos, beside what its row
+says.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from shared.accounts.account import Account, add, recount
+from shared.gateway import Gateway
+from shared.media.video import GATEWAY_OWNER, MASTER_OWNER
+
+COUNTERS = ("reserved", "spend", "running", "seconds_reserved", "seconds_used")
+_HELD = ("reserved", "running")  # what the gateway's own account holds; its spend is the keys' together
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A counter that is not what the videos say. Money in micro-dollars."""
+
+    key_id: str
+    alias: str | None
+    counter: str
+    stored: int
+    counted: int
+
+
+@dataclass
+class Audit:
+    """Goes through all keys, one at a time; `keys` and `videos` count what was looked at."""
+
+    gateway: Gateway
+    keys: int = 0
+    videos: int = 0
+
+    async def differences(self) -> AsyncIterator[Difference]:
+        """Counters move while videos do, so a difference is looked at twice before it is one."""
+        async for key_id in self._key_ids():
+            self.keys += 1
+            if await self._compare(key_id):
+                for difference in await self._compare(key_id):
+                    yield difference
+        for difference in await self._compare_holds():
+            yield difference
+
+    async def _key_ids(self) -> AsyncIterator[str]:
+        async for key_id, _ in self.gateway.keys.all():
+            yield key_id
+        yield MASTER_OWNER
+
+    async def _compare(self, key_id: str) -> list[Difference]:
+        account = await self.gateway.ledger.account(key_id)
+        if account is None:
+            return []
+        counted = recount(account, [])
+        async for video in self.gateway.ledger.videos(key_id):
+            self.videos += 1
+            counted = add(counted, recount(account, [video]))
+        return _differences(key_id, account, counted, COUNTERS)
+
+    async def _compare_holds(self) -> list[Difference]:
+        account = await self.gateway.ledger.account(GATEWAY_OWNER)
+        if account is None:
+            return []
+        return _differences(GATEWAY_OWNER, account, await self.gateway.budget.recount(account), _HELD)
+
+
+def _differences(key_id: str, stored: Account, counted: Account, counters: tuple[str, ...]) -> list[Difference]:
+    pairs = [(name, getattr(stored, name), getattr(counted, name)) for name in counters]
+    return [Difference(key_id, stored.alias, name, ours, theirs) for name, ours, theirs in pairs if ours != theirs]

@@ -1,0 +1,331 @@
+"""The one client of the /videos dialect, for Azure OpenAI and for any other server that speaks it.
+
+Only `create` and `remix` can make a job. Their failures say whether that may have happened:
+Unreachable (it did not), Uncertain (it may have), or a refusal. Everything else may be repeated
+freely.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+
+import msgspec
+
+from shared.clock import Clock
+from shared.config.catalog import Deployment
+from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport, from_upstream
+from shared.media.reference_image import Reference
+
+if TYPE_CHECKING:
+    import httpx
+
+logger = logging.getLogger("gateway")
+
+_REDIRECTS = 3
+_DENIED = (401, 403)
+_LONGEST_CALL = 120.0  # seconds, of any call but a download; a server that sends a byte a minute is as good as gone
+_LATEST = 2.0**33  # in the year 2242; whatever is later is not in seconds
+_LARGEST_ANSWER = 16 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
+
+
+class TokenSource(Protocol):
+    """A bearer token for a scope; `renew` asks for one that is new, since the last one was
+    refused.
+    """
+
+    async def __call__(self, scope: str, *, renew: bool = False) -> str: ...
+
+
+class JobError(msgspec.Struct, frozen=True):
+    code: str | None = None
+    message: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create
+    with little else.
+
+    Times are unix seconds, `progress` is percent; what cannot be either is not there. `model` is a
+    deployment's name or the model's own.
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str = "queued"
+    progress: float | None = None
+    created_at: float | None = None
+    completed_at: float | None = None
+    expires_at: float | None = None
+    model: str | None = None
+    prompt: str | None = None
+    seconds: str | int | None = None
+    size: str | None = None
+    error: JobError | str | None = None
+    remixed_from_video_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("created_at", "completed_at", "expires_at"):
+            if not 0 <= (getattr(self, name) or 0) < _LATEST:
+                msgspec.structs.force_setattr(self, name, None)
+        msgspec.structs.force_setattr(self, "progress", min(max(self.progress or 0.0, 0.0), 100.0))
+
+
+class _Page(msgspec.Struct, frozen=True):
+    data: list[msgspec.Raw]
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The upstream took the job."""
+
+    job: Job
+    request_id: str | None
+
+
+@dataclass(frozen=True)
+class Content:
+    """A download in progress. `length` is what the upstream promised, where it did."""
+
+    length: int | None
+    media_type: str
+    chunks: AsyncIterator[bytes]
+    request_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The upstream's newest jobs, newest first. `unreadable` are those that are no jobs, by the
+    times they tell, if any.
+    """
+
+    jobs: list[Job]
+    unreadable: list[float | None]
+
+
+class Upstream:
+    """One deployment's videos. Every method raises a leaf of UpstreamError."""
+
+    def __init__(
+        self, deployment: Deployment, client: "Callable[[], httpx.AsyncClient]", tokens: TokenSource, clock: Clock
+    ) -> None:
+        self.deployment = deployment
+        self._client = client
+        self._tokens = tokens
+        self._clock = clock
+
+    async def create(self, prompt: str, seconds: int, size: str, reference: Reference | None = None) -> Accepted:
+        """Start a job. Always multipart, every value as text: the one form that all servers of the
+        dialect take.
+        """
+        texts = {"model": self.deployment.model, "prompt": prompt, "seconds": str(seconds), "size": size}
+        parts: dict[str, tuple[str | None, str | bytes, str | None]] = {
+            name: (None, value, None) for name, value in texts.items()
+        }
+        if reference is not None:
+            parts["input_reference"] = (reference.filename, reference.data, reference.media_type)
+        files = {name: part if part[2] else part[:2] for name, part in parts.items()}
+        return await self._start("/videos", files=files)
+
+    async def remix(self, upstream_id: str, prompt: str) -> Accepted:
+        """Start a job from a finished one; the upstream knows no other parameter than the prompt.
+
+        Raises Missing where it no longer has that one.
+        """
+        return await self._start(f"/videos/{_segment(upstream_id)}/remix", about_video=True, json={"prompt": prompt})
+
+    async def get(self, upstream_id: str) -> Job:
+        answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
+        return _decode(answer, Job, Unreachable)
+
+    async def recent(self, limit: int = 100) -> Listing:
+        """The newest jobs of the resource."""
+        answer = await self._send("GET", "/videos", params={"limit": str(limit), "order": "desc"})
+        listing = Listing([], [])
+        for raw in _decode(answer, _Page, Unreachable).data:
+            try:
+                listing.jobs.append(msgspec.json.decode(raw, type=Job, strict=False))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                logger.warning("%s lists a job that cannot be read", self.deployment.name)  # the others still can
+                listing.unreadable.append(_time_of(raw))
+        return listing
+
+    async def delete(self, upstream_id: str) -> None:
+        await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
+
+    @asynccontextmanager
+    async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:
+        """Stream a job's bytes. Redirects are followed without credentials: they lead to other
+        servers.
+        """
+        import httpx
+
+        path = f"/videos/{_segment(upstream_id)}/content"
+        # Bytes as they are: a compressed answer would have no length to compare with.
+        headers = {"accept-encoding": "identity", **await self._credentials()}
+        url = httpx.URL(self._url(path), params=self._params({} if variant == "video" else {"variant": variant}))
+        try:
+            for _ in range(_REDIRECTS + 1):
+                async with self._client().stream("GET", url, headers=headers) as response:
+                    if response.has_redirect_location:
+                        url, headers = url.join(response.headers["location"]), {"accept-encoding": "identity"}
+                        if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost"):
+                            raise Misrouted("The upstream redirected a download to an address without TLS.")
+                        continue
+                    if not response.is_success:
+                        if response.status_code in _DENIED and self._uses_token():
+                            await self._credentials(renew=True)  # for the next try: a stream is not begun twice
+                        body = await _limited_body(response)
+                        raise self._failure(response, body, creating=False, about_video=True)
+                    length = response.headers.get("content-length", "")
+                    yield Content(
+                        length=int(length) if length.isdigit() else None,
+                        media_type=response.headers.get("content-type", ""),
+                        chunks=response.aiter_raw(),
+                        request_id=_request_id(response),
+                    )
+                    return
+        except httpx.HTTPError as error:
+            raise _transport_failure(error, creating=False) from error
+        raise Misrouted("The upstream redirected a download too many times.")
+
+    async def _start(self, path: str, *, about_video: bool = False, **body: Any) -> Accepted:
+        answer = await self._send("POST", path, creating=True, about_video=about_video, **body)
+        return Accepted(_decode(answer, Job, Uncertain), _request_id(answer))
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        creating: bool = False,
+        about_video: bool = False,
+        params: Mapping[str, str] | None = None,
+        **body: Any,
+    ) -> "httpx.Response":
+        import httpx
+
+        async def send(*, renew: bool) -> "httpx.Response":
+            headers = await self._credentials(renew=renew)
+            return await self._client().request(
+                method, self._url(path), params=self._params(params or {}), headers=headers, **body
+            )
+
+        try:
+            async with asyncio.timeout(_LONGEST_CALL):
+                response = await send(renew=False)
+                if response.status_code in _DENIED and self._uses_token():
+                    response = await send(renew=True)  # the token may have run out; once is enough to tell
+        except httpx.HTTPError as error:
+            raise _transport_failure(error, creating=creating) from error
+        except TimeoutError as error:
+            raise (Uncertain if creating else Unreachable)("The upstream takes too long to answer.") from error
+        if not response.is_success:
+            raise self._failure(response, response.content, creating=creating, about_video=about_video)
+        if len(response.content) > _LARGEST_ANSWER:
+            raise (Uncertain if creating else Unreachable)("The upstream's answer is too large to be one.")
+        return response
+
+    def _uses_token(self) -> bool:
+        return self.deployment.azure and self.deployment.api_key is None
+
+    async def _credentials(self, *, renew: bool = False) -> dict[str, str]:
+        key = self.deployment.api_key
+        if key is not None:
+            return {"api-key": key} if self.deployment.azure else {"authorization": f"Bearer {key}"}
+        if not self.deployment.azure:
+            return {}  # a server of our own on a private network may want none
+        from azure.core.exceptions import AzureError
+
+        try:
+            token = await self._tokens(self.deployment.token_scope, renew=renew)
+        except AzureError as error:  # nothing was sent yet; its text tells how the identity is set up, and stays inside
+            report = UpstreamReport(message=type(error).__name__)
+            raise Unreachable("No token for the upstream could be had.", report=report) from error
+        return {"authorization": f"Bearer {token}"}
+
+    def _url(self, path: str) -> str:
+        return f"{self.deployment.base_url}{path}"
+
+    def _params(self, params: Mapping[str, str]) -> dict[str, str]:
+        version = self.deployment.api_version
+        return {**params, "api-version": version} if version else dict(params)
+
+    def _failure(self, response: "httpx.Response", body: bytes, *, creating: bool, about_video: bool) -> UpstreamError:
+        """The error that an answer stands for. It may quote what it was asked with, which is for
+        nobody to see.
+        """
+        from urllib.parse import urlsplit
+
+        for secret in (self.deployment.api_key, urlsplit(self.deployment.base_url).netloc):
+            if secret:
+                body = body.replace(secret.encode(), b"...")
+        now = self._clock.now()
+        return from_upstream(response.status_code, response.headers, body, now, creating=creating, about_video=about_video)
+
+
+def _transport_failure(error: "httpx.HTTPError", *, creating: bool) -> UpstreamError:
+    """Only a connection that was never made proves that nothing was accepted. Names no address:
+    errors reach callers.
+    """
+    import httpx
+
+    report = UpstreamReport(message=type(error).__name__)
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.UnsupportedProtocol):
+        return Unreachable("The upstream cannot be reached.", report=report)
+    return (Uncertain if creating else Unreachable)("The connection to the upstream broke.", report=report)
+
+
+_T = TypeVar("_T")
+
+
+def _decode(answer: "httpx.Response", kind: type[_T], failure: type[UpstreamError]) -> _T:
+    try:
+        return msgspec.json.decode(answer.content, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        report = UpstreamReport(answer.status_code, str(error)[:200], request_id=_request_id(answer))
+        raise failure("The upstream's answer cannot be read.", report=report) from error
+
+
+def _request_id(response: "httpx.Response") -> str | None:
+    """What the vendor knows an answer by."""
+    named: str | None = response.headers.get("apim-request-id") or response.headers.get("x-request-id")
+    return named
+
+
+def _time_of(raw: msgspec.Raw) -> float | None:
+    """When something was made that is no job, as far as it says so."""
+    try:
+        told = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    made_at = told.get("created_at") if isinstance(told, dict) else None
+    return made_at if isinstance(made_at, int | float) and 0 <= made_at < _LATEST else None
+
+
+async def _limited_body(response: "httpx.Response") -> bytes:
+    body = b""
+    async for chunk in response.aiter_raw():
+        body += chunk
+        if len(body) > _LARGEST_ANSWER:
+            break
+    return body
+
+
+def log_failure(video_id: str, operation: str, error: GatewayError) -> None:
+    """One line that an operator can take to the vendor. The upstream's message may quote the
+    prompt, so it stays out.
+    """
+    report = error.report if isinstance(error, UpstreamError) else UpstreamReport()
+    logger.warning(
+        "video %s: %s: %s status=%s apim-request-id=%s", video_id, operation, error.code, report.status, report.request_id
+    )
+
+
+def _segment(upstream_id: str) -> str:
+    """An id as one path segment: what another server named must not lead anywhere else."""
+    from urllib.parse import quote
+
+    # Not the dots either: clients and servers resolve `.` and `..`.
+    return quote(upstream_id, safe="").replace(".", "%2E")

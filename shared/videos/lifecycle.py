@@ -1,0 +1,167 @@
+"""The beginning and the end of a video: start, finish, and delete. What lies between is submission
+and rendering.
+
+Every step may run twice, and may be killed between any two lines: it reads the record first and
+goes on from what is true.
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from shared.accounts.account import Account, reserve
+from shared.accounts.account_changes import Admitted
+from shared.accounts.gateway_budget import GatewayBudget
+from shared.accounts.idempotency import Once
+from shared.accounts.ledger import Ledger
+from shared.capacity.pool import Pool
+from shared.clock import Clock
+from shared.config.file import GatewayKnobs
+from shared.errors import RequestError
+from shared.media.requests import CreateRequest
+from shared.media.video import Video, new_id
+from shared.storage.blobs import Archive
+from shared.videos.rendering import Rendering
+
+logger = logging.getLogger("gateway")
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """The steps, with everything they use."""
+
+    ledger: Ledger
+    budget: GatewayBudget
+    pool: Pool
+    archive: Archive
+    rendering: Rendering
+    clock: Clock
+    knobs: GatewayKnobs
+
+    async def start(
+        self, request: CreateRequest, owner: str, once: Once | None = None, account: Account | None = None
+    ) -> Admitted:
+        """Admit a request: note it as unfinished, then reserve its price and record it. Raises what
+        admission raises.
+
+        With `once`, a request that was admitted before gives the earlier video; `account` is what
+        the caller was let in with.
+        """
+        # Before anything is noted or held: a repeated request is answered even where nothing more
+        # could be admitted.
+        admitted = await self.ledger.earlier(owner, once) if once else None
+        if admitted is not None:
+            return admitted
+        now = self.clock.now()
+        source = request.source
+        video = Video(
+            id=new_id(owner, now),
+            model=request.model.name,
+            created_at=now,
+            prompt=request.prompt,
+            seconds=request.seconds,
+            size=request.size,
+            cost=request.price,
+            user=request.user,
+            metadata=request.metadata,
+            reference=request.reference.media_type if request.reference else None,
+            remixed_from=source.id if source else None,
+            source_upstream_id=source.upstream_id if source else None,
+            source_deployment=source.deployment if source else None,
+        )
+        try:
+            if account is not None:
+                await self._refuse_early(video, account)
+            return await self._admit(video, request, once, account)
+        except RequestError:
+            # What refused it may be what an equal request beside it has just been given.
+            admitted = await self.ledger.earlier(owner, once) if once else None
+            if admitted is None:
+                raise
+            return admitted
+
+    async def _admit(self, video: Video, request: CreateRequest, once: Once | None, account: Account | None) -> Admitted:
+        await self.pool.enter(request.model, video.id)
+        try:
+            if request.reference:
+                await self.archive.keep_reference(video, request.reference)
+            await self.budget.hold(video)
+            admitted = await self.ledger.admit(video, once, account.token if account else None)
+        except RequestError:
+            await self._forget(video)
+            raise
+        if admitted.replayed:
+            await self._forget(video)
+            return admitted
+        logger.info("video %s admitted: model=%s seconds=%d size=%s", video.id, video.model, video.seconds, video.size)
+        return admitted
+
+    async def _refuse_early(self, video: Video, account: Account) -> None:
+        """Refuse for the cost of a read where that is clear: a client that does not stop costs the
+        others nothing.
+
+        The account that a caller was let in with may be some seconds old, so that it refuses nobody
+        by itself.
+        """
+        try:
+            reserve(account, video, self.clock.now())
+        except RequestError:
+            newest = await self.ledger.account(video.owner)
+            if newest is not None:
+                reserve(newest, video, self.clock.now())
+
+    async def _forget(self, video: Video) -> None:
+        """Take back what was noted of a video that is not made, or not any more. May be
+        repeated.
+        """
+        await self.budget.release(video.id, video.spent)
+        if video.reference:
+            await self.archive.drop_reference(video.id)
+        await self.pool.leave(video.model, video.id)  # last: by its note the sweep finds the rest
+
+    async def finish(self, video_id: str, failure: Mapping[str, str | None] | None) -> None:
+        """Settle, free the slot, forget what was only needed on the way."""
+        now = self.clock.now()
+        if failure is None:
+            days = self.knobs.retention_days
+            expires_at = None if days is None else now + timedelta(days=days)
+            outcome: dict[str, Any] = {"status": "completed", "progress": 100, "expires_at": expires_at}
+        else:
+            outcome = {"status": "failed", "error_code": failure["code"], "error_message": failure["message"]}
+            if failure.get("request_id"):
+                outcome["upstream_request_id"] = failure["request_id"]
+        video = await self.ledger.settle(video_id, finished_at=now, **outcome)
+        if video is None:
+            return
+        if video.deleted:
+            await self.archive.drop(video)  # it may have been deleted while it was being saved
+        await self._forget(video)
+        logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
+
+    async def delete(self, video_id: str) -> None:
+        """Make an end of a video. May be repeated.
+
+        A waiting one is cancelled at no cost, a running one abandoned at no cost, a finished one
+        loses its bytes.
+        """
+        video = await self.ledger.settle(
+            video_id,
+            finished_at=self.clock.now(),
+            status="failed",
+            error_code="cancelled",
+            error_message="The video was deleted before it was finished.",
+            deleted=True,
+        )
+        if video is None:
+            return
+        if not video.deleted:
+            # The mark comes last: whoever is told that there is no such video cannot ask for the
+            # rest of it to go.
+            await self.archive.drop(video)
+            await self.rendering.delete_upstream(video)
+            await self.ledger.update(video_id, deleted=True)
+        elif video.attempted_at is None:
+            await self._forget(video)
+        logger.info("video %s deleted", video_id)

@@ -1,0 +1,228 @@
+"""A job that the upstream has accepted: look at it until it ends, then bring its bytes into our
+storage.
+
+Every step may run twice, and may be killed between any two lines: it reads the record first and
+goes on from what is true.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from random import Random
+
+from shared.accounts.account_changes import Entry
+from shared.accounts.ledger import Ledger
+from shared.capacity import poll_schedule
+from shared.capacity.pool import Pool
+from shared.capacity.render_times import UsualTimes
+from shared.clock import Clock
+from shared.config.catalog import Catalog, Deployment
+from shared.config.file import GatewayKnobs
+from shared.errors import (
+    MODERATION_CODES,
+    GatewayError,
+    Missing,
+    Retired,
+    StorageUnavailable,
+    Unreachable,
+    UpstreamError,
+    UpstreamReport,
+)
+from shared.media.mp4 import NotAVideo
+from shared.media.video import Video
+from shared.storage.blobs import Archive
+from shared.upstream.client import Job, JobError, Upstream, log_failure
+from shared.videos.step_result import DONE, Outcome, again, failed
+
+_BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
+_TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late it was done
+_LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
+_LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
+_UNSUCCESSFUL = ("failed", "cancelled", "expired")
+_ENDED = ("completed", *_UNSUCCESSFUL)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """The steps between acceptance and the end. `upstream` gives the client of a deployment."""
+
+    catalog: Catalog
+    ledger: Ledger
+    pool: Pool
+    archive: Archive
+    upstream: Callable[[Deployment], Upstream]
+    usual: UsualTimes
+    clock: Clock
+    random: Random
+    knobs: GatewayKnobs
+
+    async def check(self, video_id: str) -> Outcome:
+        """Look once at the running job."""
+        entry = await self.ledger.find(video_id)
+        if entry is None or (entry.video.finished and not entry.video.deleted):
+            return DONE
+        video = entry.video
+        if video.deleted:
+            return await self._see_out(video)
+        if video.rendered_at is not None:
+            return DONE
+        upstream = self.upstream_of(video)
+        if upstream is None:
+            return failed("deployment_missing", "The deployment that makes this video is no longer configured.")
+        try:
+            job = await upstream.get(video.upstream_id or "")
+        except UpstreamError as error:
+            log_failure(video.id, "get", error)
+            reason = failed(error.code, error.message, error.report.request_id)
+            return await self._try_again(entry, error, reason, self._elapsed(video) / 20)
+        return await self._note_progress(entry, job)
+
+    async def _see_out(self, video: Video) -> Outcome:
+        """A job whose video was deleted runs on, since nobody can cancel it: its slot is taken
+        until it ends.
+        """
+        upstream = self.upstream_of(video)
+        if upstream is None or video.upstream_id is None or self._left(video) <= 0:
+            return DONE
+        try:
+            job = await upstream.get(video.upstream_id)
+            if job.status not in _ENDED:
+                return await self._look_again(video, int(job.progress or 0))
+            await upstream.delete(video.upstream_id)
+        except Missing:
+            return DONE
+        except UpstreamError as error:
+            log_failure(video.id, "delete", error)
+            return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
+        return DONE
+
+    async def _note_progress(self, entry: Entry, job: Job) -> Outcome:
+        """Keep status and progress, which only ever go forward. An unknown status counts as
+        running, until the deadline.
+        """
+        video = entry.video
+        if job.status in _UNSUCCESSFUL:
+            return _failure_of(job)
+        done = job.status == "completed"
+        running = done or job.status != "queued" or video.status == "in_progress"
+        # The last percent is ours: the video is complete when its bytes are stored.
+        progress = 99 if done else max(video.progress, min(int(job.progress or 0), 99))
+        status = "in_progress" if running else "queued"
+        if done:
+            # Before the record: once that tells the end, nobody comes back here to free the slot.
+            await self.pool.ended(video.model, video.id)
+            await self.ledger.change(entry, status=status, progress=progress, rendered_at=self.clock.now(), gone_since=None)
+            took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
+            await self.usual.learn(video.model, video.seconds, took)
+            return DONE
+        if (status, progress, None) != (video.status, video.progress, video.gone_since):
+            await self.ledger.change(entry, status=status, progress=progress, gone_since=None)
+        if self._left(video) <= 0:
+            return failed("deadline_exceeded", "The upstream did not finish the video in time.")
+        return await self._look_again(video, progress)
+
+    async def _look_again(self, video: Video, progress: int) -> Outcome:
+        """At a running job: seldom while it cannot be done, closely when it may be."""
+        usual = await self.usual.of(video.model, video.seconds)
+        wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self.knobs.poll_seconds, self.random)
+        return again(wait, self._left(video))
+
+    async def save(self, video_id: str) -> Outcome:
+        """Bring the bytes into our storage, whole or not at all."""
+        entry = await self.ledger.find(video_id)
+        if entry is None:
+            return DONE
+        video = entry.video
+        if video.deleted:
+            return await self._see_out(video)
+        if video.finished or video.bytes is not None:
+            return DONE
+        upstream = self.upstream_of(video)
+        if upstream is None:
+            return failed("deployment_missing", "The deployment that made this video is no longer configured.")
+        length = await self.archive.length(video)  # an earlier run may have been killed right after its commit
+        if length is None:
+            try:
+                length = await self._fetch(upstream, video)
+            except (UpstreamError, StorageUnavailable) as error:
+                log_failure(video.id, "content", error)
+                code = error.code if isinstance(error, NotAVideo) else "content_unavailable"
+                request_id = error.report.request_id if isinstance(error, UpstreamError) else None
+                reason = failed(code, f"The finished video could not be fetched: {error.message}", request_id)
+                tried = (self.clock.now() - (video.rendered_at or self.clock.now())).total_seconds()
+                return await self._try_again(entry, error, reason, tried / 4)  # each try may be a whole download
+        await self.ledger.change(entry, bytes=length)
+        return DONE
+
+    async def _fetch(self, upstream: Upstream, video: Video) -> int:
+        try:
+            async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "") as content:
+                try:
+                    return await self.archive.save(video, content)
+                except NotAVideo as error:
+                    raise NotAVideo(error.message, report=UpstreamReport(request_id=content.request_id)) from error
+        except TimeoutError as error:
+            raise Unreachable("The upstream sends the video too slowly.") from error
+
+    async def _try_again(self, entry: Entry, error: GatewayError, reason: Outcome, wait: float) -> Outcome:
+        """After a failed call about a job: once more in `wait` seconds or so, until the deadline.
+
+        What was paid for is worth some patience; only that the job is gone is believed after a
+        while.
+        """
+        video, now = entry.video, self.clock.now()
+        gone_since = (video.gone_since or now) if isinstance(error, Missing | Retired) else None
+        believed = gone_since is not None and now - gone_since >= _BELIEVED_AFTER
+        if believed or self._left(video) <= 0:
+            return reason
+        if gone_since != video.gone_since:
+            await self.ledger.change(entry, gone_since=gone_since)
+        return again(max(wait, error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
+
+    async def delete_upstream(self, video: Video) -> None:
+        """The upstream's copy goes too where it can; it goes by itself after a day."""
+        upstream = self.upstream_of(video)
+        if upstream is None or video.upstream_id is None:
+            return
+        try:
+            await upstream.delete(video.upstream_id)
+        except UpstreamError as error:
+            log_failure(video.id, "delete", error)
+
+    def upstream_of(self, video: Video) -> Upstream | None:
+        """The client of the deployment that has the video's job: it follows from the record, never
+        from the request.
+        """
+        deployment = self.catalog.deployment(video.deployment)
+        return None if deployment is None else self.upstream(deployment)
+
+    def _elapsed(self, video: Video) -> float:
+        """Seconds since the upstream accepted it."""
+        return (self.clock.now() - (video.accepted_at or video.created_at)).total_seconds()
+
+    def _left(self, video: Video) -> float:
+        """Seconds until its deadline."""
+        left = self.knobs.deadline_seconds - self._elapsed(video)
+        if video.rendered_at is None:
+            return left
+        return max(left, (video.rendered_at + _TO_SAVE - self.clock.now()).total_seconds())
+
+
+def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
+    """How long the job ran, in seconds; else as long as is known, or half of that at the first
+    look.
+    """
+    if job.created_at is not None and job.completed_at is not None:
+        return max(job.completed_at - job.created_at, 0.0)
+    return elapsed if seen_running else elapsed / 2
+
+
+def _failure_of(job: Job) -> Outcome:
+    """The upstream's reason in our words, at a bounded length; moderation has one code, however it
+    is called.
+    """
+    error = job.error if isinstance(job.error, JobError) else JobError(message=job.error)
+    code = (error.code or "generation_failed")[:_LONGEST_CODE]
+    message = (error.message or f"The upstream ended the video as {job.status}.")[:_LONGEST_MESSAGE]
+    return failed("moderation_blocked" if code in MODERATION_CODES else code, message)

@@ -1,0 +1,114 @@
+"""The page of costs: one set of quantities, which follow from the simulation, from host.json and
+from the templates.
+"""
+
+import json
+import re
+from datetime import timedelta
+
+from tests.project.bicep import INFRA, PROJECT, code
+
+MONTH = timedelta(days=30).total_seconds()
+QUANTITIES = ("gb_second", "execution", "table_operation", "queue_operation", "blob_write")  # of a video, measured in cost.md
+COUNTS = (0, 1_000, 100_000)
+
+
+def rows(page: str, heading: str) -> dict[str, list[str]]:
+    """The Markdown table whose first column has this heading: first cell → the others."""
+    text = (PROJECT / "docs" / page).read_text()
+    lines = text[text.index(f"\n| {heading} |") + 1 :].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip(" `*") for cell in line.strip("|").split("|")] for line in lines]
+    return {first: others for first, *others in cells}
+
+
+def number(text: str) -> float:
+    return float(text.replace(",", ""))
+
+
+def durable() -> dict[str, object]:
+    host = json.loads((PROJECT / "host.json").read_text())
+    return dict(host["extensions"]["durableTask"]["storageProvider"])
+
+
+def sweeps() -> float:
+    minutes = re.search(r'schedule="0 \*/(\d+) \* \* \* \*"', (PROJECT / "function_app.py").read_text())
+    assert minutes is not None
+    return MONTH / 60 / int(minutes[1])
+
+
+def test_both_pages_use_the_same_quantities() -> None:
+    """What a video needs is in cost.md, from the simulation; operations.md takes it from there."""
+    measured, used = rows("cost.md", "quantity"), rows("operations.md", "quantity")
+    assert {name: number(used[name][1]) for name in QUANTITIES} == {name: number(measured[name][0]) for name in QUANTITIES}
+
+
+def test_idle_looks_at_queues_follow_from_host_json() -> None:
+    """Each control queue and the work items' is looked at as often as host.json allows at most."""
+    provider = durable()
+    hours, minutes, seconds = (int(part) for part in str(provider["maxQueuePollingInterval"]).split(":"))
+    interval = 3600 * hours + 60 * minutes + seconds
+    queues = int(str(provider["partitionCount"])) + 1
+    idle, _, why = rows("operations.md", "quantity")["queue_operation"]
+    assert number(idle) == queues * MONTH / interval
+    assert f"every {interval} seconds" in why
+
+
+def test_idle_executions_follow_from_the_sweep_and_the_size_of_an_instance() -> None:
+    """Each sweep is an execution, and is billed for a second at least of the whole instance."""
+    memory = re.search(r"instanceMemoryMB: (\d+)", (INFRA / "main.bicepparam").read_text())
+    quantities = rows("operations.md", "quantity")
+    assert memory is not None
+    assert number(quantities["execution"][0]) == sweeps()
+    assert number(quantities["gb_second"][0]) == sweeps() * int(memory[1]) // 1024
+
+
+def endpoints(template: str) -> tuple[int, int]:
+    """How many private endpoints a template makes at any rate, and how many more for each
+    account.
+    """
+    always = each = 0
+    for loop in re.findall(r"(?m)^module \w+ '[\w/]*endpoint\.bicep' =([^{\n]*)\{", code(INFRA / template)):
+        if literal := re.search(r"\bin \[(.*?)\]", loop):
+            always += len(literal[1].split(","))
+        elif "openAiIds" in loop:
+            each += 1
+        else:
+            assert "[for" not in loop, loop
+            always += 1
+    return always, each
+
+
+def test_private_endpoints_are_counted() -> None:
+    """As the templates make them for one account: behind the app, and one more in front of
+    it.
+    """
+    behind, each = endpoints("modules/endpoints.bicep")
+    front, none = endpoints("group.bicep")
+    assert none == 0
+    page = " ".join((PROJECT / "docs" / "operations.md").read_text().split())
+    assert f"each by the hour; {behind + each} with one account, {behind + each + front} with `'private'`" in page
+
+
+def test_the_table_of_dollars_is_what_the_quantities_come_to() -> None:
+    """The failure shows the lines that belong there."""
+    text = (PROJECT / "docs" / "operations.md").read_text()
+    free = {name: number(amount) for amount, name in re.findall(r"([\d,]+) `(gb_second|execution)`", text)}
+    prices = {name: number(cells[0]) for name, cells in rows("operations.md", "price").items()}
+    totals = [0.0] * len(COUNTS)
+    lines = []
+    for name, (idle, each, _) in rows("operations.md", "quantity").items():
+        billed = [max(0.0, number(idle) + count * number(each) - free.get(name, 0)) * prices[name] for count in COUNTS]
+        totals = [total + dollars for total, dollars in zip(totals, billed, strict=True)]
+        lines.append(f"| `{name}` | " + " | ".join(f"{dollars:,.2f}" for dollars in billed) + " |")
+    lines.append("| **the gateway** | " + " | ".join(f"{total:,.2f}" for total in totals) + " |")
+    expected = "\n".join(lines)
+    assert expected in text, f"docs/operations.md must say:\n{expected}"
+    always_on = number(rows("operations.md", "dollars a month")["always-on container and database"][0])
+    generation = number(rows("operations.md", "dollars a month")["generation, 4 seconds each"][2])
+    a_video = (totals[2] - totals[1]) / (COUNTS[2] - COUNTS[1])
+    even = COUNTS[1] + (always_on - totals[1]) / a_video
+    said = re.search(r"up to about ([\d,]+) videos a month, and at any number its cost is less than (\w+) percent", text)
+    assert said is not None
+    assert abs(number(said[1]) - even) < 0.05 * even, even
+    assert totals[2] / generation < {"two": 0.02, "three": 0.03}[said[2]], totals[2] / generation
+    assert f"{totals[0]:.2f} dollars a month" in text, totals[0]

@@ -1,0 +1,421 @@
+"""The stand-in for the Functions host, with small apps in it: HTTP, settings, durable functions,
+several hosts.
+"""
+
+import asyncio
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Generator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import azure.durable_functions as df
+import azure.functions as func
+import pytest
+from yarl import URL
+
+from local.functions_host.functions import LoadError, load, read
+from local.functions_host.host import Host
+from shared.clock import SystemClock
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+def anonymous() -> func.FunctionApp:
+    return func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+
+
+@asynccontextmanager
+async def serving(app: Any, folder: Path, **options: Any) -> AsyncIterator[tuple[aiohttp.ClientSession, Host]]:
+    """A host for `app` with an empty route prefix, and a client whose base URL is the host's."""
+    settings, clock = options.pop("settings", {}), options.pop("clock", SystemClock())
+    if not (folder / "host.json").exists():
+        (folder / "host.json").write_text('{"extensions": {"http": {"routePrefix": ""}}}')
+    host = Host(read(app, folder, settings), folder / "data", clock, **options)
+    async with host, aiohttp.ClientSession(host.url) as client:
+        yield client, host
+
+
+def test_a_request_reaches_its_function_whole(tmp_path: Path) -> None:
+    """Method, URL, lower-case headers, single-valued parameters, route values and body are as in
+    Azure.
+    """
+    app = anonymous()
+
+    @app.route("v1/things/{thing:int}", methods=["POST"])
+    async def create(req: func.HttpRequest) -> func.HttpResponse:
+        told = {
+            "method": req.method,
+            "url": req.url,
+            "params": dict(req.params),
+            "route": dict(req.route_params),
+            "header": req.headers["X-Colour"],
+            "names": [name for name in req.headers if name != name.lower()],
+            "body": req.get_body().decode(),
+        }
+        return func.HttpResponse(json.dumps(told), mimetype="application/json", status_code=201)
+
+    async def scenario() -> tuple[int, str, dict[str, Any], str]:
+        async with serving(app, tmp_path) as (client, host):
+            url = URL("/V1/Things/7?a=1&a=2&empty=&b=x%20y", encoded=True)
+            headers = [("X-Colour", "red"), ("X-Colour", "blue")]
+            async with client.post(url, data=b"body", headers=headers) as answer:
+                return answer.status, answer.headers["Content-Type"], await answer.json(), host.url
+
+    status, kind, told, origin = asyncio.run(scenario())
+    assert (status, kind) == (201, "application/json")
+    assert told == {
+        "method": "POST",
+        "url": f"{origin}/V1/Things/7?a=1&a=2&empty=&b=x%20y",
+        "params": {"a": "1,2", "b": "x y"},
+        "route": {"thing": "7"},
+        "header": "red,blue",
+        "names": [],
+        "body": "body",
+    }
+
+
+def test_a_response_keeps_its_headers_and_gets_a_content_type_where_it_has_none(tmp_path: Path) -> None:
+    """The default is text in UTF-8, a charset goes with text only, and of headers only cookies may
+    repeat.
+    """
+    app = anonymous()
+
+    @app.route("plain", methods=["GET"])
+    def plain(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("ü")
+
+    @app.route("film", methods=["GET", "HEAD"])
+    def film(req: func.HttpRequest) -> func.HttpResponse:
+        response = func.HttpResponse(b"12345", mimetype="video/mp4", headers={"ETag": '"x"'})
+        for name in ("Set-Cookie", "X-Twice"):
+            response.headers.add(name, "a")
+            response.headers.add(name, "b")
+        return response
+
+    @app.route("own", methods=["GET"])
+    def own(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse("{}", headers={"content-type": "application/problem+json"})
+
+    async def scenario() -> None:
+        async with serving(app, tmp_path) as (client, _):
+            async with client.get("/plain") as answer:
+                assert answer.headers["Content-Type"] == "text/plain; charset=utf-8"
+                assert await answer.read() == "ü".encode()
+            async with client.get("/film") as answer:
+                assert answer.headers.getall("Content-Type") == ["video/mp4"]
+                assert answer.headers["ETag"] == '"x"'
+                assert answer.headers.getall("Set-Cookie") == ["a", "b"]
+                assert answer.headers.getall("X-Twice") == ["b"]
+            async with client.head("/film") as answer:
+                assert answer.headers["Content-Length"] == "5"
+                assert await answer.read() == b""
+            async with client.get("/own") as answer:
+                assert answer.headers.getall("Content-Type") == ["application/problem+json"]
+
+    asyncio.run(scenario())
+
+
+def test_no_route_is_404_without_a_body(tmp_path: Path) -> None:
+    """So is a method that no function lists; `/` is the host's home page, unless that is off."""
+    app = anonymous()
+
+    @app.route("thing", methods=["GET"])
+    def thing(req: func.HttpRequest) -> str:
+        return "here"
+
+    async def scenario() -> None:
+        async with serving(app, tmp_path) as (client, _):
+            async with client.get("/thing") as answer:
+                assert (answer.status, await answer.text()) == (200, "here")
+            for method, path in (("GET", "/nothing"), ("POST", "/thing")):
+                async with client.request(method, path) as answer:
+                    assert (answer.status, await answer.read()) == (404, b"")
+            async with client.get("/") as answer:
+                assert (answer.status, answer.content_type) == (200, "text/html")
+        quiet = {"AzureWebJobsDisableHomepage": "true"}
+        async with serving(app, tmp_path, settings=quiet) as (client, _), client.get("/") as answer:
+            assert answer.status == 204
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_is_logged_once_and_answered_without_details(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """500 and an empty body: nothing of the exception reaches the client."""
+    app = anonymous()
+
+    @app.route("broken", methods=["GET"])
+    async def broken(req: func.HttpRequest) -> func.HttpResponse:
+        raise RuntimeError("secret")
+
+    @app.route("odd", methods=["GET"])
+    async def odd(req: func.HttpRequest) -> Any:
+        return {"not": "a response"}
+
+    async def scenario() -> None:
+        async with serving(app, tmp_path) as (client, _):
+            for path in ("/broken", "/odd"):
+                async with client.get(path) as answer:
+                    assert (answer.status, await answer.read()) == (500, b"")
+
+    asyncio.run(scenario())
+    messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    assert messages == ["function broken failed", "function odd failed"]
+
+
+def test_a_body_above_the_limit_is_413(tmp_path: Path) -> None:
+    """The function is not called for it."""
+    app, called = anonymous(), []
+
+    @app.route("upload", methods=["POST"])
+    async def upload(req: func.HttpRequest) -> func.HttpResponse:
+        called.append(len(req.get_body()))
+        return func.HttpResponse()
+
+    async def scenario() -> int:
+        async def too_much() -> AsyncIterator[bytes]:
+            for _ in range(101):
+                yield bytes(1024 * 1024)
+
+        async with serving(app, tmp_path) as (client, _), client.post("/upload", data=too_much()) as answer:
+            return answer.status
+
+    assert asyncio.run(scenario()) == 413
+    assert called == []
+
+
+def test_no_more_requests_run_at_once_than_allowed(tmp_path: Path) -> None:
+    """The others wait their turn and are answered."""
+    app = anonymous()
+    running, most = 0, 0
+
+    @app.route("slow", methods=["GET"])
+    async def slow(req: func.HttpRequest) -> func.HttpResponse:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        running -= 1
+        return func.HttpResponse()
+
+    async def scenario() -> set[int]:
+        async def get(client: aiohttp.ClientSession) -> int:
+            async with client.get("/slow") as answer:
+                return answer.status
+
+        async with serving(app, tmp_path, http_concurrency=3) as (client, _):
+            return set(await asyncio.gather(*(get(client) for _ in range(12))))
+
+    assert asyncio.run(scenario()) == {200}
+    assert most == 3
+
+
+def test_a_plain_function_does_not_stall_the_others(tmp_path: Path) -> None:
+    """It runs in the thread pool: here it waits for a request that is made while it runs."""
+    app = anonymous()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    @app.route("sync", methods=["GET"])
+    def sync(req: func.HttpRequest) -> func.HttpResponse:
+        async def inner() -> int:
+            async with aiohttp.ClientSession() as client, client.get(req.params["other"]) as answer:
+                return answer.status
+
+        return func.HttpResponse(str(asyncio.run_coroutine_threadsafe(inner(), loops[0]).result(10)))
+
+    @app.route("other", methods=["GET"])
+    async def other(req: func.HttpRequest) -> func.HttpResponse:
+        return func.HttpResponse()
+
+    async def scenario() -> str:
+        loops.append(asyncio.get_running_loop())
+        async with serving(app, tmp_path) as (client, host):
+            answer = await client.get("/sync", params={"other": f"{host.url}/other"})
+            return await answer.text()
+
+    assert asyncio.run(scenario()) == "200"
+
+
+async def start(req: func.HttpRequest, client: Any) -> func.HttpResponse:
+    name = req.route_params["name"]
+    return func.HttpResponse(await client.start_new("greet", f"greet-{name}", {"name": name}))
+
+
+async def status(req: func.HttpRequest, client: Any) -> func.HttpResponse:
+    state = await client.get_status(f"greet-{req.route_params['name']}")
+    return func.HttpResponse(json.dumps([state.runtime_status.value, state.output]))
+
+
+def greet(context: Any) -> Generator[Any, Any, Any]:
+    name = yield context.call_activity("upper", context.get_input()["name"])
+    return (yield context.call_activity("salute", {"name": name}))
+
+
+def upper(name: str) -> str:
+    return name.upper()
+
+
+async def say(who: dict[str, str], client: Any) -> dict[str, Any]:
+    own = await client.get_status("greet-ada")
+    return {"hello": who["name"], "seen": own.runtime_status.value}
+
+
+def greeter() -> df.DFApp:
+    """An app that greets in an orchestration, with a plain activity and an async one that has a
+    name and a client.
+    """
+    app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+    client = app.durable_client_input(client_name="client")
+    app.route("greet/{name}", methods=["POST"])(client(start))
+    app.route("greeted/{name}", methods=["GET"])(client(status))
+    app.orchestration_trigger(context_name="context")(greet)
+    app.activity_trigger(input_name="name")(upper)
+    app.activity_trigger(input_name="who", activity="salute")(client(say))
+    return app
+
+
+async def outcome(client: aiohttp.ClientSession, name: str) -> list[Any]:
+    """The final status and output of a greeting."""
+    async with asyncio.timeout(20):
+        while True:
+            async with client.get(f"/greeted/{name}") as answer:
+                assert answer.status == 200
+                status, output = json.loads(await answer.text())
+            if status not in ("Pending", "Running"):
+                return [status, output]
+            await asyncio.sleep(0.02)
+
+
+def test_an_orchestration_runs_from_its_start_over_http_to_its_output(tmp_path: Path) -> None:
+    """Client bindings, orchestrator, plain and async activities, and an activity's own name work
+    together.
+    """
+
+    async def scenario() -> list[Any]:
+        async with serving(greeter(), tmp_path) as (client, _):
+            async with client.post("/greet/ada") as answer:
+                assert await answer.text() == "greet-ada"
+            return await outcome(client, "ada")
+
+    assert asyncio.run(scenario()) == ["Completed", {"hello": "ADA", "seen": "Running"}]
+
+
+def test_an_orchestration_outlives_its_host(tmp_path: Path) -> None:
+    """Started on one host, it is known to the next one on the same data."""
+
+    async def scenario() -> list[Any]:
+        app = greeter()
+        async with serving(app, tmp_path) as (client, _), client.post("/greet/ada") as answer:
+            assert answer.status == 200
+        async with serving(app, tmp_path) as (client, _):
+            return await outcome(client, "ada")
+
+    assert asyncio.run(scenario()) == ["Completed", {"hello": "ADA", "seen": "Running"}]
+
+
+def test_two_hosts_share_one_data_directory(tmp_path: Path) -> None:
+    """What is started on one can be asked of the other."""
+
+    async def scenario() -> list[Any]:
+        app = greeter()
+        async with serving(app, tmp_path) as (one, _), serving(app, tmp_path) as (other, _):
+            async with one.post("/greet/ada") as answer:
+                assert answer.status == 200
+            return await outcome(other, "ada")
+
+    assert asyncio.run(scenario()) == ["Completed", {"hello": "ADA", "seen": "Running"}]
+
+
+class Later(SystemClock):
+    """A minute ahead, when every lease of a host that was killed just now has run out."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(minutes=1)
+
+
+def test_a_host_starts_again_after_kill_9_without_help(tmp_path: Path) -> None:
+    """SIGKILL right after an orchestration was accepted; the next host on that directory completes
+    it.
+    """
+    program = f"""
+import asyncio, pathlib
+from tests.standins.test_host import greeter, serving
+async def main():
+    async with serving(greeter(), pathlib.Path({str(tmp_path)!r})) as (client, _):
+        async with client.post("/greet/ada") as answer:
+            print(await answer.text(), flush=True)
+        await asyncio.sleep(60)
+asyncio.run(main())
+"""
+    with subprocess.Popen([sys.executable, "-c", program], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as host:
+        assert host.stdout is not None
+        accepted = host.stdout.readline()
+        host.kill()
+    assert accepted == "greet-ada\n"
+
+    async def scenario() -> list[Any]:
+        async with serving(greeter(), tmp_path, clock=Later()) as (client, _):
+            return await outcome(client, "ada")
+
+    status, output = asyncio.run(scenario())
+    assert (status, output["hello"]) == ("Completed", "ADA")
+
+
+def test_a_port_in_use_is_an_error_and_leaves_nothing_running(tmp_path: Path) -> None:
+    """The second host of the same port does not start; the first one goes on."""
+
+    async def scenario() -> int:
+        app = greeter()
+        async with serving(app, tmp_path) as (client, host):
+            port = int(host.url.rpartition(":")[2])
+            with pytest.raises(OSError, match="address already in use"):
+                await Host(read(app, tmp_path, {}), tmp_path / "data", SystemClock(), port=port).__aenter__()
+            async with client.get("/nothing") as answer:
+                return answer.status
+
+    assert asyncio.run(scenario()) == 404
+
+
+def test_an_app_is_loaded_from_its_module_as_often_as_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its functions come in the order of their names, and host.json from the module's folder,
+    settings replaced.
+    """
+    (tmp_path / "small_app.py").write_text(
+        "import azure.functions as func\n"
+        "app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)\n"
+        "@app.route('b', methods=['GET'])\ndef beta(req): ...\n"
+        "@app.route('a', methods=['GET'])\ndef Alpha(req): ...\n"
+    )
+    (tmp_path / "host.json").write_text('{"extensions": {"durableTask": {"hubName": "%TASK_HUB%"}}}')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("TASK_HUB", "FromEnvironment")
+    once, again = load("small_app"), load("small_app", {"TASK_HUB": "Given"})
+    assert [function.name for function in once.members] == ["Alpha", "beta"]
+    assert once.extension("durableTask")["hubName"] == "FromEnvironment"
+    assert again.extension("durableTask")["hubName"] == "Given"
+    with pytest.raises(LoadError, match=r"app setting TASK_HUB is missing: host\.json needs it"):
+        load("small_app", {})
+
+
+def test_what_the_host_cannot_serve_is_refused_by_name(tmp_path: Path) -> None:
+    """A binding this stand-in lacks, and a binding name that Azure would refuse, are errors at
+    load.
+    """
+    blobs, underscored = anonymous(), anonymous()
+
+    @blobs.blob_trigger(arg_name="blob", path="in/{name}", connection="Storage")
+    def arrived(blob: func.InputStream) -> None: ...
+
+    @underscored.queue_trigger(arg_name="video_id", queue_name="q", connection="Storage")
+    def check(video_id: func.QueueMessage) -> None: ...
+
+    with pytest.raises(LoadError, match="function arrived: the local host has no blobTrigger binding"):
+        read(blobs, tmp_path, {})
+    with pytest.raises(LoadError, match="function check: binding name 'video_id' may have only letters"):
+        read(underscored, tmp_path, {})

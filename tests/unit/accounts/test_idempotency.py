@@ -1,0 +1,335 @@
+"""Requests that must not start twice, by the caller's key and by the official client's retries."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, Once, read_once
+from shared.accounts.ledger import Ledger
+from shared.errors import InvalidRequest
+from shared.media.video import Video, new_id
+from shared.storage.tables import Insert, Replace, Row
+from tests.fakes.table import FaultyTable
+from tests.fakes.world import Reply, World, world
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+PROMPT = {"prompt": "A cat", "seconds": "4"}
+
+
+def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any) -> None:
+    async def tell() -> None:
+        async with world(storage, **options) as w:
+            await story(w)
+
+    asyncio.run(tell())
+
+
+def row(once: Once, made: datetime = NOW) -> Row:
+    """The row that a request leaves behind."""
+    write = once.write(None, "video_1", made)
+    assert isinstance(write, Insert)
+    return Row(write.key, dict(write.values), "etag")
+
+
+def once(*, explicit: bool = False, retry: bool = False, arrived: datetime = NOW, fingerprint: str = "f") -> Once:
+    return Once("once_x", fingerprint, explicit, retry, arrived)
+
+
+async def create(w: World, *, gateway: Any = None, body: Any = None, **headers: str) -> Reply:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await w.send("POST", "v1/videos", secret=w.secret, body=body or PROMPT, headers=given, gateway=gateway)
+
+
+def test_a_first_request_has_no_earlier_one() -> None:
+    """Nothing is stored for it, so nothing is repeated; its own row says what it was."""
+    first = once(explicit=True)
+    assert first.earlier(None, NOW) is None
+    assert row(first).values == {"video": "video_1", "fingerprint": "f", "made": NOW, "retry": False}
+    assert isinstance(first.write(row(first), "video_2", NOW), Replace)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_claim_ends_after_its_time(explicit: bool) -> None:
+    """24 hours for a key of the caller's, ten minutes for a retry, to the microsecond."""
+    lifetime = KEY_LIFETIME if explicit else RETRY_LIFETIME
+    again = once(explicit=explicit, retry=not explicit)
+    assert again.earlier(row(once()), NOW + lifetime) == "video_1"
+    assert again.earlier(row(once()), NOW + lifetime + timedelta(microseconds=1)) is None
+
+
+def test_an_equal_request_that_is_no_retry_is_a_new_one() -> None:
+    """Two people may want the same video; only a client that says it repeats itself gets
+    the same.
+    """
+    later = once(arrived=NOW + timedelta(seconds=1))
+    assert later.earlier(row(once()), NOW + timedelta(seconds=1)) is None
+    assert later.earlier(row(once(retry=True)), NOW + timedelta(seconds=1)) is None
+
+
+def test_an_original_that_arrives_before_its_retry_is_admitted_and_comes_to_its_turn_after_is_the_same() -> None:
+    """The first try was on its way already when the retry was admitted, so it is not a new
+    request.
+    """
+    original = once(arrived=NOW - timedelta(seconds=1))
+    assert original.earlier(row(once(retry=True)), NOW) == "video_1"
+    assert original.earlier(row(once()), NOW) is None, "two originals at the same moment are two requests"
+
+
+@given(length=st.integers(0, 600))
+def test_a_key_has_at_most_255_characters(length: int) -> None:
+    """A longer or empty key is refused, never cut."""
+
+    class Request:
+        prompt, seconds, size, reference, user, metadata, source = "A cat", 4, "720x1280", None, None, None, None
+
+        class model:  # noqa: N801 - stands for a field
+            name = "sora-2"
+
+    headers = {"idempotency-key": "k" * length}
+    if 0 < length <= 255:
+        claim = read_once(headers, Request, NOW)  # type: ignore[arg-type] # only these fields are read
+        assert claim is not None
+        assert claim.explicit
+        assert len(claim.key) < 100
+    else:
+        with pytest.raises(InvalidRequest):
+            read_once(headers, Request, NOW)  # type: ignore[arg-type]
+
+
+def test_the_same_key_and_body_answer_the_same_video(azurite: str) -> None:
+    """One video, one charge, and the answer says that it was made before; in a form or in JSON, the
+    request is the same.
+    """
+
+    async def story(w: World) -> None:
+        first = await create(w, idempotency_key="order-1")
+        again = await create(w, idempotency_key="order-1", body={"seconds": 4, "size": "720x1280", "prompt": "A cat"})
+        form = await create(
+            w, idempotency_key="order-1", body=b"prompt=A+cat&seconds=4", content_type="application/x-www-form-urlencoded"
+        )
+        assert [each.status for each in (first, again, form)] == [200, 200, 200]
+        assert first.json["id"] == again.json["id"] == form.json["id"]
+        assert "idempotent-replayed" not in first.headers
+        assert again.headers["idempotent-replayed"] == "true"
+        assert again.headers["x-response-cost"] == "0.4"
+        account = await w.account()
+        assert (account.running, account.reserved) == (1, 400_000)
+
+    run(azurite, story)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {**PROMPT, "prompt": "A dog"},
+        {**PROMPT, "seconds": "8"},
+        {**PROMPT, "size": "1280x720"},
+        {**PROMPT, "user": "u"},
+        {**PROMPT, "metadata": {"a": "b"}},
+    ],
+    ids=["prompt", "seconds", "size", "user", "metadata"],
+)
+def test_the_same_key_with_another_body_is_refused(azurite: str, body: dict[str, Any]) -> None:
+    """422, not to be retried, and the first video stays the only one."""
+
+    async def story(w: World) -> None:
+        await create(w, idempotency_key="order-1")
+        refused = await create(w, idempotency_key="order-1", body=body)
+        assert (refused.status, refused.code) == (422, "idempotency_key_reused")
+        assert refused.headers["x-should-retry"] == "false"
+        assert (await w.account()).running == 1
+
+    run(azurite, story)
+
+
+def test_a_key_is_forgotten_after_a_day_and_belongs_to_its_caller(azurite: str) -> None:
+    """After 24 hours the key makes a new video, whatever the body; another caller's key of the same
+    name is another key.
+    """
+
+    async def story(w: World) -> None:
+        first = await create(w, idempotency_key="order-1")
+        others = await w.send("POST", "v1/videos", body=PROMPT, headers={"idempotency-key": "order-1"})
+        assert others.json["id"] != first.json["id"]
+        w.clock.skip(24 * 3600 + 1)
+        later = await create(w, idempotency_key="order-1", body={**PROMPT, "prompt": "A dog"})
+        assert later.status == 200
+        assert later.json["id"] != first.json["id"]
+        assert (await create(w, idempotency_key="order-1", body={**PROMPT, "prompt": "A dog"})).json["id"] == later.json["id"]
+
+    run(azurite, story)
+
+
+def test_a_refused_request_does_not_use_its_key_up(azurite: str) -> None:
+    """A 429 is not an answer to keep: the same key works once there is room."""
+
+    async def story(w: World) -> None:
+        refused = await create(w, idempotency_key="order-1")
+        assert refused.status == 429
+        await w.gateway.keys.update(w.owner, {"max_budget": 400_000})
+        assert (await create(w, idempotency_key="order-1")).status == 200
+
+    run(azurite, story, limits={"max_budget": 399_999})
+
+
+def test_a_hundred_callers_with_one_key_get_one_video(azurite: str) -> None:
+    """Through two instances at the same moment: one record, one reservation, a hundred
+    equal ids.
+    """
+
+    async def story(w: World) -> None:
+        ledgers = (w.gateway.ledger, w.another().ledger)
+        now = w.clock.now()
+        videos = [_video(w) for _ in range(100)]
+        claim = once(explicit=True, arrived=now)
+        ends = await asyncio.gather(*(ledgers[n % 2].admit(each, claim) for n, each in enumerate(videos)))
+        assert len({each.video.id for each in ends}) == 1
+        assert sum(not each.replayed for each in ends) == 1
+        account = await w.account()
+        assert (account.running, account.reserved) == (1, 400_000)
+        assert len([each async for each in w.gateway.ledger.videos(w.owner)]) == 1
+
+    run(azurite, story)
+
+
+def test_equal_requests_at_once_leave_one_note(azurite: str) -> None:
+    """Over the whole handler, what the others had noted on their way is taken back."""
+
+    async def story(w: World) -> None:
+        instances = (w.gateway, w.another())
+        replies = await asyncio.gather(*(create(w, gateway=instances[n % 2], idempotency_key="order-1") for n in range(12)))
+        assert {each.status for each in replies} == {200}
+        assert len({each.json["id"] for each in replies}) == 1
+        assert sum("idempotent-replayed" not in each.headers for each in replies) == 1
+        assert [video_id async for video_id, _ in w.gateway.pool.unfinished(w.model)] == [replies[0].json["id"]]
+
+    run(azurite, story)
+
+
+def test_the_official_clients_retries_are_the_same_video(azurite: str) -> None:
+    """Whichever of the tries came through, the retries of it answer its video; ten minutes later it
+    is a new one.
+    """
+
+    async def story(w: World) -> None:
+        first = await create(w, x_stainless_retry_count="0")
+        retries = [await create(w, x_stainless_retry_count=count) for count in ("1", "2")]
+        assert {each.json["id"] for each in retries} == {first.json["id"]}
+        other_body = await create(w, x_stainless_retry_count="1", body={**PROMPT, "prompt": "A dog"})
+        assert other_body.json["id"] != first.json["id"]
+        other_caller = await w.send("POST", "v1/videos", body=PROMPT, headers={"x-stainless-retry-count": "1"})
+        assert other_caller.json["id"] != first.json["id"]
+        w.clock.skip(601)
+        assert (await create(w, x_stainless_retry_count="1")).json["id"] != first.json["id"]
+
+    run(azurite, story)
+
+
+def test_two_new_requests_that_look_the_same_are_two_videos(azurite: str) -> None:
+    """Without a key and without a retry, asking twice means two; so does a client that sends no
+    count at all.
+    """
+
+    async def story(w: World) -> None:
+        replies = [await create(w, x_stainless_retry_count="0") for _ in range(2)] + [await create(w) for _ in range(2)]
+        assert len({each.json["id"] for each in replies}) == 4
+
+    run(azurite, story)
+
+
+def test_a_late_original_finds_the_video_of_its_retry(azurite: str) -> None:
+    """The original was overtaken: it arrived before the retry was admitted, and is admitted after
+    it.
+    """
+
+    async def story(w: World) -> None:
+        ledger = w.gateway.ledger
+        arrived = w.clock.now()
+        w.clock.skip(30)
+        retry = await create(w, x_stainless_retry_count="1")
+        late = read_once({"x-stainless-retry-count": "0"}, w.request(), arrived)
+        admitted = await w.gateway.lifecycle.start(w.request(), w.owner, late)
+        assert (admitted.video.id, admitted.replayed) == (retry.json["id"], True)
+        w.clock.skip(1)
+        assert (await create(w, x_stainless_retry_count="0")).json["id"] != retry.json["id"], "this one is new"
+        assert len([each async for each in ledger.videos(w.owner)]) == 2
+
+    run(azurite, story)
+
+
+def test_an_original_and_its_retry_at_the_same_moment_are_one_video(azurite: str) -> None:
+    """The client gave up on the first try and sent the second while the first was still being
+    admitted, elsewhere.
+    """
+
+    async def story(w: World) -> None:
+        other = w.another()
+        for turn in range(5):
+            body = {**PROMPT, "prompt": f"Cat {turn}"}
+            replies = await asyncio.gather(
+                create(w, body=body, x_stainless_retry_count="0"),
+                create(w, body=body, x_stainless_retry_count="1", gateway=other),
+                create(w, body=body, x_stainless_retry_count="2"),
+            )
+            assert len({each.json["id"] for each in replies}) == 1
+
+    run(azurite, story)
+
+
+def test_a_repeated_request_is_answered_when_nothing_more_can_be_admitted(azurite: str) -> None:
+    """A budget that the video itself has used up, the key's or the gateway's, does not hide the
+    video from its caller.
+    """
+
+    async def story(w: World) -> None:
+        first = await create(w, idempotency_key="order-1")
+        again = await create(w, idempotency_key="order-1")
+        assert (again.status, again.json["id"]) == (200, first.json["id"])
+        assert (await create(w, idempotency_key="order-2")).code == "budget_exceeded"
+        assert (await create(w, idempotency_key="order-1", body={**PROMPT, "user": "u"})).status == 422
+
+    run(azurite, story, limits={"max_budget": 400_000})
+    run(azurite, story, budget=400_000)
+
+
+@pytest.mark.parametrize("seconds_later", [0, 6], ids=["account still fresh", "account read anew"])
+def test_who_is_refused_by_its_own_twin_gets_the_twins_video(azurite: str, seconds_later: int) -> None:
+    """It looked for an earlier request a moment too soon, and then found the budget used up by just
+    that one.
+    """
+
+    class TooSoon(FaultyTable):
+        """Its first look for the record of the request was before the twin's commit."""
+
+        looked = False
+
+        async def get(self, partition: str, key: str) -> Row | None:
+            if key.startswith(PREFIX) and not self.looked:
+                self.looked = True
+                return None
+            return await super().get(partition, key)
+
+    async def story(w: World) -> None:
+        first = await create(w, idempotency_key="order-1")
+        late = w.another()
+        w.clock.skip(seconds_later)
+        late = replace(
+            late, lifecycle=replace(late.lifecycle, ledger=Ledger(TooSoon(late.tables.gateway, w.faults), w.clock, Random(1)))
+        )
+        again = await create(w, gateway=late, idempotency_key="order-1")
+        assert (again.status, again.json["id"]) == (200, first.json["id"])
+        assert again.headers["idempotent-replayed"] == "true"
+
+    run(azurite, story, limits={"max_budget": 400_000})
+
+
+def _video(w: World) -> Video:
+    now = w.clock.now()
+    return Video(id=new_id(w.owner, now), model="m", created_at=now, prompt="A cat", seconds=4, size="1x1", cost=400_000)

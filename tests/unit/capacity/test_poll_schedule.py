@@ -1,0 +1,144 @@
+"""When to look again: seldom while a job cannot be done, closely when it may be."""
+
+import asyncio
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.capacity.poll_schedule import Usual, learn, look_after, sleep_until_turn
+from shared.capacity.render_times import UsualTimes
+from tests.fakes.clock import SkippingClock
+from tests.fakes.table import MemoryTable
+
+SHORTEST = 5.0
+KNOWN = Usual(140.0, 40.0, jobs=50)
+seconds = st.floats(0.0, 100_000.0)
+usuals = st.builds(Usual, seconds, st.floats(1.0, 100_000.0), st.integers(0, 100))
+
+
+def looks(render: float, usual: Usual, *, tells: bool = True, seed: int = 1) -> tuple[int, float]:
+    """How often a job of `render` seconds is looked at until it is seen to be done, and how late
+    that is.
+    """
+    random, elapsed, count = Random(seed), 1.0, 1
+    while elapsed < render:
+        progress = int(100 * elapsed / render) if tells else 0
+        elapsed += look_after(elapsed, progress, usual, SHORTEST, random)
+        count += 1
+    return count, elapsed - render
+
+
+@given(
+    seconds, st.integers(0, 99), st.builds(Usual, seconds, st.floats(1.0, 100_000.0), st.integers(0, 100)), st.integers(0, 99)
+)
+def test_a_look_is_neither_at_once_nor_out_of_sight(elapsed: float, progress: int, usual: Usual, seed: int) -> None:
+    """Whatever is known, the next look comes after half of the configured pace at the soonest, a
+    few minutes at the latest.
+    """
+    wait = look_after(elapsed, progress, usual, SHORTEST, Random(seed))
+    assert SHORTEST / 2 * 0.95 <= wait <= 300 * 1.05
+
+
+@pytest.mark.parametrize("render", [60.0, 100.0, 140.0, 200.0, 400.0])
+def test_a_job_that_tells_its_progress_is_seen_to_end_in_few_looks(render: float) -> None:
+    """Also where it takes much longer or shorter than such jobs usually do."""
+    found = [looks(render, KNOWN, seed=seed) for seed in range(50)]
+    assert max(count for count, _ in found) <= 14
+    assert sum(late for _, late in found) / 50 <= SHORTEST
+
+
+@pytest.mark.parametrize("render", [80.0, 140.0, 200.0])
+def test_a_job_that_tells_nothing_is_looked_at_around_its_usual_time(render: float) -> None:
+    """Not before a quick one of its kind would be done, and then as often as its kind varies."""
+    count, late = looks(render, KNOWN, tells=False)
+    assert count <= 3 + (render - 40) / (10 * 0.95)
+    assert late <= 11
+
+
+def test_progress_that_stands_still_is_not_believed_for_long() -> None:
+    """A job that says 50 percent for ever is looked at again before half of what has passed is over
+    once more.
+    """
+    for elapsed in (20.0, 70.0, 140.0, 200.0):
+        assert look_after(elapsed, 50, KNOWN, SHORTEST, Random(1)) <= elapsed / 2 * 1.05
+
+
+def test_nobody_stays_away_on_a_guess() -> None:
+    """Before the first job of its kind was seen, looks are at most three times the configured pace
+    apart.
+    """
+    guess = Usual(120.0, 60.0)
+    assert all(look_after(each, 0, guess, SHORTEST, Random(1)) <= 3 * SHORTEST * 1.05 for each in range(0, 100, 5))
+
+
+def test_what_may_never_end_is_looked_at_less_and_less() -> None:
+    """Long past its time a job that shows 99 percent costs a look every minute and a half, not
+    every few seconds.
+    """
+    waits = [look_after(each, 99, KNOWN, SHORTEST, Random(1)) for each in (150.0, 600.0, 1200.0)]
+    assert waits == sorted(waits)
+    assert waits[0] < 2 * SHORTEST < 80 < waits[2]
+
+
+@given(st.lists(st.floats(1.0, 5_000.0), min_size=1))
+def test_what_is_usual_lies_among_what_was_seen(took: list[float]) -> None:
+    """The mean is never outside of the jobs it was learned from, and the first job alone leaves the
+    deviation open.
+    """
+    usual = Usual(120.0, 60.0)
+    for each in took:
+        usual = learn(usual, each)
+    assert min(took) - 0.001 <= usual.mean <= max(took) + 0.001
+    assert usual.deviation >= 1.0
+    assert usual.jobs == len(took)
+    assert learn(Usual(120.0, 60.0), took[0]).deviation == pytest.approx(30.0)
+
+
+def test_a_change_of_the_upstreams_pace_is_learned() -> None:
+    """After some dozen jobs the mean has followed."""
+    usual = KNOWN
+    for _ in range(40):
+        usual = learn(usual, 300.0)
+    assert usual.mean == pytest.approx(300, rel=0.02)
+
+
+@given(seconds, st.integers(0, 99))
+def test_half_of_the_wait_is_slept_through(until: float, seed: int) -> None:
+    """More or less, so that not all wake together; at least two seconds and at most an hour."""
+    slept = sleep_until_turn(until, Random(seed))
+    expected = min(max(until / 2, 2.0), 3600.0)
+    assert expected * 0.9 <= slept <= expected * 1.1
+
+
+def test_what_one_instance_learns_the_others_use() -> None:
+    """For the same model and length, within a minute; other lengths stay a guess."""
+
+    async def story() -> None:
+        clock, table = SkippingClock(), MemoryTable()
+        one, other = UsualTimes(table, clock, 120.0), UsualTimes(table, clock, 120.0)
+        assert await other.of("a/model", 4) == Usual(120.0, 60.0)
+        await one.learn("a/model", 4, 50.0)
+        assert await other.of("a/model", 4) == Usual(120.0, 60.0)
+        clock.skip(61)
+        assert await other.of("a/model", 4) == Usual(50.0, 30.0, 1)
+        assert await other.of("a/model", 8) == Usual(120.0, 60.0)
+
+    asyncio.run(story())
+
+
+def test_examples_learned_at_once_are_not_mixed_up() -> None:
+    """Of two instances that learn at the same moment one may lose its example, and nothing else
+    happens.
+    """
+
+    async def story() -> None:
+        clock, table = SkippingClock(), MemoryTable()
+        times = [UsualTimes(table, clock, 120.0) for _ in range(5)]
+        await asyncio.gather(*(each.learn("m", 8, 90.0) for each in times))
+        usual = await UsualTimes(table, clock, 120.0).of("m", 8)
+        assert usual.mean == pytest.approx(90.0)
+        assert 1 <= usual.jobs <= 5
+
+    asyncio.run(story())

@@ -1,0 +1,497 @@
+"""The pool on a table in memory: any interleaving of several instances keeps the limits, and turns
+are fair.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeVar
+
+import msgspec
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from shared.capacity.pool import Closed, Pool, Slot, Wait
+from shared.capacity.render_times import UsualTimes
+from shared.capacity.slots import State
+from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
+from shared.media.video import Video, new_id
+from shared.storage.tables import partition_of
+from tests.fakes.clock import SkippingClock
+from tests.trials.scale.tables import CountedTable, Operations
+from tests.trials.scale.time import JumpingLoop
+
+T = TypeVar("T")
+Limits = list[tuple[int, int]]  # of each deployment: running at once, creates a minute
+
+
+@dataclass
+class Yard:
+    """A model on some deployments, and instances of its pool that share a table."""
+
+    limits: Limits
+    instances: int = 2
+    clock: SkippingClock = field(default_factory=SkippingClock)
+    table: CountedTable = field(default_factory=lambda: CountedTable(Operations(), Random(0)))
+
+    def __post_init__(self) -> None:
+        deployments = tuple(
+            Deployment(f"d{number}", azure=True, model="m", base_url="", max_running=running, creates_per_minute=creates)
+            for number, (running, creates) in enumerate(self.limits)
+        )
+        self.model = Model("a/model", KNOWN_MODELS["sora-2"], deployments)
+        self.pools = [
+            Pool(self.table, Catalog((self.model,)), self.clock, Random(number), UsualTimes(self.table, self.clock, 120.0))
+            for number in range(self.instances)
+        ]
+        self.pool = self.pools[0]
+
+    def video(self, owner: int, prompt: str = "", source: str | None = None) -> Video:
+        self.clock.skip(0.002)  # no two at the same millisecond
+        now = self.clock.now()
+        video_id = new_id(f"key_{owner:08x}", now)
+        return Video(
+            id=video_id,
+            model="a/model",
+            created_at=now,
+            prompt=prompt or video_id,
+            seconds=4,
+            size="720x1280",
+            cost=1,
+            source_deployment=source,
+            source_upstream_id=source and "job",
+        )
+
+    async def arrive(self, owner: int, priority: int = 1, source: str | None = None) -> Video:
+        """A video that has entered, and asked for the first time."""
+        video = self.video(owner, source=source)
+        await self.pool.enter(self.model, video.id)
+        await self.pool.acquire(self.model, video, priority)
+        return video
+
+    async def ask(self, video: Video) -> Slot | Wait | Closed:
+        return await self.pool.acquire(self.model, video)
+
+    async def first_to_start(self, videos: Iterable[Video]) -> Video | None:
+        """The first of them that gets a slot, asked in this order."""
+        for video in videos:
+            if isinstance(await self.ask(video), Slot):
+                await self.pool.answered(self.model.name, video.id)
+                return video
+        return None
+
+    async def end(self, video: Video) -> None:
+        """The video is finished, and a minute later its create no longer counts."""
+        await self.pool.leave(self.model.name, video.id)
+        self.clock.skip(1)
+
+    def rows(self, prefix: str) -> list[str]:
+        return [key for key in self.table.keys("a:model") if key.startswith(prefix)]
+
+    def state(self) -> State:
+        row = self.table.peek(partition_of("a/model"), "state")
+        return State() if row is None else msgspec.json.decode(row.values["state"], type=State)
+
+
+def run(story: Callable[[Yard], Awaitable[None]], limits: Limits) -> None:
+    async def tell() -> None:
+        await story(Yard(limits))
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(tell())
+
+
+def test_the_first_of_another_key_waits_for_nobody_twice() -> None:
+    """With 500 jobs of one key waiting, another's first starts when each slot has been given out at
+    most once more.
+    """
+
+    async def story(yard: Yard) -> None:
+        many = [await yard.arrive(1) for _ in range(500)]
+        running = [video for video in many if yard.state().holder(video.id)]
+        assert len(running) == 2
+        waiting = [video for video in many if video not in running]
+        late = await yard.arrive(2)
+        for _ in range(3):
+            await yard.end(running.pop(0))
+            started = await yard.first_to_start([*waiting[:5], late])  # the worst order for it
+            assert started is not None
+            if started is late:
+                break
+            running.append(started)
+            waiting.remove(started)
+        else:
+            raise AssertionError("it waited for more than one start a slot")
+
+    run(story, [(2, 100)])
+
+
+def test_nobody_jumps_the_queue() -> None:
+    """Who comes while somebody waits stands in line, also where a slot has just become free."""
+
+    async def story(yard: Yard) -> None:
+        running, first = await yard.arrive(1), await yard.arrive(2)
+        await yard.end(running)
+        late = await yard.arrive(3)
+        assert yard.state().holder(late.id) is None
+        assert await yard.first_to_start([late, first]) == first
+
+    run(story, [(1, 100)])
+
+
+def test_equals_start_in_the_order_they_came() -> None:
+    """Keys whose first jobs wait for the same turn are served oldest first."""
+
+    async def story(yard: Yard) -> None:
+        running = await yard.arrive(9)
+        line = [await yard.arrive(owner) for owner in (5, 1, 7, 3)]
+        for expected in line:
+            await yard.end(running)
+            started = await yard.first_to_start(reversed(line))
+            assert started == expected
+            running = expected
+
+    run(story, [(1, 100)])
+
+
+def test_priority_three_starts_three_for_one() -> None:
+    """Of forty starts thirty are its own, and at no moment is either key two of its turns
+    behind.
+    """
+
+    async def story(yard: Yard) -> None:
+        running = await yard.arrive(9)
+        line = [await yard.arrive(owner, priority) for owner, priority in [(1, 1)] * 15 + [(3, 3)] * 35]
+        begun: list[str] = []
+        for _ in range(40):
+            await yard.end(running)
+            places = yard.rows("wait_")
+            line.sort(key=lambda video: next(i for i, each in enumerate(places) if place_of(video) in each))
+            started = await yard.first_to_start(line)
+            assert started is not None
+            line.remove(started)
+            begun.append(started.owner)
+            running = started
+            assert abs(begun.count("key_00000003") - 3 * begun.count("key_00000001")) <= 3
+        assert begun.count("key_00000003") == 30
+
+    run(story, [(1, 100)])
+
+
+def test_who_was_refused_is_next_again() -> None:
+    """A 429 puts a job back to the head of the queue; its deployment rests, and another takes it at
+    once where one is free.
+    """
+
+    async def story(yard: Yard) -> None:
+        first = await yard.arrive(1)
+        others = [await yard.arrive(owner) for owner in (2, 3)]
+        slot = await yard.ask(first)
+        assert isinstance(slot, Slot)
+        await yard.pool.return_slot(yard.model, first, slot.deployment, 30.0)
+        assert yard.state().waiting == 3
+        assert place_of(first) in yard.rows("wait_")[0]
+        wait = await yard.ask(first)
+        assert isinstance(wait, Wait)
+        assert (wait.position, wait.seconds >= 29) == (1, True)
+        yard.clock.skip(31)
+        assert await yard.first_to_start([*others, first]) == first
+
+    run(story, [(1, 2)])
+
+
+def test_a_refused_job_moves_to_another_deployment() -> None:
+    """What one refuses, another may take at once."""
+
+    async def story(yard: Yard) -> None:
+        video = await yard.arrive(1)
+        slot = await yard.ask(video)
+        assert isinstance(slot, Slot)
+        await yard.pool.return_slot(yard.model, video, slot.deployment, 30.0)
+        again = await yard.ask(video)
+        assert isinstance(again, Slot)
+        assert again.deployment != slot.deployment
+
+    run(story, [(1, 2), (1, 2)])
+
+
+def test_the_dead_are_passed_by() -> None:
+    """A head that never asks keeps its slot free for the patience, and then the next has it."""
+
+    async def story(yard: Yard) -> None:
+        running = await yard.arrive(9)
+        dead, living = await yard.arrive(1), await yard.arrive(2)
+        await yard.end(running)
+        assert isinstance(await yard.ask(living), Wait)
+        yard.clock.skip(20)
+        assert isinstance(await yard.ask(living), Slot)
+        assert isinstance(await yard.ask(dead), Wait)
+
+    run(story, [(1, 100)])
+
+
+def test_a_remix_runs_where_its_source_lives() -> None:
+    """It waits for that deployment although others are free, keeps nobody from those, and ends
+    where its own is lost.
+    """
+
+    async def story(yard: Yard) -> None:
+        source = yard.model.deployments[1]
+        running = [await yard.arrive(9, source="d1")]
+        await yard.end(await yard.arrive(8, source="d0"))
+        remix = await yard.arrive(1, source="d1")
+        assert yard.state().holder(running[0].id) == "d1"
+        assert isinstance(await yard.ask(remix), Wait)
+        other = await yard.arrive(2)
+        assert await yard.ask(other) == Slot(yard.model.deployments[0])
+        await yard.end(running[0])
+        assert await yard.ask(remix) == Slot(source)
+        await yard.pool.close(yard.model, source, "model_retired", 600, lost=True)
+        assert await yard.ask(await yard.arrive(3, source="d1")) == Closed("model_retired")
+        assert await yard.ask(remix) == Slot(source)  # what runs there runs on
+
+    run(story, [(1, 100), (1, 100)])
+
+
+def test_a_place_gets_better_and_its_sleep_shorter() -> None:
+    """Who is deep in the queue sleeps long; who is next looks every few seconds."""
+
+    async def story(yard: Yard) -> None:
+        await yard.arrive(9)
+        line = [await yard.arrive(1) for _ in range(60)]
+        waits = [await yard.ask(video) for video in line]
+        assert all(isinstance(wait, Wait) for wait in waits)
+        assert [wait.position for wait in waits if isinstance(wait, Wait)] == list(range(1, 61))
+        seconds = [wait.seconds for wait in waits if isinstance(wait, Wait)]
+        assert 5 <= seconds[0] <= 5.5
+        assert 1000 < seconds[-1] <= 3600 * 1.21
+        starts = [wait.estimated_start for wait in waits if isinstance(wait, Wait)]
+        assert starts == sorted(starts)
+
+    run(story, [(1, 100)])
+
+
+def test_far_back_a_place_is_known_as_of_a_minute_ago() -> None:
+    """Near the head it is counted at once; behind that, one reading of the queue serves everybody
+    on an instance.
+    """
+
+    async def story(yard: Yard) -> None:
+        await yard.arrive(9)
+        line = [await yard.arrive(1) for _ in range(130)]
+        near, far = line[50], line[-1]
+        assert [await position(yard, each) for each in (near, far)] == [51, 130]  # also who has come since it was read
+        for video in line[:10]:
+            await yard.pool.leave(yard.model.name, video.id)
+        assert [await position(yard, each) for each in (near, far)] == [41, 130]
+        yard.clock.skip(61)
+        assert [await position(yard, each) for each in (near, far)] == [41, 120]
+
+    run(story, [(1, 100)])
+
+
+def test_leaving_twice_frees_once() -> None:
+    """Whoever ends a video, and however often: one slot, one place, one note."""
+
+    async def story(yard: Yard) -> None:
+        running, waiting = await yard.arrive(1), await yard.arrive(2)
+        for video in (waiting, waiting, running, running):
+            await asyncio.gather(*(pool.leave(yard.model.name, video.id) for pool in yard.pools))
+        assert (yard.rows("video_"), yard.rows("wait_"), yard.state().waiting) == ([], [], 0)
+        assert all(not load.leases for load in yard.state().loads.values())
+
+    run(story, [(1, 100)])
+
+
+def test_a_restarted_submit_keeps_its_slot() -> None:
+    """Asking again with a slot in hand gives the same one, on every instance."""
+
+    async def story(yard: Yard) -> None:
+        video = await yard.arrive(1)
+        slots = [await pool.acquire(yard.model, video) for pool in yard.pools]
+        assert slots == [Slot(yard.model.deployments[0])] * 2
+        assert len(yard.state().load(yard.model.deployments[0]).leases) == 1
+
+    run(story, [(2, 100)])
+
+
+async def position(yard: Yard, video: Video) -> int:
+    wait = await yard.ask(video)
+    assert isinstance(wait, Wait)
+    return wait.position
+
+
+def place_of(video: Video) -> str:
+    """The end of its place's key: the id's digits turned round."""
+    return "".join("fedcba9876543210"[int(digit, 16)] for digit in video.id.removeprefix("video_"))
+
+
+@dataclass
+class Life:
+    """What the machine knows of one video. `accepted` and `ends` are moments at the upstream."""
+
+    video: Video
+    priority: int
+    deployment: str | None = None
+    accepted: float | None = None
+    answered: bool = False
+    dead: bool = False
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """Any order of arrivals, looks from several instances at once, refusals, crashes and ends."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner(loop_factory=JumpingLoop)
+        self.lives: dict[str, Life] = {}
+        self.accepts: dict[str, list[float]] = {}
+
+    def teardown(self) -> None:
+        self.runner.close()
+
+    @initialize(limits=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3))
+    def begin(self, limits: Limits) -> None:
+        self.yard = Yard(limits, instances=3)
+
+    @rule(owner=st.integers(1, 4), same=st.booleans(), remix=st.booleans(), count=st.integers(1, 4))
+    def arrive(self, owner: int, same: bool, remix: bool, count: int) -> None:
+        async def all_at_once() -> None:
+            source = "d0" if remix else None
+            videos = [self.yard.video(owner, "the same" if same else "", source) for _ in range(count)]
+            for video in videos:
+                self.lives[video.id] = Life(video, 3 if owner == 3 else 1)
+            await asyncio.gather(*(self.yard.pool.enter(self.yard.model, video.id) for video in videos))
+            await asyncio.gather(*(self._look(self.lives[video.id], number) for number, video in enumerate(videos)))
+
+        self._run(all_at_once())
+
+    @rule(seed=st.integers(0, 1000))
+    def everybody_looks(self, seed: int) -> None:
+        lives = [life for life in self.lives.values() if not life.dead and life.deployment is None]
+        Random(seed).shuffle(lives)
+
+        async def look() -> None:
+            await asyncio.gather(*(self._look(life, seed + number) for number, life in enumerate(lives)))
+
+        self._run(look())
+
+    @precondition(lambda self: self.asking())
+    @rule(data=st.data())
+    def the_upstream_accepts(self, data: st.DataObject) -> None:
+        """At any time between slot and answer."""
+        life = data.draw(st.sampled_from(self.asking()))
+        deployment = self.yard.model.deployment(life.deployment or "")
+        assert deployment is not None
+        now = life.accepted = self._now()
+        running = [each for each in self.lives.values() if each.deployment == deployment.name and each.accepted is not None]
+        assert len(running) <= deployment.max_running
+        made = self.accepts.setdefault(deployment.name, [])
+        made.append(now)
+        assert sum(each > now - 60 for each in made) <= deployment.creates_per_minute
+
+    @precondition(lambda self: self.accepted())
+    @rule(data=st.data())
+    def the_answer_arrives(self, data: st.DataObject) -> None:
+        life = data.draw(st.sampled_from(self.accepted()))
+        self._run(self._pool(data).answered("a/model", life.video.id))
+        life.answered = True
+
+    @precondition(lambda self: self.asking())
+    @rule(data=st.data(), rest=st.sampled_from([None, 0.0, 10.0, 300.0]))
+    def the_upstream_refuses(self, data: st.DataObject, rest: float | None) -> None:
+        life = data.draw(st.sampled_from(self.asking()))
+        deployment = self.yard.model.deployment(life.deployment or "")
+        assert deployment is not None
+        tag = self.yard.state().load(deployment).leases[life.video.id].tag
+        self._run(self._pool(data).return_slot(self.yard.model, life.video, deployment, rest))
+        life.deployment = None
+        before = [key for key in self.yard.rows("wait_") if key < f"wait_{tag:015d}"]
+        assert not before or tag <= self.yard.state().round
+
+    @precondition(lambda self: self.lives)
+    @rule(data=st.data())
+    def ends(self, data: st.DataObject) -> None:
+        """Done, deleted while it waits, or given up while it is asked for: whoever says so, and
+        twice.
+        """
+        life = data.draw(st.sampled_from(list(self.lives.values())))
+        if life.accepted is None and life.deployment is not None:
+            return  # an unclear create is looked for first
+        del self.lives[life.video.id]
+
+        async def leave() -> None:
+            await asyncio.gather(*(pool.leave("a/model", life.video.id) for pool in self.yard.pools))
+
+        self._run(leave())
+
+    @precondition(lambda self: self.lives)
+    @rule(data=st.data(), dead=st.booleans())
+    def dies_or_comes_back(self, data: st.DataObject, dead: bool) -> None:
+        life = data.draw(st.sampled_from(list(self.lives.values())))
+        life.dead = dead or (life.accepted is not None and life.deployment is None)
+
+    @rule(data=st.data(), seconds=st.sampled_from([10.0, 300.0]), lost=st.booleans())
+    def closes(self, data: st.DataObject, seconds: float, lost: bool) -> None:
+        deployment = data.draw(st.sampled_from(self.yard.model.deployments))
+        self._run(self._pool(data).close(self.yard.model, deployment, "denied", seconds, lost=lost))
+
+    @rule(data=st.data())
+    def fails(self, data: st.DataObject) -> None:
+        self._run(self._pool(data).rest(self.yard.model, data.draw(st.sampled_from(self.yard.model.deployments))))
+
+    @precondition(lambda self: any(life.answered and life.deployment for life in self.lives.values()))
+    @rule(data=st.data())
+    def the_job_ends(self, data: st.DataObject) -> None:
+        """Its slot is free, while the video is still unfinished; said twice."""
+        life = data.draw(st.sampled_from([each for each in self.lives.values() if each.answered and each.deployment]))
+
+        async def end() -> None:
+            await asyncio.gather(*(pool.ended("a/model", life.video.id) for pool in self.yard.pools))
+
+        self._run(end())
+        life.deployment, life.dead = None, True  # nobody asks for it any more
+
+    @rule(seconds=st.sampled_from([0.5, 5.0, 20.0, 59.0, 62.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.yard.clock.skip(seconds)
+
+    @invariant()
+    def the_books_are_right(self) -> None:
+        if not hasattr(self, "yard"):
+            return
+        state = self.yard.state()
+        assert state.waiting == len(self.yard.rows("wait_"))
+        assert self.yard.rows("video_") == sorted(self.lives)
+        for deployment in self.yard.model.deployments:
+            holders = {life.video.id for life in self.lives.values() if life.deployment == deployment.name}
+            assert set(state.load(deployment).leases) == holders
+            assert len(holders) <= deployment.max_running
+
+    async def _look(self, life: Life, number: int) -> None:
+        pool = self.yard.pools[number % len(self.yard.pools)]
+        turn = await pool.acquire(self.yard.model, life.video, life.priority)
+        if isinstance(turn, Slot):
+            assert life.video.source_deployment in (None, turn.deployment.name)
+            life.deployment = turn.deployment.name
+
+    def asking(self) -> list[Life]:
+        return [life for life in self.lives.values() if life.deployment is not None and life.accepted is None]
+
+    def accepted(self) -> list[Life]:
+        return [life for life in self.lives.values() if life.accepted is not None and not life.answered]
+
+    def _pool(self, data: st.DataObject) -> Pool:
+        return data.draw(st.sampled_from(self.yard.pools))
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(coroutine)
+
+    def _now(self) -> float:
+        return self.yard.clock.now().timestamp()
+
+
+TestPoolMachine = PoolMachine.TestCase
+TestPoolMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
