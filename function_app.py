@@ -15,7 +15,7 @@ from shared.routes.calls import respond
 from shared.upkeep.sweep import Sweep
 from shared.videos import orchestration
 from shared.videos.orchestration import DurableOrchestrations, Recipe
-from shared.videos.step_result import Outcome
+from shared.videos.step_result import StepResult
 
 app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of our own
 
@@ -109,19 +109,19 @@ def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
 
 @app.function_name(orchestration.SUBMIT)
 @app.activity_trigger(input_name="video")
-async def submit(video: str) -> Outcome:
+async def submit(video: str) -> StepResult:
     return await composition.current().submission.submit(video)
 
 
 @app.function_name(orchestration.CHECK)
 @app.activity_trigger(input_name="video")
-async def check(video: str) -> Outcome:
+async def check(video: str) -> StepResult:
     return await composition.current().rendering.check(video)
 
 
 @app.function_name(orchestration.SAVE)
 @app.activity_trigger(input_name="video")
-async def save(video: str) -> Outcome:
+async def save(video: str) -> StepResult:
     return await composition.current().rendering.save(video)
 
 

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.keys import Keys
 from shared.accounts.ledger import Ledger
-from shared.capacity.job_claims import Claims
+from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Pool
-from shared.capacity.render_times import UsualTimes
+from shared.capacity.render_times import RenderTimes
 from shared.clock import Clock, SystemClock
 from shared.config import settings
 from shared.config.catalog import Catalog, Deployment
@@ -107,7 +107,7 @@ class Gateway:
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
-    claims: Claims
+    claims: JobClaims
     archive: Archive
     submission: Submission
     rendering: Rendering
@@ -134,16 +134,16 @@ def build(
     ledger = Ledger(tables.gateway, clock, random)
     keys = Keys(tables.gateway, ledger, clock, random, given.master_key)
     budget = GatewayBudget(ledger, clock, given.max_budget, given.budget_duration)
-    usual = UsualTimes(tables.pools, clock, _POLLS_A_VIDEO * given.knobs.poll_seconds)
-    pool = Pool(tables.pools, given.catalog, clock, random, usual)
-    claims = Claims(tables.pools, clock)
+    render_times = RenderTimes(tables.pools, clock, _POLLS_A_VIDEO * given.knobs.poll_seconds)
+    pool = Pool(tables.pools, given.catalog, clock, random, render_times)
+    claims = JobClaims(tables.pools, clock)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
 
     def upstream(deployment: Deployment) -> Upstream:
         return Upstream(deployment, links.http, links.token, clock)
 
     submission = Submission(given.catalog, ledger, budget, pool, claims, archive, upstream, clock, given.knobs)
-    rendering = Rendering(given.catalog, ledger, pool, archive, upstream, usual, clock, random, given.knobs)
+    rendering = Rendering(given.catalog, ledger, pool, archive, upstream, render_times, clock, random, given.knobs)
     lifecycle = Lifecycle(ledger, budget, pool, archive, rendering, clock, given.knobs)
     return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, rendering, lifecycle)
 

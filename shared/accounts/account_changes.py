@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from shared.accounts.account import Account, reprice, reserve, settle
-from shared.accounts.idempotency import Once
+from shared.accounts.idempotency import RequestIdentity
 from shared.clock import Clock
 from shared.errors import Unauthenticated
 from shared.media.video import Video, is_id, owner_of
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Entry:
+class VideoRow:
     """A video as it was read, with the row that a conditional change of it needs."""
 
     video: Video
@@ -68,12 +68,12 @@ class Change(Protocol[T]):
     def decide(self, account: Account, taken: set[str]) -> Decision[T] | None: ...
 
 
-async def find_video(table: Table, video_id: str) -> Entry | None:
+async def find_video(table: Table, video_id: str) -> VideoRow | None:
     """One point read; None for an id that is unknown or malformed."""
     if not is_id(video_id):
         return None
     row = await table.get(owner_of(video_id), video_id)
-    return None if row is None else Entry(Video.from_row(row.key, row.values), row)
+    return None if row is None else VideoRow(Video.from_row(row.key, row.values), row)
 
 
 @dataclass
@@ -84,11 +84,11 @@ class Admission:
     """
 
     video: Video
-    once: Once | None
+    identity: RequestIdentity | None
     token: str | None
     clock: Clock
     _earlier: Video | None = field(default=None, init=False)
-    _once_row: Row | None = field(default=None, init=False)
+    _earlier_row: Row | None = field(default=None, init=False)
 
     @property
     def weight(self) -> int:
@@ -99,10 +99,10 @@ class Admission:
         # answer was lost.
         mine = await find_video(table, self.video.id) if again else None
         self._earlier = mine.video if mine else None
-        if self.once is None:
+        if self.identity is None:
             return
-        self._once_row = await table.get(self.video.owner, self.once.key)
-        earlier_id = self.once.earlier(self._once_row, self.clock.now())
+        self._earlier_row = await table.get(self.video.owner, self.identity.key)
+        earlier_id = self.identity.earlier(self._earlier_row, self.clock.now())
         if earlier_id is not None and self._earlier is None:
             earlier = await find_video(table, earlier_id)
             self._earlier = earlier.video if earlier else None
@@ -110,20 +110,20 @@ class Admission:
     def decide(self, account: Account, taken: set[str]) -> Decision[Admitted] | None:
         if self._earlier is not None and self._earlier.id == self.video.id:
             return Decision(account, Admitted(self._earlier, False, account))
-        if self.once is not None and self.once.key in taken:
+        if self.identity is not None and self.identity.key in taken:
             return None
         if self.token is not None and not compare_digest(self.token, account.token or ""):
             raise Unauthenticated("The API key is not valid.")
         now = self.clock.now()
-        if self.once is not None:
-            self.once.check(self._once_row, now)
+        if self.identity is not None:
+            self.identity.check(self._earlier_row, now)
         if self._earlier is not None:
             return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
         video = msgspec.structs.replace(self.video, tags=account.tags, priority=account.priority)
         writes: list[Write] = [Insert(video.id, video.to_row())]
-        if self.once is not None:
-            writes.append(self.once.write(self._once_row, video.id, now))
+        if self.identity is not None:
+            writes.append(self.identity.write(self._earlier_row, video.id, now))
         return Decision(account, Admitted(video, False, account), tuple(writes))
 
 
@@ -134,7 +134,7 @@ class Settlement:
     video_id: str
     outcome: dict[str, Any]
     weight: int = 40_000  # the row is written again, with a prompt of any length
-    _entry: Entry | None = field(default=None, init=False)
+    _entry: VideoRow | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again
@@ -158,7 +158,7 @@ class Move:
     cost: int
     clock: Clock
     weight: int = 40_000
-    _entry: Entry | None = field(default=None, init=False)
+    _entry: VideoRow | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again

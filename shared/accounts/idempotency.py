@@ -26,7 +26,7 @@ PREFIX = "once_"
 
 
 @dataclass(frozen=True)
-class Once:
+class RequestIdentity:
     """One request's claim to be made once. `key` is the row's key, `fingerprint` what was asked,
     `arrived` when.
     """
@@ -57,7 +57,7 @@ class Once:
         return Insert(self.key, values) if row is None else Replace(row, values)
 
 
-def read_once(headers: Mapping[str, str], request: CreateRequest, arrived: datetime) -> Once | None:
+def read_identity(headers: Mapping[str, str], request: CreateRequest, arrived: datetime) -> RequestIdentity | None:
     """The claim that a create's headers make; None for a client that sends neither. Raises
     InvalidRequest.
     """
@@ -66,11 +66,11 @@ def read_once(headers: Mapping[str, str], request: CreateRequest, arrived: datet
     if key is not None:
         if not 0 < len(key) <= LONGEST_KEY:
             raise InvalidRequest(f"`Idempotency-Key` must have 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
-        return Once(f"{PREFIX}k{_digest(key.encode(errors='surrogatepass'))}", fingerprint, True, False, arrived)
+        return RequestIdentity(f"{PREFIX}k{_digest(key.encode(errors='surrogatepass'))}", fingerprint, True, False, arrived)
     count = headers.get("x-stainless-retry-count")
     if count is None:
         return None
-    return Once(f"{PREFIX}b{fingerprint}", fingerprint, False, count not in ("0", ""), arrived)
+    return RequestIdentity(f"{PREFIX}b{fingerprint}", fingerprint, False, count not in ("0", ""), arrived)
 
 
 def _fingerprint(request: CreateRequest) -> str:

@@ -21,10 +21,9 @@ from shared.accounts.account import Account, check_usable
 from shared.accounts.account_changes import Decision
 from shared.accounts.ledger import ACCOUNT, Ledger
 from shared.clock import Clock
-from shared.errors import Conflict as Taken
-from shared.errors import NotFound, Unauthenticated
+from shared.errors import Conflict, NotFound, Unauthenticated
 from shared.media.video import MASTER_OWNER
-from shared.storage.tables import Conflict, Delete, Insert, Row, Table, Write, retry_conflicts
+from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConflict, retry_conflicts
 
 TOKENS = "tokens"  # partition: token or alias → key id
 KEYS = "keys"  # partition: every key id there ever was
@@ -99,14 +98,14 @@ class Keys:
         key_id = f"key_{1 + secrets.randbelow(2**32 - 1):08x}"  # 0 is the operator's own
         try:
             (listed,) = await self.table.commit(KEYS, Insert(key_id, {}))
-        except Conflict:  # the id is taken, once in some billion
+        except WriteConflict:  # the id is taken, once in some billion
             return await self.issue(account, secret)
         written = await self._write_account(key_id, made)
         # Until a signpost leads to it, the account cannot be used, so a crash here leaves nothing
         # that counts.
         try:
             await self._point(key_id, [token, *_alias_keys(made.alias)])
-        except Taken:
+        except Conflict:
             await self.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
             await self.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
             raise
@@ -214,7 +213,7 @@ class Keys:
         """
         try:
             (etag,) = await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
-        except Conflict:
+        except WriteConflict:
             row = await self.table.get(key_id, ACCOUNT)
             if row is None or row.values.get("token") != made.token:
                 raise
@@ -271,8 +270,8 @@ def _unknown() -> NotFound:
     return NotFound("Key not found.", code="key_not_found", param="key")
 
 
-def _taken() -> Taken:
-    return Taken("A key with this alias or secret exists already.", code="key_exists", param="key_alias")
+def _taken() -> Conflict:
+    return Conflict("A key with this alias or secret exists already.", code="key_exists", param="key_alias")
 
 
 def presented_secret(headers: Mapping[str, str]) -> str:

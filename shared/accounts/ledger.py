@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from shared.accounts.account import Account
-from shared.accounts.account_changes import Admission, Admitted, Change, Entry, Move, Settlement, find_video
-from shared.accounts.idempotency import PREFIX, Once
+from shared.accounts.account_changes import Admission, Admitted, Change, Move, Settlement, VideoRow, find_video
+from shared.accounts.idempotency import PREFIX, RequestIdentity
 from shared.clock import Clock
 from shared.errors import RequestError, Unauthenticated
 from shared.media.video import GATEWAY_OWNER, MASTER_OWNER, Video, owner_of
-from shared.storage.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, retry_conflicts
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, WriteConflict, retry_conflicts
 
 ACCOUNT = "key"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
@@ -44,23 +44,23 @@ class Ledger:
         self._waiting: dict[str, list[_Waiting]] = {}
         self._leaders: set[asyncio.Task[None]] = set()
 
-    async def admit(self, video: Video, once: Once | None = None, token: str | None = None) -> Admitted:
+    async def admit(self, video: Video, identity: RequestIdentity | None = None, token: str | None = None) -> Admitted:
         """Reserve the video's price and record it: both or neither. May be repeated with the same
         video.
 
-        With `once`, a request that was admitted before gives the earlier video; with `token`, the
-        key's secret must still be that one's. Raises what the account forbids.
+        With `identity`, a request that was admitted before gives the earlier video; with `token`,
+        the key's secret must still be that one's. Raises what the account forbids.
         """
-        return await self.change_account(video.owner, Admission(video, once, token, self._clock))
+        return await self.change_account(video.owner, Admission(video, identity, token, self._clock))
 
-    async def earlier(self, owner: str, once: Once) -> Admitted | None:
+    async def earlier(self, owner: str, identity: RequestIdentity) -> Admitted | None:
         """What the same request has made before; None if it is the first. Raises
         IdempotencyMismatch.
         """
         now = self._clock.now()
-        row = await self._table.get(owner, once.key)
-        once.check(row, now)
-        video_id = once.earlier(row, now)
+        row = await self._table.get(owner, identity.key)
+        identity.check(row, now)
+        video_id = identity.earlier(row, now)
         entry = await self.find(video_id) if video_id else None
         account = await self.account(owner) if entry else None
         return Admitted(entry.video, True, account) if entry and account else None
@@ -82,12 +82,12 @@ class Ledger:
         row = await self._table.get(owner, ACCOUNT)
         return Account.from_row(row.values) if row else _unwritten(owner)
 
-    async def find(self, video_id: str) -> Entry | None:
+    async def find(self, video_id: str) -> VideoRow | None:
         """One point read."""
         return await find_video(self._table, video_id)
 
-    async def change(self, entry: Entry, **changes: Any) -> Entry:
-        """Change what has nothing to do with money. Raises Conflict when the video has changed
+    async def change(self, entry: VideoRow, **changes: Any) -> VideoRow:
+        """Change what has nothing to do with money. Raises WriteConflict when the video has changed
         since it was read.
         """
         video = msgspec.structs.replace(entry.video, **changes)
@@ -95,7 +95,7 @@ class Ledger:
             raise ValueError("money moves through settle() alone")
         values = video.to_row()
         (etag,) = await self._table.commit(video.owner, Replace(entry.row, values))
-        return Entry(video, Row(video.id, values, etag))
+        return VideoRow(video, Row(video.id, values, etag))
 
     async def update(self, video_id: str, **changes: Any) -> Video | None:
         """The same for a change that holds whatever else happens to the video; None if it is
@@ -141,13 +141,13 @@ class Ledger:
         """The rows of a partition whose keys begin with `prefix`."""
         return self._table.scan(owner, after=prefix, before=f"{prefix}~")
 
-    async def forget_once(self, owner: str, before: datetime) -> None:
+    async def forget_identities(self, owner: str, before: datetime) -> None:
         """Drop the records of requests that were made before then and can no longer be repeated."""
         async for row in self.rows(owner, PREFIX):
             if row.values["made"].astimezone(UTC) < before:
                 try:
                     await self._table.commit(owner, Delete(row))
-                except Conflict:
+                except WriteConflict:
                     continue  # used anew just now
 
     async def change_account(self, owner: str, change: Change[T]) -> T:

@@ -1,7 +1,7 @@
 """Which video has which upstream job: written once, so that a job found after an unclear create is
 never taken for two videos.
 
-Claims lie in the table `pools` by the day of the job, in partitions `claims:<day>`, so that old
+JobClaims lie in the table `pools` by the day of the job, in partitions `claims:<day>`, so that old
 ones are dropped together.
 """
 
@@ -11,12 +11,12 @@ from hashlib import sha256
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
-from shared.storage.tables import Conflict, Delete, Insert, Table
+from shared.storage.tables import Delete, Insert, Table, WriteConflict
 from shared.upstream.client import Job
 
 
 @dataclass(frozen=True)
-class Claims:
+class JobClaims:
     table: Table
     clock: Clock
 
@@ -25,7 +25,7 @@ class Claims:
         partition, key = self._place(deployment, job)
         try:
             await self.table.commit(partition, Insert(key, {"video": video_id}))
-        except Conflict:
+        except WriteConflict:
             return await self.holder(deployment, job) == video_id
         return True
 
@@ -48,7 +48,7 @@ class Claims:
         async for row in self.table.scan(_partition(day)):
             try:
                 await self.table.commit(_partition(day), Delete(row))
-            except Conflict:
+            except WriteConflict:
                 return  # another instance is at it
 
 

@@ -18,13 +18,13 @@ from typing import TypeVar
 import msgspec
 
 from shared.capacity import poll_schedule, slots
-from shared.capacity.render_times import UsualTimes
+from shared.capacity.render_times import RenderTimes
 from shared.capacity.slots import Lease, State
 from shared.capacity.waiting_line import Before, Queue, new_place, tag_of
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.media.video import Video
-from shared.storage.tables import Conflict, Delete, Insert, Replace, Row, Table, Write, partition_of, retry_conflicts
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, WriteConflict, partition_of, retry_conflicts
 
 _STATE = "state"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
@@ -72,7 +72,7 @@ class Pool:
     catalog: Catalog
     clock: Clock
     random: Random
-    usual: UsualTimes
+    render_times: RenderTimes
     queue: Queue = field(init=False)
     # Of one instance only one at a time changes a model's state: the others would only lose the
     # race and read again.
@@ -85,7 +85,7 @@ class Pool:
         """Note that a video of this model is unfinished. May be repeated."""
         try:
             await self.table.commit(partition_of(model.name), Insert(video_id, {"entered": self.clock.now()}))
-        except Conflict:
+        except WriteConflict:
             return
 
     async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Closed:
@@ -293,7 +293,7 @@ class _Turn:
         the time until they are.
         """
         now, random = self.pool.clock.now().timestamp(), self.pool.random
-        usual = await self.pool.usual.of(self.model.name, self.video.seconds)
+        usual = await self.pool.render_times.of(self.model.name, self.video.seconds)
         start = slots.estimated_start(self.state, self.possible, index, usual.mean, now)
         until_next = (start - now) * index / (index + 1)
         ready = slots.next_ready(self.state, self.possible, _ask(self.video), now) or now

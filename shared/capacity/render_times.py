@@ -9,14 +9,14 @@ import msgspec
 
 from shared.capacity.poll_schedule import Usual, learn
 from shared.clock import Clock
-from shared.storage.tables import Conflict, Insert, Replace, Row, Table, partition_of
+from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict, partition_of
 
 _ROW = "usual"
 _FRESH = 60.0  # seconds
 
 
 @dataclass
-class UsualTimes:
+class RenderTimes:
     table: Table
     clock: Clock
     first_guess: float  # seconds: what a video takes where nothing has been learned yet
@@ -42,7 +42,7 @@ class UsualTimes:
         values = {"lengths": msgspec.json.encode({str(each): usual for each, usual in known.items()}).decode()}
         try:
             await self.table.commit(partition_of(model_name), Insert(_ROW, values) if row is None else Replace(row, values))
-        except Conflict:
+        except WriteConflict:
             return
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from shared.config.catalog import KNOWN_MODELS, MICROS, RETIREMENT_DATES, Capability, Deployment, Model
-from shared.config.file import BASE_NAMES, KEY_NAMES, Entry, GatewayKnobs, first
+from shared.config.file import BASE_NAMES, KEY_NAMES, GatewayKnobs, ModelEntry, first
 from shared.errors import ConfigurationError
 
 
-def read_models(entries: Iterable[Entry], env: Mapping[str, str]) -> tuple[Model, ...]:
+def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str]) -> tuple[Model, ...]:
     """One Model per `model_name`; a name that is repeated is one model with several deployments."""
     by_name: dict[str, list[tuple[Deployment, Capability]]] = {}
     aliases: dict[str, list[str]] = {}
@@ -34,7 +34,7 @@ def read_models(entries: Iterable[Entry], env: Mapping[str, str]) -> tuple[Model
     return tuple(models)
 
 
-def _read_deployment(entry: Entry, env: Mapping[str, str]) -> Deployment:
+def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
     provider, _, model = entry.params.model.rpartition("/")
     if provider not in ("azure", "openai") or not model:
         raise ConfigurationError(
@@ -102,7 +102,7 @@ def _checked_version(version: str | None) -> str | None:
     return version or None
 
 
-def _read_capability(entry: Entry) -> Capability:
+def _read_capability(entry: ModelEntry) -> Capability:
     """The built-in table for models known here, changed or completed by `model_info`."""
     info = entry.model_info
     base = (info.base_model or entry.params.model).rpartition("/")[2]

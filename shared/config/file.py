@@ -71,7 +71,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     output_cost_per_second: float | None = None
 
 
-class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One deployment of one model, in LiteLLM's shape."""
 
     model_name: str
@@ -90,7 +90,7 @@ class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; every section may be absent."""
 
-    model_list: list[Entry] = []
+    model_list: list[ModelEntry] = []
     general_settings: General = General()
     gateway: GatewayKnobs = GatewayKnobs()
 
@@ -164,7 +164,7 @@ def _suggestion(complaint: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    kinds = (ConfigFile, Entry, Params, ModelInfo, General, GatewayKnobs)
+    kinds = (ConfigFile, ModelEntry, Params, ModelInfo, General, GatewayKnobs)
     known = [name for kind in kinds for name in kind.__struct_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)
     return f" Did you mean `{alike[0]}`?" if alike else ""

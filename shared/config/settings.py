@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from shared.config.catalog import MICROS, Catalog
 from shared.config.deployments import read_fallbacks, read_models
-from shared.config.file import Entry, GatewayKnobs, General, Params, read_file
+from shared.config.file import GatewayKnobs, General, ModelEntry, Params, read_file
 from shared.errors import ConfigurationError, InvalidRequest
 from shared.periods import check_length
 
@@ -72,7 +72,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
         raise ConfigurationError(
             f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
         )
-    entries = file.model_list or [Entry("azure/sora-2", Params("azure/sora-2"))]
+    entries = file.model_list or [ModelEntry("azure/sora-2", Params("azure/sora-2"))]
     models = read_models(entries, env)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
     return Settings(storage, master_key, file.gateway, catalog, *_read_budget(file.general_settings))

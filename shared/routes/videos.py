@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
-from shared.accounts.idempotency import read_once
+from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
 from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, MethodNotAllowed, NotFound, RangeNotSatisfiable
 from shared.media.mp4 import NotAVideo
@@ -44,8 +44,8 @@ async def remix_video(call: Call, video_id: str) -> Answer:
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     gateway = call.gateway
     arrived = gateway.clock.now()
-    once = read_once(call.headers, request, arrived)
-    admitted = await gateway.lifecycle.start(request, caller.owner, once, caller.account)
+    identity = read_identity(call.headers, request, arrived)
+    admitted = await gateway.lifecycle.start(request, caller.owner, identity, caller.account)
     video, account = admitted.video, admitted.account
     headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
     if admitted.replayed:

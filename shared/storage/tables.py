@@ -3,7 +3,7 @@ of a lost race.
 
 A partition's rows change together or not at all (an entity group transaction: at most 100 rows and
 4 MiB). Every write that depends on what was read carries the etag of that read, so that a race has
-one winner; the others see `Conflict`.
+one winner; the others see `WriteConflict`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ _OPTIONS: dict[str, Any] = {
 }
 # A commit is a POST, which the library does not repeat by itself after a broken connection, such as
 # an idle one that storage has just closed. Repeating is safe: where the first one had worked, the
-# second is a Conflict, and all is read again.
+# second is a WriteConflict, and all is read again.
 _REPEATED = frozenset({"POST"})
 # A property holds 64 KiB of UTF-16. Every character counts as two units here, which is right for
 # the worst ones.
@@ -39,7 +39,7 @@ _PROPERTY_CHARACTERS = 16_000
 _PAGE = 1000
 
 
-class Conflict(Exception):
+class WriteConflict(Exception):
     """Somebody else wrote first (or the row exists, or is gone): read again and decide again."""
 
 
@@ -56,7 +56,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Insert:
-    """Fails with Conflict where the row exists."""
+    """Fails with WriteConflict where the row exists."""
 
     key: str
     values: Values
@@ -64,7 +64,7 @@ class Insert:
 
 @dataclass(frozen=True)
 class Replace:
-    """Fails with Conflict where the row has changed since `row` was read."""
+    """Fails with WriteConflict where the row has changed since `row` was read."""
 
     row: Row
     values: Values
@@ -72,7 +72,7 @@ class Replace:
 
 @dataclass(frozen=True)
 class Delete:
-    """Fails with Conflict where the row has changed since `row` was read, or is gone."""
+    """Fails with WriteConflict where the row has changed since `row` was read, or is gone."""
 
     row: Row
 
@@ -101,7 +101,7 @@ class Table:
                 return None
 
     async def commit(self, partition: str, *writes: Write) -> list[str]:
-        """All of them or none; the new etags, in order. Raises Conflict or
+        """All of them or none; the new etags, in order. Raises WriteConflict or
         StorageUnavailable.
         """
         operations = [_operation(partition, write) for write in writes]
@@ -154,7 +154,7 @@ class Table:
             yield self._client
         except HttpResponseError as error:
             if error.status_code in (404, 409, 412):
-                raise Conflict(self._name) from error
+                raise WriteConflict(self._name) from error
             raise StorageUnavailable("Storage refused a table operation; try again.") from error
         except AzureError as error:
             raise StorageUnavailable("Storage cannot be reached; try again.") from error
@@ -200,7 +200,7 @@ async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, ra
     for count in range(tries):
         try:
             return await attempt()
-        except Conflict:
+        except WriteConflict:
             await clock.sleep(random.uniform(0, min(0.005 * 2**count, 0.25)))
     raise StorageUnavailable("Too many writers want the same row; try again.", retry_after=1)
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
 from shared.accounts.account import Account
-from shared.accounts.account_changes import Entry
+from shared.accounts.account_changes import VideoRow
 from shared.accounts.idempotency import KEY_LIFETIME
 from shared.config.catalog import Model
 from shared.gateway import Gateway
@@ -37,13 +37,13 @@ _EXPIRY_WINDOW = timedelta(days=2)  # in which bytes whose retention is over are
 
 @dataclass
 class Sweep:
-    """One run. Of the videos that wait it looks at about `a_run`; the next runs look at the
+    """One run. Of the videos that wait it looks at about `per_run`; the next runs look at the
     others.
     """
 
     gateway: Gateway
     orchestrations: Orchestrations
-    a_run: int = 500
+    per_run: int = 500
     now: datetime = field(init=False)
     unfinished: Counter[str] = field(default_factory=Counter, init=False)  # by key
     failures: list[Exception] = field(default_factory=list, init=False)
@@ -76,7 +76,7 @@ class Sweep:
         entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
         self.unfinished.update(owner_of(video_id) for video_id in entered)
         holders = await self.gateway.pool.holders(model)
-        turns = 1 + len(entered) // self.a_run
+        turns = 1 + len(entered) // self.per_run
         looked_at = [
             (video_id, moment)
             for video_id, moment in entered.items()
@@ -110,7 +110,7 @@ class Sweep:
             logger.warning("video %s had no living orchestration; starting it", video_id)
             await self.orchestrations.start(video_id)
 
-    def _overdue(self, entry: Entry) -> bool:
+    def _overdue(self, entry: VideoRow) -> bool:
         """Whether its orchestration should have acted by now. A running video is looked at often,
         so it is always asked for.
         """
@@ -128,7 +128,7 @@ class Sweep:
     async def _sweep_key(self, key_id: str, account: Account) -> None:
         if account.running > self.unfinished[key_id]:
             await self._find_lost(key_id, account)
-        await self.gateway.ledger.forget_once(key_id, self.now - KEY_LIFETIME)
+        await self.gateway.ledger.forget_identities(key_id, self.now - KEY_LIFETIME)
         await self._expire(key_id)
 
     async def _find_lost(self, key_id: str, account: Account) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from shared.accounts.account import Account, reserve
 from shared.accounts.account_changes import Admitted
 from shared.accounts.gateway_budget import GatewayBudget
-from shared.accounts.idempotency import Once
+from shared.accounts.idempotency import RequestIdentity
 from shared.accounts.ledger import Ledger
 from shared.capacity.pool import Pool
 from shared.clock import Clock
@@ -41,17 +41,17 @@ class Lifecycle:
     knobs: GatewayKnobs
 
     async def start(
-        self, request: CreateRequest, owner: str, once: Once | None = None, account: Account | None = None
+        self, request: CreateRequest, owner: str, identity: RequestIdentity | None = None, account: Account | None = None
     ) -> Admitted:
         """Admit a request: note it as unfinished, then reserve its price and record it. Raises what
         admission raises.
 
-        With `once`, a request that was admitted before gives the earlier video; `account` is what
-        the caller was let in with.
+        With `identity`, a request that was admitted before gives the earlier video; `account` is
+        what the caller was let in with.
         """
         # Before anything is noted or held: a repeated request is answered even where nothing more
         # could be admitted.
-        admitted = await self.ledger.earlier(owner, once) if once else None
+        admitted = await self.ledger.earlier(owner, identity) if identity else None
         if admitted is not None:
             return admitted
         now = self.clock.now()
@@ -74,21 +74,23 @@ class Lifecycle:
         try:
             if account is not None:
                 await self._refuse_early(video, account)
-            return await self._admit(video, request, once, account)
+            return await self._admit(video, request, identity, account)
         except RequestError:
             # What refused it may be what an equal request beside it has just been given.
-            admitted = await self.ledger.earlier(owner, once) if once else None
+            admitted = await self.ledger.earlier(owner, identity) if identity else None
             if admitted is None:
                 raise
             return admitted
 
-    async def _admit(self, video: Video, request: CreateRequest, once: Once | None, account: Account | None) -> Admitted:
+    async def _admit(
+        self, video: Video, request: CreateRequest, identity: RequestIdentity | None, account: Account | None
+    ) -> Admitted:
         await self.pool.enter(request.model, video.id)
         try:
             if request.reference:
                 await self.archive.keep_reference(video, request.reference)
             await self.budget.hold(video)
-            admitted = await self.ledger.admit(video, once, account.token if account else None)
+            admitted = await self.ledger.admit(video, identity, account.token if account else None)
         except RequestError:
             await self._forget(video)
             raise

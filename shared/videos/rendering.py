@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
-from shared.accounts.account_changes import Entry
+from shared.accounts.account_changes import VideoRow
 from shared.accounts.ledger import Ledger
 from shared.capacity import poll_schedule
 from shared.capacity.pool import Pool
-from shared.capacity.render_times import UsualTimes
+from shared.capacity.render_times import RenderTimes
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment
 from shared.config.file import GatewayKnobs
@@ -33,7 +33,7 @@ from shared.media.mp4 import NotAVideo
 from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.upstream.client import Job, JobError, Upstream, log_failure
-from shared.videos.step_result import DONE, Outcome, again, failed
+from shared.videos.step_result import DONE, StepResult, again, failed
 
 _BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
 _TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late it was done
@@ -52,12 +52,12 @@ class Rendering:
     pool: Pool
     archive: Archive
     upstream: Callable[[Deployment], Upstream]
-    usual: UsualTimes
+    render_times: RenderTimes
     clock: Clock
     random: Random
     knobs: GatewayKnobs
 
-    async def check(self, video_id: str) -> Outcome:
+    async def check(self, video_id: str) -> StepResult:
         """Look once at the running job."""
         entry = await self.ledger.find(video_id)
         if entry is None or (entry.video.finished and not entry.video.deleted):
@@ -78,7 +78,7 @@ class Rendering:
             return await self._try_again(entry, error, reason, self._elapsed(video) / 20)
         return await self._note_progress(entry, job)
 
-    async def _see_out(self, video: Video) -> Outcome:
+    async def _see_out(self, video: Video) -> StepResult:
         """A job whose video was deleted runs on, since nobody can cancel it: its slot is taken
         until it ends.
         """
@@ -97,7 +97,7 @@ class Rendering:
             return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
         return DONE
 
-    async def _note_progress(self, entry: Entry, job: Job) -> Outcome:
+    async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
         """Keep status and progress, which only ever go forward. An unknown status counts as
         running, until the deadline.
         """
@@ -114,7 +114,7 @@ class Rendering:
             await self.pool.ended(video.model, video.id)
             await self.ledger.change(entry, status=status, progress=progress, rendered_at=self.clock.now(), gone_since=None)
             took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
-            await self.usual.learn(video.model, video.seconds, took)
+            await self.render_times.learn(video.model, video.seconds, took)
             return DONE
         if (status, progress, None) != (video.status, video.progress, video.gone_since):
             await self.ledger.change(entry, status=status, progress=progress, gone_since=None)
@@ -122,13 +122,13 @@ class Rendering:
             return failed("deadline_exceeded", "The upstream did not finish the video in time.")
         return await self._look_again(video, progress)
 
-    async def _look_again(self, video: Video, progress: int) -> Outcome:
+    async def _look_again(self, video: Video, progress: int) -> StepResult:
         """At a running job: seldom while it cannot be done, closely when it may be."""
-        usual = await self.usual.of(video.model, video.seconds)
+        usual = await self.render_times.of(video.model, video.seconds)
         wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self.knobs.poll_seconds, self.random)
         return again(wait, self._left(video))
 
-    async def save(self, video_id: str) -> Outcome:
+    async def save(self, video_id: str) -> StepResult:
         """Bring the bytes into our storage, whole or not at all."""
         entry = await self.ledger.find(video_id)
         if entry is None:
@@ -165,7 +165,7 @@ class Rendering:
         except TimeoutError as error:
             raise Unreachable("The upstream sends the video too slowly.") from error
 
-    async def _try_again(self, entry: Entry, error: GatewayError, reason: Outcome, wait: float) -> Outcome:
+    async def _try_again(self, entry: VideoRow, error: GatewayError, reason: StepResult, wait: float) -> StepResult:
         """After a failed call about a job: once more in `wait` seconds or so, until the deadline.
 
         What was paid for is worth some patience; only that the job is gone is believed after a
@@ -218,7 +218,7 @@ def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
     return elapsed if seen_running else elapsed / 2
 
 
-def _failure_of(job: Job) -> Outcome:
+def _failure_of(job: Job) -> StepResult:
     """The upstream's reason in our words, at a bounded length; moderation has one code, however it
     is called.
     """

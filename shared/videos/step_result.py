@@ -3,18 +3,18 @@
 from math import inf
 from typing import Any
 
-Outcome = dict[str, Any]
+StepResult = dict[str, Any]
 
-DONE: Outcome = {"done": True}
+DONE: StepResult = {"done": True}
 
 
-def again(seconds: float, left: float = inf) -> Outcome:
+def again(seconds: float, left: float = inf) -> StepResult:
     """Not yet: run the same step again after so many seconds; when `left` seconds are over at the
     latest, for the last time.
     """
     return {"again": min(seconds, max(left, 1.0))}
 
 
-def failed(code: str, message: str, request_id: str | None = None) -> Outcome:
+def failed(code: str, message: str, request_id: str | None = None) -> StepResult:
     """The video cannot be made. `request_id` is what the vendor knows the refusal by."""
     return {"failed": {"code": code, "message": message, "request_id": request_id}}

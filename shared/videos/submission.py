@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.accounts.account_changes import Entry
+from shared.accounts.account_changes import VideoRow
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.ledger import Ledger
-from shared.capacity.job_claims import Claims
+from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Closed, Pool, Wait
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
@@ -36,7 +36,7 @@ from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.upstream.client import Accepted, Job, Upstream, log_failure
-from shared.videos.step_result import DONE, Outcome, again, failed
+from shared.videos.step_result import DONE, StepResult, again, failed
 
 logger = logging.getLogger("gateway")
 
@@ -60,13 +60,13 @@ class Submission:
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
-    claims: Claims
+    claims: JobClaims
     archive: Archive
     upstream: Callable[[Deployment], Upstream]
     clock: Clock
     knobs: GatewayKnobs
 
-    async def submit(self, video_id: str) -> Outcome:
+    async def submit(self, video_id: str) -> StepResult:
         """One try at getting the video accepted."""
         entry = await self.ledger.find(video_id)
         if entry is None or entry.video.upstream_id:
@@ -93,7 +93,7 @@ class Submission:
             return other or await self._wait(entry, turn)
         return await self._attempt(entry, model, turn.deployment)
 
-    async def _wait(self, entry: Entry, turn: Wait) -> Outcome:
+    async def _wait(self, entry: VideoRow, turn: Wait) -> StepResult:
         """Keep the place for those who ask; it only ever gets better."""
         video = entry.video
         position = min(turn.position, video.queue_position or turn.position)
@@ -102,7 +102,7 @@ class Submission:
         await self.ledger.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
         return outcome
 
-    async def _attempt(self, entry: Entry, model: Model, deployment: Deployment) -> Outcome:
+    async def _attempt(self, entry: VideoRow, model: Model, deployment: Deployment) -> StepResult:
         """Note the attempt, then ask."""
         reference = await self.archive.reference(entry.video) if entry.video.reference else None
         if entry.video.reference and reference is None:
@@ -142,7 +142,7 @@ class Submission:
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
 
-    async def _not_accepted(self, entry: Entry, model: Model, deployment: Deployment, error: UpstreamError) -> Outcome:
+    async def _not_accepted(self, entry: VideoRow, model: Model, deployment: Deployment, error: UpstreamError) -> StepResult:
         """What a create that failed means for the video and for the deployment."""
         video, request_id = entry.video, error.report.request_id
         match error:
@@ -168,8 +168,8 @@ class Submission:
                 return failed(error.code, error.message, request_id)
 
     async def _stand_back(
-        self, entry: Entry, model: Model, deployment: Deployment, rest: float | None, request_id: str | None, **changes: Any
-    ) -> Outcome:
+        self, entry: VideoRow, model: Model, deployment: Deployment, rest: float | None, request_id: str | None, **changes: Any
+    ) -> StepResult:
         """No job was made: to the head of the queue again, where another deployment may be free at
         once.
         """
@@ -180,7 +180,7 @@ class Submission:
         await self.pool.return_slot(model, entry.video, deployment, rest)
         return again(0.0)
 
-    async def _accept(self, video: Video, deployment: Deployment, accepted: Accepted) -> Outcome:
+    async def _accept(self, video: Video, deployment: Deployment, accepted: Accepted) -> StepResult:
         """Bind the job to the video. Where another video has adopted it meanwhile, go on looking
         for ours.
         """
@@ -200,7 +200,7 @@ class Submission:
         logger.info("video %s accepted by %s as %s", video.id, deployment.name, accepted.job.id)
         return DONE
 
-    async def _reconcile(self, entry: Entry, model: Model) -> Outcome:
+    async def _reconcile(self, entry: VideoRow, model: Model) -> StepResult:
         """A create was under way and its answer is unknown: the upstream's own list decides."""
         video = entry.video
         attempted_at = _attempted_at(video)
@@ -235,7 +235,7 @@ class Submission:
         logger.info("video %s: no job was made by the unclear create; asking again", video.id)
         return await self._stand_back(entry, model, deployment, None, None, lost_answers=video.lost_answers + 1)
 
-    async def _fall_back(self, entry: Entry, model: Model, *, patient: bool) -> Outcome | None:
+    async def _fall_back(self, entry: VideoRow, model: Model, *, patient: bool) -> StepResult | None:
         """The model cannot serve: the first of its fallbacks that can make this video takes its
         place, if the budget allows.
 
@@ -291,7 +291,7 @@ def _attempted_at(video: Video) -> datetime:
     return video.attempted_at.astimezone(UTC)
 
 
-def _uncertain(message: str, video: Video, request_id: str | None = None) -> Outcome:
+def _uncertain(message: str, video: Video, request_id: str | None = None) -> StepResult:
     return failed("upstream_uncertain", message, request_id or video.upstream_request_id)
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from shared.config.settings import Storage
-from shared.storage.tables import Conflict, Delete, Insert, Replace, Row, Table, Tables, Values, Write
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, Tables, Values, Write, WriteConflict
 
 _MOST_WRITES = 100
 
@@ -33,7 +33,7 @@ class MemoryTable(Table):
         for key, write in zip(keys, writes, strict=True):
             there = self.rows.get((partition, key))
             if (there and there.etag) != (None if isinstance(write, Insert) else write.row.etag):
-                raise Conflict("memory")
+                raise WriteConflict("memory")
         return [self._apply(partition, write) for write in writes]
 
     async def scan(

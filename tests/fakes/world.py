@@ -21,7 +21,7 @@ from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
 from shared.routes import videos
 from shared.routes.calls import respond
-from shared.videos.step_result import Outcome
+from shared.videos.step_result import StepResult
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import Faults, FaultyTables
 from tests.fakes.upstream import ScriptedUpstream
@@ -113,7 +113,7 @@ class World:
         assert entry is not None
         return entry.video
 
-    async def submitted(self, video_id: str) -> Outcome:
+    async def submitted(self, video_id: str) -> StepResult:
         """The outcome of submitting, once it is no longer to try again."""
         for _ in range(2000):
             outcome = await self.gateway.submission.submit(video_id)

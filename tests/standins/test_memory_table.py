@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from shared.config.settings import Storage
-from shared.storage.tables import Conflict, Delete, Insert, Replace, Row, Table, Tables
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, Tables, WriteConflict
 from tests.fakes.table import MemoryTable
 
 Story = Callable[[Table, str], Awaitable[None]]
@@ -66,7 +66,7 @@ def test_a_row_is_inserted_once(tell: Callable[[Story], None]) -> None:
 
     async def story(table: Table, partition: str) -> None:
         await table.commit(partition, Insert("a", {"n": 1}))
-        with pytest.raises(Conflict):
+        with pytest.raises(WriteConflict):
             await table.commit(partition, Insert("a", {"n": 2}))
         assert (await read(table, partition, "a")).values == {"n": 1}
 
@@ -84,13 +84,13 @@ def test_only_what_was_read_last_can_be_replaced_or_deleted(tell: Callable[[Stor
         (etag,) = await table.commit(partition, Replace(row, {"n": 2}))
         assert (await read(table, partition, "a")).values == {"n": 2}
         for stale in (Replace(row, {"n": 3}), Delete(row)):
-            with pytest.raises(Conflict):
+            with pytest.raises(WriteConflict):
                 await table.commit(partition, stale)
         fresh = Row("a", {}, etag)
         await table.commit(partition, Delete(fresh))
         assert await table.get(partition, "a") is None
         for late in (Replace(fresh, {"n": 3}), Delete(fresh)):
-            with pytest.raises(Conflict):
+            with pytest.raises(WriteConflict):
                 await table.commit(partition, late)
 
     tell(story)
@@ -107,7 +107,7 @@ def test_a_commit_is_all_or_nothing(tell: Callable[[Story], None]) -> None:
             (Insert("b", {}), Delete(row)),
             (Insert("c", {}), Insert("b", {})),
         ):
-            with pytest.raises(Conflict):
+            with pytest.raises(WriteConflict):
                 await table.commit(partition, *writes)
         assert (await read(table, partition, "a")).values == {"n": 1}
         assert await table.get(partition, "c") is None

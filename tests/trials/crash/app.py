@@ -1,5 +1,5 @@
 """Apps that can be killed and started again in no time: `python -m tests.trials.crash.app`, driven
-by `tests.trials.crash.site`.
+by `tests.trials.crash.lab`.
 
 This process loads everything once and never does anything else; every line on its standard input is
 an order, for which it forks a process that serves the real app in the local host. It says in lines

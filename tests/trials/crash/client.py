@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from tests.trials.crash.site import App
+from tests.trials.crash.lab import App
 from tests.trials.crash.story import MASTER_KEY, Result
 
 PATIENCE = 90.0  # seconds until everything must be over

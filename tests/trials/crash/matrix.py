@@ -26,10 +26,10 @@ from rich.table import Table
 
 from local.azurite import AzuriteError
 from local.processes import ChildError
+from tests.trials.crash.lab import Lab, draw, lab
 from tests.trials.crash.points import UNNAMED, Death, Passed
 from tests.trials.crash.repairs import REPAIRS
 from tests.trials.crash.run import Run
-from tests.trials.crash.site import Site, draw, site
 from tests.trials.crash.sites import sites, visited
 from tests.trials.crash.stories import CLIENTS
 from tests.trials.crash.story import Result, Story
@@ -112,14 +112,14 @@ def cases(points: Map, seeds: int, stories: Sequence[Story] = STORIES) -> list[C
     return chosen
 
 
-async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) -> dict[str, list[Passed]]:
+async def recorded(sites: Sequence[Lab], stories: Iterable[Story] = STORIES) -> dict[str, list[Passed]]:
     """What every story passes in an app that lives. Raises ChildError where one does not end as it
     should even so.
     """
     tellings: dict[str, list[Passed]] = {}
     waiting = list(stories)
 
-    async def work(place: Site) -> None:
+    async def work(place: Lab) -> None:
         while waiting:
             story = waiting.pop(0)
             result = await Run(place, story, None, 0).run()
@@ -131,12 +131,12 @@ async def recorded(sites: Sequence[Site], stories: Iterable[Story] = STORIES) ->
     return tellings
 
 
-async def played(sites: Sequence[Site], matrix: Iterable[Case], done: Callable[[], None]) -> dict[str, Tally]:
+async def played(sites: Sequence[Lab], matrix: Iterable[Case], done: Callable[[], None]) -> dict[str, Tally]:
     """Run every case, by point; `done` is called after each."""
     tallies: dict[str, Tally] = defaultdict(Tally)
     waiting = list(matrix)
 
-    async def work(place: Site) -> None:
+    async def work(place: Lab) -> None:
         while waiting:
             case = waiting.pop(0)
             result = await Run(place, case.story, case.death, case.seed).run()
@@ -147,12 +147,12 @@ async def played(sites: Sequence[Site], matrix: Iterable[Case], done: Callable[[
     return tallies
 
 
-async def sites_in(folder: Path, running: AsyncExitStack, count: int) -> list[Site]:
-    """Each run needs a site to itself; the sites share nothing but a film."""
+async def sites_in(folder: Path, running: AsyncExitStack, count: int) -> list[Lab]:
+    """Each run needs a lab to itself; the labs share nothing but a film."""
     await draw(folder / "films")
     places = []
     for number in range(count):
-        place = await running.enter_async_context(site(folder / f"site{number}"))
+        place = await running.enter_async_context(lab(folder / f"lab{number}"))
         (place.folder / "sora").mkdir()
         (place.folder / "sora" / "films").symlink_to(folder / "films")
         places.append(place)

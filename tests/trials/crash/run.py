@@ -33,8 +33,8 @@ from tests.trials.crash.app import SWEPT, Order
 from tests.trials.crash.check import check, check_books
 from tests.trials.crash.client import PATIENCE, Client, GaveUp, Whereabouts, until
 from tests.trials.crash.clock import FastClock
+from tests.trials.crash.lab import Lab
 from tests.trials.crash.points import Death, Passed
-from tests.trials.crash.site import Site
 from tests.trials.crash.story import AT_THE_UPSTREAM, UPSTREAM_KEY, Result, Story, app_settings
 from tests.trials.left_over import left_over
 
@@ -46,11 +46,11 @@ _SPEED = 7.5  # a film of 4 seconds takes 8 of the matrix's
 
 
 class Run:
-    """A story on a site. Seed 0 is the plain run: one death, and a client who tries again."""
+    """A story in a lab. Seed 0 is the plain run: one death, and a client who tries again."""
 
-    def __init__(self, site: Site, story: Story, death: Death | None, seed: int) -> None:
-        self.site, self.story = site, story
-        self.folder = site.next_folder()
+    def __init__(self, lab: Lab, story: Story, death: Death | None, seed: int) -> None:
+        self.lab, self.story = lab, story
+        self.folder = lab.next_folder()
         self._random = Random(f"{story.name} {death} {seed}")
         self._deaths = [death] if death else []
         if seed and death and self._random.random() < 0.5:  # and once more, while it recovers
@@ -69,7 +69,7 @@ class Run:
         async with AsyncExitStack() as running:
             first, second = AT_THE_UPSTREAM
             self.sora = Sora(
-                self.site.folder / "sora",
+                self.lab.folder / "sora",
                 self.clock,
                 _SPEED,
                 creates_per_minute=self.story.pace,
@@ -81,7 +81,7 @@ class Run:
             self.sora.jobs.clear()
             self.sora.content_bytes = _CONTENT
             self.upstream = await running.enter_async_context(listening(self.sora))
-            self.settings = app_settings(self.story, self.site.storage, self.upstream, self.folder, self.models)
+            self.settings = app_settings(self.story, self.lab.storage, self.upstream, self.folder, self.models)
             self.gateway = await self._gateway(running)
             keys = self.gateway.tables.gateway
             others = {row.key async for row in keys.scan(KEYS)}
@@ -106,7 +106,7 @@ class Run:
 
     def unconfigure(self) -> None:
         """The first model is configured no longer."""
-        app_settings(self.story, self.site.storage, self.upstream, self.folder, self.models[1:])
+        app_settings(self.story, self.lab.storage, self.upstream, self.folder, self.models[1:])
 
     def lose_orchestrations(self) -> None:
         """The engine's own storage is lost, or was emptied by hand."""
@@ -217,7 +217,7 @@ class Run:
         where = self._where
         for death in deaths:
             order = Order(str(self.folder), self.settings, death, self.clock.began, self.story.later.total_seconds())
-            where.app = app = await self.site.launcher.start(order)
+            where.app = app = await self.lab.launcher.start(order)
             if self._over:
                 app.kill()
             elif app.url is not None:

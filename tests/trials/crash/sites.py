@@ -29,7 +29,7 @@ _RAW = {
 # These happen once a process, under whatever comes first, so that they tell nothing of who calls.
 _ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobServiceClient.create_container"}
 # What is always called so, beside the parts of the gateway.
-_BY_NAME = {"upstream": "Upstream", "orchestrations": "DurableOrchestrations", "usual": "UsualTimes"}
+_BY_NAME = {"upstream": "Upstream", "orchestrations": "DurableOrchestrations", "render_times": "RenderTimes"}
 _CLIENT = "Upstream"  # each of its public methods is a call that leaves the process
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

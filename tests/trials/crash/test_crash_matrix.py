@@ -115,7 +115,7 @@ def test_the_places_are_read_from_the_source() -> None:
     """
     found = {(each.file, each.function, each.outlet) for each in sites()}
     for each in (
-        ("accounts/ledger.py", "Ledger.forget_once", "Table.commit"),
+        ("accounts/ledger.py", "Ledger.forget_identities", "Table.commit"),
         ("videos/submission.py", "Submission._fall_back", "GatewayBudget.reprice"),
         ("videos/submission.py", "Submission._create", "Upstream.remix"),
         ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),

@@ -27,7 +27,7 @@ from shared.config.catalog import Catalog, Deployment, Model
 from shared.config.settings import Settings
 from shared.gateway import Connections, Gateway
 from shared.media.video import Video, new_id
-from shared.videos.step_result import Outcome
+from shared.videos.step_result import StepResult
 from tests.trials.faults.checks import Client, ends_well, leaks, not_returned
 from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, SkippingClock, Tokens, UpstreamClock, Wire
 from tests.trials.scale.tables import CountedTables, Operations
@@ -212,7 +212,7 @@ class FaultWorld:
             if step == rendering.check and delete_when == "running":
                 await client.delete(video_id)
             for _ in range(_MOST_STEPS):
-                outcome: Outcome = await step(video_id)
+                outcome: StepResult = await step(video_id)
                 if "again" not in outcome:
                     break
                 if delete_when == "unclear":

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
-from shared.storage.tables import Conflict
+from shared.storage.tables import WriteConflict
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.orchestration import CHECK, FINISH, SAVE, SUBMIT, Recipe, video_lifecycle
 from shared.videos.rendering import Rendering
@@ -123,7 +123,7 @@ class Engine:
             recipe = video_lifecycle(cast(Any, context))
             try:
                 self.histories.append(await self._execute(recipe))
-            except (Conflict, StorageUnavailable):
+            except (WriteConflict, StorageUnavailable):
                 self.died.append(video_id)
                 return
             given = context.continued
@@ -158,7 +158,7 @@ class Engine:
             PART.set(activity.name)
             try:
                 answer = await self.random.choice(self.instances).steps[activity.name](activity.given)
-            except (Conflict, StorageUnavailable):
+            except (WriteConflict, StorageUnavailable):
                 self.retries += 1
                 if attempt == activity.attempts - 1:
                     raise

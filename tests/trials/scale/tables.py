@@ -13,7 +13,7 @@ from random import Random
 from typing import Literal
 
 from shared.config.settings import Storage
-from shared.storage.tables import Conflict, Delete, Insert, Row, Table, Tables, Values, Write
+from shared.storage.tables import Delete, Insert, Row, Table, Tables, Values, Write, WriteConflict
 
 Kind = Literal["point read", "page of a range", "transaction", "lost race"]
 
@@ -69,7 +69,7 @@ class CountedTable(Table):
             row = there.rows.get(_key_of(write))
             if (row.etag if row else None) != (None if isinstance(write, Insert) else write.row.etag):
                 self._operations.add("lost race")
-                raise Conflict("memory")
+                raise WriteConflict("memory")
         self._operations.add("transaction")
         etags = [self._apply(there, write) for write in writes]
         await self._travel()

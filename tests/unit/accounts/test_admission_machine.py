@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from shared import gateway as composition
 from shared.accounts.account import Account, recount
-from shared.accounts.idempotency import read_once
+from shared.accounts.idempotency import read_identity
 from shared.config import settings as configuration
 from shared.config.catalog import Catalog
 from shared.errors import RequestError, StorageUnavailable
@@ -26,9 +26,9 @@ from shared.gateway import Gateway
 from shared.media.requests import parse_create
 from shared.media.video import GATEWAY_OWNER, Video
 from shared.storage.blobs import Archive
-from shared.storage.tables import Conflict, Row, Write
+from shared.storage.tables import Row, Write, WriteConflict
 from shared.upkeep.sweep import Sweep
-from shared.videos.step_result import Outcome
+from shared.videos.step_result import StepResult
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
 from tests.fakes.upstream import ScriptedUpstream
@@ -93,7 +93,7 @@ class Admission(RuleBasedStateMachine):
         self.settings = replace(given, catalog=catalog, max_budget=GATEWAY_LIMIT)
         self.boot()
         self.owners = [self.runner.run(self.gateway.keys.issue(each)).key_id for each in KEYS]
-        self.steps: dict[str, tuple[str, Outcome | None]] = {}  # where each orchestration stands
+        self.steps: dict[str, tuple[str, StepResult | None]] = {}  # where each orchestration stands
         self.answers: dict[tuple[str, str], str] = {}  # idempotency key → the video that was answered
 
     def boot(self) -> None:
@@ -121,8 +121,8 @@ class Admission(RuleBasedStateMachine):
         """A request; with a key, what was answered once is answered again."""
         owner_id = self.owners[owner]
         request = parse_create({"prompt": prompt, "seconds": seconds}, self.settings.catalog)
-        once = read_once({"idempotency-key": key} if key else {}, request, self.clock.now())
-        admitted = self.run(lambda gateway: gateway.lifecycle.start(request, owner_id, once), fault)
+        identity = read_identity({"idempotency-key": key} if key else {}, request, self.clock.now())
+        admitted = self.run(lambda gateway: gateway.lifecycle.start(request, owner_id, identity), fault)
         if admitted is None:
             return
         if key is not None:
@@ -233,7 +233,7 @@ class Admission(RuleBasedStateMachine):
         if kind == "dies":
             faults.dies_after = len(faults.commits) + count
         elif kind:
-            faults.after = _loses(count, Conflict("lost") if kind == "conflict" else StorageUnavailable("lost"))
+            faults.after = _loses(count, WriteConflict("lost") if kind == "conflict" else StorageUnavailable("lost"))
         task, death = asyncio.ensure_future(operation(self.gateway)), asyncio.ensure_future(faults.died.wait())
         await asyncio.wait({task, death}, return_when=asyncio.FIRST_COMPLETED)
         if kind == "dies":  # there or right after its last write: nobody hears of the result
@@ -247,7 +247,7 @@ class Admission(RuleBasedStateMachine):
         faults.after = lambda _: None
         try:
             return task.result()
-        except (RequestError, StorageUnavailable, Conflict):
+        except (RequestError, StorageUnavailable, WriteConflict):
             return None
 
     def advance(self, video_id: str, fault: Fault) -> None:
@@ -263,12 +263,12 @@ class Admission(RuleBasedStateMachine):
     def give_up(self, video_id: str, fault: Fault) -> None:
         self.run(lambda gateway: gateway.lifecycle.delete(video_id), fault)
 
-    def deliver(self, video_id: str, name: str, failure: Outcome | None, fault: Fault) -> Outcome | None:
-        async def finish(gateway: Gateway) -> Outcome:
+    def deliver(self, video_id: str, name: str, failure: StepResult | None, fault: Fault) -> StepResult | None:
+        async def finish(gateway: Gateway) -> StepResult:
             await gateway.lifecycle.finish(video_id, failure["failed"] if failure else None)
             return {"done": True}
 
-        operations: dict[str, Operation[Outcome]] = {
+        operations: dict[str, Operation[StepResult]] = {
             "submit": lambda gateway: gateway.submission.submit(video_id),
             "check": lambda gateway: gateway.rendering.check(video_id),
             "finish": finish,

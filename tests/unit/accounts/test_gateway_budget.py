@@ -13,7 +13,7 @@ from shared.accounts.account import Account
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.errors import BudgetExceeded, StorageUnavailable
 from shared.media.video import GATEWAY_OWNER, Video, new_id
-from shared.storage.tables import Conflict, Insert, Write
+from shared.storage.tables import Insert, Write, WriteConflict
 from shared.upkeep.sweep import Sweep
 from tests.fakes.table import key_of, values_of
 from tests.fakes.world import World, world
@@ -151,7 +151,7 @@ def test_a_window_frees_what_was_spent(azurite: str) -> None:
     run(azurite, story)
 
 
-@pytest.mark.parametrize("lost", [Conflict("lost"), StorageUnavailable("lost")], ids=["conflict", "unavailable"])
+@pytest.mark.parametrize("lost", [WriteConflict("lost"), StorageUnavailable("lost")], ids=["conflict", "unavailable"])
 def test_a_hold_or_release_whose_answer_is_lost_counts_once(azurite: str, lost: Exception) -> None:
     """Both may be repeated, by the transport and by whoever runs the step again."""
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, Once, read_once
+from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, RequestIdentity, read_identity
 from shared.accounts.ledger import Ledger
 from shared.errors import InvalidRequest
 from shared.media.video import Video, new_id
@@ -31,15 +31,15 @@ def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any)
     asyncio.run(tell())
 
 
-def row(once: Once, made: datetime = NOW) -> Row:
+def row(identity: RequestIdentity, made: datetime = NOW) -> Row:
     """The row that a request leaves behind."""
-    write = once.write(None, "video_1", made)
+    write = identity.write(None, "video_1", made)
     assert isinstance(write, Insert)
     return Row(write.key, dict(write.values), "etag")
 
 
-def once(*, explicit: bool = False, retry: bool = False, arrived: datetime = NOW, fingerprint: str = "f") -> Once:
-    return Once("once_x", fingerprint, explicit, retry, arrived)
+def once(*, explicit: bool = False, retry: bool = False, arrived: datetime = NOW, fingerprint: str = "f") -> RequestIdentity:
+    return RequestIdentity("once_x", fingerprint, explicit, retry, arrived)
 
 
 async def create(w: World, *, gateway: Any = None, body: Any = None, **headers: str) -> Reply:
@@ -94,13 +94,13 @@ def test_a_key_has_at_most_255_characters(length: int) -> None:
 
     headers = {"idempotency-key": "k" * length}
     if 0 < length <= 255:
-        claim = read_once(headers, Request, NOW)  # type: ignore[arg-type] # only these fields are read
+        claim = read_identity(headers, Request, NOW)  # type: ignore[arg-type] # only these fields are read
         assert claim is not None
         assert claim.explicit
         assert len(claim.key) < 100
     else:
         with pytest.raises(InvalidRequest):
-            read_once(headers, Request, NOW)  # type: ignore[arg-type]
+            read_identity(headers, Request, NOW)  # type: ignore[arg-type]
 
 
 def test_the_same_key_and_body_answer_the_same_video(azurite: str) -> None:
@@ -254,7 +254,7 @@ def test_a_late_original_finds_the_video_of_its_retry(azurite: str) -> None:
         arrived = w.clock.now()
         w.clock.skip(30)
         retry = await create(w, x_stainless_retry_count="1")
-        late = read_once({"x-stainless-retry-count": "0"}, w.request(), arrived)
+        late = read_identity({"x-stainless-retry-count": "0"}, w.request(), arrived)
         admitted = await w.gateway.lifecycle.start(w.request(), w.owner, late)
         assert (admitted.video.id, admitted.replayed) == (retry.json["id"], True)
         w.clock.skip(1)

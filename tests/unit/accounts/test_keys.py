@@ -13,10 +13,9 @@ import pytest
 
 from shared.accounts.account import Account
 from shared.accounts.keys import KEYS, TOKENS, presented_secret, token_of
-from shared.errors import Conflict as Taken
-from shared.errors import NotFound, StorageUnavailable, Unauthenticated
+from shared.errors import Conflict, NotFound, StorageUnavailable, Unauthenticated
 from shared.gateway import Gateway
-from shared.storage.tables import Conflict, Table, Write
+from shared.storage.tables import Table, Write, WriteConflict
 from tests.fakes.table import key_of
 from tests.fakes.world import MASTER, World, world
 
@@ -193,12 +192,12 @@ def test_an_alias_or_secret_that_is_taken_leaves_nothing_behind(azurite: str) ->
         first = await keys.issue(Account(alias=alias), secret)
         before = {row.key async for row in w.gateway.tables.gateway.scan(KEYS)}
         for account, chosen in ((Account(alias=alias), None), (Account(), secret), (Account(alias=alias), secret)):
-            with pytest.raises(Taken):
+            with pytest.raises(Conflict):
                 await keys.issue(account, chosen)
         assert {row.key async for row in w.gateway.tables.gateway.scan(KEYS)} == before
         assert await keys.find_alias(alias) == await keys.find(secret) == first.key_id
         for changed in (keys.update(w.owner, {"alias": alias}), keys.regenerate(w.owner, secret, {"rpm_limit": 1})):
-            with pytest.raises(Taken):
+            with pytest.raises(Conflict):
                 await changed
         account = await w.account()
         assert (account.alias, account.rpm_limit) == (None, None)
@@ -238,7 +237,7 @@ def test_of_two_keys_that_want_one_alias_at_once_one_gets_it(azurite: str) -> No
         )
         made = [end for end in ends if not isinstance(end, BaseException)]
         assert len(made) == 1
-        assert {type(end) for end in ends if isinstance(end, BaseException)} == {Taken}
+        assert {type(end) for end in ends if isinstance(end, BaseException)} == {Conflict}
         holders = [key_id async for key_id, account in w.gateway.keys.all() if account.alias == alias]
         assert holders == [made[0].key_id] == [await w.gateway.keys.find_alias(alias)]
 
@@ -271,7 +270,7 @@ def test_every_change_of_a_key_can_be_repeated_after_a_crash(azurite: str) -> No
                 if not done:
                     try:
                         await change()
-                    except (NotFound, Taken):
+                    except (NotFound, Conflict):
                         assert survived, "the change was whole, only what is tidied afterwards was not"
             with pytest.raises(NotFound):
                 await keys.get(key_id)
@@ -307,7 +306,7 @@ def test_a_signpost_whose_answer_is_lost_is_recognised(azurite: str) -> None:
     """The transport repeats the write and meets its own: the key is made, once."""
 
     async def story(w: World) -> None:
-        answers = [Conflict("lost")]
+        answers = [WriteConflict("lost")]
 
         def lose(writes: Sequence[Write]) -> None:
             if answers and any(key_of(write).startswith("alias_") for write in writes):

@@ -11,11 +11,11 @@ import msgspec
 import pytest
 
 from shared.accounts.account import Account, recount
-from shared.accounts.idempotency import Once
+from shared.accounts.idempotency import RequestIdentity
 from shared.accounts.ledger import Ledger
 from shared.errors import BudgetExceeded, RequestError, StorageUnavailable, Unauthenticated
 from shared.media.video import Video, new_id
-from shared.storage.tables import Conflict, Delete, Write
+from shared.storage.tables import Delete, Write, WriteConflict
 from tests.fakes.table import key_of, values_of
 from tests.fakes.world import World, world
 
@@ -152,7 +152,7 @@ def test_money_moves_through_settlement_alone(azurite: str) -> None:
             with pytest.raises(ValueError, match="settle"):
                 await ledger.change(entry, **changes)
         await ledger.change(entry, progress=50)
-        with pytest.raises(Conflict):
+        with pytest.raises(WriteConflict):
             await ledger.change(entry, progress=60)
         assert (await w.video(made.id)).progress == 50
         await audited(w)
@@ -185,7 +185,7 @@ def test_a_caller_who_hangs_up_takes_nobody_along(azurite: str) -> None:
     run(azurite, story)
 
 
-@pytest.mark.parametrize("lost", [Conflict("lost"), StorageUnavailable("lost")], ids=["conflict", "unavailable"])
+@pytest.mark.parametrize("lost", [WriteConflict("lost"), StorageUnavailable("lost")], ids=["conflict", "unavailable"])
 def test_a_write_whose_answer_is_lost_is_recognised(azurite: str, lost: Exception) -> None:
     """The transport repeats it and meets its own work, or gives up: either way nothing is reserved
     or settled twice.
@@ -201,9 +201,12 @@ def test_a_write_whose_answer_is_lost_is_recognised(azurite: str, lost: Exceptio
 
         w.faults.after = lose
         wanted = [video(w) for _ in range(5)]
-        claims = [Once(f"once_{each.id}", "f", True, False, w.clock.now()) if n % 2 else None for n, each in enumerate(wanted)]
+        claims = [
+            RequestIdentity(f"once_{each.id}", "f", True, False, w.clock.now()) if n % 2 else None
+            for n, each in enumerate(wanted)
+        ]
         ends = await asyncio.gather(*map(ledger.admit, wanted, claims), return_exceptions=True)
-        if isinstance(lost, Conflict):
+        if isinstance(lost, WriteConflict):
             assert [isinstance(end, BaseException) or end.replayed for end in ends] == [False] * 5
         again = [await ledger.admit(each, claim) for each, claim in zip(wanted, claims, strict=True)]
         assert [each.video.id for each in again] == [each.id for each in wanted]
@@ -225,11 +228,11 @@ def test_two_equal_requests_whose_shared_write_is_lost_are_still_one(azurite: st
     """
 
     async def story(w: World) -> None:
-        answers: list[Exception] = [Conflict("lost")]
+        answers: list[Exception] = [WriteConflict("lost")]
         w.faults.after = lambda _: _raise(answers)
         now = w.clock.now()
         wanted = [video(w) for _ in range(4)]
-        claims = [Once("once_x", "f", False, retry, now) for retry in (True, False, True, False)]
+        claims = [RequestIdentity("once_x", "f", False, retry, now) for retry in (True, False, True, False)]
         ends = await asyncio.gather(*map(w.gateway.ledger.admit, wanted, claims))
         assert len({each.video.id for each in ends}) == 1
         assert [each.replayed for each in ends] == [False, True, True, True]
@@ -258,7 +261,7 @@ def test_a_race_that_is_never_won_ends(azurite: str) -> None:
     """
 
     async def story(w: World) -> None:
-        w.faults.before = lambda _: _raise([Conflict("busy")])
+        w.faults.before = lambda _: _raise([WriteConflict("busy")])
         with pytest.raises(StorageUnavailable) as busy:
             await w.gateway.ledger.admit(video(w))
         assert busy.value.retry_after == 1
@@ -281,7 +284,7 @@ def test_a_full_batch_of_the_largest_rows_fits_a_transaction(azurite: str) -> No
         now = w.clock.now()
 
         async def admitted(changes: dict[str, Any], count: int) -> list[Video]:
-            claims = [Once(f"once_{n}", "f", False, False, now) for n in range(count)]
+            claims = [RequestIdentity(f"once_{n}", "f", False, False, now) for n in range(count)]
             ends = await asyncio.gather(*(ledger.admit(video(w, **changes), claim) for claim in claims))
             return [each.video for each in ends]
 

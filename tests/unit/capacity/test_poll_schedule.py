@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.capacity.poll_schedule import Usual, learn, look_after, sleep_until_turn
-from shared.capacity.render_times import UsualTimes
+from shared.capacity.render_times import RenderTimes
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import MemoryTable
 
@@ -117,7 +117,7 @@ def test_what_one_instance_learns_the_others_use() -> None:
 
     async def story() -> None:
         clock, table = SkippingClock(), MemoryTable()
-        one, other = UsualTimes(table, clock, 120.0), UsualTimes(table, clock, 120.0)
+        one, other = RenderTimes(table, clock, 120.0), RenderTimes(table, clock, 120.0)
         assert await other.of("a/model", 4) == Usual(120.0, 60.0)
         await one.learn("a/model", 4, 50.0)
         assert await other.of("a/model", 4) == Usual(120.0, 60.0)
@@ -135,9 +135,9 @@ def test_examples_learned_at_once_are_not_mixed_up() -> None:
 
     async def story() -> None:
         clock, table = SkippingClock(), MemoryTable()
-        times = [UsualTimes(table, clock, 120.0) for _ in range(5)]
+        times = [RenderTimes(table, clock, 120.0) for _ in range(5)]
         await asyncio.gather(*(each.learn("m", 8, 90.0) for each in times))
-        usual = await UsualTimes(table, clock, 120.0).of("m", 8)
+        usual = await RenderTimes(table, clock, 120.0).of("m", 8)
         assert usual.mean == pytest.approx(90.0)
         assert 1 <= usual.jobs <= 5
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shared.capacity.pool import Closed, Pool, Slot, Wait
-from shared.capacity.render_times import UsualTimes
+from shared.capacity.render_times import RenderTimes
 from shared.capacity.slots import State
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.media.video import Video, new_id
@@ -43,7 +43,7 @@ class Yard:
         )
         self.model = Model("a/model", KNOWN_MODELS["sora-2"], deployments)
         self.pools = [
-            Pool(self.table, Catalog((self.model,)), self.clock, Random(number), UsualTimes(self.table, self.clock, 120.0))
+            Pool(self.table, Catalog((self.model,)), self.clock, Random(number), RenderTimes(self.table, self.clock, 120.0))
             for number in range(self.instances)
         ]
         self.pool = self.pools[0]

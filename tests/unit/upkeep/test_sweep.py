@@ -383,7 +383,7 @@ def test_a_long_queue_is_looked_at_in_turn(azurite: str) -> None:
         w.clock.skip(5 * 60)
         for _ in range(4):
             engine = Engine()
-            await Sweep(w.gateway, engine, a_run=4).run()
+            await Sweep(w.gateway, engine, per_run=4).run()
             assert running.id in engine.started
             assert len(engine.started) < len(videos)
             started |= set(engine.started)

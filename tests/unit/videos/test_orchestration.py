@@ -20,7 +20,7 @@ DONE: dict[str, Any] = {"done": True}
 MOST_ATTEMPTS = 6
 MOST_WAITS = 10  # in one execution
 
-Outcome = dict[str, Any] | Exception | None
+StepResult = dict[str, Any] | Exception | None
 
 
 def again(seconds: float) -> dict[str, Any]:
@@ -50,7 +50,7 @@ class Execution:
     _tasks: int = 0
     _seen: int = 0
 
-    def run(self, outcomes: Iterator[Outcome]) -> Any:
+    def run(self, outcomes: Iterator[StepResult]) -> Any:
         """Go on until it ends; the input of the next execution where it continues as new. Raises
         Stopped.
         """
@@ -69,7 +69,7 @@ class Execution:
         self.now = due
         return self._episode(self._event(11, TimerId=timer, FireAt=action["fireAt"]))
 
-    def _call(self, action: dict[str, Any], outcomes: Iterator[Outcome]) -> dict[str, Any]:
+    def _call(self, action: dict[str, Any], outcomes: Iterator[StepResult]) -> dict[str, Any]:
         """Call an activity as the host does, with the retries that the action asks for."""
         most = action["retryOptions"]["maxNumberOfAttempts"]
         pause = timedelta(milliseconds=action["retryOptions"]["firstRetryIntervalInMilliseconds"])
@@ -131,7 +131,7 @@ def replayed(history: list[dict[str, Any]], given: Any) -> dict[str, Any]:
     return state
 
 
-def lived(*outcomes: Outcome, given: Any = None) -> Execution:
+def lived(*outcomes: StepResult, given: Any = None) -> Execution:
     """A whole execution, that used up all of the outcomes."""
     execution, script = Execution(given if given is not None else {"step": SUBMIT}), iter(outcomes)
     assert execution.run(script) is None
@@ -154,7 +154,7 @@ def test_a_straight_run_is_submit_check_save_finish() -> None:
 @pytest.mark.parametrize("given", [None, {}, {"step": SUBMIT}])
 def test_a_start_without_a_step_begins_at_the_beginning(given: Any) -> None:
     """As an operator would start it by hand."""
-    script: Iterator[Outcome] = iter([DONE, DONE, DONE, None])
+    script: Iterator[StepResult] = iter([DONE, DONE, DONE, None])
     execution = Execution(given)
     execution.run(script)
     assert execution.called[0] == (SUBMIT, VIDEO)
@@ -168,7 +168,7 @@ def test_a_step_that_says_again_is_run_again_after_its_wait() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [DONE], [DONE, again(5)], [DONE, DONE]])
-def test_a_failure_in_any_step_ends_with_its_reason(before: list[Outcome]) -> None:
+def test_a_failure_in_any_step_ends_with_its_reason(before: list[StepResult]) -> None:
     """Finish is told why; the steps that are left are not run."""
     execution = lived(*before, failed("moderation_blocked"), None)
     assert execution.called[-1] == finish("moderation_blocked")
@@ -211,7 +211,7 @@ def test_a_step_that_raises_is_run_again_a_few_times() -> None:
 
 
 @pytest.mark.parametrize("before", [[], [DONE], [DONE, DONE], [DONE, DONE, DONE]])
-def test_a_step_that_keeps_raising_fails_the_orchestration(before: list[Outcome]) -> None:
+def test_a_step_that_keeps_raising_fails_the_orchestration(before: list[StepResult]) -> None:
     """It never ends as if the video had: the sweep finds it and starts anew."""
     execution = Execution({"step": SUBMIT})
     with pytest.raises(Stopped, match="storage"):
@@ -229,7 +229,7 @@ OUTCOMES = st.one_of(
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(OUTCOMES, max_size=12))
-def test_every_prefix_of_a_history_replays_to_the_same_actions(outcomes: list[Outcome]) -> None:
+def test_every_prefix_of_a_history_replays_to_the_same_actions(outcomes: list[StepResult]) -> None:
     """Whatever happened: what was decided stays decided, and is only ever added to."""
     execution = Execution({"step": SUBMIT})
     try:

@@ -78,7 +78,7 @@ class Launcher:
 
 
 @dataclass
-class Site:
+class Lab:
     """Used by one run at a time."""
 
     folder: Path
@@ -103,13 +103,13 @@ async def draw(films: Path) -> None:
 
 
 @asynccontextmanager
-async def site(folder: Path) -> AsyncIterator[Site]:
+async def lab(folder: Path) -> AsyncIterator[Lab]:
     """Everything that a run needs, with its data in `folder` and an Azurite of its own. Raises
     AzuriteError or ChildError.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     async with Azurite(folder / "azurite") as azurite, _launcher(folder) as launcher:
-        yield Site(folder, azurite.connection_string, launcher)
+        yield Lab(folder, azurite.connection_string, launcher)
 
 
 @asynccontextmanager
