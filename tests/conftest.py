@@ -1,11 +1,13 @@
-"""What many tests need: one real Azurite for the whole run."""
+"""What many tests need: one real Azurite for the whole run, and a world for each test."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
 from local.azurite import Azurite
+from tests.fakes.world import World
+from tests.fakes.world import world as open_world
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,19 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield storage.connection_string
         finally:
             runner.run(storage.__aexit__(None, None, None))
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Coroutine tests run on asyncio alone, as the app does."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def world(azurite: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """A world of the test's own. `@pytest.mark.world(knobs={…}, limits={…})` sets options:
+    those of `tests.fakes.world.world`.
+    """
+    marker = request.node.get_closest_marker("world")
+    async with open_world(azurite, **(marker.kwargs if marker else {})) as opened:
+        yield opened
