@@ -1,6 +1,4 @@
-"""Time as a collaborator, so that nothing in the app or its stand-ins waits in real time under
-test.
-"""
+"""Time as a collaborator, so that tests of the app and its stand-ins never wait in real time."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,9 +6,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where the app takes its time from: `now()` is UTC and timezone-aware, `sleep()` takes
-    seconds.
-    """
+    """The app's source of time. `now()` is UTC and timezone-aware; `sleep()` takes seconds."""
 
     def now(self) -> datetime: ...
 

@@ -1,8 +1,6 @@
-"""Lengths of time as people write them in key settings, and the budget windows that follow from
-them.
+"""Periods as key settings write them (`30d`, `1mo`), and the budget windows that they make.
 
-A window is worked out from its anchor whenever it is needed, so that nothing has to run when one
-ends.
+A window is computed from its anchor whenever it is needed, so nothing has to run when one ends.
 """
 
 import calendar
@@ -24,8 +22,8 @@ def check_length(text: object, param: str) -> str:
 
 
 def later(start: datetime, length: str, times: int = 1) -> datetime:
-    """`start` moved by `times` lengths; a month keeps the day where the month has it, else takes
-    the month's last.
+    """`start` moved by `times` lengths. A month keeps the day of the month, or takes the month's
+    last day where that is earlier.
     """
     match = _LENGTH.fullmatch(length)
     if match is None:
@@ -39,8 +37,8 @@ def later(start: datetime, length: str, times: int = 1) -> datetime:
 
 
 def window(anchor: datetime, length: str, now: datetime) -> tuple[datetime, datetime]:
-    """The window that `now` lies in, as (start, end) with start ≤ now < end; before the anchor it
-    is the first.
+    """The window of `now`, as (start, end) with start ≤ now < end. Before the anchor it is the
+    first window.
     """
     anchor, now = anchor.astimezone(UTC), now.astimezone(UTC)
     passed = max(0, _periods(anchor, length, now))
@@ -48,7 +46,7 @@ def window(anchor: datetime, length: str, now: datetime) -> tuple[datetime, date
 
 
 def _periods(anchor: datetime, length: str, now: datetime) -> int:
-    """How many whole windows lie between anchor and now."""
+    """The number of whole windows between anchor and now."""
     if not length.endswith("mo"):
         return int((now - anchor) // (later(anchor, length) - anchor))
     months = (now.year - anchor.year) * 12 + now.month - anchor.month

@@ -1,6 +1,4 @@
-"""The models callers may ask for: what each can do, what it costs, and which deployments
-serve it.
-"""
+"""The models that callers may ask for: their abilities, prices and deployments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,14 +32,12 @@ class Capability:
 
 @dataclass(frozen=True)
 class Deployment:
-    """One place where videos of a model are made: a deployment of one resource, with its own quota.
+    """A deployment of one upstream resource, with its own quota.
 
-    `model` is what the upstream calls the deployment, `base_model` what it calls the model, where
-    that is known to differ.
-
-    `name` is what stored videos refer to, so it must stay the same when the configuration changes
-    around it. `azure` tells the dialect: Azure OpenAI's `/openai/v1/videos`, or any other server's
-    `/v1/videos`.
+    `model` is the upstream's name of the deployment; `base_model` its name of the model, where that
+    is known to differ. Stored videos refer to `name`, so it must stay the same when the
+    configuration changes around it. `azure` tells the dialect: Azure OpenAI's `/openai/v1/videos`,
+    or any other server's `/v1/videos`.
     """
 
     name: str
@@ -59,9 +55,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Model:
-    """A name callers use, with every deployment behind it. `aliases` are other spellings that find
-    it.
-    """
+    """A name that callers use, and the deployments behind it. `aliases` are other spellings."""
 
     name: str
     capability: Capability
@@ -82,8 +76,9 @@ class Catalog:
         self._by_name |= {model.name: model for model in models}
 
     def find(self, name: str | None) -> Model:
-        """The model of that name, alias or `provider/name`; the default for None. Raises
-        InvalidRequest.
+        """The model of a name, an alias or `provider/name`; the default model for None.
+
+        Raises InvalidRequest (`model_not_found`).
         """
         if name is None:
             return self.models[0]
@@ -96,29 +91,29 @@ class Catalog:
         return model
 
     def spelled(self, name: str) -> Model | None:
-        """The model of that name, alias or `provider/name`, as callers and operators write it."""
+        """The model of a name, an alias or `provider/name`; None where there is none."""
         return self._by_name.get(name)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
-        """The models that may take another's place, in order."""
+        """The models that may replace this one, in order of preference."""
         return tuple(self._by_name[name] for name in self._fallbacks.get(model.name, ()))
 
     def get(self, name: str) -> Model | None:
-        """The model of exactly this name: records hold it, and capacity is counted under it."""
+        """The model of exactly this name, which records hold and capacity is counted under."""
         return next((each for each in self.models if each.name == name), None)
 
     def home(self, deployment: str | None) -> Model | None:
-        """The model that now has the deployment which a record names."""
+        """The model that has the deployment now; a configuration change may have moved it."""
         return next((each for each in self.models if deployment and each.deployment(deployment)), None)
 
     def deployment(self, name: str | None) -> Deployment | None:
-        """The deployment that a record names, of whichever model."""
+        """The deployment of this name, of any model; None where it is no longer configured."""
         home = self.home(name)
         return None if home is None or name is None else home.deployment(name)
 
     def neighbours(self, deployment: Deployment) -> set[str]:
-        """What the upstream may call a job of another deployment of the same resource, and none of
-        this one.
+        """The names under which the upstream may list jobs of the resource's other deployments,
+        less the names of this one.
         """
         everything = (each for model in self.models for each in model.deployments)
         names = {name for each in everything if each.base_url == deployment.base_url for name in (each.model, each.base_model)}

@@ -1,4 +1,4 @@
-"""From the entries of config.yaml to models and their deployments, with every mistake named."""
+"""Turns the entries of config.yaml into models and deployments; every mistake is named."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -72,7 +72,8 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
 
 
 def normalise_base(base: str, *, azure: bool) -> str:
-    """The address under which `/videos` lies. Any accepted spelling of a base gives the same one.
+    """The address under which `/videos` lies, the same for every accepted spelling of a base.
+
     Raises ConfigurationError.
     """
     try:
@@ -103,7 +104,7 @@ def _checked_version(version: str | None) -> str | None:
 
 
 def _read_capability(entry: ModelEntry) -> Capability:
-    """The built-in table for models known here, changed or completed by `model_info`."""
+    """The built-in capability of a known model; `model_info` changes or completes it."""
     info = entry.model_info
     base = (info.base_model or entry.params.model).rpartition("/")[2]
     known = KNOWN_MODELS.get(base)

@@ -1,5 +1,6 @@
-"""Everything the app is told, read once into frozen objects; every complaint names the setting and
-what it should be.
+"""App settings and config.yaml, read once into frozen objects.
+
+Every complaint names the setting and what it should be.
 """
 
 import os
@@ -14,8 +15,8 @@ from shared.periods import check_length
 
 _SHORTEST_MASTER_KEY = 16
 
-# Every app setting that the app reads by name, with what it is for; whatever else config.yaml
-# refers to comes on top.
+# Every app setting that the app reads by name, and its purpose. Settings that config.yaml refers to
+# by `os.environ/NAME` come on top.
 APP_SETTINGS: Mapping[str, str] = {
     "AzureWebJobsStorage": "a storage connection string: local only",
     "AzureWebJobsStorage__blobServiceUri": "the storage account's blob endpoint, reached with the app's identity",
@@ -35,7 +36,7 @@ APP_SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Storage:
-    """Where state lives: a connection string (local), or the account's endpoints reached with an
+    """How storage is reached: by a connection string (local), or at the account's endpoints with an
     identity (Azure).
     """
 
@@ -47,8 +48,8 @@ class Storage:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the app was told. `master_key` is the operator's; `max_budget` is for all keys, in
-    micro-dollars.
+    """What the app was configured with. `master_key` is the operator's; `max_budget` limits all
+    keys together, in micro-dollars.
     """
 
     storage: Storage
@@ -66,8 +67,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     file = read_file(env)
     master_key = env.get("GATEWAY_MASTER_KEY") or file.general_settings.master_key
     storage = load_storage(env)
-    # A key a person can guess is fine on a laptop, where storage has a connection string, and
-    # nowhere else.
+    # A short key can be guessed. It is allowed on a laptop alone, where storage has a connection
+    # string.
     if master_key and len(master_key) < _SHORTEST_MASTER_KEY and storage.connection_string is None:
         raise ConfigurationError(
             f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
@@ -79,8 +80,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _refuse_unresolved(env: Mapping[str, str]) -> None:
-    """A Key Vault reference that the platform could not resolve arrives as its own text, which
-    anybody can guess.
+    """Refuse unresolved Key Vault references: they arrive as their own text, which anybody can
+    guess, and would become the key.
     """
     for name, value in env.items():
         if value.startswith("@Microsoft.KeyVault("):
@@ -101,7 +102,7 @@ def _read_budget(general: General) -> tuple[int | None, str | None]:
 
 
 def load_storage(env: Mapping[str, str]) -> Storage:
-    """Where state lives, for commands that need nothing else. Raises ConfigurationError."""
+    """How storage is reached, for commands that need nothing else. Raises ConfigurationError."""
     connection = env.get("AzureWebJobsStorage")
     if connection:
         return Storage(connection_string=connection)

@@ -1,9 +1,8 @@
-"""The few table operations the rest needs: point read, range read, one atomic commit, and the retry
-of a lost race.
+"""Azure Table Storage by point read, range read, atomic commit, retry of a lost race.
 
-A partition's rows change together or not at all (an entity group transaction: at most 100 rows and
-4 MiB). Every write that depends on what was read carries the etag of that read, so that a race has
-one winner; the others see `WriteConflict`.
+The rows of a partition change together or not at all (an entity group transaction: at most 100 rows
+and 4 MiB). A write that depends on a read carries the etag of that read, so a race has one winner;
+the others get `WriteConflict`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -25,29 +24,26 @@ _OPTIONS: dict[str, Any] = {
     "retry_total": 4,
     "retry_backoff_factor": 0.2,
     "retry_backoff_max": 3,
-    # Proxies and .netrc of the machine have no say, and looking for them takes two turns in a
-    # thread for every request.
+    # Ignore the machine's proxies and .netrc. Looking for them takes two turns in a thread for
+    # every request.
     "use_env_settings": False,
 }
-# A commit is a POST, which the library does not repeat by itself after a broken connection, such as
-# an idle one that storage has just closed. Repeating is safe: where the first one had worked, the
-# second is a WriteConflict, and all is read again.
+# A commit is a POST, which the library does not repeat after a broken connection, such as an idle
+# one that storage has just closed. Repeating is safe: if the first one worked, the second is a
+# WriteConflict, and the caller reads everything again.
 _REPEATED = frozenset({"POST"})
-# A property holds 64 KiB of UTF-16. Every character counts as two units here, which is right for
-# the worst ones.
+# A property holds 64 KiB of UTF-16. Each character is counted as two units, the most it can take.
 _PROPERTY_CHARACTERS = 16_000
 _PAGE = 1000
 
 
 class WriteConflict(Exception):
-    """Somebody else wrote first (or the row exists, or is gone): read again and decide again."""
+    """Another writer was first, or the row exists or is gone: read again and decide again."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row as read: its key, its properties, and the etag that a conditional write of it
-    needs.
-    """
+    """A row as it was read. A conditional write of it needs the etag."""
 
     key: str
     values: dict[str, Any]
@@ -107,9 +103,8 @@ class Table:
         operations = [_operation(partition, write) for write in writes]
         async with self._guarded() as client:
             match operations:
-                # One row goes by itself: writing and reading a batch takes several times as long as
-                # all the rest. Not a deletion, because the library keeps quiet where the row is
-                # gone.
+                # A single row is not sent as a batch, which takes several times as long to write
+                # and read. A deletion is, because the library hides that the row was gone.
                 case [("create", entity)]:
                     answers = [await client.create_entity(entity, retry_on_methods=_REPEATED)]
                 case [("update", entity, condition)]:
@@ -127,8 +122,9 @@ class Table:
         page: int | None = None,
         select: Sequence[str] | None = None,
     ) -> AsyncIterator[Row]:
-        """Rows with after < key < before, in key order, `page` of them read at a time. Raises
-        StorageUnavailable.
+        """Rows with after < key < before, in key order, read `page` at a time.
+
+        Raises StorageUnavailable.
         """
         condition = "PartitionKey eq @partition and RowKey gt @after"
         parameters = {"partition": partition, "after": after}
@@ -143,7 +139,7 @@ class Table:
 
     @asynccontextmanager
     async def _guarded(self) -> "AsyncIterator[TableClient]":
-        """The client, made on first use, with the library's errors turned into ours."""
+        """The client, made on first use. Turns the library's errors into ours."""
         from azure.core.exceptions import AzureError, HttpResponseError
 
         if self._client is None:
@@ -162,8 +158,8 @@ class Table:
 
 @dataclass
 class Tables:
-    """The two tables: `gateway` (keys with their videos, by key id) and `pools` (what is
-    unfinished, by model).
+    """The two tables: `gateway` (keys and their videos, by key id) and `pools` (unfinished videos
+    and capacity, by model).
     """
 
     storage: Storage
@@ -194,8 +190,9 @@ _T = TypeVar("_T")
 
 
 async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, random: Random, *, tries: int = 40) -> _T:
-    """Run `attempt` (read, decide, commit) until it wins its race. Raises StorageUnavailable when
-    it never does.
+    """Run `attempt` (read, decide, commit) until it wins its race.
+
+    Raises StorageUnavailable where it never does.
     """
     for count in range(tries):
         try:
@@ -206,7 +203,7 @@ async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, ra
 
 
 def partition_of(model_name: str) -> str:
-    """A model's partition: a key may not contain a slash; a model's name may, and never a colon."""
+    """The partition of a model. Keys contain no slash; model names may, but never a colon."""
     return model_name.replace("/", ":")
 
 
@@ -238,7 +235,7 @@ def _operation(partition: str, write: Write) -> tuple[Any, ...]:
 
 
 def _entity(partition: str, key: str, values: Values) -> dict[str, Any]:
-    """Properties as stored: numbers as 64-bit (money outgrows 32), absent for None, long text in
+    """The stored form: integers in 64 bits (money outgrows 32), no property for None, long text in
     numbered parts.
     """
     from azure.data.tables import EdmType, EntityProperty
