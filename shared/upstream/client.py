@@ -16,8 +16,9 @@ import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
-from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport, from_upstream
+from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport
 from shared.media.reference_image import Reference
+from shared.upstream.answers import from_upstream
 
 if TYPE_CHECKING:
     import httpx

@@ -20,7 +20,6 @@ from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment
 from shared.config.file import GatewayKnobs
 from shared.errors import (
-    MODERATION_CODES,
     GatewayError,
     Missing,
     Retired,
@@ -32,6 +31,7 @@ from shared.errors import (
 from shared.media.mp4 import NotAVideo
 from shared.media.video import Video
 from shared.storage.blobs import Archive
+from shared.upstream.answers import MODERATION_CODES
 from shared.upstream.client import Job, JobError, Upstream, log_failure
 from shared.videos.step_result import DONE, StepResult, again, failed
 

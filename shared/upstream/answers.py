@@ -1,0 +1,134 @@
+"""What an upstream's answer that is not a 2xx means: a leaf of UpstreamError.
+
+The upstream has three envelopes for its errors, and sometimes none at all.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from shared.errors import (
+    Busy,
+    Denied,
+    Misrouted,
+    Missing,
+    Moderated,
+    Refused,
+    Retired,
+    Uncertain,
+    Unreachable,
+    UpstreamError,
+    UpstreamReport,
+)
+
+# Seconds to wait after a 429 that names none: what clients in the field use for the
+# creates-per-minute limit, and for the cap on running jobs, which frees up as soon as one of them
+# ends.
+RATE_LIMIT_WAIT = 45.0
+RUNNING_CAP_WAIT = 10.0
+
+_LONGEST_WAIT = 86_400.0
+_LONGEST_TEXT = 4_000  # characters of each thing the upstream says
+
+MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
+_MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system")
+
+
+def read_report(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamReport:
+    """Read any of the upstream's envelopes: OpenAI, APIM (no `type`), FastAPI (`detail`), or no
+    JSON at all.
+    """
+    request_id = headers.get("apim-request-id") or headers.get("x-request-id")
+    try:
+        parsed: Any = json.loads(body)
+    except (ValueError, RecursionError):  # not JSON, not unicode, or nested beyond reason
+        return UpstreamReport(status, f"HTTP {status} without a JSON body", request_id=request_id)
+    error = parsed.get("error") if isinstance(parsed, dict) else None
+    if isinstance(error, dict):
+        return UpstreamReport(
+            status,
+            _text(error.get("message")) or f"HTTP {status}",
+            _text(error.get("type")),
+            _text(error.get("code")),
+            _text(error.get("param")),
+            request_id,
+        )
+    detail = parsed.get("detail") if isinstance(parsed, dict) else None
+    return UpstreamReport(status, _text(detail or error) or f"HTTP {status}", request_id=request_id)
+
+
+def from_upstream(
+    status: int, headers: Mapping[str, str], body: bytes, now: datetime, *, creating: bool, about_video: bool = False
+) -> UpstreamError:
+    """Classify an upstream answer that is not a 2xx.
+
+    `creating`: the call may have made a job, so that a failure in mid-air is `Uncertain`.
+    `about_video`: the path named a video, so that a plain 404 is `Missing`. The order of the tests
+    follows the service's documented answers: status, then message, because `code` is often null.
+    """
+    report = read_report(status, headers, body)
+    words = report.message.lower()
+    build = _Builder(report)
+    if status == 408 or status >= 500:
+        return build(Uncertain if creating else Unreachable, "The upstream did not finish the request.")
+    if status in (401, 403):
+        return build(Denied, "The upstream refused the gateway's credentials.")
+    if status == 410:
+        return build(Retired, "The upstream has retired this model.")
+    if status == 404:
+        if "api deployment" in words or report.code == "DeploymentNotFound":
+            return build(Retired, "The upstream has no such deployment; it was never made, or the model is retired.")
+        if about_video and words not in ("not found", "resource not found"):
+            return build(Missing, "The upstream no longer has this video.")
+        return build(Misrouted, "The upstream does not know this route; check the deployment's api_base.")
+    if status == 429:
+        default = RUNNING_CAP_WAIT if "running tasks" in words else RATE_LIMIT_WAIT
+        return build(Busy, "The upstream has no capacity just now.", retry_after=retry_after(headers, now) or default)
+    if status == 400 and "upload timed out" in words:
+        return build(Unreachable, "The upstream lost the reference image.", code="upload_timed_out")
+    if report.code in MODERATION_CODES or any(word in words for word in _MODERATION_WORDS):
+        return build(Moderated, f"The request was blocked by the upstream's moderation: {report.message}")
+    if status == 431:
+        return build(Misrouted, "The upstream refused the request's headers.")
+    return build(Refused, f"The upstream refused the request: {report.message}")
+
+
+def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds from `retry-after-ms` or `retry-after` (a number or an HTTP date); None where absent,
+    past or absurd.
+    """
+    seconds = _number(headers.get("retry-after-ms"), 1000) or _number(headers.get("retry-after"), 1)
+    if seconds is None and "retry-after" in headers:
+        try:
+            seconds = (parsedate_to_datetime(headers["retry-after"]) - now).total_seconds()
+        except (ValueError, TypeError, OverflowError):  # not a date either, one without a zone, or one no calendar has
+            return None
+    return seconds if seconds is not None and 0 < seconds < _LONGEST_WAIT else None
+
+
+class _Builder:
+    """Makes a leaf that carries the report and the upstream's `param`."""
+
+    def __init__(self, report: UpstreamReport) -> None:
+        self.report = report
+
+    def __call__(
+        self, leaf: type[UpstreamError], message: str, *, code: str | None = None, retry_after: float | None = None
+    ) -> UpstreamError:
+        return leaf(message, code=code, param=self.report.param, retry_after=retry_after, report=self.report)
+
+
+def _number(text: str | None, unit: int) -> float | None:
+    try:
+        return float(text) / unit if text else None
+    except ValueError:
+        return None
+
+
+def _text(value: object) -> str | None:
+    """What the upstream wrote, fit to be stored with a video: a bounded length, and no half of a
+    surrogate pair.
+    """
+    return None if value is None else str(value)[:_LONGEST_TEXT].encode(errors="replace").decode()
