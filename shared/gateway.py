@@ -56,12 +56,7 @@ class Connections:
 
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
             # Redirects are followed by hand, without credentials; proxies and .netrc of the machine
-            # have no say. It logs the address of every request, at the level that Azure keeps;
-            # where the upstream is stays inside.
-            logging.getLogger("httpx").setLevel(logging.WARNING)
-            # So do the storage clients, a dozen lines for every request: noise that is paid for by
-            # the gigabyte.
-            logging.getLogger("azure").setLevel(logging.WARNING)
+            # have no say.
             self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
         return self._http
 
@@ -128,6 +123,7 @@ def build(
     tables: Tables | None = None,
 ) -> Gateway:
     """Put a gateway together; time, chance, connections and tables can be given by tests."""
+    hush()
     clock, random = clock or SystemClock(), random or SystemRandom()
     links: Connections = connections or Connections(given.storage.client_id)
     tables = tables or Tables(given.storage, links.credential)
@@ -151,6 +147,16 @@ def build(
 def build_for_storage(storage: Storage) -> Gateway:
     """A gateway that can read what is stored and nothing else: no models, no operator's key."""
     return build(Settings(storage, None, GatewayKnobs(), Catalog(())))
+
+
+def hush() -> None:
+    """Keep out of the log what libraries write for every request, in whatever worker this is.
+
+    At the level that Azure keeps, httpx logs the address of the upstream, which is to stay inside;
+    the storage clients log a dozen lines for each request, which are paid for by the gigabyte.
+    """
+    for name in ("httpx", "azure"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 # One gateway per event loop: async clients belong to the loop they were made on. A worker has one
