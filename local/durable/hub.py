@@ -18,9 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
 
-from aiohttp import web
-
-from local.durable import rpc, tables
+from local.durable import tables
 from local.durable.episode import play
 from local.durable.plan import Functions
 from local.durable.protocol import Event, EventType, InvalidInstanceId, Orchestrator, UnknownFunction, event, timestamp
@@ -163,16 +161,6 @@ class TaskHub:
         """
         with closing(self._store.connect()) as db:
             return tables.executions(db, instance_id)
-
-    def routes(self) -> list[web.RouteDef]:
-        """The endpoints that the client SDK calls, under `/durabletask/`."""
-        return rpc.routes(self)
-
-    def client_binding(self, origin: str) -> str:
-        """What a `durableClient` argument receives from a server at `origin`, for example
-        `http://127.0.0.1:4000`.
-        """
-        return rpc.client_binding(self.name, origin)
 
     def _now(self) -> str:
         return timestamp(self._clock.now())

@@ -6,15 +6,12 @@ Every body is empty or JSON: the SDK decodes them all.
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from local.durable.hub import TaskHub
 from local.durable.protocol import FINAL, ClientError
 from local.durable.status import Query, Show
-
-if TYPE_CHECKING:
-    from local.durable.hub import TaskHub
 
 PREFIX = "/durabletask"
 WEBHOOKS = "/runtime/webhooks/durabletask"
@@ -22,8 +19,9 @@ Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
 def client_binding(task_hub: str, origin: str) -> str:
-    """The value of a `durableClient` argument. The SDK calls only `rpcBaseUrl`; the rest goes into
-    check-status responses.
+    """The value of a `durableClient` argument for a hub served at `origin` (`http://127.0.0.1:4000`).
+
+    The SDK calls only `rpcBaseUrl`; the rest goes into check-status responses.
     """
     instances = f"{origin}{WEBHOOKS}/instances/INSTANCEID"
     orchestrators = f"{origin}{WEBHOOKS}/orchestrators/{{functionName}}[/{{instanceId}}]"
@@ -54,7 +52,7 @@ def client_binding(task_hub: str, origin: str) -> str:
     return json.dumps(binding)
 
 
-def routes(hub: "TaskHub") -> list[web.RouteDef]:
+def routes(hub: TaskHub) -> list[web.RouteDef]:
     """One route per call of the client SDK. Rewinding and entities answer 501: the gateway has no
     use for them.
     """
@@ -80,7 +78,7 @@ def routes(hub: "TaskHub") -> list[web.RouteDef]:
 class Endpoints:
     """The handlers; each reads its request, asks the hub and shapes the answer."""
 
-    def __init__(self, hub: "TaskHub") -> None:
+    def __init__(self, hub: TaskHub) -> None:
         self._hub = hub
 
     async def start(self, request: web.Request) -> web.Response:
@@ -155,7 +153,7 @@ class Endpoints:
         return web.json_response({"instancesDeleted": deleted}, status=200 if deleted else 404)
 
     def _started(self, request: web.Request, instance: str) -> web.Response:
-        links = json.loads(self._hub.client_binding(str(request.url.origin())))["managementUrls"]
+        links = json.loads(client_binding(self._hub.name, str(request.url.origin())))["managementUrls"]
         answer = {key: url.replace("INSTANCEID", instance) for key, url in links.items()}
         return web.json_response(answer, status=202, headers={"Location": answer["statusQueryGetUri"]})
 

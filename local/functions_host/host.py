@@ -18,7 +18,7 @@ from aiohttp import web
 from azure.functions.durable_functions import ActivityTriggerConverter
 from azure.functions.meta import Datum
 
-from local.durable import TaskHub
+from local.durable import TaskHub, rpc
 from local.functions_host.functions import Function, Functions
 from local.functions_host.invocation import Invoker
 from local.functions_host.queues import QueueListener
@@ -54,7 +54,7 @@ class Host:
         data.mkdir(parents=True, exist_ok=True)
         self.url = ""
         self._port = port
-        self._invoker = Invoker(functions, lambda: self.hub.client_binding(self.url))
+        self._invoker = Invoker(functions, lambda: rpc.client_binding(self.hub.name, self.url))
         self.hub = self._task_hub(functions, data / "durable.sqlite", clock, lease_seconds)
         self._front = Front(functions, self._invoker, http_concurrency)
         timers = [Timer(function, self._invoker, data / "timers", clock) for function in functions.triggered_by("timerTrigger")]
@@ -88,7 +88,7 @@ class Host:
 
     async def _listen(self) -> web.AppRunner:
         application = web.Application(client_max_size=BODY_LIMIT)
-        application.add_routes(self.hub.routes())
+        application.add_routes(rpc.routes(self.hub))
         application.router.add_route("*", "/{path:.*}", self._front.handle)
         server = web.AppRunner(application, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
         await server.setup()

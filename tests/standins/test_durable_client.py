@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 from azure.durable_functions.models.utils.http_utils import _close_session
 
+from local.durable import rpc
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import START, Rig, running
 
@@ -32,7 +33,7 @@ def serve(path: Path, scenario: Scenario) -> None:
     async def main() -> None:
         rig = Rig(path, VirtualClock(START), {"lifecycle": lifecycle}, ("poll",))
         app = web.Application()
-        app.add_routes(rig.hub.routes())
+        app.add_routes(rpc.routes(rig.hub))
         runner = web.AppRunner(app)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -40,7 +41,7 @@ def serve(path: Path, scenario: Scenario) -> None:
         origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with running(rig):
             try:
-                await scenario(rig, df.DurableOrchestrationClient(rig.hub.client_binding(origin)), origin)
+                await scenario(rig, df.DurableOrchestrationClient(rpc.client_binding(rig.hub.name, origin)), origin)
             finally:
                 await _close_session()
                 await runner.cleanup()

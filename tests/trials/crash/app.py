@@ -28,7 +28,7 @@ import httpx
 import msgspec
 import yaml
 
-from local.durable import hub
+from local.durable import hub, rpc
 from local.functions_host.functions import load
 from local.functions_host.host import Host
 from local.tethered import PR_SET_PDEATHSIG
@@ -101,7 +101,7 @@ async def _serve(folder: Path, order: Order) -> None:
     gateway = composition.build(settings.load(), clock)
     composition._gateways[asyncio.get_running_loop()] = gateway  # before the first function asks for one with a slower clock
     async with Host(load("function_app"), folder, clock, lease_seconds=LEASE_SECONDS) as host:
-        orchestrations = DurableOrchestrations(df.DurableOrchestrationClient(host.hub.client_binding(host.url)))
+        orchestrations = DurableOrchestrations(df.DurableOrchestrationClient(rpc.client_binding(host.hub.name, host.url)))
         later = Later(clock, timedelta(seconds=order.later), minutes=EVERY.total_seconds() / 60)
         told = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)

@@ -8,7 +8,8 @@ from typing import Any
 import httpx
 
 from tests.trials.crash.lab import App
-from tests.trials.crash.story import MASTER_KEY, Result
+from tests.trials.crash.result import Result
+from tests.trials.crash.terms import MASTER_KEY
 
 PATIENCE = 90.0  # seconds until everything must be over
 _LOOK_AGAIN = 0.05

@@ -29,10 +29,11 @@ from local.processes import ChildError
 from tests.trials.crash.lab import Lab, draw, lab
 from tests.trials.crash.points import UNNAMED, Death, Passed
 from tests.trials.crash.repairs import REPAIRS
-from tests.trials.crash.run import Run
+from tests.trials.crash.result import Result
+from tests.trials.crash.run import run
 from tests.trials.crash.sites import sites, visited
 from tests.trials.crash.stories import CLIENTS
-from tests.trials.crash.story import Result, Story
+from tests.trials.crash.story import Story
 
 STORIES = (*CLIENTS, *REPAIRS)
 SEEDS = 10
@@ -122,7 +123,7 @@ async def recorded(sites: Sequence[Lab], stories: Iterable[Story] = STORIES) -> 
     async def work(place: Lab) -> None:
         while waiting:
             story = waiting.pop(0)
-            result = await Run(place, story, None, 0).run()
+            result = await run(place, story, None, 0)
             if result.wrong:
                 raise ChildError(f"{story.name!r} goes wrong without any crash: {'; '.join(result.wrong)}")
             tellings[story.name] = result.passed
@@ -139,7 +140,7 @@ async def played(sites: Sequence[Lab], matrix: Iterable[Case], done: Callable[[]
     async def work(place: Lab) -> None:
         while waiting:
             case = waiting.pop(0)
-            result = await Run(place, case.story, case.death, case.seed).run()
+            result = await run(place, case.story, case.death, case.seed)
             tallies[str(case.death.point)].add(case, result)
             done()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from shared.accounts.idempotency import PREFIX
 from shared.storage.tables import Delete, Table, partition_of
-from tests.trials.crash.run import Run
+from tests.trials.crash.stage import Stage
 from tests.trials.crash.stories import BUDGET, LONG, made, picture
 from tests.trials.crash.story import Story
 
@@ -21,48 +21,48 @@ _LOOKED = "check: upstream.get: after"
 _DAYS_LATER = timedelta(days=3.9)
 
 
-async def _swept(run: Run, _: Any) -> None:
-    await run.swept()
+async def _swept(stage: Stage, _: Any) -> None:
+    await stage.swept()
 
 
-async def _swept_twice(run: Run, _: Any) -> None:
-    await run.swept()
-    await run.swept()
+async def _swept_twice(stage: Stage, _: Any) -> None:
+    await stage.swept()
+    await stage.swept()
 
 
-async def _create(run: Run) -> str:
-    return await run.client.create()
+async def _create(stage: Stage) -> str:
+    return await stage.client.create()
 
 
-async def _create_with_reference(run: Run) -> str:
-    return await run.client.create(**picture())
+async def _create_with_reference(stage: Stage) -> str:
+    return await stage.client.create(**picture())
 
 
-async def _create_long(run: Run) -> str:
-    return await run.client.create(**LONG)
+async def _create_long(stage: Stage) -> str:
+    return await stage.client.create(**LONG)
 
 
-async def _without_orchestrations(run: Run, _: Any) -> None:
-    run.lose_orchestrations()
+async def _without_orchestrations(stage: Stage, _: Any) -> None:
+    stage.lose_orchestrations()
 
 
-async def _without_note(run: Run, _: Any) -> None:
+async def _without_note(stage: Stage, _: Any) -> None:
     """The video is on record, and its model does not know of it."""
-    async for video in run.gateway.ledger.videos(run.owner):
-        await _remove(run.gateway.tables.pools, partition_of(video.model), video.id)
+    async for video in stage.gateway.ledger.videos(stage.owner):
+        await _remove(stage.gateway.tables.pools, partition_of(video.model), video.id)
 
 
-async def _without_note_and_model(run: Run, _: Any) -> None:
-    await _without_note(run, None)
-    run.unconfigure()
+async def _without_note_and_model(stage: Stage, _: Any) -> None:
+    await _without_note(stage, None)
+    stage.unconfigure()
 
 
-async def _slot_without_note(run: Run, _: Any) -> None:
+async def _slot_without_note(stage: Stage, _: Any) -> None:
     """A slot is taken by a video that nobody knows of."""
-    model = run.gateway.settings.catalog.models[0]
-    async for video in run.gateway.ledger.videos(run.owner):
-        await run.gateway.pool.acquire(model, video)
-        await _remove(run.gateway.tables.pools, partition_of(model.name), video.id)
+    model = stage.gateway.settings.catalog.models[0]
+    async for video in stage.gateway.ledger.videos(stage.owner):
+        await stage.gateway.pool.acquire(model, video)
+        await _remove(stage.gateway.tables.pools, partition_of(model.name), video.id)
 
 
 async def _remove(table: Table, partition: str, key: str) -> None:
@@ -71,13 +71,13 @@ async def _remove(table: Table, partition: str, key: str) -> None:
         await table.commit(partition, Delete(row))
 
 
-async def _is_forgotten(run: Run) -> list[str]:
+async def _is_forgotten(stage: Stage) -> list[str]:
     """What is too old is gone: records of requests, claims on jobs, bytes."""
-    wrong = [f"{video.id} has bytes" async for video in run.gateway.ledger.videos(run.owner) if video.bytes]
-    wrong += [f"row {row.key}" async for row in run.gateway.ledger.rows(run.owner, PREFIX)]
+    wrong = [f"{video.id} has bytes" async for video in stage.gateway.ledger.videos(stage.owner) if video.bytes]
+    wrong += [f"row {row.key}" async for row in stage.gateway.ledger.rows(stage.owner, PREFIX)]
     for days in range(-1, 2):
-        day = run.clock.now() + timedelta(days=days)
-        wrong += [f"claim {row.key}" async for row in run.gateway.tables.pools.scan(f"claims:{day:%Y-%m-%d}")]
+        day = stage.clock.now() + timedelta(days=days)
+        wrong += [f"claim {row.key}" async for row in stage.gateway.tables.pools.scan(f"claims:{day:%Y-%m-%d}")]
     return wrong
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from PIL import Image
 
 from shared.accounts.account import Account
-from tests.trials.crash.run import Run
-from tests.trials.crash.story import MASTER_KEY, Story
+from tests.trials.crash.stage import Stage
+from tests.trials.crash.story import Story
+from tests.trials.crash.terms import MASTER_KEY
 
 LONG = {"seconds": "12"}  # runs long enough upstream to be caught at it
 BUDGET = {"max_budget": 100_000}  # dollars, for the whole gateway
@@ -25,142 +26,142 @@ def picture() -> dict[str, Any]:
     return {"input_reference": {"image_url": f"data:image/png;base64,{b64encode(image.getvalue()).decode()}"}}
 
 
-async def made(run: Run) -> str:
-    video_id = await run.client.create()
-    await run.client.reaches(video_id, "completed")
+async def made(stage: Stage) -> str:
+    video_id = await stage.client.create()
+    await stage.client.reaches(video_id, "completed")
     return video_id
 
 
-async def _one(run: Run, _: Any) -> None:
-    await run.client.create()
+async def _one(stage: Stage, _: Any) -> None:
+    await stage.client.create()
 
 
-async def _two(run: Run, _: Any) -> None:
-    await run.client.create()
-    await run.client.create()
+async def _two(stage: Stage, _: Any) -> None:
+    await stage.client.create()
+    await stage.client.create()
 
 
-async def _three(run: Run, _: Any) -> None:
-    await _two(run, None)
-    await run.client.create()
+async def _three(stage: Stage, _: Any) -> None:
+    await _two(stage, None)
+    await stage.client.create()
 
 
-async def _with_reference(run: Run, _: Any) -> None:
-    await run.client.create(**picture())
+async def _with_reference(stage: Stage, _: Any) -> None:
+    await stage.client.create(**picture())
 
 
 def _with(**fault: Any) -> Any:
     """A video while the upstream has a fault."""
 
-    async def act(run: Run, _: Any) -> None:
-        run.fault(**fault)
-        await run.client.create()
+    async def act(stage: Stage, _: Any) -> None:
+        stage.fault(**fault)
+        await stage.client.create()
 
     return act
 
 
-async def _unknown_at_first(run: Run, _: Any) -> None:
-    run.fault(kind="status", operation="get", status=404, message="Video with id 'x' not found.")
-    await run.client.create()
+async def _unknown_at_first(stage: Stage, _: Any) -> None:
+    stage.fault(kind="status", operation="get", status=404, message="Video with id 'x' not found.")
+    await stage.client.create()
 
 
-async def _remixed(run: Run, source: str) -> None:
-    await run.client.remix(source)
+async def _remixed(stage: Stage, source: str) -> None:
+    await stage.client.remix(source)
 
 
-async def _remixed_unheard(run: Run, source: str) -> None:
-    run.fault(kind="reset_after", operation="remix")
-    await run.client.remix(source)
+async def _remixed_unheard(stage: Stage, source: str) -> None:
+    stage.fault(kind="reset_after", operation="remix")
+    await stage.client.remix(source)
 
 
-async def _refused(run: Run, _: Any) -> None:
-    await run.client.refused("budget_exceeded", **picture())
+async def _refused(stage: Stage, _: Any) -> None:
+    await stage.client.refused("budget_exceeded", **picture())
 
 
-async def _with_thumbnail(run: Run, video_id: str) -> None:
-    image = await run.client.thumbnail(video_id)
-    run.result.expect(image[8:12] == b"WEBP", "the thumbnail is no such image")
+async def _with_thumbnail(stage: Stage, video_id: str) -> None:
+    image = await stage.client.thumbnail(video_id)
+    stage.result.expect(image[8:12] == b"WEBP", "the thumbnail is no such image")
 
 
-async def _thumbnail_stays(run: Run) -> list[str]:
-    (video,) = [each async for each in run.gateway.ledger.videos(run.owner)]
-    return [] if await run.gateway.archive.has_image(video, "thumbnail") else ["the thumbnail is not stored"]
+async def _thumbnail_stays(stage: Stage) -> list[str]:
+    (video,) = [each async for each in stage.gateway.ledger.videos(stage.owner)]
+    return [] if await stage.gateway.archive.has_image(video, "thumbnail") else ["the thumbnail is not stored"]
 
 
-async def _deleted(run: Run, video_id: str) -> None:
-    await run.client.delete(video_id)
+async def _deleted(stage: Stage, video_id: str) -> None:
+    await stage.client.delete(video_id)
 
 
-async def _deleted_waiting(run: Run, _: Any) -> None:
-    run.fault(kind="status", operation="create", documented="E2", headers={"retry-after": "200"})
-    video_id = await run.client.create(**picture())
-    await run.stands_back(video_id)
-    await run.client.delete(video_id)
+async def _deleted_waiting(stage: Stage, _: Any) -> None:
+    stage.fault(kind="status", operation="create", documented="E2", headers={"retry-after": "200"})
+    video_id = await stage.client.create(**picture())
+    await stage.stands_back(video_id)
+    await stage.client.delete(video_id)
 
 
-async def _deleted_asking(run: Run, _: Any) -> None:
-    run.fault(kind="delay", operation="create", seconds=8, when="after")
-    video_id = await run.client.create()
-    await run.asked("create")
-    await run.client.delete(video_id)
-    await run.client.create()  # in line for the slot of the one before
+async def _deleted_asking(stage: Stage, _: Any) -> None:
+    stage.fault(kind="delay", operation="create", seconds=8, when="after")
+    video_id = await stage.client.create()
+    await stage.asked("create")
+    await stage.client.delete(video_id)
+    await stage.client.create()  # in line for the slot of the one before
 
 
-async def _deleted_unclear(run: Run, _: Any) -> None:
-    run.fault(kind="reset_after", operation="create")
-    run.fault(kind="status", operation="list", status=503)
-    video_id = await run.client.create()
-    await run.asked("list")
-    await run.client.delete(video_id)
+async def _deleted_unclear(stage: Stage, _: Any) -> None:
+    stage.fault(kind="reset_after", operation="create")
+    stage.fault(kind="status", operation="list", status=503)
+    video_id = await stage.client.create()
+    await stage.asked("list")
+    await stage.client.delete(video_id)
 
 
-async def _deleted_running(run: Run, _: Any) -> None:
-    video_id = await run.client.create(**LONG)
-    await run.accepted()
-    await run.client.delete(video_id)
-    await run.client.create()  # in line for the slot of the one before
+async def _deleted_running(stage: Stage, _: Any) -> None:
+    video_id = await stage.client.create(**LONG)
+    await stage.accepted()
+    await stage.client.delete(video_id)
+    await stage.client.create()  # in line for the slot of the one before
 
 
-async def _deleted_saving(run: Run, _: Any) -> None:
-    run.fault(kind="trickle", operation="content", bytes_per_second=60_000)
-    video_id = await run.client.create()
-    await run.asked("content")
-    await run.client.delete(video_id)
+async def _deleted_saving(stage: Stage, _: Any) -> None:
+    stage.fault(kind="trickle", operation="content", bytes_per_second=60_000)
+    video_id = await stage.client.create()
+    await stage.asked("content")
+    await stage.client.delete(video_id)
 
 
-async def _slowly_fetched(run: Run, _: Any) -> None:
-    run.fault(kind="trickle", operation="content", bytes_per_second=60_000)
-    await _two(run, None)
+async def _slowly_fetched(stage: Stage, _: Any) -> None:
+    stage.fault(kind="trickle", operation="content", bytes_per_second=60_000)
+    await _two(stage, None)
 
 
-async def _starts_meanwhile(run: Run) -> list[str]:
+async def _starts_meanwhile(stage: Stage) -> list[str]:
     """A slot is free when the job has ended, and not when its bytes have arrived; dead apps start
     nothing.
     """
-    ends = [video.finished_at async for video in run.gateway.ledger.videos(run.owner) if video.finished_at]
-    late = not run.result.died and run.jobs()[1].created_at > min(ends).timestamp()
+    ends = [video.finished_at async for video in stage.gateway.ledger.videos(stage.owner) if video.finished_at]
+    late = not stage.result.died and stage.jobs()[1].created_at > min(ends).timestamp()
     return ["the second video started only after the first was fetched"] if late else []
 
 
-async def _operated(run: Run, _: Any) -> None:
+async def _operated(stage: Stage, _: Any) -> None:
     """A key's whole life; what was not heard of is asked for again."""
-    first, second = f"sk-first-{run.client.tag}-00", f"sk-second-{run.client.tag}"
-    alias = f"alias of {run.client.tag}"
-    await run.client.operate("generate", {"key": first, "key_alias": alias}, again=(409,))
-    await run.client.operate("update", {"key": first, "key_alias": f"new {alias}", "max_budget": 1})
-    await run.client.operate("block", {"key": first})
-    await run.client.operate("unblock", {"key": first})
-    await run.client.operate("regenerate", {"key": first, "new_key": second}, again=(404, 409))
-    taken = await run.client.ask(
+    first, second = f"sk-first-{stage.client.tag}-00", f"sk-second-{stage.client.tag}"
+    alias = f"alias of {stage.client.tag}"
+    await stage.client.operate("generate", {"key": first, "key_alias": alias}, again=(409,))
+    await stage.client.operate("update", {"key": first, "key_alias": f"new {alias}", "max_budget": 1})
+    await stage.client.operate("block", {"key": first})
+    await stage.client.operate("unblock", {"key": first})
+    await stage.client.operate("regenerate", {"key": first, "new_key": second}, again=(404, 409))
+    taken = await stage.client.ask(
         "POST", "/key/generate", json={"key_alias": f"new {alias}"}, headers={"authorization": f"Bearer {MASTER_KEY}"}
     )
-    run.result.expect(taken.status_code == 409, f"an alias that is taken was answered {taken.status_code}")
+    stage.result.expect(taken.status_code == 409, f"an alias that is taken was answered {taken.status_code}")
     for secret, status in ((first, 401), (second, 200)):
-        answer = await run.client.ask("GET", "/v1/videos", headers={"authorization": f"Bearer {secret}"})
-        run.result.expect(answer.status_code == status, f"{secret} was answered {answer.status_code}, not {status}")
-    await run.client.operate("delete", {"keys": [second]}, again=(404,))
-    answer = await run.client.ask("GET", "/v1/videos", headers={"authorization": f"Bearer {second}"})
-    run.result.expect(answer.status_code == 401, f"a deleted key was answered {answer.status_code}")
+        answer = await stage.client.ask("GET", "/v1/videos", headers={"authorization": f"Bearer {secret}"})
+        stage.result.expect(answer.status_code == status, f"{secret} was answered {answer.status_code}, not {status}")
+    await stage.client.operate("delete", {"keys": [second]}, again=(404,))
+    answer = await stage.client.ask("GET", "/v1/videos", headers={"authorization": f"Bearer {second}"})
+    stage.result.expect(answer.status_code == 401, f"a deleted key was answered {answer.status_code}")
 
 
 CLIENTS = (

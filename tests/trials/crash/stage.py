@@ -1,0 +1,186 @@
+"""Where a crash story takes place: an upstream, a key with a client, and what a story may do to
+them beside asking.
+"""
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+
+from local.sora.admission import SoraDeployment
+from local.sora.faults import parse_fault
+from local.sora.jobs import Job
+from local.sora.process import listening
+from local.sora.server import Sora
+from shared import gateway as composition
+from shared.accounts.keys import KEYS
+from shared.accounts.ledger import ACCOUNT
+from shared.config import settings
+from shared.gateway import Gateway
+from shared.media.video import GATEWAY_OWNER
+from shared.storage.tables import Delete
+from tests.trials.crash.app import SWEPT
+from tests.trials.crash.client import Client, Whereabouts, until
+from tests.trials.crash.clock import FastClock
+from tests.trials.crash.lab import Lab
+from tests.trials.crash.result import Result
+from tests.trials.crash.terms import AT_THE_UPSTREAM, UPSTREAM_KEY, Terms, app_settings
+
+_CONTENT = 1_200_000  # bytes of a video: two blocks
+_SPEED = 7.5  # a film of 4 seconds takes 8 of the matrix's
+
+
+@dataclass(frozen=True)
+class Stage:
+    """`gateway` looks at the app's storage, and changes it where a story says so; `owner` is the
+    id of the client's key. `models` are the names that clients ask for.
+    """
+
+    terms: Terms
+    folder: Path
+    storage: str
+    clock: FastClock
+    models: list[str]
+    settings: dict[str, str]
+    sora: Sora
+    upstream: str
+    gateway: Gateway
+    owner: str
+    client: Client
+    where: Whereabouts
+    result: Result
+
+    def unconfigure(self) -> None:
+        """The first model is configured no longer."""
+        app_settings(self.terms, self.storage, self.upstream, self.folder, self.models[1:])
+
+    def lose_orchestrations(self) -> None:
+        """The engine's own storage is lost, or was emptied by hand."""
+        for file in self.folder.glob("durable.sqlite*"):
+            file.unlink()
+
+    def fault(self, **fault: Any) -> None:
+        """Arm a fault at the upstream."""
+        self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
+
+    async def accepted(self) -> None:
+        """Until the upstream has accepted a create."""
+
+        async def there() -> bool:
+            return bool(self.jobs())
+
+        await until(there)
+
+    async def asked(self, operation: str, times: int = 1) -> None:
+        """Until the upstream was asked for this so many times."""
+
+        async def there() -> bool:
+            return sum(each.operation == operation for each in self.sora.requests) >= times
+
+        await until(there)
+
+    async def stands_back(self, video_id: str) -> None:
+        """Until a video waits after an attempt that failed."""
+
+        async def there() -> bool:
+            entry = await self.gateway.ledger.find(video_id)
+            return entry is not None and entry.video.attempts > 0 and entry.video.attempted_at is None
+
+        await until(there)
+
+    async def swept(self) -> None:
+        """Until a sweep has come to its end, however often the app dies at it."""
+        ended = self.folder / SWEPT
+        sweeps = ended.stat().st_size if ended.exists() else 0
+        sweeping = None
+
+        async def there() -> bool:
+            nonlocal sweeping
+            app = await self.where.here()
+            if app is not sweeping:
+                app.sweep()
+                sweeping = app
+            return ended.exists() and ended.stat().st_size > sweeps
+
+        await until(there)
+
+    def jobs(self) -> list[Job]:
+        """What the upstream has accepted, deleted ones too."""
+        return self.sora.jobs.accepted()
+
+
+@asynccontextmanager
+async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage]:
+    """A new stage in a lab; at the end, only what the next one could stumble over is taken away."""
+    tag, folder, clock, result, where = secrets.token_hex(5), lab.next_folder(), FastClock(time.time()), Result(), Whereabouts()
+    models = [f"{name}-{tag}" for name, _ in zip(("model", "spare"), terms.prices, strict=False)]
+    async with AsyncExitStack() as running:
+        sora = _upstream(lab, terms, clock)
+        upstream = await running.enter_async_context(listening(sora))
+        told = app_settings(terms, lab.storage, upstream, folder, models)
+        gateway = composition.build(settings.load(told), clock)
+        running.push_async_callback(gateway.close)
+        others = {row.key async for row in gateway.tables.gateway.scan(KEYS)}
+        await _forget_spend(gateway)
+        issued = await gateway.keys.issue(terms.account)
+        # Loopback without TLS: reading the certificates would take longer than some of the stories.
+        http = await running.enter_async_context(httpx.AsyncClient(timeout=30, trust_env=False, verify=False))
+        client = Client(http, issued.secret, models[0], tag, where, patient, result)
+        yield Stage(
+            terms,
+            folder,
+            lab.storage,
+            clock,
+            models,
+            told,
+            sora,
+            upstream,
+            gateway,
+            issued.key_id,
+            client,
+            where,
+            result,
+        )
+        await _clear(gateway, others, sora.jobs.accepted())
+
+
+def _upstream(lab: Lab, terms: Terms, clock: FastClock) -> Sora:
+    first, second = AT_THE_UPSTREAM
+    sora = Sora(
+        lab.folder / "sora",
+        clock,
+        _SPEED,
+        creates_per_minute=terms.pace,
+        max_running=terms.max_running,
+        api_key=UPSTREAM_KEY,
+        deployments={first: SoraDeployment(first, terms.retired), second: SoraDeployment(second)},
+        one_film=True,
+    )
+    sora.jobs.clear()
+    sora.content_bytes = _CONTENT
+    return sora
+
+
+async def _forget_spend(gateway: Gateway) -> None:
+    """The whole gateway's account of the runs before."""
+    keys = gateway.tables.gateway
+    spent = await keys.get(GATEWAY_OWNER, ACCOUNT)
+    if spent is not None:
+        await keys.commit(GATEWAY_OWNER, Delete(spent))
+
+
+async def _clear(gateway: Gateway, others: set[str], jobs: list[Job]) -> None:
+    """Take away the new keys and the claims on jobs, so that later sweeps need not look at them."""
+    keys = gateway.tables.gateway
+    async for row in keys.scan(KEYS):
+        if row.key not in others:
+            await keys.commit(KEYS, Delete(row))
+    for day in {datetime.fromtimestamp(job.created_at, UTC).date() for job in jobs}:
+        await gateway.claims.drop(day)

@@ -1,0 +1,77 @@
+"""How the app and its upstream are set up for a crash story, and what may come of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from shared.accounts.account import Account
+
+UPSTREAM_KEY = "the-key-of-the-upstream"
+MASTER_KEY = "sk-the-key-of-the-operator"
+POLL_SECONDS, RECONCILE_SECONDS = 3.0, 40.0  # of the matrix's time: 0.15 s and 2 s of ours
+AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model and of the one that takes its place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The settings of a story's run, and the ends that are right.
+
+    ends           how a video may end: `completed`, or the code of its error
+    prices         dollars a second, one model for each; the second is the first one's fallback
+    max_running    jobs at once; told to the app, and the upstream's limit
+    pace           creates a minute; likewise
+    busy           how many creates the upstream refuses as too many although they are not
+    unclear        how many creates end without anybody knowing whether they were accepted
+    retired        the first model's deployment answers every create with 410
+    knobs          settings of the section `gateway:`
+    general        settings of the section `general_settings:`
+    account        settings of the key
+    later          how far ahead of the app's clock the sweep's clock is
+    """
+
+    ends: tuple[str, ...] = ("completed",)
+    prices: tuple[float, ...] = (0.1,)
+    max_running: int = 2
+    pace: int = 100
+    busy: int = 0
+    unclear: int = 0
+    retired: bool = False
+    knobs: dict[str, Any] = field(default_factory=dict)
+    general: dict[str, Any] = field(default_factory=dict)
+    account: Account = field(default_factory=Account)
+    later: timedelta = timedelta(minutes=15)  # more than the sweep's patience with anything unfinished
+
+
+def app_settings(terms: Terms, storage: str, upstream: str, folder: Path, models: Sequence[str]) -> dict[str, str]:
+    """All that the app is told; its configuration file, with models of these names, is written to
+    `folder`.
+    """
+    path = folder / "gateway.yaml"
+    path.write_text(yaml.safe_dump(_configuration(terms, models)))
+    return {
+        "AzureWebJobsStorage": storage,
+        "AZURE_OPENAI_API_BASE": upstream,
+        "AZURE_OPENAI_API_KEY": UPSTREAM_KEY,
+        "GATEWAY_MASTER_KEY": MASTER_KEY,
+        "GATEWAY_CONFIG": str(path),
+        "TASK_HUB": "Crash",
+    }
+
+
+def _configuration(terms: Terms, models: Sequence[str]) -> dict[str, Any]:
+    entries = [
+        {
+            "model_name": name,
+            "params": {"model": f"azure/{deployment}", "max_running": terms.max_running, "creates_per_minute": terms.pace},
+            "model_info": {"id": f"at-{name}", "sizes": ["720x1280"], "output_cost_per_video_per_second": price},
+        }
+        for name, deployment, price in zip(models, AT_THE_UPSTREAM, terms.prices, strict=False)
+    ]
+    knobs: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "reconcile_seconds": RECONCILE_SECONDS, **terms.knobs}
+    if len(models) > 1:
+        knobs["fallbacks"] = {models[0]: [models[1]]}
+    return {"model_list": entries, "gateway": knobs, "general_settings": terms.general}
