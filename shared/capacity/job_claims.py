@@ -1,8 +1,8 @@
 """Which video has which upstream job: written once, so that a job found after an unclear create is
 never taken for two videos.
 
-JobClaims lie in the table `pools` by the day of the job, in partitions `claims:<day>`, so that old
-ones are dropped together.
+A claim is a row of the table `pools`, in the partition `claims:<day>` of the job's day, so that old
+claims are dropped together.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ import msgspec
 
 from shared.capacity import poll_schedule, slots
 from shared.capacity.render_times import RenderTimes
-from shared.capacity.slots import Lease, State
+from shared.capacity.slots import Lease, Outage, State
 from shared.capacity.waiting_line import Before, Queue, new_place, tag_of
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
@@ -45,25 +45,13 @@ class Slot:
 class Wait:
     """No slot now; ask again after `seconds`. `position` is the place in the queue, from 1.
 
-    `closed` is why no deployment may be asked at the moment, where that is so.
+    `outage` is the reason where every deployment is down.
     """
 
     seconds: float
     position: int
     estimated_start: datetime
-    closed: str | None = None
-
-
-@dataclass(frozen=True)
-class Closed:
-    """Every deployment that could make the video is lost, the last one for this reason: nothing is
-    worth waiting for.
-
-    `request_id` is what the vendor knows the refusal by.
-    """
-
-    reason: str
-    request_id: str | None = None
+    outage: str | None = None
 
 
 @dataclass
@@ -88,22 +76,23 @@ class Pool:
         except WriteConflict:
             return
 
-    async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Closed:
+    async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Outage:
         """Take a slot on a deployment that can start the video now, or stand in line for one.
 
-        A video that holds a slot already keeps it. A remix can only run where its source lives.
+        A video that holds a slot keeps it. A remix can only run where its source lives. Gives the
+        outage of the last deployment where every one is lost: no waiting is worth its while.
         """
         possible = [each for each in model.deployments if video.source_deployment in (None, each.name)]
 
-        async def attempt() -> Slot | Wait | Closed:
+        async def attempt() -> Slot | Wait | Outage:
             row, state = await self._state(model.name)
             holder = model.deployment(state.holder(video.id) or "")
             if holder is not None:
                 return Slot(holder)
             now = self._now()
-            closings = [slots.closing(state.load(each), now) for each in possible]
-            if closings[-1] is not None and all(slots.is_lost(state.load(each), now) for each in possible):
-                return Closed(closings[-1].reason, closings[-1].request_id)
+            last = slots.outage(state.load(possible[-1]), now)
+            if last is not None and all(slots.is_lost(state.load(each), now) for each in possible):
+                return last
             turn = _Turn(self, model, possible, video, row, state)
             note = await self.table.get(partition_of(model.name), video.id)
             place = await self.queue.place(model.name, _tag(note), video.id)
@@ -157,7 +146,7 @@ class Pool:
 
         await self._change(model.name, change)
 
-    async def close(
+    async def take_down(
         self,
         model: Model,
         deployment: Deployment,
@@ -167,28 +156,32 @@ class Pool:
         lost: bool = False,
         request_id: str | None = None,
     ) -> None:
-        """Nothing is sent to a deployment for a while: it refuses everybody. One that is `lost` is
-        not waited for.
+        """Nothing is sent to a deployment for a while: it refuses everybody. Nobody waits for one
+        that is `lost`.
         """
 
         def change(state: State, now: float) -> None:
-            slots.close(state.load(deployment), reason, now, seconds, lost=lost, request_id=request_id)
+            slots.take_down(state.load(deployment), reason, now, seconds, lost=lost, request_id=request_id)
 
         await self._change(model.name, change)
 
-    async def troubled(self, model: Model) -> Mapping[str, str]:
-        """The deployments that are closed, or were until lately and have accepted nothing since;
-        with the reason.
+    async def outages(self, model: Model) -> Mapping[str, str]:
+        """The reason of each deployment's outage, also of one that is just over while no job has
+        been accepted since.
         """
         _, state = await self._state(model.name)
-        troubles = {each.name: slots.trouble(state.load(each), self._now()) for each in model.deployments}
-        return {name: why.reason for name, why in troubles.items() if why}
+        outages = {each.name: slots.last_outage(state.load(each), self._now()) for each in model.deployments}
+        return {name: why.reason for name, why in outages.items() if why}
 
-    async def is_shut(self, model: Model, *, lost: bool) -> bool:
-        """Whether every deployment of a model is closed, or `lost`."""
+    async def is_down(self, model: Model) -> bool:
+        """Whether every deployment of a model is in an outage."""
         _, state = await self._state(model.name)
-        shut = slots.is_lost if lost else slots.closing
-        return all(shut(state.load(each), self._now()) for each in model.deployments)
+        return all(slots.outage(state.load(each), self._now()) for each in model.deployments)
+
+    async def is_lost(self, model: Model) -> bool:
+        """Whether every deployment of a model is down for so long that nobody waits for it."""
+        _, state = await self._state(model.name)
+        return all(slots.is_lost(state.load(each), self._now()) for each in model.deployments)
 
     async def leave(self, model_name: str, video_id: str) -> None:
         """The video is finished: free its slot or its place, and forget it. May be repeated."""
@@ -299,9 +292,9 @@ class _Turn:
         ready = slots.next_ready(self.state, self.possible, _ask(self.video), now) or now
         seconds = max(poll_schedule.sleep_until_turn(until_next, random), _LOOK_FOR_SLOT, min(ready - now, _SOON))
         seconds *= random.uniform(1.0, 1.1)
-        closings = [slots.closing(self.state.load(each), now) for each in self.possible]
-        closed = closings[-1].reason if closings[-1] is not None and all(closings) else None
-        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC), closed)
+        outages = [slots.outage(self.state.load(each), now) for each in self.possible]
+        reason = outages[-1].reason if outages[-1] is not None and all(outages) else None
+        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC), reason)
 
     async def _before(self, place: str) -> Before:
         now = self.pool.clock.now().timestamp()

@@ -24,8 +24,8 @@ _WINDOW = 61.0  # the upstream's 60 seconds, and one for its clock
 _PATIENCE = 20.0  # seconds that a free slot waits for the one whose turn it is, before the next may have it
 _LONGEST_QUEUE = 30  # as a power of two
 _FIRST_REST, _LONGEST_REST = 5.0, 300.0  # seconds, of a deployment that fails without saying for how long
-_MENDED_WITHIN = 600.0  # seconds: a refusal that lasts longer than this is no slip, and no mending under way
-_AT_ONCE = 120.0  # seconds: a deployment that refuses so soon after it was opened again has been refusing all the time
+_MENDED_WITHIN = 600.0  # seconds: nobody is mending an outage that lasts longer
+_AT_ONCE = 120.0  # seconds: a refusal so soon after reopening continues the earlier outage
 
 
 class Lease(msgspec.Struct):
@@ -39,9 +39,9 @@ class Lease(msgspec.Struct):
     answered: float | None = None
 
 
-class Closing(msgspec.Struct):
-    """Why nothing is sent to a deployment until then. `since` is when that began, `lost` that
-    nobody will mend it.
+class Outage(msgspec.Struct):
+    """Why nothing is sent to a deployment before `until`. It began at `since`; nobody will mend one
+    that is `lost`.
     """
 
     reason: str
@@ -60,7 +60,7 @@ class Load(msgspec.Struct):
     creates: list[float] = []
     rests_until: float = 0.0
     failures: int = 0
-    closing: Closing | None = None
+    outage: Outage | None = msgspec.field(default=None, name="closing")  # the name in stored rows
     free_since: float = 0.0
 
 
@@ -82,31 +82,34 @@ class State(msgspec.Struct):
         return next((name for name, load in self.loads.items() if video_id in load.leases), None)
 
 
-def closing(load: Load, now: float) -> Closing | None:
-    """Why a deployment is closed now, if it is."""
-    return load.closing if load.closing is not None and load.closing.until > now else None
+def outage(load: Load, now: float) -> Outage | None:
+    """The outage that a deployment is in now."""
+    return load.outage if load.outage is not None and load.outage.until > now else None
 
 
-def trouble(load: Load, now: float) -> Closing | None:
-    """Why a deployment is closed, or was lately; no job of it has been accepted since."""
-    return load.closing if load.closing is not None and load.closing.until + _MENDED_WITHIN > now else None
+def last_outage(load: Load, now: float) -> Outage | None:
+    """The outage of a deployment, also one that is just over while no job has been accepted
+    since.
+    """
+    return load.outage if load.outage is not None and load.outage.until + _MENDED_WITHIN > now else None
 
 
 def is_lost(load: Load, now: float) -> bool:
-    """Whether a deployment is closed and waiting for it has no sense."""
-    why = closing(load, now)
+    """Whether a deployment is down for so long that no waiting video should stay bound to it."""
+    why = outage(load, now)
     return why is not None and (why.lost or now - why.since >= _MENDED_WITHIN)
 
 
-def close(load: Load, reason: str, now: float, seconds: float, *, lost: bool, request_id: str | None) -> None:
-    """Send nothing to a deployment for so many seconds. What is refused as soon as it is open again
-    has been so all along.
+def take_down(load: Load, reason: str, now: float, seconds: float, *, lost: bool, request_id: str | None) -> None:
+    """Send nothing to a deployment for so many seconds.
+
+    A refusal within 120 s of reopening continues the earlier outage: `since` keeps its first time.
     """
-    before = load.closing
+    before = load.outage
     if before is not None and before.lost and before.until > now and not lost:
         return
     since = before.since if before is not None and now - before.until < _AT_ONCE else now
-    load.closing = Closing(reason, since, now + seconds, lost, request_id)
+    load.outage = Outage(reason, since, now + seconds, lost, request_id)
 
 
 def rest(load: Load, now: float, seconds: float | None) -> None:
@@ -137,8 +140,8 @@ def ready_at(deployment: Deployment, load: Load, ask: str, now: float) -> float 
 
 
 def _opens(load: Load, now: float) -> float:
-    """When a deployment that rests or is closed may be asked again."""
-    why = closing(load, now)
+    """When a deployment that rests or is down may be asked again."""
+    why = outage(load, now)
     return max(load.rests_until, why.until if why else now, now)
 
 
@@ -196,7 +199,7 @@ def _free_since(deployment: Deployment, load: Load, now: float) -> float:
     """
     pace = sorted(load.creates)[-deployment.creates_per_minute :]
     paced = pace[0] + _WINDOW if len(pace) == deployment.creates_per_minute else 0.0
-    times = (load.free_since, load.rests_until, load.closing.until if load.closing else 0.0, paced)
+    times = (load.free_since, load.rests_until, load.outage.until if load.outage else 0.0, paced)
     return max(each if each <= now else 0.0 for each in times)
 
 
@@ -225,7 +228,7 @@ def answered(state: State, video_id: str, now: float) -> None:
         if lease is not None and lease.answered is None:
             lease.answered = now
             load.creates = [*_recent(load, now), now]
-            load.failures, load.closing = 0, None
+            load.failures, load.outage = 0, None
 
 
 def give_back(state: State, video_id: str, now: float) -> Lease | None:

@@ -146,9 +146,9 @@ async def health(call: Call, probe: str = "") -> Answer:
         for each in model.deployments
         if each.retires is not None
     }
-    closed = {model.name: dict(await call.gateway.pool.troubled(model)) for model in call.gateway.settings.catalog.models}
-    troubled = {name: reasons for name, reasons in closed.items() if reasons}
-    return Answer({"status": "degraded" if troubled else "healthy", "closed": troubled, "retirements": retirements})
+    outages = {model.name: dict(await call.gateway.pool.outages(model)) for model in call.gateway.settings.catalog.models}
+    outages = {name: reasons for name, reasons in outages.items() if reasons}
+    return Answer({"status": "degraded" if outages else "healthy", "closed": outages, "retirements": retirements})
 
 
 async def other_path(call: Call, path: str) -> Answer:

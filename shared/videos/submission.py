@@ -17,7 +17,8 @@ from shared.accounts.account_changes import VideoRow
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.ledger import Ledger
 from shared.capacity.job_claims import JobClaims
-from shared.capacity.pool import Closed, Pool, Wait
+from shared.capacity.pool import Pool, Wait
+from shared.capacity.slots import Outage
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.config.file import GatewayKnobs
@@ -49,7 +50,7 @@ _MOST_UNCLEAR = 2  # creates whose answer was lost and whose job was not found: 
 _MOST_LOST_UPLOADS = 3  # the upstream may lose a reference image now and then, but not for ever
 _LONGEST_REST = 3600.0  # seconds, of a deployment, whatever it asks for: one strange answer must not cost a day
 
-# How long a deployment is closed (seconds) when it refuses everybody: a model that is gone stays
+# How long a deployment is down (seconds) when it refuses everybody: a model that is gone stays
 # gone; a role, a route, or a deployment that does not exist yet may be mended any minute.
 _GONE, _MENDABLE = 6 * 3600.0, 60.0
 
@@ -85,11 +86,11 @@ class Submission:
         if self.clock.now() >= self._gives_up(video):
             return failed("queue_timeout", "The video waited too long for capacity upstream.")
         turn = await self.pool.acquire(model, video, video.priority)
-        if isinstance(turn, Closed):
-            message = _CLOSED_MESSAGES.get(turn.reason, "No deployment of the model can be used.")
+        if isinstance(turn, Outage):
+            message = _OUTAGE_MESSAGES.get(turn.reason, "No deployment of the model can be used.")
             return await self._fall_back(entry, model, patient=True) or failed(turn.reason, message, turn.request_id)
         if isinstance(turn, Wait):
-            other = await self._fall_back(entry, model, patient=False) if turn.closed else None
+            other = await self._fall_back(entry, model, patient=False) if turn.outage else None
             return other or await self._wait(entry, turn)
         return await self._attempt(entry, model, turn.deployment)
 
@@ -156,7 +157,7 @@ class Submission:
             case Retired() | Denied() | Misrouted():
                 lost = isinstance(error, Retired) and (error.report.status == 410 or self._is_over(deployment))
                 seconds = _GONE if lost else _MENDABLE
-                await self.pool.close(model, deployment, error.code, seconds, lost=lost, request_id=request_id)
+                await self.pool.take_down(model, deployment, error.code, seconds, lost=lost, request_id=request_id)
                 return await self._stand_back(entry, model, deployment, 0.0, request_id)
             case Busy() | Unreachable():
                 lost_uploads = video.lost_uploads + (error.code == "upload_timed_out")
@@ -239,7 +240,7 @@ class Submission:
         """The model cannot serve: the first of its fallbacks that can make this video takes its
         place, if the budget allows.
 
-        Who has nothing else to wait for is `patient`: a fallback that is closed for a moment will
+        Who has nothing else to wait for is `patient`: a fallback that is down for a moment will
         do as well.
         """
         video = entry.video
@@ -247,7 +248,7 @@ class Submission:
             able = other.capability
             if video.seconds not in able.seconds or video.size not in able.sizes or other.name == video.fallback_from:
                 continue
-            if await self.pool.is_shut(other, lost=patient):
+            if await (self.pool.is_lost(other) if patient else self.pool.is_down(other)):
                 continue
             # Noted there before it is forgotten here: a crash between the two leaves a note too
             # many, which the sweep drops.
@@ -278,7 +279,7 @@ class Submission:
         return video.created_at + timedelta(seconds=self.knobs.queue_seconds)
 
 
-_CLOSED_MESSAGES = {
+_OUTAGE_MESSAGES = {
     "model_retired": "The upstream has retired this model: choose another one.",
     "upstream_auth_error": "The upstream refuses the gateway's credentials; the operator has to mend this.",
     "upstream_misconfigured": "The upstream does not know the route; the operator has to check the deployment's address.",

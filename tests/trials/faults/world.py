@@ -128,7 +128,7 @@ class FaultWorld:
                 asked=self.wire.asked.copy(),
                 request_ids=dict(self.wire.request_ids),
                 renewed=tokens.renewed,
-                closed=set((await gateway.pool.troubled(model)).values()),
+                closed=set((await gateway.pool.outages(model)).values()),
                 took=took,
                 broken=broken,
             )

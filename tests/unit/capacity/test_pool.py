@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shared.capacity.pool import Closed, Pool, Slot, Wait
+from shared.capacity.pool import Pool, Slot, Wait
 from shared.capacity.render_times import RenderTimes
-from shared.capacity.slots import State
+from shared.capacity.slots import Outage, State
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.media.video import Video, new_id
 from shared.storage.tables import partition_of
@@ -71,7 +71,7 @@ class Yard:
         await self.pool.acquire(self.model, video, priority)
         return video
 
-    async def ask(self, video: Video) -> Slot | Wait | Closed:
+    async def ask(self, video: Video) -> Slot | Wait | Outage:
         return await self.pool.acquire(self.model, video)
 
     async def first_to_start(self, videos: Iterable[Video]) -> Video | None:
@@ -248,8 +248,10 @@ def test_a_remix_runs_where_its_source_lives() -> None:
         assert await yard.ask(other) == Slot(yard.model.deployments[0])
         await yard.end(running[0])
         assert await yard.ask(remix) == Slot(source)
-        await yard.pool.close(yard.model, source, "model_retired", 600, lost=True)
-        assert await yard.ask(await yard.arrive(3, source="d1")) == Closed("model_retired")
+        await yard.pool.take_down(yard.model, source, "model_retired", 600, lost=True)
+        refused = await yard.ask(await yard.arrive(3, source="d1"))
+        assert isinstance(refused, Outage)
+        assert refused.reason == "model_retired"
         assert await yard.ask(remix) == Slot(source)  # what runs there runs on
 
     run(story, [(1, 100), (1, 100)])
@@ -436,7 +438,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data(), seconds=st.sampled_from([10.0, 300.0]), lost=st.booleans())
     def closes(self, data: st.DataObject, seconds: float, lost: bool) -> None:
         deployment = data.draw(st.sampled_from(self.yard.model.deployments))
-        self._run(self._pool(data).close(self.yard.model, deployment, "denied", seconds, lost=lost))
+        self._run(self._pool(data).take_down(self.yard.model, deployment, "denied", seconds, lost=lost))
 
     @rule(data=st.data())
     def fails(self, data: st.DataObject) -> None:

@@ -1,5 +1,6 @@
 """The arithmetic of slots, pace and turns."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,7 +61,7 @@ def test_a_create_that_was_never_answered_counts_until_its_slot_is_given_back() 
 
 
 def shut(state: State, deployment: Deployment, seconds: float, *, now: float = NOW, lost: bool = False) -> None:
-    slots.close(state.load(deployment), "denied", now, seconds, lost=lost, request_id=None)
+    slots.take_down(state.load(deployment), "denied", now, seconds, lost=lost, request_id=None)
 
 
 def test_equal_requests_are_not_under_way_together() -> None:
@@ -82,7 +83,7 @@ def test_a_deployment_that_rests_or_is_closed_has_no_free_slots() -> None:
     assert slots.free_slots(state, [a, b, c], NOW) == 0
     assert slots.next_ready(state, [a, b, c], "", NOW) == NOW + 20
     assert slots.next_ready(state, [c], "", NOW) is None
-    assert slots.closing(state.load(b), NOW) is not None
+    assert slots.outage(state.load(b), NOW) is not None
     assert slots.ready_now(state, [a, b, c], "", NOW + 30) == [a, b, c]
 
 
@@ -103,7 +104,7 @@ def test_a_refusal_that_lasts_is_lost_and_one_that_ends_is_forgotten() -> None:
                 ran(state, a, "v", NOW + 190, NOW + 191)
         assert slots.is_lost(state.load(a), NOW + after) == lost, (times, accepted)
         assert not slots.is_lost(state.load(a), NOW + after + 60)
-        assert slots.trouble(state.load(a), NOW + after + 600) is not None
+        assert slots.last_outage(state.load(a), NOW + after + 600) is not None
 
 
 def test_what_is_gone_for_hours_is_not_opened_by_a_lesser_refusal() -> None:
@@ -247,3 +248,11 @@ def test_an_estimate_follows_from_place_and_turnover() -> None:
     assert slots.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 4 * slow / 2
     shut(state, a, 1000, lost=True)
     assert slots.estimated_start(state, [a, b], 3, slow, NOW) == NOW + 3600
+
+
+def test_a_stored_outage_is_read_by_its_old_name() -> None:
+    """Rows that were written before hold it as `closing`, and so do those that are written now."""
+    stored = b'{"loads":{"a":{"closing":{"reason":"denied","since":1.0,"until":%d}}}}' % (NOW + 9)
+    state = msgspec.json.decode(stored, type=State)
+    assert slots.outage(state.load(place("a")), NOW) is not None
+    assert b'"closing":{' in msgspec.json.encode(state)

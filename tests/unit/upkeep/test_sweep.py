@@ -185,7 +185,7 @@ def test_another_model_takes_the_place_of_a_retired_one(azurite: str) -> None:
             video = await w.start()
             w.upstream.script("create", GONE)
             await w.gateway.submission.submit(video.id)
-            assert list((await w.gateway.pool.troubled(w.model)).values()) == ["model_retired"]
+            assert list((await w.gateway.pool.outages(w.model)).values()) == ["model_retired"]
             await w.gateway.ledger.update(video.id, queue_position=7, estimated_start=w.clock.now())
             assert await w.gateway.submission.submit(video.id) == {"again": 0.0}
             assert (await w.video(video.id)).wire()["queue"] is None, "its place was one in another queue"

@@ -198,9 +198,9 @@ def test_a_retired_deployment_is_closed_for_hours(azurite: str, reply: httpx.Res
             assert (await w.live(video.id)).error_code == "model_retired"
         assert w.upstream.asked == ["create"]
         w.clock.skip(6 * 3600 - 10)
-        assert await w.gateway.pool.is_shut(w.model, lost=True)
+        assert await w.gateway.pool.is_lost(w.model)
         w.clock.skip(20)
-        assert not await w.gateway.pool.is_shut(w.model, lost=False)
+        assert not await w.gateway.pool.is_down(w.model)
 
     run(azurite, story)
 
@@ -218,14 +218,14 @@ def test_what_an_operator_may_mend_is_waited_for(azurite: str, reply: httpx.Resp
         video = await w.start()
         w.upstream.script("create", *[reply] * 3)
         assert "again" in await w.gateway.submission.submit(video.id)
-        assert await w.gateway.pool.troubled(w.model) == {w.model.deployments[0].name: code}
+        assert await w.gateway.pool.outages(w.model) == {w.model.deployments[0].name: code}
         w.clock.skip(70)  # it may be asked again, and that nothing has worked since is still to be told
-        assert await w.gateway.pool.troubled(w.model) == {w.model.deployments[0].name: code}
+        assert await w.gateway.pool.outages(w.model) == {w.model.deployments[0].name: code}
         w.upstream.end()
         begin = w.clock.now()
         assert await w.submitted(video.id) == {"done": True}
         assert w.upstream.asked == ["create"] * 4
-        assert await w.gateway.pool.troubled(w.model) == {}
+        assert await w.gateway.pool.outages(w.model) == {}
         assert (w.clock.now() - begin).total_seconds() < 300
 
     run(azurite, story, retires=None)

@@ -107,8 +107,8 @@ def test_a_fallback_that_is_closed_for_a_moment_will_do(azurite: str, closed_for
         (only,) = w.model.deployments
         spare = replace(w.model, name=f"{w.model.name}-spare", deployments=(replace(only, name="spare"),))
         w = w.with_model(w.model, spare, fallbacks={w.model.name: (spare.name,)})
-        await w.gateway.pool.close(w.model, only, "model_retired", 3600, lost=True)
-        await w.gateway.pool.close(spare, spare.deployments[0], "upstream_auth_error", closed_for, lost=end == "fails")
+        await w.gateway.pool.take_down(w.model, only, "model_retired", 3600, lost=True)
+        await w.gateway.pool.take_down(spare, spare.deployments[0], "upstream_auth_error", closed_for, lost=end == "fails")
         video = await w.start()
         outcome = await w.gateway.submission.submit(video.id)
         if end == "fails":
@@ -292,7 +292,7 @@ def test_a_remix_whose_source_is_gone_upstream_fails_alone(azurite: str) -> None
         w.upstream.script("create", error(404, "The video does not exist.", type="invalid_request_error"))
         remix = await w.live(made.json["id"])
         assert (remix.error_code, remix.spent) == ("source_gone", 0)
-        assert await w.gateway.pool.troubled(w.model) == {}
+        assert await w.gateway.pool.outages(w.model) == {}
 
     run(azurite, story, max_running=4, creates_per_minute=10)
 
