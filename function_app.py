@@ -10,7 +10,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared import gateway as composition
-from shared.routes import operator, videos
+from shared.routes import operator, paths, videos
 from shared.routes.calls import respond
 from shared.upkeep.sweep import Sweep
 from shared.videos import orchestration
@@ -98,7 +98,7 @@ async def model_info(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @app.durable_client_input(client_name="durable")
 async def zz_other_path(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
-    return await respond(req, videos.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
+    return await respond(req, paths.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
 
 
 @app.function_name(orchestration.VIDEO_LIFECYCLE)

@@ -1,19 +1,16 @@
 """What each route does. Handlers check the caller, call one thing below, and shape the answer."""
 
 import logging
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
-from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, MethodNotAllowed, NotFound, RangeNotSatisfiable
+from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, NotFound, RangeNotSatisfiable
 from shared.media.mp4 import NotAVideo
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix
 from shared.media.video import Video, dollars, owner_of
-from shared.routes import operator
-from shared.routes.calls import Answer, Call, Handler
+from shared.routes.calls import Answer, Call
 from shared.routes.ranges import CannotSatisfy, read_range
 from shared.storage.blobs import VARIANTS
 
@@ -149,56 +146,6 @@ async def health(call: Call, probe: str = "") -> Answer:
     outages = {model.name: dict(await call.gateway.pool.outages(model)) for model in call.gateway.settings.catalog.models}
     outages = {name: reasons for name, reasons in outages.items() if reasons}
     return Answer({"status": "degraded" if outages else "healthy", "closed": outages, "retirements": retirements})
-
-
-async def other_path(call: Call, path: str) -> Answer:
-    """The other spellings people use, on the same handlers; everything else is an OpenAI-shaped 404
-    or 405.
-    """
-    route = find(call.request.method, path)
-    return await route.handler(call, **route.parts)
-
-
-@dataclass(frozen=True)
-class Route:
-    handler: Handler
-    parts: Mapping[str, str]
-
-
-# Without a prefix, so that `/v1`, none, `/openai/v1` and `/openai` (the official Azure client) all
-# lead here.
-_ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
-    (r"videos", ("POST",), create_video),
-    (r"videos/generations", ("POST",), create_video),
-    (r"videos", ("GET",), list_videos),
-    (r"videos/(?P<video_id>[^/]+)", ("GET",), get_video),
-    (r"videos/(?P<video_id>[^/]+)", ("DELETE",), delete_video),
-    (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), remix_video),
-    (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), get_content),
-    (r"models", ("GET",), list_models),
-    (r"model/info", ("GET",), operator.model_info),
-    (r"key/(?P<action>[^/]+)", ("GET", "POST"), operator.key_action),
-    (r"spend/logs", ("GET",), operator.spend_logs),
-    (r"(global/)?spend/report", ("GET",), operator.spend_report),
-)
-_PREFIX = re.compile(r"^(openai/)?(v1/)?")
-
-
-def find(method: str, path: str) -> Route:
-    """The handler of a path in any of its spellings. Raises NotFound or MethodNotAllowed."""
-    bare = _PREFIX.sub("", path.strip("/"), count=1)
-    allowed: list[str] = []
-    for pattern, methods, handler in _ROUTES:
-        match = re.fullmatch(pattern, bare)
-        if match and method in methods:
-            return Route(handler, match.groupdict())
-        if match:
-            allowed += methods
-    if allowed:
-        names = ", ".join(dict.fromkeys(allowed))
-        raise MethodNotAllowed(f"This path takes {names}.", headers={"allow": names})
-    hint = " Videos are made with POST /v1/videos." if bare.startswith(("video/generations", "deployments/")) else ""
-    raise NotFound(f"Unknown request URL: {method} /{path[:200]}.{hint}", code="unknown_url")
 
 
 async def _own_video(call: Call, video_id: str) -> Video:

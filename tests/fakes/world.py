@@ -19,7 +19,7 @@ from shared.config.catalog import Catalog, Model
 from shared.gateway import Connections, Gateway
 from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
-from shared.routes import videos
+from shared.routes import paths
 from shared.routes.calls import respond
 from shared.videos.step_result import StepResult
 from tests.fakes.clock import SkippingClock
@@ -93,7 +93,7 @@ class World:
         sent = {"authorization": f"Bearer {MASTER if secret is None else secret}", "content-type": "application/json"}
         sent |= headers or {}
         request = func.HttpRequest(method, f"/{path}", headers=sent, params=dict(query or {}), body=data)
-        response = await respond(request, videos.other_path, gateway=gateway or self.gateway, path=path)
+        response = await respond(request, paths.other_path, gateway=gateway or self.gateway, path=path)
         received = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status_code, received, response.get_body())
 

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.gateway import Gateway
 from shared.media.video import Video
-from shared.routes import videos
+from shared.routes import paths
 from shared.routes.calls import respond
 from shared.storage.tables import partition_of
 from tests.trials.left_over import left_over
@@ -36,7 +36,7 @@ class Client:
         headers = {"authorization": f"Bearer {self.secret}", "content-type": "application/json"}
         data = msgspec.json.encode(body) if body is not None else b""
         request = func.HttpRequest(method, f"/{path}", headers=headers, params={}, body=data)
-        response = await respond(request, videos.other_path, gateway=self.gateway, path=path)
+        response = await respond(request, paths.other_path, gateway=self.gateway, path=path)
         text = response.get_body().decode()
         self.said.append(f"{response.status_code} {dict(response.headers)} {text}")
         if response.status_code != status:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BudgetExceeded, Conflict, GatewayError, NotFound, RateLimited, Retired, StorageUnavailable
-from shared.routes import videos
+from shared.routes import paths, videos
 from shared.routes.calls import Answer, Call, Handler, respond
 
 # What the client says of the API's own end, at every call.
@@ -355,7 +355,7 @@ PREFIXES = ["", "v1/", "openai/v1/", "openai/", "/", "/v1/"]
 def test_every_spelling_leads_to_the_same_handler(spelling: str, asked: str, handler: Handler, parts: dict[str, str]) -> None:
     """With /v1 and without, and as the official client for Azure has it."""
     method, _, path = asked.partition(" ")
-    route = videos.find(method, spelling.format(path))
+    route = paths.find(method, spelling.format(path))
     assert (route.handler, route.parts) == (handler, parts)
 
 
@@ -375,7 +375,7 @@ def test_every_spelling_leads_to_the_same_handler(spelling: str, asked: str, han
 )
 def test_an_unknown_path_is_a_404_in_openais_form(path: str) -> None:
     """For every method, and without a page of HTML."""
-    response = answered(videos.other_path, request(headers=BEARER), path=path)
+    response = answered(paths.other_path, request(headers=BEARER), path=path)
     assert (response.status_code, error_of(response)["code"]) == (404, "unknown_url")
     assert len(response.get_body()) < 600
 
@@ -384,7 +384,7 @@ def test_an_unknown_path_is_a_404_in_openais_form(path: str) -> None:
 def test_the_paths_of_older_apis_get_a_hint(path: str) -> None:
     """People follow old instructions."""
     with pytest.raises(NotFound, match="POST /v1/videos"):
-        videos.find("POST", path)
+        paths.find("POST", path)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_the_paths_of_older_apis_get_a_hint(path: str) -> None:
 def test_a_known_path_with_another_method_says_which_it_takes(method: str, path: str, allow: str) -> None:
     """405 with `allow`."""
     asked = func.HttpRequest(method, f"/{path}", headers=BEARER, body=b"")
-    response = answered(videos.other_path, asked, path=path)
+    response = answered(paths.other_path, asked, path=path)
     assert (response.status_code, response.headers["allow"]) == (405, allow)
 
 

@@ -1,0 +1,59 @@
+"""The table of routes: which handler a path and a method lead to, in any spelling of the path."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from shared.errors import MethodNotAllowed, NotFound
+from shared.routes import operator, videos
+from shared.routes.calls import Answer, Call, Handler
+
+
+async def other_path(call: Call, path: str) -> Answer:
+    """The other spellings people use, on the same handlers; everything else is an OpenAI-shaped 404
+    or 405.
+    """
+    route = find(call.request.method, path)
+    return await route.handler(call, **route.parts)
+
+
+@dataclass(frozen=True)
+class Route:
+    handler: Handler
+    parts: Mapping[str, str]
+
+
+# Without a prefix, so that `/v1`, none, `/openai/v1` and `/openai` (the official Azure client) all
+# lead here.
+_ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
+    (r"videos", ("POST",), videos.create_video),
+    (r"videos/generations", ("POST",), videos.create_video),
+    (r"videos", ("GET",), videos.list_videos),
+    (r"videos/(?P<video_id>[^/]+)", ("GET",), videos.get_video),
+    (r"videos/(?P<video_id>[^/]+)", ("DELETE",), videos.delete_video),
+    (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), videos.remix_video),
+    (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), videos.get_content),
+    (r"models", ("GET",), videos.list_models),
+    (r"model/info", ("GET",), operator.model_info),
+    (r"key/(?P<action>[^/]+)", ("GET", "POST"), operator.key_action),
+    (r"spend/logs", ("GET",), operator.spend_logs),
+    (r"(global/)?spend/report", ("GET",), operator.spend_report),
+)
+_PREFIX = re.compile(r"^(openai/)?(v1/)?")
+
+
+def find(method: str, path: str) -> Route:
+    """The handler of a path in any of its spellings. Raises NotFound or MethodNotAllowed."""
+    bare = _PREFIX.sub("", path.strip("/"), count=1)
+    allowed: list[str] = []
+    for pattern, methods, handler in _ROUTES:
+        match = re.fullmatch(pattern, bare)
+        if match and method in methods:
+            return Route(handler, match.groupdict())
+        if match:
+            allowed += methods
+    if allowed:
+        names = ", ".join(dict.fromkeys(allowed))
+        raise MethodNotAllowed(f"This path takes {names}.", headers={"allow": names})
+    hint = " Videos are made with POST /v1/videos." if bare.startswith(("video/generations", "deployments/")) else ""
+    raise NotFound(f"Unknown request URL: {method} /{path[:200]}.{hint}", code="unknown_url")
