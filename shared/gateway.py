@@ -3,11 +3,10 @@ used.
 """
 
 import asyncio
-import logging
 import weakref
 from dataclasses import dataclass
 from random import Random, SystemRandom
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.keys import Keys
@@ -17,77 +16,18 @@ from shared.capacity.pool import Pool
 from shared.capacity.render_times import RenderTimes
 from shared.clock import Clock, SystemClock
 from shared.config import settings
-from shared.config.catalog import Catalog, Deployment
+from shared.config.catalog import Catalog
 from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
 from shared.storage.blobs import Archive
 from shared.storage.tables import Tables
-from shared.upstream.client import Upstream
+from shared.upstream.identity import Connections
+from shared.upstream.upstreams import Upstreams
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.rendering import Rendering
 from shared.videos.submission import Submission
 
-if TYPE_CHECKING:
-    import httpx
-    from azure.identity.aio import DefaultAzureCredential
-
-_CONNECTIONS = 100
 _POLLS_A_VIDEO = 24  # at the usual pace, two minutes: the first guess of how long a video takes
-_RENEW_AGAIN = 30.0  # seconds: while a role is missing every call is refused, and a new token each time would not help
-_UPSTREAM_TIMEOUT = {"connect": 5.0, "read": 60.0, "write": 60.0, "pool": 30.0}
-
-
-class Connections:
-    """The shared clients of the outside world: made on first use, on the loop that uses them."""
-
-    def __init__(self, client_id: str | None) -> None:
-        self._client_id = client_id
-        self._http: httpx.AsyncClient | None = None
-        self._credential: DefaultAzureCredential | None = None
-        # Apart from the one that the storage clients hold, since only a new one is sure to ask for
-        # a new token.
-        self._token_source: DefaultAzureCredential | None = None
-        self._former_source: DefaultAzureCredential | None = None
-        self._renewed_at = 0.0
-
-    def http(self) -> "httpx.AsyncClient":
-        if self._http is None:
-            import httpx
-
-            limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
-            # Redirects are followed by hand, without credentials; proxies and .netrc of the machine
-            # have no say.
-            self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
-        return self._http
-
-    def credential(self) -> "DefaultAzureCredential":
-        if self._credential is None:
-            from azure.identity.aio import DefaultAzureCredential
-
-            self._credential = DefaultAzureCredential(managed_identity_client_id=self._client_id)
-        return self._credential
-
-    async def token(self, scope: str, *, renew: bool = False) -> str:
-        """A bearer token; the library keeps it, and renews it before it runs out. `renew` asks for
-        one that is new.
-        """
-        from azure.identity.aio import DefaultAzureCredential
-
-        now = asyncio.get_running_loop().time()
-        if self._token_source is None or (renew and now - self._renewed_at > _RENEW_AGAIN):
-            # The one before may still be in use by others; the one before that no longer is.
-            if self._former_source is not None:
-                await self._former_source.close()
-            self._former_source, self._renewed_at = self._token_source, now
-            self._token_source = DefaultAzureCredential(managed_identity_client_id=self._client_id)
-        return (await self._token_source.get_token(scope)).token
-
-    async def close(self) -> None:
-        if self._http is not None:
-            await self._http.aclose()
-        for credential in (self._credential, self._token_source, self._former_source):
-            if credential is not None:
-                await credential.close()
 
 
 @dataclass(frozen=True)
@@ -104,6 +44,7 @@ class Gateway:
     pool: Pool
     claims: JobClaims
     archive: Archive
+    upstreams: Upstreams
     submission: Submission
     rendering: Rendering
     lifecycle: Lifecycle
@@ -134,14 +75,13 @@ def build(
     pool = Pool(tables.pools, given.catalog, clock, random, render_times)
     claims = JobClaims(tables.pools, clock)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
-
-    def upstream(deployment: Deployment) -> Upstream:
-        return Upstream(deployment, links.http, links.token, clock)
-
-    submission = Submission(given.catalog, ledger, budget, pool, claims, archive, upstream, clock, given.knobs)
-    rendering = Rendering(given.catalog, ledger, pool, archive, upstream, render_times, clock, random, given.knobs)
-    lifecycle = Lifecycle(ledger, budget, pool, archive, rendering, clock, given.knobs)
-    return Gateway(given, clock, links, tables, keys, ledger, budget, pool, claims, archive, submission, rendering, lifecycle)
+    upstreams = Upstreams(given.catalog, links, clock)
+    submission = Submission(given.catalog, ledger, budget, pool, claims, archive, upstreams, clock, given.knobs)
+    rendering = Rendering(ledger, pool, archive, upstreams, render_times, clock, random, given.knobs)
+    lifecycle = Lifecycle(ledger, budget, pool, archive, upstreams, clock, given.knobs)
+    return Gateway(
+        given, clock, links, tables, keys, ledger, budget, pool, claims, archive, upstreams, submission, rendering, lifecycle
+    )
 
 
 def build_for_storage(storage: Storage) -> Gateway:

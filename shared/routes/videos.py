@@ -175,7 +175,7 @@ async def _fetch_image(call: Call, video: Video, variant: str) -> None:
     gateway = call.gateway
     if await gateway.archive.has_image(video, variant):
         return
-    upstream = gateway.rendering.upstream_of(video)
+    upstream = gateway.upstreams.of(video)
     if upstream is None:
         raise NotFound(f"This video has no {variant}.", code="variant_not_found", param="variant")
     try:

@@ -19,11 +19,12 @@ from shared.accounts.ledger import Ledger
 from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.file import GatewayKnobs
-from shared.errors import RequestError
+from shared.errors import RequestError, UpstreamError
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, new_id
 from shared.storage.blobs import Archive
-from shared.videos.rendering import Rendering
+from shared.upstream.client import log_failure
+from shared.upstream.upstreams import Upstreams
 
 logger = logging.getLogger("gateway")
 
@@ -36,7 +37,7 @@ class Lifecycle:
     budget: GatewayBudget
     pool: Pool
     archive: Archive
-    rendering: Rendering
+    upstreams: Upstreams
     clock: Clock
     knobs: GatewayKnobs
 
@@ -162,8 +163,18 @@ class Lifecycle:
             # The mark comes last: whoever is told that there is no such video cannot ask for the
             # rest of it to go.
             await self.archive.drop(video)
-            await self.rendering.delete_upstream(video)
+            await self._delete_upstream(video)
             await self.ledger.update(video_id, deleted=True)
         elif video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)
+
+    async def _delete_upstream(self, video: Video) -> None:
+        """Delete the upstream's copy where it can be reached; the upstream drops it after a day."""
+        upstream = self.upstreams.of(video)
+        if upstream is None or video.upstream_id is None:
+            return
+        try:
+            await upstream.delete(video.upstream_id)
+        except UpstreamError as error:
+            log_failure(video.id, "delete", error)

@@ -6,7 +6,6 @@ goes on from what is true.
 """
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
@@ -17,7 +16,6 @@ from shared.capacity import poll_schedule
 from shared.capacity.pool import Pool
 from shared.capacity.render_times import RenderTimes
 from shared.clock import Clock
-from shared.config.catalog import Catalog, Deployment
 from shared.config.file import GatewayKnobs
 from shared.errors import (
     GatewayError,
@@ -33,6 +31,7 @@ from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.upstream.answers import MODERATION_CODES
 from shared.upstream.client import Job, JobError, Upstream, log_failure
+from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import DONE, StepResult, again, failed
 
 _BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
@@ -45,13 +44,12 @@ _ENDED = ("completed", *_UNSUCCESSFUL)
 
 @dataclass(frozen=True)
 class Rendering:
-    """The steps between acceptance and the end. `upstream` gives the client of a deployment."""
+    """The steps between acceptance and the end."""
 
-    catalog: Catalog
     ledger: Ledger
     pool: Pool
     archive: Archive
-    upstream: Callable[[Deployment], Upstream]
+    upstreams: Upstreams
     render_times: RenderTimes
     clock: Clock
     random: Random
@@ -67,7 +65,7 @@ class Rendering:
             return await self._see_out(video)
         if video.rendered_at is not None:
             return DONE
-        upstream = self.upstream_of(video)
+        upstream = self.upstreams.of(video)
         if upstream is None:
             return failed("deployment_missing", "The deployment that makes this video is no longer configured.")
         try:
@@ -82,7 +80,7 @@ class Rendering:
         """A job whose video was deleted runs on, since nobody can cancel it: its slot is taken
         until it ends.
         """
-        upstream = self.upstream_of(video)
+        upstream = self.upstreams.of(video)
         if upstream is None or video.upstream_id is None or self._left(video) <= 0:
             return DONE
         try:
@@ -138,7 +136,7 @@ class Rendering:
             return await self._see_out(video)
         if video.finished or video.bytes is not None:
             return DONE
-        upstream = self.upstream_of(video)
+        upstream = self.upstreams.of(video)
         if upstream is None:
             return failed("deployment_missing", "The deployment that made this video is no longer configured.")
         length = await self.archive.length(video)  # an earlier run may have been killed right after its commit
@@ -179,23 +177,6 @@ class Rendering:
         if gone_since != video.gone_since:
             await self.ledger.change(entry, gone_since=gone_since)
         return again(max(wait, error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
-
-    async def delete_upstream(self, video: Video) -> None:
-        """The upstream's copy goes too where it can; it goes by itself after a day."""
-        upstream = self.upstream_of(video)
-        if upstream is None or video.upstream_id is None:
-            return
-        try:
-            await upstream.delete(video.upstream_id)
-        except UpstreamError as error:
-            log_failure(video.id, "delete", error)
-
-    def upstream_of(self, video: Video) -> Upstream | None:
-        """The client of the deployment that has the video's job: it follows from the record, never
-        from the request.
-        """
-        deployment = self.catalog.deployment(video.deployment)
-        return None if deployment is None else self.upstream(deployment)
 
     def _elapsed(self, video: Video) -> float:
         """Seconds since the upstream accepted it."""

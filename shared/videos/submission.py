@@ -8,7 +8,7 @@ upstream's own list decides it.
 
 import asyncio
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Set
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,7 +36,8 @@ from shared.errors import (
 from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
-from shared.upstream.client import Accepted, Job, Upstream, log_failure
+from shared.upstream.client import Accepted, Job, log_failure
+from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import DONE, StepResult, again, failed
 
 logger = logging.getLogger("gateway")
@@ -63,7 +64,7 @@ class Submission:
     pool: Pool
     claims: JobClaims
     archive: Archive
-    upstream: Callable[[Deployment], Upstream]
+    upstreams: Upstreams
     clock: Clock
     knobs: GatewayKnobs
 
@@ -128,7 +129,7 @@ class Submission:
         return await self._accept(video, deployment, accepted)
 
     async def _create(self, video: Video, deployment: Deployment, reference: Reference | None) -> Accepted:
-        upstream = self.upstream(deployment)
+        upstream = self.upstreams.at(deployment)
         # Counted from the note: a host that was frozen since then has been given up on, and must
         # not ask any more.
         since = (self.clock.now() - _attempted_at(video)).total_seconds()
@@ -208,8 +209,9 @@ class Submission:
         deployment = model.deployment(video.deployment or "")
         if deployment is None:
             return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
+        upstream = self.upstreams.at(deployment)
         try:
-            listed = await self.upstream(deployment).recent()
+            listed = await upstream.recent()
         except UpstreamError as error:
             log_failure(video.id, "list", error)
             left = self.knobs.deadline_seconds - (self.clock.now() - attempted_at).total_seconds()

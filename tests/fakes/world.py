@@ -16,11 +16,12 @@ from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config import settings
 from shared.config.catalog import Catalog, Model
-from shared.gateway import Connections, Gateway
+from shared.gateway import Gateway
 from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
 from shared.routes import paths
 from shared.routes.calls import respond
+from shared.upstream.identity import Connections
 from shared.videos.step_result import StepResult
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import Faults, FaultyTables

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from local.sora.faults import Cut
-from shared.gateway import Connections
+from shared.upstream.identity import Connections
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
 TENANT = "the-tenant-of-the-operator"

@@ -25,8 +25,9 @@ from shared.accounts.account import Account
 from shared.config import settings
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.config.settings import Settings
-from shared.gateway import Connections, Gateway
+from shared.gateway import Gateway
 from shared.media.video import Video, new_id
+from shared.upstream.identity import Connections
 from shared.videos.step_result import StepResult
 from tests.trials.faults.checks import Client, ends_well, leaks, not_returned
 from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, SkippingClock, Tokens, UpstreamClock, Wire

@@ -32,7 +32,7 @@ from tests.trials.scale.load import Plan, Request, ideal_waits, kind_of, request
 from tests.trials.scale.report import Findings, Life, lines, operations_table, table, waits_table
 from tests.trials.scale.tables import PART, CountedTables, Operations
 from tests.trials.scale.time import START, JumpingLoop, LoopClock
-from tests.trials.scale.upstream import SimulatedArchive, SimulatedDeployment, SimulatedUpstream
+from tests.trials.scale.upstream import SimulatedArchive, SimulatedDeployment, SimulatedUpstreams
 
 _SIZE = "720x1280"
 _QUEUE_SECONDS = 30 * 86_400.0
@@ -82,16 +82,14 @@ class Simulation:
         settings = Settings(Storage(), "master", knobs, Catalog((self.model,)))
         built = composition.build(settings, self.clock, Random(1000 + number), tables=self.tables)
 
-        def upstream(deployment: Deployment) -> SimulatedUpstream:
-            return SimulatedUpstream(self.places[deployment.name])
-
-        rendering = replace(built.rendering, archive=archive, upstream=upstream)
+        upstreams = SimulatedUpstreams(settings.catalog, built.connections, self.clock, self.places)
         return replace(
             built,
             archive=archive,
-            submission=replace(built.submission, archive=archive, upstream=upstream),
-            rendering=rendering,
-            lifecycle=replace(built.lifecycle, archive=archive, rendering=rendering),
+            submission=replace(built.submission, archive=archive, upstreams=upstreams),
+            upstreams=upstreams,
+            rendering=replace(built.rendering, archive=archive, upstreams=upstreams),
+            lifecycle=replace(built.lifecycle, archive=archive, upstreams=upstreams),
         )
 
     async def run(self) -> Findings:

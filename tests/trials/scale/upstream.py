@@ -4,7 +4,7 @@ remembers lengths.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,6 +18,7 @@ from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.upstream.client import Accepted, Content, Job, Listing, Upstream
+from shared.upstream.upstreams import Upstreams
 from tests.trials.scale.time import START
 
 _WINDOW = 60.0  # seconds
@@ -135,6 +136,16 @@ class SimulatedUpstream(Upstream):
 
     async def _travel(self, seconds: tuple[float, float]) -> None:
         await asyncio.sleep(self._simulated.random.uniform(*seconds))
+
+
+@dataclass(frozen=True)
+class SimulatedUpstreams(Upstreams):
+    """Every deployment is a simulated one."""
+
+    places: Mapping[str, SimulatedDeployment]
+
+    def at(self, deployment: Deployment) -> SimulatedUpstream:
+        return SimulatedUpstream(self.places[deployment.name])
 
 
 class SimulatedArchive(Archive):

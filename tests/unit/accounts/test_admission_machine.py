@@ -102,9 +102,12 @@ class Admission(RuleBasedStateMachine):
         tables = FaultyTables(self.settings.storage, self.faults, inner=self.stored)
         gateway = composition.build(self.settings, self.clock, Random(1), self.links, tables)
         archive = NoBlobs(self.settings.storage, lambda: None, self.clock, 60)
-        rendering = replace(gateway.rendering, archive=archive)
-        lifecycle = replace(gateway.lifecycle, archive=archive, rendering=rendering)
-        self.gateway = replace(gateway, archive=archive, rendering=rendering, lifecycle=lifecycle)
+        self.gateway = replace(
+            gateway,
+            archive=archive,
+            rendering=replace(gateway.rendering, archive=archive),
+            lifecycle=replace(gateway.lifecycle, archive=archive),
+        )
 
     def teardown(self) -> None:
         self.runner.run(self.gateway.close())

@@ -12,11 +12,12 @@ import httpx
 
 from shared import gateway as composition
 from shared.config import settings
-from shared.gateway import Connections, Gateway
+from shared.gateway import Gateway
 from shared.media.requests import parse_create
 from shared.media.video import MASTER_OWNER, Video
 from shared.storage.blobs import Archive
 from shared.upstream.client import Content
+from shared.upstream.identity import Connections
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
 from tests.trials.scale.time import JumpingLoop, LoopClock
 
