@@ -24,6 +24,7 @@
         ├── Denied                     401 or 403: our credentials, not the caller's
         ├── Misrouted                  404 on the route, 431: our configuration
         ├── Missing                    404 on a video or its content
+        ├── NotAVideo                  its bytes are not a whole MP4, or not the image wanted
         ├── Unreachable                nothing happened upstream; safe to repeat
         └── Uncertain                  a create that may have been accepted; never repeated blindly
 
@@ -225,6 +226,14 @@ class Misrouted(UpstreamError):
 
 class Missing(UpstreamError):
     default_code = "upstream_video_missing"
+
+
+class NotAVideo(UpstreamError):
+    """The bytes are not a complete MP4 (cut short, another format, without index or media), or not
+    the image they should be.
+    """
+
+    default_code = "upstream_content_invalid"
 
 
 class Unreachable(UpstreamError):

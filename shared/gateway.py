@@ -3,6 +3,7 @@ used.
 """
 
 import asyncio
+import logging
 import weakref
 from dataclasses import dataclass
 from random import Random, SystemRandom

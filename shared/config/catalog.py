@@ -15,8 +15,8 @@ class Capability:
     """What a model accepts, and its price.
 
     `sizes` are `WIDTHxHEIGHT` in pixels, `seconds` whole seconds; the first of each is the default.
-    `prices` are micro-dollars per second of video, by size. `retires` is the day the vendor has
-    announced, where there is one.
+    `prices` are micro-dollars per second of video, by size. `variants` are the parts of a finished
+    video that can be fetched.
     """
 
     sizes: tuple[str, ...]
@@ -37,7 +37,7 @@ class Deployment:
     `model` is the upstream's name of the deployment; `base_model` its name of the model, where that
     is known to differ. Stored videos refer to `name`, so it must stay the same when the
     configuration changes around it. `azure` tells the dialect: Azure OpenAI's `/openai/v1/videos`,
-    or any other server's `/v1/videos`.
+    or any other server's `/v1/videos`. `retires` is the day the vendor has announced, if any.
     """
 
     name: str

@@ -5,15 +5,7 @@ the content; size 1 means a 64-bit size follows, size 0 means "to the end of the
 was cut short ends inside a box.
 """
 
-from shared.errors import UpstreamError
-
-
-class NotAVideo(UpstreamError):
-    """The bytes are not a complete MP4: cut short, another format, or without its index or
-    media.
-    """
-
-    default_code = "upstream_content_invalid"
+from shared.errors import NotAVideo
 
 
 class Mp4Check:

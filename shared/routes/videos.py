@@ -7,7 +7,6 @@ from shared.accounts.account import over_soft_budget, rate_headers, spend_header
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
 from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, NotFound, RangeNotSatisfiable
-from shared.media.mp4 import NotAVideo
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix
 from shared.media.video import Video, dollars, owner_of
 from shared.routes.calls import Answer, Call
@@ -135,7 +134,7 @@ async def health(call: Call, probe: str = "") -> Answer:
         return Answer("I'm alive!")
     if probe not in ("", "readiness"):
         raise NotFound("There is no such probe: use liveliness or readiness.", code="unknown_url")
-    await call.gateway.tables.gateway.get("health", "probe")
+    await call.gateway.tables.ping()
     today = call.gateway.clock.now().date()
     retirements = {
         model.name: {"retires": str(each.retires), "retired": each.retires <= today}
@@ -181,7 +180,7 @@ async def _fetch_image(call: Call, video: Video, variant: str) -> None:
     try:
         async with upstream.content(video.upstream_id or "", variant) as content:
             await gateway.archive.save_image(video, variant, content)
-    except (NotAVideo, GatewayError) as error:
+    except GatewayError as error:
         raise NotFound(f"The upstream has no {variant} of this video.", code="variant_not_found", param="variant") from error
 
 
@@ -210,6 +209,6 @@ async def _proxied(call: Call, video: Video) -> Answer:
     if part is None:
         raise Gone("The video's bytes are no longer stored.")
     if wanted is None:
-        return Answer(part.data, headers=headers, media_type="video/mp4")
+        return Answer(part, headers=headers, media_type="video/mp4")
     headers["content-range"] = f"bytes {start}-{end}/{total}"
-    return Answer(part.data, 206, headers, "video/mp4")
+    return Answer(part, 206, headers, "video/mp4")

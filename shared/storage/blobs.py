@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from shared.clock import Clock
 from shared.config.settings import Storage
-from shared.errors import StorageUnavailable
-from shared.media.mp4 import Mp4Check, NotAVideo
+from shared.errors import NotAVideo, StorageUnavailable
+from shared.media.mp4 import Mp4Check
 from shared.media.reference_image import Reference
 from shared.media.video import Video, owner_of
 from shared.upstream.client import Content
@@ -32,16 +32,6 @@ _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_b
 # Media types of what the upstream offers beside the video, by its own name for it.
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 _LARGEST_IMAGE = 16 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some bytes of a blob: `data` begins at `start` of `total`."""
-
-    data: bytes
-    start: int
-    total: int
-    etag: str
 
 
 @dataclass
@@ -110,7 +100,7 @@ class Archive:
             except ResourceNotFoundError:
                 return None
 
-    async def read(self, video: Video, start: int, length: int) -> Part | None:
+    async def read(self, video: Video, start: int, length: int) -> bytes | None:
         """At most `length` bytes from `start`; None where the blob is gone."""
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -118,8 +108,7 @@ class Archive:
         async with _guarded():
             try:
                 download = await blob.download_blob(offset=start, length=length)
-                properties = download.properties
-                return Part(await download.readall(), start, int(properties.size), str(properties.etag))
+                return bytes(await download.readall())
             except ResourceNotFoundError:
                 return None
 

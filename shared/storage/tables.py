@@ -181,6 +181,10 @@ class Tables:
                 self._service = TableServiceClient(endpoint=url, credential=self.credential(), **_OPTIONS)
         return self._service
 
+    async def ping(self) -> None:
+        """Read a row that never exists. Raises StorageUnavailable where storage does not answer."""
+        await self.gateway.get("health", "probe")
+
     async def close(self) -> None:
         if self._service is not None:
             await self._service.close()

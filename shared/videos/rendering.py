@@ -20,13 +20,13 @@ from shared.config.file import GatewayKnobs
 from shared.errors import (
     GatewayError,
     Missing,
+    NotAVideo,
     Retired,
     StorageUnavailable,
     Unreachable,
     UpstreamError,
     UpstreamReport,
 )
-from shared.media.mp4 import NotAVideo
 from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.upstream.answers import MODERATION_CODES

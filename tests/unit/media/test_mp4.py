@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.media.mp4 import Mp4Check, NotAVideo
+from shared.errors import NotAVideo
+from shared.media.mp4 import Mp4Check
 from tests.fakes.films import box, small_film
 
 INDEX_LAST, INDEX_FIRST, FRAGMENTS = "use_metadata_tags", "faststart", "frag_keyframe+empty_moov"

@@ -35,7 +35,7 @@ def test_a_prompt_becomes_a_saved_video(azurite: str) -> None:
         done = await w.live(video.id)
         assert (done.status, done.progress, done.bytes) == ("completed", 100, len(w.upstream.film))
         part = await w.gateway.archive.read(done, 0, 1 << 20)
-        assert part is not None and part.data == w.upstream.film
+        assert part == w.upstream.film
         assert [each async for each in w.gateway.pool.unfinished(w.model)] == []
         account = await w.account()
         assert (account.reserved, account.spend) == (0, 400_000)
