@@ -110,25 +110,25 @@ def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
 @app.function_name(orchestration.SUBMIT)
 @app.activity_trigger(input_name="video")
 async def submit(video: str) -> StepResult:
-    return await composition.current().submission.submit(video)
+    return await composition.current().steps.submit(video)
 
 
 @app.function_name(orchestration.CHECK)
 @app.activity_trigger(input_name="video")
 async def check(video: str) -> StepResult:
-    return await composition.current().rendering.check(video)
+    return await composition.current().steps.check(video)
 
 
 @app.function_name(orchestration.SAVE)
 @app.activity_trigger(input_name="video")
 async def save(video: str) -> StepResult:
-    return await composition.current().rendering.save(video)
+    return await composition.current().steps.save(video)
 
 
 @app.function_name(orchestration.FINISH)
 @app.activity_trigger(input_name="outcome")
 async def finish(outcome: Any) -> None:  # the worker takes no dict[str, …] as a binding's type
-    await composition.current().lifecycle.finish(outcome["video"], outcome["failure"])
+    await composition.current().steps.finish(outcome)
 
 
 @app.function_name("sweep")

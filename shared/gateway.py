@@ -26,6 +26,7 @@ from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.rendering import Rendering
+from shared.videos.steps import Steps
 from shared.videos.submission import Submission
 
 _POLLS_A_VIDEO = 24  # at the usual pace, two minutes: the first guess of how long a video takes
@@ -49,6 +50,11 @@ class Gateway:
     submission: Submission
     rendering: Rendering
     lifecycle: Lifecycle
+
+    @property
+    def steps(self) -> Steps:
+        """What the engine's activities call."""
+        return Steps(self.submission, self.rendering, self.lifecycle, self.clock)
 
     async def close(self) -> None:
         """For tests and commands; a function app is never told that it ends."""

@@ -187,7 +187,8 @@ class Upstream:
                         request_id=_request_id(response),
                     )
                     return
-        except httpx.HTTPError as error:
+        # Not even asking for its host is safe with an address that no server of names would know.
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=False) from error
         raise Misrouted("The upstream redirected a download too many times.")
 
@@ -218,7 +219,7 @@ class Upstream:
                 response = await send(renew=False)
                 if response.status_code in _DENIED and self._uses_token():
                     response = await send(renew=True)  # the token may have run out; once is enough to tell
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=creating) from error
         except TimeoutError as error:
             raise (Uncertain if creating else Unreachable)("The upstream takes too long to answer.") from error
@@ -266,7 +267,7 @@ class Upstream:
         return from_upstream(response.status_code, response.headers, body, now, creating=creating, about_video=about_video)
 
 
-def _transport_failure(error: "httpx.HTTPError", *, creating: bool) -> UpstreamError:
+def _transport_failure(error: Exception, *, creating: bool) -> UpstreamError:
     """Only a connection that was never made proves that nothing was accepted. Names no address:
     errors reach callers.
     """

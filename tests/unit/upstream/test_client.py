@@ -509,7 +509,9 @@ def test_a_redirect_that_leads_nowhere_good_is_not_followed(replies: list[Reply]
     assert type(failure(download, *replies)) is Misrouted
 
 
-@pytest.mark.parametrize("location", ["https://store:port/", "https://store.example/\x00"])
+@pytest.mark.parametrize(
+    "location", ["https://store:port/", "https://store.example/\x00", "https://xn--a.example/", "https://xn--/"]
+)
 def test_a_redirect_to_what_is_no_address_is_a_broken_answer(location: str) -> None:
     """To be asked for again, until the deadline."""
     assert type(failure(download, moved(location))) is Unreachable
@@ -519,6 +521,14 @@ def test_a_redirect_to_what_is_no_address_is_a_broken_answer(location: str) -> N
 def test_a_redirect_to_nowhere_is_a_refusal(status: int) -> None:
     """Without a location there is nothing to follow."""
     assert type(failure(download, httpx.Response(status))) is Refused
+
+
+@pytest.mark.parametrize(("do", "kind"), [(create, Uncertain), (remix, Uncertain), (get, Unreachable), (delete, Unreachable)])
+def test_a_call_that_is_redirected_to_no_name_fails_as_if_cut(
+    do: Callable[[Upstream], Awaitable[Any]], kind: type[UpstreamError]
+) -> None:
+    """The HTTP library looks at the address before anybody follows it."""
+    assert type(failure(do, moved("https://xn--a.example/"))) is kind
 
 
 @pytest.mark.parametrize("do", [create, remix, get, recent, delete])

@@ -1,0 +1,80 @@
+"""The steps as the engine runs them: whatever goes wrong in one, the video goes on or comes to an
+end.
+
+A step that raises is run again by the engine, and an orchestration that fails is started again by
+the sweep. That helps while storage does not answer, and against nothing else, so only
+StorageUnavailable leaves here.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from traceback import format_tb
+from typing import Any
+
+from shared.clock import Clock
+from shared.errors import StorageUnavailable
+from shared.storage.tables import WriteConflict
+from shared.videos.lifecycle import Lifecycle
+from shared.videos.rendering import Rendering
+from shared.videos.step_result import StepResult, again, failed
+from shared.videos.submission import Submission
+
+logger = logging.getLogger("gateway")
+
+_TRIES = 3  # of a step that raises what nobody expected
+_PAUSE = 5.0  # seconds between them
+_OVERTAKEN = 5.0  # seconds until a step that was overtaken looks again
+
+Step = Callable[[str], Awaitable[StepResult]]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the activities call; they raise StorageUnavailable alone."""
+
+    submission: Submission
+    rendering: Rendering
+    lifecycle: Lifecycle
+    clock: Clock
+
+    async def submit(self, video_id: str) -> StepResult:
+        return await self._run(self.submission.submit, video_id)
+
+    async def check(self, video_id: str) -> StepResult:
+        return await self._run(self.rendering.check, video_id)
+
+    async def save(self, video_id: str) -> StepResult:
+        return await self._run(self.rendering.save, video_id)
+
+    async def finish(self, outcome: Any) -> None:
+        """There is no end but this one, so what it raises goes to the engine."""
+        await self.lifecycle.finish(outcome["video"], outcome["failure"])
+
+    async def _run(self, step: Step, video_id: str) -> StepResult:
+        """Run a step, three times where it raises what nobody expected; the last ends the video."""
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return await step(video_id)
+            except StorageUnavailable:
+                raise
+            except WriteConflict:
+                # Another run of this step has changed the video since this one read it.
+                logger.info("video %s: %s was overtaken", video_id, _name(step))
+                return again(_OVERTAKEN)
+            except Exception as error:
+                if tries_left == 0:
+                    _log(video_id, step, error)
+            if tries_left:
+                await self.clock.sleep(_PAUSE)
+        return failed("internal_error", "Something went wrong in the gateway; its log has the rest.")
+
+
+def _name(step: Step) -> str:
+    return getattr(step, "__name__", "step")
+
+
+def _log(video_id: str, step: Step, error: Exception) -> None:
+    """What was raised, and where. Not its words: they may quote a prompt or an address."""
+    where = "".join(format_tb(error.__traceback__))
+    logger.error("video %s: %s: unexpected error %s\n%s", video_id, _name(step), type(error).__name__, where)

@@ -1,0 +1,102 @@
+"""What the engine's activities do about a step that raises."""
+
+import logging
+
+import httpx
+import pytest
+
+from shared.errors import StorageUnavailable
+from shared.storage.tables import WriteConflict
+from shared.videos.step_result import StepResult
+from shared.videos.steps import Steps
+from tests.fakes.upstream import Reply
+from tests.fakes.world import World
+
+pytestmark = pytest.mark.anyio
+
+
+class Raising:
+    """Rendering whose every step raises what it is given, and then says done."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+
+    async def check(self, video_id: str) -> StepResult:
+        if self.errors:
+            raise self.errors.pop(0)
+        return {"done": True}
+
+    save = check
+
+
+def steps(world: World, *errors: Exception) -> Steps:
+    gateway = world.gateway
+    return Steps(gateway.submission, Raising(*errors), gateway.lifecycle, world.clock)  # type: ignore[arg-type]
+
+
+SECRET = "https://upstream.example/?prompt=a+cat"
+
+
+async def test_a_step_that_keeps_raising_ends_the_video(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """With a code of its own, and one line in the log that does not quote what was raised."""
+    outcome = await steps(world, *[ZeroDivisionError(SECRET)] * 3).check("video_1")
+    assert outcome["failed"]["code"] == "internal_error"
+    (line,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "ZeroDivisionError" in line.getMessage()
+    assert "test_steps.py" in line.getMessage()
+    assert SECRET not in caplog.text
+
+
+async def test_a_step_that_raises_twice_is_not_the_end(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """What passes leaves no trace; there is a pause before each new try."""
+    before = world.clock.now()
+    assert await steps(world, KeyError("a"), KeyError("b")).save("video_1") == {"done": True}
+    assert (world.clock.now() - before).total_seconds() == 10
+    assert caplog.records == []
+
+
+async def test_while_storage_does_not_answer_the_engine_tries_again(world: World) -> None:
+    """Nothing ends for that: what is stored decides, and cannot be read."""
+    with pytest.raises(StorageUnavailable):
+        await steps(world, StorageUnavailable("Try again.")).check("video_1")
+
+
+async def test_a_step_that_was_overtaken_ends_quietly(world: World) -> None:
+    """The engine is told to look again later: no retry is used up."""
+    outcome = await steps(world, WriteConflict()).check("video_1")
+    assert outcome["again"] >= 1
+
+
+async def test_two_looks_at_one_job_at_once_both_end_quietly(world: World) -> None:
+    """A message that is delivered again while the first run still works."""
+    video = await world.start()
+    await world.gateway.submission.submit(video.id)
+    second: list[StepResult] = []
+
+    async def overtake(request: httpx.Request) -> None:
+        if not second:
+            second.append({})
+            second[0] = await world.gateway.steps.check(video.id)
+
+    world.upstream.jobs[next(iter(world.upstream.jobs))]["progress"] = 50
+    world.upstream.meanwhile(overtake)
+    first = await world.gateway.steps.check(video.id)
+    assert "again" in second[0]
+    assert "again" in first
+    assert (await world.video(video.id)).progress == 50
+
+
+async def test_a_download_that_leads_to_no_name_ends_by_its_deadline(world: World) -> None:
+    """The example that was restarted for days: an invalid international name."""
+    video = await world.start()
+    await world.gateway.submission.submit(video.id)
+    world.upstream.end()
+    await world.gateway.steps.check(video.id)
+    nowhere: Reply = httpx.Response(302, headers={"location": "https://xn--a.example/"})
+    world.upstream.script("content", *[nowhere] * 300)
+    for _ in range(300):
+        outcome = await world.gateway.steps.save(video.id)
+        if "again" not in outcome:
+            break
+        await world.clock.sleep(outcome["again"])
+    assert outcome["failed"]["code"] == "content_unavailable"
