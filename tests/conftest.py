@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -33,8 +34,10 @@ def anyio_backend() -> str:
 @pytest.fixture
 async def world(azurite: str, request: pytest.FixtureRequest) -> AsyncIterator[World]:
     """A world of the test's own. `@pytest.mark.world(knobs={…}, limits={…})` sets options:
-    those of `tests.fakes.world.world`.
+    those of `tests.fakes.world.world`. A test's own mark is added to its module's.
     """
-    marker = request.node.get_closest_marker("world")
-    async with open_world(azurite, **(marker.kwargs if marker else {})) as opened:
+    options: dict[str, Any] = {}
+    for mark in request.node.iter_markers("world"):  # the test's own comes first
+        options = {**mark.kwargs, **options}
+    async with open_world(azurite, **options) as opened:
         yield opened

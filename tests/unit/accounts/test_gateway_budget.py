@@ -3,9 +3,8 @@ all keys.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -16,9 +15,11 @@ from shared.media.video import GATEWAY_OWNER, Video, new_id
 from shared.storage.tables import Insert, Write, WriteConflict
 from shared.upkeep.sweep import Sweep
 from tests.fakes.table import key_of, values_of
-from tests.fakes.world import World, world
+from tests.fakes.world import World
 
 LIMIT = 2_000_000  # five videos of four seconds
+
+pytestmark = [pytest.mark.anyio, pytest.mark.world(budget=LIMIT)]
 
 
 class Engine:
@@ -34,195 +35,158 @@ class Engine:
         return False
 
 
-def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any) -> None:
-    async def tell() -> None:
-        async with world(storage, **{"budget": LIMIT, **options}) as w:
-            await story(w)
-
-    asyncio.run(tell())
-
-
-async def whole(w: World) -> Account:
+async def whole(world: World) -> Account:
     """The gateway's account, whose reservations must be what its holds say."""
-    account = await w.gateway.ledger.account(GATEWAY_OWNER)
+    account = await world.gateway.ledger.account(GATEWAY_OWNER)
     assert account is not None
-    holds = [row.values["cost"] async for row in w.gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`")]
+    rows = world.gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`")
+    holds = [row.values["cost"] async for row in rows]
     assert (account.reserved, account.running) == (sum(holds), len(holds))
     return account
 
 
-async def start(w: World, owner: str | None = None) -> Video | None:
+async def start(world: World, owner: str | None = None) -> Video | None:
     try:
-        return (await w.gateway.lifecycle.start(w.request(), owner or w.owner)).video
+        return (await world.gateway.lifecycle.start(world.request(), owner or world.owner)).video
     except BudgetExceeded:
         return None
 
 
-def test_the_gateways_budget_holds_across_keys(azurite: str) -> None:
+async def test_the_gateways_budget_holds_across_keys(world: World) -> None:
     """Keys without limits of their own share it: of twenty at once from two keys and two instances,
     five are admitted.
     """
-
-    async def story(w: World) -> None:
-        second, other = (await w.gateway.keys.issue(Account())).key_id, w.another()
-        starts = [
-            gateway.lifecycle.start(w.request(), owner)
-            for gateway in (w.gateway, other)
-            for owner in (w.owner, second)
-            for _ in range(5)
-        ]
-        ends = await asyncio.gather(*starts, return_exceptions=True)
-        refused = [end for end in ends if isinstance(end, BaseException)]
-        assert len(ends) - len(refused) == 5
-        assert {type(each) for each in refused} == {BudgetExceeded}
-        assert (await whole(w)).reserved == LIMIT
-        states = [values_of(write) for owner, writes in w.faults.commits if owner == GATEWAY_OWNER for write in writes]
-        assert all(state.get("reserved", 0) + state.get("spend", 0) <= LIMIT for state in states)
-
-    run(azurite, story)
+    second, other = (await world.gateway.keys.issue(Account())).key_id, world.another()
+    starts = [
+        gateway.lifecycle.start(world.request(), owner)
+        for gateway in (world.gateway, other)
+        for owner in (world.owner, second)
+        for _ in range(5)
+    ]
+    ends = await asyncio.gather(*starts, return_exceptions=True)
+    refused = [end for end in ends if isinstance(end, BaseException)]
+    assert len(ends) - len(refused) == 5
+    assert {type(each) for each in refused} == {BudgetExceeded}
+    assert (await whole(world)).reserved == LIMIT
+    states = [values_of(write) for owner, writes in world.faults.commits if owner == GATEWAY_OWNER for write in writes]
+    assert all(state.get("reserved", 0) + state.get("spend", 0) <= LIMIT for state in states)
 
 
-def test_a_completed_video_is_spent_and_a_failed_one_given_back(azurite: str) -> None:
+async def test_a_completed_video_is_spent_and_a_failed_one_given_back(world: World) -> None:
     """What failed makes room again; what was made does not."""
-
-    async def story(w: World) -> None:
-        first, second = await start(w), await start(w)
-        assert first is not None
-        assert second is not None
-        finish = w.gateway.lifecycle.finish
-        for _ in range(2):
-            await finish(first.id, None)
-            await finish(second.id, {"code": "x", "message": "y"})
-        account = await whole(w)
-        assert (account.reserved, account.spend, account.running) == (0, 400_000, 0)
-        assert [await start(w) is not None for _ in range(5)] == [True] * 4 + [False]
-
-    run(azurite, story)
+    first, second = await start(world), await start(world)
+    assert first is not None
+    assert second is not None
+    finish = world.gateway.lifecycle.finish
+    for _ in range(2):
+        await finish(first.id, None)
+        await finish(second.id, {"code": "x", "message": "y"})
+    account = await whole(world)
+    assert (account.reserved, account.spend, account.running) == (0, 400_000, 0)
+    assert [await start(world) is not None for _ in range(5)] == [True] * 4 + [False]
 
 
-def test_what_the_key_refuses_is_not_held(azurite: str) -> None:
+@pytest.mark.world(limits={"max_budget": 400_000})
+async def test_what_the_key_refuses_is_not_held(world: World) -> None:
     """A key at its own limit, a model it may not use, a repeated request: the gateway's budget is
     as before.
     """
-
-    async def story(w: World) -> None:
-        assert await start(w) is not None
-        for _ in range(3):
-            assert await start(w) is None
-        account = await whole(w)
-        assert (account.reserved, account.running) == (400_000, 1)
-
-    run(azurite, story, limits={"max_budget": 400_000})
+    assert await start(world) is not None
+    for _ in range(3):
+        assert await start(world) is None
+    account = await whole(world)
+    assert (account.reserved, account.running) == (400_000, 1)
 
 
-def test_the_refusal_says_what_is_left(azurite: str) -> None:
+async def test_the_refusal_says_what_is_left(world: World) -> None:
     """Limit, spent and reserved are named; the keys that have used it up are not."""
-
-    async def story(w: World) -> None:
-        for _ in range(5):
-            await start(w)
-        reply = await w.send("POST", "v1/videos", secret=w.secret, body={"prompt": "A cat"})
-        assert (reply.status, reply.code) == (429, "budget_exceeded")
-        assert reply.headers["x-should-retry"] == "false"
-        assert "$2 " in reply.json["error"]["message"]
-        assert "key_" not in reply.body.decode()
-
-    run(azurite, story)
+    for _ in range(5):
+        await start(world)
+    reply = await world.send("POST", "v1/videos", secret=world.secret, body={"prompt": "A cat"})
+    assert (reply.status, reply.code) == (429, "budget_exceeded")
+    assert reply.headers["x-should-retry"] == "false"
+    assert "$2 " in reply.json["error"]["message"]
+    assert "key_" not in reply.body.decode()
 
 
-def test_a_window_frees_what_was_spent(azurite: str) -> None:
+async def test_a_window_frees_what_was_spent(world: World) -> None:
     """The gateway's windows are the calendar's: on the next day spend begins at nothing, holds
     stay.
     """
-
-    async def story(w: World) -> None:
-        budget = replace(w.gateway.budget, duration="1d")
-        made = [await w.start() for _ in range(2)]
-        await w.gateway.lifecycle.finish(made[0].id, None)
-        w.clock.skip(12 * 3600)
-        extra = [new_id(w.owner, w.clock.now()) for _ in range(4)]
-        for video_id in extra:
-            await budget.hold(_priced(made[0], video_id))
-        account = await whole(w)
-        assert (account.spend, account.reserved) == (0, LIMIT)
-        with pytest.raises(BudgetExceeded):
-            await budget.hold(_priced(made[0], new_id(w.owner, w.clock.now())))
-
-    run(azurite, story)
+    budget = replace(world.gateway.budget, duration="1d")
+    made = [await world.start() for _ in range(2)]
+    await world.gateway.lifecycle.finish(made[0].id, None)
+    world.clock.skip(12 * 3600)
+    extra = [new_id(world.owner, world.clock.now()) for _ in range(4)]
+    for video_id in extra:
+        await budget.hold(_priced(made[0], video_id))
+    account = await whole(world)
+    assert (account.spend, account.reserved) == (0, LIMIT)
+    with pytest.raises(BudgetExceeded):
+        await budget.hold(_priced(made[0], new_id(world.owner, world.clock.now())))
 
 
 @pytest.mark.parametrize("lost", [WriteConflict("lost"), StorageUnavailable("lost")], ids=["conflict", "unavailable"])
-def test_a_hold_or_release_whose_answer_is_lost_counts_once(azurite: str, lost: Exception) -> None:
+async def test_a_hold_or_release_whose_answer_is_lost_counts_once(world: World, lost: Exception) -> None:
     """Both may be repeated, by the transport and by whoever runs the step again."""
+    video = await world.start()
+    await world.gateway.ledger.settle(video.id, status="completed", finished_at=world.clock.now())
+    answers = [lost]
 
-    async def story(w: World) -> None:
-        video = await w.start()
-        await w.gateway.ledger.settle(video.id, status="completed", finished_at=w.clock.now())
-        answers = [lost]
+    def lose(writes: Sequence[Write]) -> None:
+        if answers and any(key_of(write).startswith("hold_") for write in writes):
+            raise answers.pop()
 
-        def lose(writes: Sequence[Write]) -> None:
-            if answers and any(key_of(write).startswith("hold_") for write in writes):
-                raise answers.pop()
-
-        w.faults.after = lose
-        for _ in range(3):
-            try:
-                await w.gateway.lifecycle.finish(video.id, None)
-            except StorageUnavailable:
-                continue
-        account = await whole(w)
-        assert (account.reserved, account.spend) == (0, 400_000)
-
-        answers.append(lost)
-        other = _priced(video, new_id(w.owner, w.clock.now()))
+    world.faults.after = lose
+    for _ in range(3):
         try:
-            await w.gateway.budget.hold(other)
+            await world.gateway.lifecycle.finish(video.id, None)
         except StorageUnavailable:
-            assert isinstance(lost, StorageUnavailable)
-        account = await whole(w)
-        assert (account.reserved, account.running) == (400_000, 1)
+            continue
+    account = await whole(world)
+    assert (account.reserved, account.spend) == (0, 400_000)
 
-    run(azurite, story)
+    answers.append(lost)
+    other = _priced(video, new_id(world.owner, world.clock.now()))
+    try:
+        await world.gateway.budget.hold(other)
+    except StorageUnavailable:
+        assert isinstance(lost, StorageUnavailable)
+    account = await whole(world)
+    assert (account.reserved, account.running) == (400_000, 1)
 
 
-def test_the_sweep_gives_back_what_nobody_will(azurite: str) -> None:
+async def test_the_sweep_gives_back_what_nobody_will(world: World) -> None:
     """A request that died between hold and admission, and a video whose end died before the
     release.
     """
+    finished = await world.start()
+    await world.gateway.ledger.settle(finished.id, status="completed", finished_at=world.clock.now())
 
-    async def story(w: World) -> None:
-        finished = await w.start()
-        await w.gateway.ledger.settle(finished.id, status="completed", finished_at=w.clock.now())
+    def die(writes: Sequence[Write]) -> None:
+        if any(isinstance(write, Insert) and "prompt" in write.values for write in writes):
+            raise StorageUnavailable("gone")
 
-        def die(writes: Sequence[Write]) -> None:
-            if any(isinstance(write, Insert) and "prompt" in write.values for write in writes):
-                raise StorageUnavailable("gone")
-
-        w.faults.before = die
-        with pytest.raises(StorageUnavailable):
-            await w.start()
-        assert (await whole(w)).running == 2
-        w.clock.skip(11 * 60)
-        engine = Engine()
-        await Sweep(w.gateway, engine).run()
-        assert engine.started == [finished.id]
-        await w.live(finished.id)
-        account = await whole(w)
-        assert (account.reserved, account.spend, account.running) == (0, 400_000, 0)
-
-    run(azurite, story)
+    world.faults.before = die
+    with pytest.raises(StorageUnavailable):
+        await world.start()
+    assert (await whole(world)).running == 2
+    world.clock.skip(11 * 60)
+    engine = Engine()
+    await Sweep(world.gateway, engine).run()
+    assert engine.started == [finished.id]
+    await world.live(finished.id)
+    account = await whole(world)
+    assert (account.reserved, account.spend, account.running) == (0, 400_000, 0)
 
 
-def test_without_a_limit_nothing_is_held(azurite: str) -> None:
+@pytest.mark.world(budget=None)
+async def test_without_a_limit_nothing_is_held(world: World) -> None:
     """No budget, no writes for one."""
-
-    async def story(w: World) -> None:
-        w.faults.commits.clear()
-        await w.gateway.lifecycle.finish((await w.start()).id, None)
-        assert GATEWAY_OWNER not in {partition for partition, _ in w.faults.commits}
-        assert isinstance(w.gateway.budget, GatewayBudget)
-
-    run(azurite, story, budget=None)
+    world.faults.commits.clear()
+    await world.gateway.lifecycle.finish((await world.start()).id, None)
+    assert GATEWAY_OWNER not in {partition for partition, _ in world.faults.commits}
+    assert isinstance(world.gateway.budget, GatewayBudget)
 
 
 def _priced(video: Video, video_id: str) -> Video:
@@ -237,29 +201,21 @@ def _priced(video: Video, video_id: str) -> Video:
     )
 
 
-def test_a_hold_follows_the_price_of_a_fallback(azurite: str) -> None:
+async def test_a_hold_follows_the_price_of_a_fallback(world: World) -> None:
     """A dearer model is held at its own price, or refused with the hold as it was."""
-
-    async def story(w: World) -> None:
-        video = await start(w)
-        assert video is not None
-        await w.gateway.budget.reprice(video.id, LIMIT)
-        assert (await whole(w)).reserved == LIMIT
-        with pytest.raises(BudgetExceeded):
-            await w.gateway.budget.reprice(video.id, LIMIT + 1)
-        assert (await whole(w)).reserved == LIMIT
-
-    run(azurite, story)
+    video = await start(world)
+    assert video is not None
+    await world.gateway.budget.reprice(video.id, LIMIT)
+    assert (await whole(world)).reserved == LIMIT
+    with pytest.raises(BudgetExceeded):
+        await world.gateway.budget.reprice(video.id, LIMIT + 1)
+    assert (await whole(world)).reserved == LIMIT
 
 
-def test_a_hold_ends_with_its_video_though_the_limit_was_switched_off(azurite: str) -> None:
+async def test_a_hold_ends_with_its_video_though_the_limit_was_switched_off(world: World) -> None:
     """Otherwise it would still be counted when there is a limit again."""
-
-    async def story(w: World) -> None:
-        video = await start(w)
-        assert video is not None
-        await replace(w.gateway.budget, limit=None).release(video.id, video.cost)
-        account = await whole(w)
-        assert (account.reserved, account.spend) == (0, video.cost)
-
-    run(azurite, story)
+    video = await start(world)
+    assert video is not None
+    await replace(world.gateway.budget, limit=None).release(video.id, video.cost)
+    account = await whole(world)
+    assert (account.reserved, account.spend) == (0, video.cost)

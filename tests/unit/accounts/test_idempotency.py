@@ -1,7 +1,6 @@
 """Requests that must not start twice, by the caller's key and by the official client's retries."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -17,18 +16,12 @@ from shared.errors import InvalidRequest
 from shared.media.video import Video, new_id
 from shared.storage.tables import Insert, Replace, Row
 from tests.fakes.table import FaultyTable
-from tests.fakes.world import Reply, World, world
+from tests.fakes.world import Reply, World
+
+pytestmark = pytest.mark.anyio
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 PROMPT = {"prompt": "A cat", "seconds": "4"}
-
-
-def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any) -> None:
-    async def tell() -> None:
-        async with world(storage, **options) as w:
-            await story(w)
-
-    asyncio.run(tell())
 
 
 def row(identity: RequestIdentity, made: datetime = NOW) -> Row:
@@ -42,9 +35,9 @@ def once(*, explicit: bool = False, retry: bool = False, arrived: datetime = NOW
     return RequestIdentity("once_x", fingerprint, explicit, retry, arrived)
 
 
-async def create(w: World, *, gateway: Any = None, body: Any = None, **headers: str) -> Reply:
+async def create(world: World, *, gateway: Any = None, body: Any = None, **headers: str) -> Reply:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await w.send("POST", "v1/videos", secret=w.secret, body=body or PROMPT, headers=given, gateway=gateway)
+    return await world.send("POST", "v1/videos", secret=world.secret, body=body or PROMPT, headers=given, gateway=gateway)
 
 
 def test_a_first_request_has_no_earlier_one() -> None:
@@ -103,26 +96,22 @@ def test_a_key_has_at_most_255_characters(length: int) -> None:
             read_identity(headers, Request, NOW)  # type: ignore[arg-type]
 
 
-def test_the_same_key_and_body_answer_the_same_video(azurite: str) -> None:
+async def test_the_same_key_and_body_answer_the_same_video(world: World) -> None:
     """One video, one charge, and the answer says that it was made before; in a form or in JSON, the
     request is the same.
     """
-
-    async def story(w: World) -> None:
-        first = await create(w, idempotency_key="order-1")
-        again = await create(w, idempotency_key="order-1", body={"seconds": 4, "size": "720x1280", "prompt": "A cat"})
-        form = await create(
-            w, idempotency_key="order-1", body=b"prompt=A+cat&seconds=4", content_type="application/x-www-form-urlencoded"
-        )
-        assert [each.status for each in (first, again, form)] == [200, 200, 200]
-        assert first.json["id"] == again.json["id"] == form.json["id"]
-        assert "idempotent-replayed" not in first.headers
-        assert again.headers["idempotent-replayed"] == "true"
-        assert again.headers["x-response-cost"] == "0.4"
-        account = await w.account()
-        assert (account.running, account.reserved) == (1, 400_000)
-
-    run(azurite, story)
+    first = await create(world, idempotency_key="order-1")
+    again = await create(world, idempotency_key="order-1", body={"seconds": 4, "size": "720x1280", "prompt": "A cat"})
+    form = await create(
+        world, idempotency_key="order-1", body=b"prompt=A+cat&seconds=4", content_type="application/x-www-form-urlencoded"
+    )
+    assert [each.status for each in (first, again, form)] == [200, 200, 200]
+    assert first.json["id"] == again.json["id"] == form.json["id"]
+    assert "idempotent-replayed" not in first.headers
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.headers["x-response-cost"] == "0.4"
+    account = await world.account()
+    assert (account.running, account.reserved) == (1, 400_000)
 
 
 @pytest.mark.parametrize(
@@ -136,171 +125,139 @@ def test_the_same_key_and_body_answer_the_same_video(azurite: str) -> None:
     ],
     ids=["prompt", "seconds", "size", "user", "metadata"],
 )
-def test_the_same_key_with_another_body_is_refused(azurite: str, body: dict[str, Any]) -> None:
+async def test_the_same_key_with_another_body_is_refused(world: World, body: dict[str, Any]) -> None:
     """422, not to be retried, and the first video stays the only one."""
-
-    async def story(w: World) -> None:
-        await create(w, idempotency_key="order-1")
-        refused = await create(w, idempotency_key="order-1", body=body)
-        assert (refused.status, refused.code) == (422, "idempotency_key_reused")
-        assert refused.headers["x-should-retry"] == "false"
-        assert (await w.account()).running == 1
-
-    run(azurite, story)
+    await create(world, idempotency_key="order-1")
+    refused = await create(world, idempotency_key="order-1", body=body)
+    assert (refused.status, refused.code) == (422, "idempotency_key_reused")
+    assert refused.headers["x-should-retry"] == "false"
+    assert (await world.account()).running == 1
 
 
-def test_a_key_is_forgotten_after_a_day_and_belongs_to_its_caller(azurite: str) -> None:
+async def test_a_key_is_forgotten_after_a_day_and_belongs_to_its_caller(world: World) -> None:
     """After 24 hours the key makes a new video, whatever the body; another caller's key of the same
     name is another key.
     """
-
-    async def story(w: World) -> None:
-        first = await create(w, idempotency_key="order-1")
-        others = await w.send("POST", "v1/videos", body=PROMPT, headers={"idempotency-key": "order-1"})
-        assert others.json["id"] != first.json["id"]
-        w.clock.skip(24 * 3600 + 1)
-        later = await create(w, idempotency_key="order-1", body={**PROMPT, "prompt": "A dog"})
-        assert later.status == 200
-        assert later.json["id"] != first.json["id"]
-        assert (await create(w, idempotency_key="order-1", body={**PROMPT, "prompt": "A dog"})).json["id"] == later.json["id"]
-
-    run(azurite, story)
+    first = await create(world, idempotency_key="order-1")
+    others = await world.send("POST", "v1/videos", body=PROMPT, headers={"idempotency-key": "order-1"})
+    assert others.json["id"] != first.json["id"]
+    world.clock.skip(24 * 3600 + 1)
+    later = await create(world, idempotency_key="order-1", body={**PROMPT, "prompt": "A dog"})
+    assert later.status == 200
+    assert later.json["id"] != first.json["id"]
+    assert (await create(world, idempotency_key="order-1", body={**PROMPT, "prompt": "A dog"})).json["id"] == later.json["id"]
 
 
-def test_a_refused_request_does_not_use_its_key_up(azurite: str) -> None:
+@pytest.mark.world(limits={"max_budget": 399_999})
+async def test_a_refused_request_does_not_use_its_key_up(world: World) -> None:
     """A 429 is not an answer to keep: the same key works once there is room."""
-
-    async def story(w: World) -> None:
-        refused = await create(w, idempotency_key="order-1")
-        assert refused.status == 429
-        await w.gateway.keys.update(w.owner, {"max_budget": 400_000})
-        assert (await create(w, idempotency_key="order-1")).status == 200
-
-    run(azurite, story, limits={"max_budget": 399_999})
+    refused = await create(world, idempotency_key="order-1")
+    assert refused.status == 429
+    await world.gateway.keys.update(world.owner, {"max_budget": 400_000})
+    assert (await create(world, idempotency_key="order-1")).status == 200
 
 
-def test_a_hundred_callers_with_one_key_get_one_video(azurite: str) -> None:
+async def test_a_hundred_callers_with_one_key_get_one_video(world: World) -> None:
     """Through two instances at the same moment: one record, one reservation, a hundred
     equal ids.
     """
-
-    async def story(w: World) -> None:
-        ledgers = (w.gateway.ledger, w.another().ledger)
-        now = w.clock.now()
-        videos = [_video(w) for _ in range(100)]
-        claim = once(explicit=True, arrived=now)
-        ends = await asyncio.gather(*(ledgers[n % 2].admit(each, claim) for n, each in enumerate(videos)))
-        assert len({each.video.id for each in ends}) == 1
-        assert sum(not each.replayed for each in ends) == 1
-        account = await w.account()
-        assert (account.running, account.reserved) == (1, 400_000)
-        assert len([each async for each in w.gateway.ledger.videos(w.owner)]) == 1
-
-    run(azurite, story)
+    ledgers = (world.gateway.ledger, world.another().ledger)
+    now = world.clock.now()
+    videos = [_video(world) for _ in range(100)]
+    claim = once(explicit=True, arrived=now)
+    ends = await asyncio.gather(*(ledgers[n % 2].admit(each, claim) for n, each in enumerate(videos)))
+    assert len({each.video.id for each in ends}) == 1
+    assert sum(not each.replayed for each in ends) == 1
+    account = await world.account()
+    assert (account.running, account.reserved) == (1, 400_000)
+    assert len([each async for each in world.gateway.ledger.videos(world.owner)]) == 1
 
 
-def test_equal_requests_at_once_leave_one_note(azurite: str) -> None:
+async def test_equal_requests_at_once_leave_one_note(world: World) -> None:
     """Over the whole handler, what the others had noted on their way is taken back."""
-
-    async def story(w: World) -> None:
-        instances = (w.gateway, w.another())
-        replies = await asyncio.gather(*(create(w, gateway=instances[n % 2], idempotency_key="order-1") for n in range(12)))
-        assert {each.status for each in replies} == {200}
-        assert len({each.json["id"] for each in replies}) == 1
-        assert sum("idempotent-replayed" not in each.headers for each in replies) == 1
-        assert [video_id async for video_id, _ in w.gateway.pool.unfinished(w.model)] == [replies[0].json["id"]]
-
-    run(azurite, story)
+    instances = (world.gateway, world.another())
+    replies = await asyncio.gather(*(create(world, gateway=instances[n % 2], idempotency_key="order-1") for n in range(12)))
+    assert {each.status for each in replies} == {200}
+    assert len({each.json["id"] for each in replies}) == 1
+    assert sum("idempotent-replayed" not in each.headers for each in replies) == 1
+    assert [video_id async for video_id, _ in world.gateway.pool.unfinished(world.model)] == [replies[0].json["id"]]
 
 
-def test_the_official_clients_retries_are_the_same_video(azurite: str) -> None:
+async def test_the_official_clients_retries_are_the_same_video(world: World) -> None:
     """Whichever of the tries came through, the retries of it answer its video; ten minutes later it
     is a new one.
     """
-
-    async def story(w: World) -> None:
-        first = await create(w, x_stainless_retry_count="0")
-        retries = [await create(w, x_stainless_retry_count=count) for count in ("1", "2")]
-        assert {each.json["id"] for each in retries} == {first.json["id"]}
-        other_body = await create(w, x_stainless_retry_count="1", body={**PROMPT, "prompt": "A dog"})
-        assert other_body.json["id"] != first.json["id"]
-        other_caller = await w.send("POST", "v1/videos", body=PROMPT, headers={"x-stainless-retry-count": "1"})
-        assert other_caller.json["id"] != first.json["id"]
-        w.clock.skip(601)
-        assert (await create(w, x_stainless_retry_count="1")).json["id"] != first.json["id"]
-
-    run(azurite, story)
+    first = await create(world, x_stainless_retry_count="0")
+    retries = [await create(world, x_stainless_retry_count=count) for count in ("1", "2")]
+    assert {each.json["id"] for each in retries} == {first.json["id"]}
+    other_body = await create(world, x_stainless_retry_count="1", body={**PROMPT, "prompt": "A dog"})
+    assert other_body.json["id"] != first.json["id"]
+    other_caller = await world.send("POST", "v1/videos", body=PROMPT, headers={"x-stainless-retry-count": "1"})
+    assert other_caller.json["id"] != first.json["id"]
+    world.clock.skip(601)
+    assert (await create(world, x_stainless_retry_count="1")).json["id"] != first.json["id"]
 
 
-def test_two_new_requests_that_look_the_same_are_two_videos(azurite: str) -> None:
+async def test_two_new_requests_that_look_the_same_are_two_videos(world: World) -> None:
     """Without a key and without a retry, asking twice means two; so does a client that sends no
     count at all.
     """
-
-    async def story(w: World) -> None:
-        replies = [await create(w, x_stainless_retry_count="0") for _ in range(2)] + [await create(w) for _ in range(2)]
-        assert len({each.json["id"] for each in replies}) == 4
-
-    run(azurite, story)
+    replies = [await create(world, x_stainless_retry_count="0") for _ in range(2)] + [await create(world) for _ in range(2)]
+    assert len({each.json["id"] for each in replies}) == 4
 
 
-def test_a_late_original_finds_the_video_of_its_retry(azurite: str) -> None:
+async def test_a_late_original_finds_the_video_of_its_retry(world: World) -> None:
     """The original was overtaken: it arrived before the retry was admitted, and is admitted after
     it.
     """
-
-    async def story(w: World) -> None:
-        ledger = w.gateway.ledger
-        arrived = w.clock.now()
-        w.clock.skip(30)
-        retry = await create(w, x_stainless_retry_count="1")
-        late = read_identity({"x-stainless-retry-count": "0"}, w.request(), arrived)
-        admitted = await w.gateway.lifecycle.start(w.request(), w.owner, late)
-        assert (admitted.video.id, admitted.replayed) == (retry.json["id"], True)
-        w.clock.skip(1)
-        assert (await create(w, x_stainless_retry_count="0")).json["id"] != retry.json["id"], "this one is new"
-        assert len([each async for each in ledger.videos(w.owner)]) == 2
-
-    run(azurite, story)
+    ledger = world.gateway.ledger
+    arrived = world.clock.now()
+    world.clock.skip(30)
+    retry = await create(world, x_stainless_retry_count="1")
+    late = read_identity({"x-stainless-retry-count": "0"}, world.request(), arrived)
+    admitted = await world.gateway.lifecycle.start(world.request(), world.owner, late)
+    assert (admitted.video.id, admitted.replayed) == (retry.json["id"], True)
+    world.clock.skip(1)
+    assert (await create(world, x_stainless_retry_count="0")).json["id"] != retry.json["id"], "this one is new"
+    assert len([each async for each in ledger.videos(world.owner)]) == 2
 
 
-def test_an_original_and_its_retry_at_the_same_moment_are_one_video(azurite: str) -> None:
+async def test_an_original_and_its_retry_at_the_same_moment_are_one_video(world: World) -> None:
     """The client gave up on the first try and sent the second while the first was still being
     admitted, elsewhere.
     """
-
-    async def story(w: World) -> None:
-        other = w.another()
-        for turn in range(5):
-            body = {**PROMPT, "prompt": f"Cat {turn}"}
-            replies = await asyncio.gather(
-                create(w, body=body, x_stainless_retry_count="0"),
-                create(w, body=body, x_stainless_retry_count="1", gateway=other),
-                create(w, body=body, x_stainless_retry_count="2"),
-            )
-            assert len({each.json["id"] for each in replies}) == 1
-
-    run(azurite, story)
+    other = world.another()
+    for turn in range(5):
+        body = {**PROMPT, "prompt": f"Cat {turn}"}
+        replies = await asyncio.gather(
+            create(world, body=body, x_stainless_retry_count="0"),
+            create(world, body=body, x_stainless_retry_count="1", gateway=other),
+            create(world, body=body, x_stainless_retry_count="2"),
+        )
+        assert len({each.json["id"] for each in replies}) == 1
 
 
-def test_a_repeated_request_is_answered_when_nothing_more_can_be_admitted(azurite: str) -> None:
+@pytest.mark.parametrize(
+    "used_up",
+    [
+        pytest.param("the key's", marks=pytest.mark.world(limits={"max_budget": 400_000})),
+        pytest.param("the gateway's", marks=pytest.mark.world(budget=400_000)),
+    ],
+)
+async def test_a_repeated_request_is_answered_when_nothing_more_can_be_admitted(world: World, used_up: str) -> None:
     """A budget that the video itself has used up, the key's or the gateway's, does not hide the
     video from its caller.
     """
-
-    async def story(w: World) -> None:
-        first = await create(w, idempotency_key="order-1")
-        again = await create(w, idempotency_key="order-1")
-        assert (again.status, again.json["id"]) == (200, first.json["id"])
-        assert (await create(w, idempotency_key="order-2")).code == "budget_exceeded"
-        assert (await create(w, idempotency_key="order-1", body={**PROMPT, "user": "u"})).status == 422
-
-    run(azurite, story, limits={"max_budget": 400_000})
-    run(azurite, story, budget=400_000)
+    first = await create(world, idempotency_key="order-1")
+    again = await create(world, idempotency_key="order-1")
+    assert (again.status, again.json["id"]) == (200, first.json["id"])
+    assert (await create(world, idempotency_key="order-2")).code == "budget_exceeded"
+    assert (await create(world, idempotency_key="order-1", body={**PROMPT, "user": "u"})).status == 422
 
 
 @pytest.mark.parametrize("seconds_later", [0, 6], ids=["account still fresh", "account read anew"])
-def test_who_is_refused_by_its_own_twin_gets_the_twins_video(azurite: str, seconds_later: int) -> None:
+@pytest.mark.world(limits={"max_budget": 400_000})
+async def test_who_is_refused_by_its_own_twin_gets_the_twins_video(world: World, seconds_later: int) -> None:
     """It looked for an earlier request a moment too soon, and then found the budget used up by just
     that one.
     """
@@ -316,20 +273,16 @@ def test_who_is_refused_by_its_own_twin_gets_the_twins_video(azurite: str, secon
                 return None
             return await super().get(partition, key)
 
-    async def story(w: World) -> None:
-        first = await create(w, idempotency_key="order-1")
-        late = w.another()
-        w.clock.skip(seconds_later)
-        late = replace(
-            late, lifecycle=replace(late.lifecycle, ledger=Ledger(TooSoon(late.tables.gateway, w.faults), w.clock, Random(1)))
-        )
-        again = await create(w, gateway=late, idempotency_key="order-1")
-        assert (again.status, again.json["id"]) == (200, first.json["id"])
-        assert again.headers["idempotent-replayed"] == "true"
-
-    run(azurite, story, limits={"max_budget": 400_000})
+    first = await create(world, idempotency_key="order-1")
+    late = world.another()
+    world.clock.skip(seconds_later)
+    ledger = Ledger(TooSoon(late.tables.gateway, world.faults), world.clock, Random(1))
+    late = replace(late, lifecycle=replace(late.lifecycle, ledger=ledger))
+    again = await create(world, gateway=late, idempotency_key="order-1")
+    assert (again.status, again.json["id"]) == (200, first.json["id"])
+    assert again.headers["idempotent-replayed"] == "true"
 
 
-def _video(w: World) -> Video:
-    now = w.clock.now()
-    return Video(id=new_id(w.owner, now), model="m", created_at=now, prompt="A cat", seconds=4, size="1x1", cost=400_000)
+def _video(world: World) -> Video:
+    now = world.clock.now()
+    return Video(id=new_id(world.owner, now), model="m", created_at=now, prompt="A cat", seconds=4, size="1x1", cost=400_000)

@@ -3,7 +3,6 @@ knows of it.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,357 +12,291 @@ import pytest
 from shared.upkeep.sweep import Sweep
 from tests.fakes.table import values_of
 from tests.fakes.upstream import error
-from tests.fakes.world import World, world
+from tests.fakes.world import World
 from tests.unit.upkeep.test_sweep import Engine
+
+pytestmark = pytest.mark.anyio
 
 RESET = httpx.ReadError("reset")
 
 
-def run(storage: str, story: Callable[[World], Awaitable[None]], **options: Any) -> None:
-    async def tell() -> None:
-        async with world(storage, **options) as w:
-            await story(w)
-
-    asyncio.run(tell())
+async def slots(world: World) -> list[str]:
+    return list(await world.gateway.pool.holders(world.model))
 
 
-async def slots(w: World) -> list[str]:
-    return list(await w.gateway.pool.holders(w.model))
-
-
-def test_an_upstream_that_always_breaks_off_is_asked_twice_for_a_video(azurite: str) -> None:
+async def test_an_upstream_that_always_breaks_off_is_asked_twice_for_a_video(world: World) -> None:
     """Each of those creates may have been paid for, so one new attempt is all, and the error says
     what is known.
     """
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        broken = httpx.Response(502, text="<h1>Bad gateway</h1>", headers={"apim-request-id": "apim-9"})
-        w.upstream.script("create", *[broken] * 50)
-        done = await w.live(video.id)
-        assert (done.error_code, done.upstream_request_id) == ("upstream_uncertain", "apim-9")
-        assert w.upstream.asked.count("create") == 2
-
-    run(azurite, story)
+    video = await world.start()
+    broken = httpx.Response(502, text="<h1>Bad gateway</h1>", headers={"apim-request-id": "apim-9"})
+    world.upstream.script("create", *[broken] * 50)
+    done = await world.live(video.id)
+    assert (done.error_code, done.upstream_request_id) == ("upstream_uncertain", "apim-9")
+    assert world.upstream.asked.count("create") == 2
 
 
-def test_a_deployment_that_breaks_off_leaves_the_work_to_a_healthy_one(azurite: str) -> None:
+async def test_a_deployment_that_breaks_off_leaves_the_work_to_a_healthy_one(world: World) -> None:
     """It rests for longer each time and is chosen last, so that it costs the first videos minutes
     and the others nothing.
     """
+    (only,) = world.model.deployments
+    bad = replace(only, name="bad", base_url="https://bad.example.com/openai/v1", max_running=4, creates_per_minute=10)
+    good = replace(bad, name="good", base_url="https://good.example.com/openai/v1")
+    world = world.with_model(replace(world.model, deployments=(bad, good)))
+    asked: list[str] = []
 
-    async def story(w: World) -> None:
-        (only,) = w.model.deployments
-        bad = replace(only, name="bad", base_url="https://bad.example.com/openai/v1", max_running=4, creates_per_minute=10)
-        good = replace(bad, name="good", base_url="https://good.example.com/openai/v1")
-        w = w.with_model(replace(w.model, deployments=(bad, good)))
-        asked: list[str] = []
+    def say(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "POST":
+            asked.append(request.url.host)
+        broken = request.method == "POST" and request.url.host == "bad.example.com"
+        return httpx.Response(500) if broken else None
 
-        def say(request: httpx.Request) -> httpx.Response | None:
-            if request.method == "POST":
-                asked.append(request.url.host)
-            broken = request.method == "POST" and request.url.host == "bad.example.com"
-            return httpx.Response(500) if broken else None
-
-        w.upstream.before(say)
-        videos = [await w.start(prompt=f"Cat {number}") for number in range(12)]
-        begin = w.clock.now()
-        for video in videos:
-            assert await w.submitted(video.id) == {"done": True}
-            await w.gateway.pool.ended(w.model.name, video.id)
-        assert asked.count("good.example.com") == 12
-        assert asked.count("bad.example.com") <= 3
-        assert (w.clock.now() - begin).total_seconds() < 600
-
-    run(azurite, story)
+    world.upstream.before(say)
+    videos = [await world.start(prompt=f"Cat {number}") for number in range(12)]
+    begin = world.clock.now()
+    for video in videos:
+        assert await world.submitted(video.id) == {"done": True}
+        await world.gateway.pool.ended(world.model.name, video.id)
+    assert asked.count("good.example.com") == 12
+    assert asked.count("bad.example.com") <= 3
+    assert (world.clock.now() - begin).total_seconds() < 600
 
 
-def test_a_lost_job_is_found_under_the_models_own_name(azurite: str) -> None:
+async def test_a_lost_job_is_found_under_the_models_own_name(world: World) -> None:
     """The service tells the model and not the deployment; another deployment of the resource may be
     called just that.
     """
-
-    async def story(w: World) -> None:
-        (only,) = w.model.deployments
-        same = replace(only, name="b", model="sora-2-b", base_model="sora-2")
-        w = w.with_model(replace(w.model, deployments=(same, replace(only, name="a", model="sora-2"))))
-        video = await w.start()
-        w.upstream.accept_then(RESET)
-        await w.gateway.submission.submit(video.id)
-        (job,) = w.upstream.jobs.values()
-        assert job["model"] == "sora-2-b"
-        job["model"] = "sora-2"
-        assert await w.submitted(video.id) == {"done": True}
-        assert w.upstream.asked.count("create") == 1
-
-    run(azurite, story)
+    (only,) = world.model.deployments
+    same = replace(only, name="b", model="sora-2-b", base_model="sora-2")
+    world = world.with_model(replace(world.model, deployments=(same, replace(only, name="a", model="sora-2"))))
+    video = await world.start()
+    world.upstream.accept_then(RESET)
+    await world.gateway.submission.submit(video.id)
+    (job,) = world.upstream.jobs.values()
+    assert job["model"] == "sora-2-b"
+    job["model"] = "sora-2"
+    assert await world.submitted(video.id) == {"done": True}
+    assert world.upstream.asked.count("create") == 1
 
 
 @pytest.mark.parametrize(("closed_for", "end"), [(60, "moves"), (6 * 3600, "fails")], ids=["a moment", "good"])
-def test_a_fallback_that_is_closed_for_a_moment_will_do(azurite: str, closed_for: int, end: str) -> None:
+async def test_a_fallback_that_is_closed_for_a_moment_will_do(world: World, closed_for: int, end: str) -> None:
     """Who has nothing else to wait for waits there; one that is gone as well is no help."""
-
-    async def story(w: World) -> None:
-        (only,) = w.model.deployments
-        spare = replace(w.model, name=f"{w.model.name}-spare", deployments=(replace(only, name="spare"),))
-        w = w.with_model(w.model, spare, fallbacks={w.model.name: (spare.name,)})
-        await w.gateway.pool.take_down(w.model, only, "model_retired", 3600, lost=True)
-        await w.gateway.pool.take_down(spare, spare.deployments[0], "upstream_auth_error", closed_for, lost=end == "fails")
-        video = await w.start()
-        outcome = await w.gateway.submission.submit(video.id)
-        if end == "fails":
-            assert outcome["failed"]["code"] == "model_retired"
-        else:
-            assert await w.submitted(video.id) == {"done": True}
-            assert (await w.video(video.id)).fallback_from == w.model.name
-
-    run(azurite, story)
+    (only,) = world.model.deployments
+    spare = replace(world.model, name=f"{world.model.name}-spare", deployments=(replace(only, name="spare"),))
+    world = world.with_model(world.model, spare, fallbacks={world.model.name: (spare.name,)})
+    await world.gateway.pool.take_down(world.model, only, "model_retired", 3600, lost=True)
+    await world.gateway.pool.take_down(spare, spare.deployments[0], "upstream_auth_error", closed_for, lost=end == "fails")
+    video = await world.start()
+    outcome = await world.gateway.submission.submit(video.id)
+    if end == "fails":
+        assert outcome["failed"]["code"] == "model_retired"
+    else:
+        assert await world.submitted(video.id) == {"done": True}
+        assert (await world.video(video.id)).fallback_from == world.model.name
 
 
-def test_a_video_deleted_between_its_bytes_and_its_end_is_deleted_upstream_too(azurite: str) -> None:
+async def test_a_video_deleted_between_its_bytes_and_its_end_is_deleted_upstream_too(world: World) -> None:
     """The vendor's copy has no reason to stay its day."""
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        await w.submitted(video.id)
-        w.upstream.end()
-        for step in (w.gateway.rendering.check, w.gateway.rendering.save):
-            assert await step(video.id) == {"done": True}
-        await w.gateway.lifecycle.delete(video.id)
-        assert await w.gateway.rendering.save(video.id) == {"done": True}
-        assert w.upstream.asked[-1] == "delete"
-
-    run(azurite, story)
+    video = await world.start()
+    await world.submitted(video.id)
+    world.upstream.end()
+    for step in (world.gateway.rendering.check, world.gateway.rendering.save):
+        assert await step(video.id) == {"done": True}
+    await world.gateway.lifecycle.delete(video.id)
+    assert await world.gateway.rendering.save(video.id) == {"done": True}
+    assert world.upstream.asked[-1] == "delete"
 
 
-def test_a_refusal_whose_slot_was_not_returned_is_not_taken_for_a_lost_answer(azurite: str) -> None:
+async def test_a_refusal_whose_slot_was_not_returned_is_not_taken_for_a_lost_answer(world: World) -> None:
     """Killed between the record and the slot: the video keeps the slot and asks again, and no job
     is looked for.
     """
+    video = await world.start()
+    world.upstream.script("create", error(429, "Too many running tasks"))
+    dying = world.another()
 
-    async def story(w: World) -> None:
-        video = await w.start()
-        w.upstream.script("create", error(429, "Too many running tasks"))
-        dying = w.another()
+    def die(writes: Any) -> None:
+        if any("attempted_at" in values_of(each) and not values_of(each)["attempted_at"] for each in writes):
+            world.faults.dies_after = len(world.faults.commits)
 
-        def die(writes: Any) -> None:
-            if any("attempted_at" in values_of(each) and not values_of(each)["attempted_at"] for each in writes):
-                w.faults.dies_after = len(w.faults.commits)
-
-        w.faults.after = die
-        killed = asyncio.create_task(dying.submission.submit(video.id))
-        await w.faults.died.wait()
-        killed.cancel()
-        w.faults.after, w.faults.dies_after = lambda writes: None, None
-        assert (await w.video(video.id)).attempted_at is None
-        assert await slots(w) == [video.id]
-        assert await w.submitted(video.id) == {"done": True}
-        assert w.upstream.asked == ["create", "create"]
-
-    run(azurite, story)
+    world.faults.after = die
+    killed = asyncio.create_task(dying.submission.submit(video.id))
+    await world.faults.died.wait()
+    killed.cancel()
+    world.faults.after, world.faults.dies_after = lambda writes: None, None
+    assert (await world.video(video.id)).attempted_at is None
+    assert await slots(world) == [video.id]
+    assert await world.submitted(video.id) == {"done": True}
+    assert world.upstream.asked == ["create", "create"]
 
 
 @pytest.mark.parametrize(("made_at", "creates"), [("now", 1), (None, 1), (1, 2)], ids=["since", "not told", "long ago"])
-def test_a_listed_job_that_cannot_be_read_forbids_a_second_one(azurite: str, made_at: Any, creates: int) -> None:
+async def test_a_listed_job_that_cannot_be_read_forbids_a_second_one(world: World, made_at: Any, creates: int) -> None:
     """Unless it is older than the attempt: then it is nothing but odd."""
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        w.upstream.script("create", RESET)
-        await w.gateway.submission.submit(video.id)
-        moment = w.clock.now().timestamp() if made_at == "now" else made_at
-        data = [{"created_at": moment, "status": "queued"}]
-        w.upstream.before(lambda request: httpx.Response(200, json={"data": data}) if request.method == "GET" else None)
-        await w.submitted(video.id)
-        assert w.upstream.asked.count("create") == creates
-
-    run(azurite, story)
+    video = await world.start()
+    world.upstream.script("create", RESET)
+    await world.gateway.submission.submit(video.id)
+    moment = world.clock.now().timestamp() if made_at == "now" else made_at
+    data = [{"created_at": moment, "status": "queued"}]
+    world.upstream.before(lambda request: httpx.Response(200, json={"data": data}) if request.method == "GET" else None)
+    await world.submitted(video.id)
+    assert world.upstream.asked.count("create") == creates
 
 
-def test_a_job_that_may_be_the_videos_forbids_a_second_one(azurite: str) -> None:
+async def test_a_job_that_may_be_the_videos_forbids_a_second_one(world: World) -> None:
     """A list that does not tell the prompts cannot prove that the create made nothing, so nothing
     more is paid for.
     """
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        w.upstream.accept_then(RESET)
-        await w.gateway.submission.submit(video.id)
-        for job in w.upstream.jobs.values():
-            job["prompt"] = None
-        outcome = await w.submitted(video.id)
-        assert outcome["failed"]["code"] == "upstream_uncertain"
-        assert w.upstream.asked.count("create") == 1
-
-    run(azurite, story)
+    video = await world.start()
+    world.upstream.accept_then(RESET)
+    await world.gateway.submission.submit(video.id)
+    for job in world.upstream.jobs.values():
+        job["prompt"] = None
+    outcome = await world.submitted(video.id)
+    assert outcome["failed"]["code"] == "upstream_uncertain"
+    assert world.upstream.asked.count("create") == 1
 
 
 @pytest.mark.parametrize("claimed", [True, False], ids=["the gateway's", "somebody else's"])
-def test_a_job_of_another_model_on_the_same_resource_is_not_adopted(azurite: str, claimed: bool) -> None:
+async def test_a_job_of_another_model_on_the_same_resource_is_not_adopted(world: World, claimed: bool) -> None:
     """Several deployments of a resource share one list. A job that has its video is no answer; one
     that has none, and another model's name, may be ours all the same, so that nothing more is paid
     for."""
-
-    async def story(w: World) -> None:
-        (only,) = w.model.deployments
-        other = replace(w.model, name=f"{w.model.name}-pro", deployments=(replace(only, name="pro", model="sora-2-pro"),))
-        w = w.with_model(w.model, other)
-        dear = await w.start(model=other.name)
-        assert await w.submitted(dear.id) == {"done": True}
-        cheap = await w.start(model=w.model.name)
-        w.upstream.script("create", RESET)
-        await w.gateway.submission.submit(cheap.id)
-        (job,) = w.upstream.jobs.values()
-        if claimed:
-            del job["model"]
-            assert await w.submitted(cheap.id) == {"done": True}
-            assert w.upstream.asked.count("create") == 3
-            assert len({(await w.video(each.id)).upstream_id for each in (dear, cheap)}) == 2
-        else:
-            w.upstream.jobs["video_of_somebody_else"] = dict(job, id="video_of_somebody_else")
-            assert (await w.submitted(cheap.id))["failed"]["code"] == "upstream_uncertain"
-            assert w.upstream.asked.count("create") == 2
-
-    run(azurite, story)
+    (only,) = world.model.deployments
+    other = replace(world.model, name=f"{world.model.name}-pro", deployments=(replace(only, name="pro", model="sora-2-pro"),))
+    world = world.with_model(world.model, other)
+    dear = await world.start(model=other.name)
+    assert await world.submitted(dear.id) == {"done": True}
+    cheap = await world.start(model=world.model.name)
+    world.upstream.script("create", RESET)
+    await world.gateway.submission.submit(cheap.id)
+    (job,) = world.upstream.jobs.values()
+    if claimed:
+        del job["model"]
+        assert await world.submitted(cheap.id) == {"done": True}
+        assert world.upstream.asked.count("create") == 3
+        assert len({(await world.video(each.id)).upstream_id for each in (dear, cheap)}) == 2
+    else:
+        world.upstream.jobs["video_of_somebody_else"] = dict(job, id="video_of_somebody_else")
+        assert (await world.submitted(cheap.id))["failed"]["code"] == "upstream_uncertain"
+        assert world.upstream.asked.count("create") == 2
 
 
 @pytest.mark.parametrize("answer", ["arrives", "is lost"])
-def test_a_video_deleted_while_it_is_asked_for_keeps_its_slot_until_its_job_ends(azurite: str, answer: str) -> None:
+async def test_a_video_deleted_while_it_is_asked_for_keeps_its_slot_until_its_job_ends(world: World, answer: str) -> None:
     """Nobody can cancel the job, so its slot stays taken, whoever learns of it and when; then it is
     deleted upstream.
     """
+    video = await world.start()
 
-    async def story(w: World) -> None:
-        video = await w.start()
+    async def delete(request: httpx.Request) -> None:
+        if request.method == "POST":
+            await world.gateway.lifecycle.delete(video.id)
 
-        async def delete(request: httpx.Request) -> None:
-            if request.method == "POST":
-                await w.gateway.lifecycle.delete(video.id)
-
-        w.upstream.meanwhile(delete)
-        if answer == "is lost":
-            w.upstream.accept_then(RESET)
-        try:
-            await w.gateway.submission.submit(video.id)
-        except Exception as problem:  # the engine runs the step again
-            assert "Conflict" in type(problem).__name__
-        assert await w.submitted(video.id) == {"done": True}
-        assert await slots(w) == [video.id]
-        assert "again" in await w.gateway.rendering.check(video.id)
-        w.upstream.end()
-        assert await w.gateway.rendering.check(video.id) == {"done": True}
-        assert w.upstream.asked[-1] == "delete"
-        await w.gateway.lifecycle.finish(video.id, None)
-        assert await slots(w) == []
-        assert (await w.account()).reserved == 0
-
-    run(azurite, story)
+    world.upstream.meanwhile(delete)
+    if answer == "is lost":
+        world.upstream.accept_then(RESET)
+    try:
+        await world.gateway.submission.submit(video.id)
+    except Exception as problem:  # the engine runs the step again
+        assert "Conflict" in type(problem).__name__
+    assert await world.submitted(video.id) == {"done": True}
+    assert await slots(world) == [video.id]
+    assert "again" in await world.gateway.rendering.check(video.id)
+    world.upstream.end()
+    assert await world.gateway.rendering.check(video.id) == {"done": True}
+    assert world.upstream.asked[-1] == "delete"
+    await world.gateway.lifecycle.finish(video.id, None)
+    assert await slots(world) == []
+    assert (await world.account()).reserved == 0
 
 
-def test_a_host_that_was_frozen_since_it_noted_the_attempt_asks_nothing(azurite: str) -> None:
+async def test_a_host_that_was_frozen_since_it_noted_the_attempt_asks_nothing(world: World) -> None:
     """Another one has taken over meanwhile, has found no job, and may have asked again."""
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        frozen = w.another()
-        w.faults.after = lambda writes: (
-            w.clock.skip(200) if any(each.get("attempted_at") for each in map(values_of, writes)) else None
-        )
-        assert "again" in await frozen.submission.submit(video.id)
-        w.faults.after = lambda writes: None
-        assert w.upstream.asked.count("create") == 0
-        assert await w.submitted(video.id) == {"done": True}
-        assert w.upstream.asked.count("create") == 1
-
-    run(azurite, story)
+    video = await world.start()
+    frozen = world.another()
+    world.faults.after = lambda writes: (
+        world.clock.skip(200) if any(each.get("attempted_at") for each in map(values_of, writes)) else None
+    )
+    assert "again" in await frozen.submission.submit(video.id)
+    world.faults.after = lambda writes: None
+    assert world.upstream.asked.count("create") == 0
+    assert await world.submitted(video.id) == {"done": True}
+    assert world.upstream.asked.count("create") == 1
 
 
-def test_a_remix_whose_source_is_gone_upstream_fails_alone(azurite: str) -> None:
+@pytest.mark.world(max_running=4, creates_per_minute=10)
+async def test_a_remix_whose_source_is_gone_upstream_fails_alone(world: World) -> None:
     """The upstream forgets videos after a day: that says nothing of the deployment, and everybody
     else goes on.
     """
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        await w.submitted(video.id)
-        w.upstream.end()
-        source = await w.live(video.id)
-        made = await w.send("POST", f"v1/videos/{source.id}/remix", body={"prompt": "A dog"}, secret=w.secret)
-        w.upstream.script("create", error(404, "The video does not exist.", type="invalid_request_error"))
-        remix = await w.live(made.json["id"])
-        assert (remix.error_code, remix.spent) == ("source_gone", 0)
-        assert await w.gateway.pool.outages(w.model) == {}
-
-    run(azurite, story, max_running=4, creates_per_minute=10)
+    video = await world.start()
+    await world.submitted(video.id)
+    world.upstream.end()
+    source = await world.live(video.id)
+    made = await world.send("POST", f"v1/videos/{source.id}/remix", body={"prompt": "A dog"}, secret=world.secret)
+    world.upstream.script("create", error(404, "The video does not exist.", type="invalid_request_error"))
+    remix = await world.live(made.json["id"])
+    assert (remix.error_code, remix.spent) == ("source_gone", 0)
+    assert await world.gateway.pool.outages(world.model) == {}
 
 
-def test_a_renamed_model_keeps_what_runs_and_refuses_what_waits(azurite: str) -> None:
+@pytest.mark.world(max_running=1)
+async def test_a_renamed_model_keeps_what_runs_and_refuses_what_waits(world: World) -> None:
     """A job is found by its deployment's name, whichever model it belongs to now; slots are counted
     under the old name.
     """
-
-    async def story(w: World) -> None:
-        running, waiting = await w.start(), await w.start(prompt="Another cat")
-        await w.submitted(running.id)
-        assert "again" in await w.gateway.submission.submit(waiting.id)
-        renamed = w.with_model(replace(w.model, name=f"{w.model.name}-new", aliases=(w.model.name,)))
-        renamed.upstream.end()
-        assert (await renamed.live(running.id)).status == "completed"
-        assert (await renamed.live(waiting.id)).error_code == "model_not_found"
-        assert await slots(w) == []
-        assert [each async for each in w.gateway.pool.unfinished(w.model)] == []
-
-    run(azurite, story, max_running=1)
+    running, waiting = await world.start(), await world.start(prompt="Another cat")
+    await world.submitted(running.id)
+    assert "again" in await world.gateway.submission.submit(waiting.id)
+    renamed = world.with_model(replace(world.model, name=f"{world.model.name}-new", aliases=(world.model.name,)))
+    renamed.upstream.end()
+    assert (await renamed.live(running.id)).status == "completed"
+    assert (await renamed.live(waiting.id)).error_code == "model_not_found"
+    assert await slots(world) == []
+    assert [each async for each in world.gateway.pool.unfinished(world.model)] == []
 
 
-def test_the_sweep_ends_videos_of_a_model_that_is_gone(azurite: str) -> None:
+async def test_the_sweep_ends_videos_of_a_model_that_is_gone(world: World) -> None:
     """A dead orchestration of a model that nobody sweeps any more: within the hour it is started,
     and fails for that reason.
     """
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        bare = w.with_model(replace(w.model, name=f"{w.model.name}-other"))
-        bare.clock.skip(3600)
-        engine = Engine()
-        await Sweep(bare.gateway, engine).run()
-        assert video.id in engine.started
-        assert (await bare.live(video.id)).error_code == "model_not_found"
-        assert (await w.account()).reserved == 0
-
-    run(azurite, story)
+    video = await world.start()
+    bare = world.with_model(replace(world.model, name=f"{world.model.name}-other"))
+    bare.clock.skip(3600)
+    engine = Engine()
+    await Sweep(bare.gateway, engine).run()
+    assert video.id in engine.started
+    assert (await bare.live(video.id)).error_code == "model_not_found"
+    assert (await world.account()).reserved == 0
 
 
-def test_times_that_are_none_are_not_believed(azurite: str) -> None:
+async def test_times_that_are_none_are_not_believed(world: World) -> None:
     """A server that tells milliseconds, or nonsense, is heard all the same."""
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        odd = {"id": "video_odd", "created_at": 1795350343000, "completed_at": -5, "progress": 1e308, "status": "completed"}
-        w.upstream.script("create", httpx.Response(200, json=odd))
-        w.upstream.jobs["video_odd"] = odd
-        assert (await w.live(video.id)).status == "completed"
-
-    run(azurite, story)
+    video = await world.start()
+    odd = {"id": "video_odd", "created_at": 1795350343000, "completed_at": -5, "progress": 1e308, "status": "completed"}
+    world.upstream.script("create", httpx.Response(200, json=odd))
+    world.upstream.jobs["video_odd"] = odd
+    assert (await world.live(video.id)).status == "completed"
 
 
-def test_only_lost_uploads_count_as_lost_uploads(azurite: str) -> None:
+@pytest.mark.world(max_running=4)
+async def test_only_lost_uploads_count_as_lost_uploads(world: World) -> None:
     """Refusals for want of capacity are no reason to give an image up; the third lost upload is."""
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        lost = error(400, "Image upload timed out", headers={"apim-request-id": "apim-5"})
-        w.upstream.script("create", *[error(429, "Too many running tasks")] * 3, lost, lost)
-        assert await w.submitted(video.id) == {"done": True}
-        other = await w.start(prompt="Another cat")
-        w.upstream.script("create", lost, lost, lost)
-        failure = (await w.submitted(other.id))["failed"]
-        assert (failure["code"], failure["request_id"]) == ("upload_timed_out", "apim-5")
-
-    run(azurite, story, max_running=4)
+    video = await world.start()
+    lost = error(400, "Image upload timed out", headers={"apim-request-id": "apim-5"})
+    world.upstream.script("create", *[error(429, "Too many running tasks")] * 3, lost, lost)
+    assert await world.submitted(video.id) == {"done": True}
+    other = await world.start(prompt="Another cat")
+    world.upstream.script("create", lost, lost, lost)
+    failure = (await world.submitted(other.id))["failed"]
+    assert (failure["code"], failure["request_id"]) == ("upload_timed_out", "apim-5")
 
 
-def test_a_reference_image_that_is_gone_fails_its_video_and_rests_nothing(azurite: str) -> None:
+@pytest.mark.world(max_running=1, creates_per_minute=10)
+async def test_a_reference_image_that_is_gone_fails_its_video_and_rests_nothing(world: World) -> None:
     """What is wrong with our storage says nothing of the upstream."""
     import io
 
@@ -371,34 +304,26 @@ def test_a_reference_image_that_is_gone_fails_its_video_and_rests_nothing(azurit
 
     image = io.BytesIO()
     Image.new("RGB", (720, 1280), "navy").save(image, format="PNG")
-
-    async def story(w: World) -> None:
-        video, other = await w.start(input_reference=image.getvalue()), await w.start(prompt="Another cat")
-        await w.gateway.archive.drop_reference(video.id)
-        assert (await w.submitted(video.id))["failed"]["code"] == "reference_missing"
-        await w.gateway.lifecycle.finish(video.id, {"code": "reference_missing", "message": "", "request_id": None})
-        assert await w.gateway.submission.submit(other.id) == {"done": True}
-
-    run(azurite, story, max_running=1, creates_per_minute=10)
+    video, other = await world.start(input_reference=image.getvalue()), await world.start(prompt="Another cat")
+    await world.gateway.archive.drop_reference(video.id)
+    assert (await world.submitted(video.id))["failed"]["code"] == "reference_missing"
+    await world.gateway.lifecycle.finish(video.id, {"code": "reference_missing", "message": "", "request_id": None})
+    assert await world.gateway.submission.submit(other.id) == {"done": True}
 
 
-def test_the_queue_tells_when_a_resting_deployment_begins_again(azurite: str) -> None:
+async def test_the_queue_tells_when_a_resting_deployment_begins_again(world: World) -> None:
     """An estimate before the end of a rest would be a promise that nobody means."""
-
-    async def story(w: World) -> None:
-        video = await w.start()
-        w.upstream.script("create", error(429, "slow down", headers={"retry-after": "1800"}))
-        await w.gateway.submission.submit(video.id)
-        rests_until = w.clock.now().timestamp() + 1800
-        await w.gateway.submission.submit(video.id)
-        queue = (await w.video(video.id)).wire()["queue"]
-        assert queue["position"] == 1
-        assert queue["estimated_start"] >= int(rests_until)
-
-    run(azurite, story)
+    video = await world.start()
+    world.upstream.script("create", error(429, "slow down", headers={"retry-after": "1800"}))
+    await world.gateway.submission.submit(video.id)
+    rests_until = world.clock.now().timestamp() + 1800
+    await world.gateway.submission.submit(video.id)
+    queue = (await world.video(video.id)).wire()["queue"]
+    assert queue["position"] == 1
+    assert queue["estimated_start"] >= int(rests_until)
 
 
-def test_one_video_that_cannot_be_repaired_keeps_nothing_from_the_others(azurite: str) -> None:
+async def test_one_video_that_cannot_be_repaired_keeps_nothing_from_the_others(world: World) -> None:
     """The sweep goes on, and tells in the end."""
 
     class Broken(Engine):
@@ -407,13 +332,10 @@ def test_one_video_that_cannot_be_repaired_keeps_nothing_from_the_others(azurite
                 raise RuntimeError("no such instance store")
             return False
 
-    async def story(w: World) -> None:
-        _, other = await w.start(), await w.start(prompt="Another cat")
-        w.clock.skip(300)
-        engine = Broken(other.id)
-        with pytest.raises(ExceptionGroup) as told:
-            await Sweep(w.gateway, engine).run()
-        assert [str(each) for each in told.value.exceptions] == ["no such instance store"]
-        assert engine.started == [other.id]
-
-    run(azurite, story)
+    _, other = await world.start(), await world.start(prompt="Another cat")
+    world.clock.skip(300)
+    engine = Broken(other.id)
+    with pytest.raises(ExceptionGroup) as told:
+        await Sweep(world.gateway, engine).run()
+    assert [str(each) for each in told.value.exceptions] == ["no such instance store"]
+    assert engine.started == [other.id]
