@@ -1,0 +1,58 @@
+"""The package `video-gateway` as a stranger gets it: a wheel, in an environment of its own."""
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.stack import Served, serving
+
+CLIENT = Path(__file__).parents[2] / "client"
+SNIPPETS = re.findall(r"<!-- run: (\w+) -->\n```\w+\n(.*?)```", (CLIENT / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(azurite, tmp_path_factory.mktemp("client")) as gateway:
+        yield gateway
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of commands of a new environment that has the wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", str(folder), str(CLIENT)], check=True)
+    (wheel,) = folder.glob("video_gateway-*.whl")
+    venv.create(folder / "venv", with_pip=True)
+    commands = folder / "venv" / "bin"
+    subprocess.run([commands / "python", *pip[1:], "install", "--no-compile", str(wheel)], check=True)
+    return commands
+
+
+def test_the_readme_runs_where_only_the_wheel_is_installed(environment: Path, served: Served, tmp_path: Path) -> None:
+    """Its functions, its errors and its command, against a running gateway."""
+    variables = {
+        "PATH": f"{environment}:{os.defpath}",
+        "VIDEO_GATEWAY_URL": served.url,
+        "VIDEO_GATEWAY_KEY": served.new_key(),
+        "HOME": str(tmp_path),
+    }
+    assert [kind for kind, _ in SNIPPETS] == ["python", "python", "bash"]
+    for kind, text in SNIPPETS:
+        command = [environment / "python", "-W", "ignore", "-c"] if kind == "python" else ["bash", "-euc"]
+        ended = subprocess.run([*command, text], env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, (text, ended.stderr)
+    assert (tmp_path / "cat.mp4").read_bytes()[4:8] == (tmp_path / "yarn.mp4").read_bytes()[4:8] == b"ftyp"
+
+
+def test_the_package_shares_no_code_with_the_app() -> None:
+    """It is installed where the app is not."""
+    for path in (CLIENT / "video_gateway").glob("*.py"):
+        imported = re.findall(r"^\s*(?:from|import) (\w+)", path.read_text(), re.MULTILINE)
+        assert not {"shared", "local", "tests", "function_app"} & set(imported), path
