@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random, SystemRandom
 from typing import Any
 
+from shared.accounts.commits import Commits
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.keys import Keys
 from shared.accounts.ledger import Ledger
@@ -22,6 +23,7 @@ from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
 from shared.storage.blobs import Archive
 from shared.storage.tables import Tables
+from shared.storage.video_store import VideoStore
 from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
 from shared.videos.lifecycle import Lifecycle
@@ -41,6 +43,8 @@ class Gateway:
     connections: Connections
     tables: Tables
     keys: Keys
+    commits: Commits
+    videos: VideoStore
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
@@ -75,19 +79,22 @@ def build(
     clock, random = clock or SystemClock(), random or SystemRandom()
     links: Connections = connections or Connections(given.storage.client_id)
     tables = tables or Tables(given.storage, links.credential)
-    ledger = Ledger(tables.gateway, clock, random)
-    keys = Keys(tables.gateway, ledger, clock, random, given.master_key)
-    budget = GatewayBudget(ledger, clock, given.max_budget, given.budget_duration)
+    commits = Commits(tables.gateway, clock, random)
+    videos = VideoStore(tables.gateway, clock, random)
+    ledger = Ledger(commits, videos, clock)
+    keys = Keys(commits, clock, random, given.master_key)
+    budget = GatewayBudget(commits, clock, given.max_budget, given.budget_duration)
     render_times = RenderTimes(tables.pools, clock, _POLLS_A_VIDEO * given.knobs.poll_seconds)
     pool = Pool(tables.pools, given.catalog, clock, random, render_times)
     claims = JobClaims(tables.pools, clock)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
     upstreams = Upstreams(given.catalog, links, clock)
-    submission = Submission(given.catalog, ledger, budget, pool, claims, archive, upstreams, clock, given.knobs)
-    rendering = Rendering(ledger, pool, archive, upstreams, render_times, clock, random, given.knobs)
-    lifecycle = Lifecycle(ledger, budget, pool, archive, upstreams, clock, given.knobs)
+    submission = Submission(given.catalog, videos, ledger, budget, pool, claims, archive, upstreams, clock, given.knobs)
+    rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
+    lifecycle = Lifecycle(videos, ledger, budget, pool, archive, upstreams, clock, given.knobs)
     return Gateway(
-        given, clock, links, tables, keys, ledger, budget, pool, claims, archive, upstreams, submission, rendering, lifecycle
+        *(given, clock, links, tables, keys, commits, videos, ledger, budget),
+        *(pool, claims, archive, upstreams, submission, rendering, lifecycle),
     )
 
 

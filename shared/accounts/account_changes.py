@@ -2,32 +2,24 @@
 another model.
 
 A change reads what it depends on, decides against the account as it then is, and says which rows go
-into the same commit. The ledger runs it, together with whatever else wants to change the account at
+into the same commit. `Commits` runs it, together with whatever else wants to change the account at
 that moment, until the commit wins its race.
 """
 
 from dataclasses import dataclass, field
 from hmac import compare_digest
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import msgspec
 
 from shared.accounts.account import Account, reprice, reserve, settle
+from shared.accounts.commits import Decision
 from shared.accounts.idempotency import RequestIdentity
 from shared.clock import Clock
 from shared.errors import Unauthenticated
-from shared.media.video import Video, is_id, owner_of
+from shared.media.video import Video
 from shared.storage.tables import Insert, Replace, Row, Table, Write
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class VideoRow:
-    """A video as it was read, with the row that a conditional change of it needs."""
-
-    video: Video
-    row: Row
+from shared.storage.video_store import VideoRow, find_video
 
 
 @dataclass(frozen=True)
@@ -39,41 +31,6 @@ class Admitted:
     video: Video
     replayed: bool
     account: Account
-
-
-@dataclass(frozen=True)
-class Decision(Generic[T]):
-    """What a change does to the account, which rows it writes beside it, and what its caller is
-    told.
-    """
-
-    account: Account
-    result: T
-    writes: tuple[Write, ...] = ()
-
-
-class Change(Protocol[T]):
-    """A change of one account. `read` fetches what it depends on, anew for every attempt; `decide`
-    may raise a RequestError.
-
-    `taken` holds the keys of the rows that other changes of the same commit write: a change that
-    needs one of them waits for the next commit (it returns None).
-    """
-
-    @property
-    def weight(self) -> int: ...
-
-    async def read(self, table: Table, *, again: bool) -> None: ...
-
-    def decide(self, account: Account, taken: set[str]) -> Decision[T] | None: ...
-
-
-async def find_video(table: Table, video_id: str) -> VideoRow | None:
-    """One point read; None for an id that is unknown or malformed."""
-    if not is_id(video_id):
-        return None
-    row = await table.get(owner_of(video_id), video_id)
-    return None if row is None else VideoRow(Video.from_row(row.key, row.values), row)
 
 
 @dataclass

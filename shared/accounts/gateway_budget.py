@@ -14,8 +14,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from shared.accounts.account import Account, check_budget, rolled
-from shared.accounts.account_changes import Decision
-from shared.accounts.ledger import Ledger
+from shared.accounts.commits import Commits, Decision
 from shared.clock import Clock
 from shared.media.video import GATEWAY_OWNER, Video
 from shared.storage.tables import Delete, Insert, Replace, Row, Table
@@ -28,7 +27,7 @@ _ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday and the first of a month,
 class GatewayBudget:
     """`limit` in micro-dollars, or None: then nothing is held and nothing is written."""
 
-    ledger: Ledger
+    commits: Commits
     clock: Clock
     limit: int | None
     duration: str | None
@@ -36,21 +35,21 @@ class GatewayBudget:
     async def hold(self, video: Video) -> None:
         """Raises BudgetExceeded."""
         if self.limit is not None:
-            await self.ledger.change_account(GATEWAY_OWNER, _Hold(self, video.id, video.cost))
+            await self.commits.change_account(GATEWAY_OWNER, _Hold(self, video.id, video.cost))
 
     async def reprice(self, video_id: str, cost: int) -> None:
         """Hold another price for an unfinished video. Raises BudgetExceeded."""
-        await self.ledger.change_account(GATEWAY_OWNER, _Reprice(self, video_id, cost))
+        await self.commits.change_account(GATEWAY_OWNER, _Reprice(self, video_id, cost))
 
     async def release(self, video_id: str, spent: int = 0) -> None:
         """Give the hold back, and count what was spent of it; also one from a time when there was a
         limit.
         """
-        await self.ledger.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
+        await self.commits.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
 
     async def recount(self, account: Account) -> Account:
         """The gateway's account with what is held worked out from the holds."""
-        holds = [row.values["cost"] async for row in self.ledger.rows(GATEWAY_OWNER, _HOLD)]
+        holds = [row.values["cost"] async for row in self.commits.table.beginning_with(GATEWAY_OWNER, _HOLD)]
         return msgspec.structs.replace(account, reserved=sum(holds), running=len(holds))
 
     def applied(self, account: Account) -> Account:

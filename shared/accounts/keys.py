@@ -18,8 +18,7 @@ from typing import Any
 import msgspec
 
 from shared.accounts.account import Account, check_usable
-from shared.accounts.account_changes import Decision
-from shared.accounts.ledger import ACCOUNT, Ledger
+from shared.accounts.commits import ACCOUNT, Commits, Decision
 from shared.clock import Clock
 from shared.errors import Conflict, NotFound, Unauthenticated
 from shared.media.video import MASTER_OWNER
@@ -62,8 +61,7 @@ class Keys:
     operator.
     """
 
-    table: Table
-    ledger: Ledger
+    commits: Commits
     clock: Clock
     random: Random
     master_key: str | None
@@ -97,7 +95,7 @@ class Keys:
         )
         key_id = f"key_{1 + secrets.randbelow(2**32 - 1):08x}"  # 0 is the operator's own
         try:
-            (listed,) = await self.table.commit(KEYS, Insert(key_id, {}))
+            (listed,) = await self.commits.table.commit(KEYS, Insert(key_id, {}))
         except WriteConflict:  # the id is taken, once in some billion
             return await self.issue(account, secret)
         written = await self._write_account(key_id, made)
@@ -106,8 +104,8 @@ class Keys:
         try:
             await self._point(key_id, [token, *_alias_keys(made.alias)])
         except Conflict:
-            await self.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
-            await self.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
+            await self.commits.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
+            await self.commits.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
             raise
         return Issued(key_id, secret, made)
 
@@ -138,7 +136,7 @@ class Keys:
 
     async def get(self, key_id: str) -> Account:
         """Raises NotFound, also for a key that was deleted."""
-        account = await self.ledger.account(key_id) if key_id != MASTER_OWNER else None
+        account = await self.commits.account(key_id) if key_id != MASTER_OWNER else None
         if account is None or account.deleted:
             raise _unknown()
         return account
@@ -147,17 +145,17 @@ class Keys:
         """The id of a key by its secret, its token or its id. Raises NotFound."""
         if _KEY_ID.fullmatch(name):
             return name
-        row = await self.table.get(TOKENS, name if _TOKEN.fullmatch(name) else token_of(name))
+        row = await self.commits.table.get(TOKENS, name if _TOKEN.fullmatch(name) else token_of(name))
         return self._pointed(row)
 
     async def find_alias(self, alias: str) -> str:
         """The id of a key by its alias. Raises NotFound."""
-        return self._pointed(await self.table.get(TOKENS, _alias_key(alias)))
+        return self._pointed(await self.commits.table.get(TOKENS, _alias_key(alias)))
 
     async def all(self) -> AsyncIterator[tuple[str, Account]]:
         """Every key that was ever made, in no special order."""
-        async for row in self.table.scan(KEYS):
-            account = await self.ledger.account(row.key)
+        async for row in self.commits.table.scan(KEYS):
+            account = await self.commits.account(row.key)
             if account is not None:
                 yield row.key, account
 
@@ -175,7 +173,7 @@ class Keys:
         account = await self._account(remembered, token) if remembered else None
         if remembered and account:
             return Caller(remembered, account=account)
-        row = await self.table.get(TOKENS, token)
+        row = await self.commits.table.get(TOKENS, token)
         if row is None:
             return None
         if len(self._owners) >= _REMEMBERED:
@@ -188,7 +186,7 @@ class Keys:
         now = self.clock.now()
         read_at, account = self._accounts.get(owner, (now - 2 * _FRESH, None))
         if account is None or now - read_at > _FRESH:
-            account = await self.ledger.account(owner)
+            account = await self.commits.account(owner)
             if account is None:
                 return None
             if len(self._accounts) >= _REMEMBERED:
@@ -203,7 +201,7 @@ class Keys:
         renamed = "alias" in changes and changes["alias"] != before.alias
         new, old = (_alias_keys(changes["alias"]), _alias_keys(before.alias)) if renamed else ([], [])
         await self._point(key_id, [*tokens, *new], old)
-        after = await self.ledger.change_account(key_id, _Edit(dict(changes), self.clock.now()))
+        after = await self.commits.change_account(key_id, _Edit(dict(changes), self.clock.now()))
         self._accounts.pop(key_id, None)
         return after
 
@@ -212,9 +210,9 @@ class Keys:
         only its answer was lost.
         """
         try:
-            (etag,) = await self.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
+            (etag,) = await self.commits.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
         except WriteConflict:
-            row = await self.table.get(key_id, ACCOUNT)
+            row = await self.commits.table.get(key_id, ACCOUNT)
             if row is None or row.values.get("token") != made.token:
                 raise
             return row.etag
@@ -230,17 +228,17 @@ class Keys:
         async def attempt() -> None:
             writes: list[Write] = []
             for name in new:
-                row = await self.table.get(TOKENS, name)
+                row = await self.commits.table.get(TOKENS, name)
                 if row is None:
                     writes.append(Insert(name, {"key": key_id}))
                 elif row.values["key"] != key_id:
                     raise _taken()
             for name in old:
-                row = await self.table.get(TOKENS, name)
+                row = await self.commits.table.get(TOKENS, name)
                 if row is not None and row.values["key"] == key_id:
                     writes.append(Delete(row))
             if writes:
-                await self.table.commit(TOKENS, *writes)
+                await self.commits.table.commit(TOKENS, *writes)
 
         await retry_conflicts(attempt, self.clock, self.random)
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from shared.accounts.account import Account
 from shared.accounts.keys import Keys
-from shared.accounts.ledger import Ledger
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest
 from shared.media.video import MASTER_OWNER, Video, id_bound
+from shared.storage.video_store import VideoStore
 
 _MOST_ROWS = 1000
 _READ_AHEAD = 50  # rows of each key that are held while keys are merged by time
@@ -54,7 +54,7 @@ class Filter:
 class Spend:
     """Reads videos across keys, newest first."""
 
-    ledger: Ledger
+    videos: VideoStore
     keys: Keys
     log_prompts: bool
 
@@ -93,7 +93,7 @@ class Spend:
         before = id_bound(_midnight(wanted.start)) if wanted.start else None
         readers = []
         async for key_id, account in self._accounts(wanted):
-            readers.append((account, self.ledger.videos(key_id, after=after, before=before, page=_READ_AHEAD)))
+            readers.append((account, self.videos.of(key_id, after=after, before=before, page=_READ_AHEAD)))
         heads: list[tuple[str, int, Video]] = []
         for index, (_, reader) in enumerate(readers):
             async for video in reader:

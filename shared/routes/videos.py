@@ -68,8 +68,8 @@ async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool)
 async def list_videos(call: Call) -> Answer:
     caller = await call.caller()
     page = parse_list(call.query)
-    ledger = call.gateway.ledger
-    read = ledger.videos if page.newest_first else ledger.videos_oldest_first
+    store = call.gateway.videos
+    read = store.of if page.newest_first else store.oldest_first
     videos: list[Video] = []
     async for video in read(caller.owner, after=page.after, page=page.limit + 1):
         if not video.deleted:
@@ -153,7 +153,7 @@ async def _own_video(call: Call, video_id: str) -> Video:
     """
     caller = await call.caller()
     mine = caller.master or owner_of(video_id) == caller.owner
-    entry = await call.gateway.ledger.find(video_id) if mine else None
+    entry = await call.gateway.videos.find(video_id) if mine else None
     if entry is None or entry.video.deleted:
         raise NotFound("No such video.", param="video_id")
     return entry.video

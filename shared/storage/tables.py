@@ -137,6 +137,10 @@ class Table:
             async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=size):
                 yield _row(entity)
 
+    def beginning_with(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        """The rows of a partition whose keys begin with `prefix`."""
+        return self.scan(partition, after=prefix, before=f"{prefix}~")
+
     @asynccontextmanager
     async def _guarded(self) -> "AsyncIterator[TableClient]":
         """The client, made on first use. Turns the library's errors into ours."""

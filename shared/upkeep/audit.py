@@ -52,7 +52,7 @@ class Audit:
         if account is None:
             return []
         counted = recount(account, [])
-        async for video in self.gateway.ledger.videos(key_id):
+        async for video in self.gateway.videos.of(key_id):
             self.videos += 1
             counted = add(counted, recount(account, [video]))
         return _differences(key_id, account, counted, COUNTERS)

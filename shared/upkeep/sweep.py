@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
 from shared.accounts.account import Account
-from shared.accounts.account_changes import VideoRow
 from shared.accounts.idempotency import KEY_LIFETIME
 from shared.config.catalog import Model
 from shared.gateway import Gateway
 from shared.media.video import MASTER_OWNER, Video, id_bound, owner_of
+from shared.storage.video_store import VideoRow
 from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
@@ -96,7 +96,7 @@ class Sweep:
         return int(self.now.timestamp() / EVERY.total_seconds())
 
     async def _repair(self, model: Model, video_id: str, entered: datetime) -> None:
-        entry = await self.gateway.ledger.find(video_id)
+        entry = await self.gateway.videos.find(video_id)
         if entry is None:
             if self.now - entered > _ABANDONED:
                 await self.gateway.budget.release(video_id)
@@ -139,7 +139,7 @@ class Sweep:
         Stops when it has seen as many as the key has unfinished ones.
         """
         seen = 0
-        async for video in self.gateway.ledger.videos(key_id, after=id_bound(self.now - _STARTING)):
+        async for video in self.gateway.videos.of(key_id, after=id_bound(self.now - _STARTING)):
             if video.finished:
                 continue
             model = self.gateway.settings.catalog.get(video.model)
@@ -159,10 +159,10 @@ class Sweep:
             return
         newest = self.now - timedelta(days=knobs.retention_days)
         oldest = newest - timedelta(seconds=knobs.queue_seconds + knobs.deadline_seconds) - _EXPIRY_WINDOW
-        async for video in self.gateway.ledger.videos(key_id, after=id_bound(newest), before=id_bound(oldest)):
+        async for video in self.gateway.videos.of(key_id, after=id_bound(newest), before=id_bound(oldest)):
             if self._expired(video):
                 await self.gateway.archive.drop(video)
-                await self.gateway.ledger.update(video.id, bytes=0)
+                await self.gateway.videos.update(video.id, bytes=0)
 
     def _expired(self, video: Video) -> bool:
         return bool(video.bytes) and video.expires_at is not None and video.expires_at.astimezone(UTC) <= self.now

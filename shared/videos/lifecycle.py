@@ -23,6 +23,7 @@ from shared.errors import RequestError, UpstreamError
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, new_id
 from shared.storage.blobs import Archive
+from shared.storage.video_store import VideoStore
 from shared.upstream.client import log_failure
 from shared.upstream.upstreams import Upstreams
 
@@ -33,6 +34,7 @@ logger = logging.getLogger("gateway")
 class Lifecycle:
     """The steps, with everything they use."""
 
+    videos: VideoStore
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
@@ -164,7 +166,7 @@ class Lifecycle:
             # rest of it to go.
             await self.archive.drop(video)
             await self._delete_upstream(video)
-            await self.ledger.update(video_id, deleted=True)
+            await self.videos.update(video_id, deleted=True)
         elif video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)

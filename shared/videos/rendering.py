@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
-from shared.accounts.account_changes import VideoRow
-from shared.accounts.ledger import Ledger
 from shared.capacity import poll_schedule
 from shared.capacity.pool import Pool
 from shared.capacity.render_times import RenderTimes
@@ -29,6 +27,7 @@ from shared.errors import (
 )
 from shared.media.video import Video
 from shared.storage.blobs import Archive
+from shared.storage.video_store import VideoRow, VideoStore
 from shared.upstream.answers import MODERATION_CODES
 from shared.upstream.client import Job, JobError, Upstream, log_failure
 from shared.upstream.upstreams import Upstreams
@@ -46,7 +45,7 @@ _ENDED = ("completed", *_UNSUCCESSFUL)
 class Rendering:
     """The steps between acceptance and the end."""
 
-    ledger: Ledger
+    videos: VideoStore
     pool: Pool
     archive: Archive
     upstreams: Upstreams
@@ -57,7 +56,7 @@ class Rendering:
 
     async def check(self, video_id: str) -> StepResult:
         """Look once at the running job."""
-        entry = await self.ledger.find(video_id)
+        entry = await self.videos.find(video_id)
         if entry is None or (entry.video.finished and not entry.video.deleted):
             return DONE
         video = entry.video
@@ -110,12 +109,12 @@ class Rendering:
         if done:
             # Before the record: once that tells the end, nobody comes back here to free the slot.
             await self.pool.ended(video.model, video.id)
-            await self.ledger.change(entry, status=status, progress=progress, rendered_at=self.clock.now(), gone_since=None)
+            await self.videos.change(entry, status=status, progress=progress, rendered_at=self.clock.now(), gone_since=None)
             took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
             await self.render_times.learn(video.model, video.seconds, took)
             return DONE
         if (status, progress, None) != (video.status, video.progress, video.gone_since):
-            await self.ledger.change(entry, status=status, progress=progress, gone_since=None)
+            await self.videos.change(entry, status=status, progress=progress, gone_since=None)
         if self._left(video) <= 0:
             return failed("deadline_exceeded", "The upstream did not finish the video in time.")
         return await self._look_again(video, progress)
@@ -128,7 +127,7 @@ class Rendering:
 
     async def save(self, video_id: str) -> StepResult:
         """Bring the bytes into our storage, whole or not at all."""
-        entry = await self.ledger.find(video_id)
+        entry = await self.videos.find(video_id)
         if entry is None:
             return DONE
         video = entry.video
@@ -150,7 +149,7 @@ class Rendering:
                 reason = failed(code, f"The finished video could not be fetched: {error.message}", request_id)
                 tried = (self.clock.now() - (video.rendered_at or self.clock.now())).total_seconds()
                 return await self._try_again(entry, error, reason, tried / 4)  # each try may be a whole download
-        await self.ledger.change(entry, bytes=length)
+        await self.videos.change(entry, bytes=length)
         return DONE
 
     async def _fetch(self, upstream: Upstream, video: Video) -> int:
@@ -175,7 +174,7 @@ class Rendering:
         if believed or self._left(video) <= 0:
             return reason
         if gone_since != video.gone_since:
-            await self.ledger.change(entry, gone_since=gone_since)
+            await self.videos.change(entry, gone_since=gone_since)
         return again(max(wait, error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
 
     def _elapsed(self, video: Video) -> float:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.accounts.account_changes import VideoRow
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.ledger import Ledger
 from shared.capacity.job_claims import JobClaims
@@ -36,6 +35,7 @@ from shared.errors import (
 from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
+from shared.storage.video_store import VideoRow, VideoStore
 from shared.upstream.client import Accepted, Job, log_failure
 from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import DONE, StepResult, again, failed
@@ -59,6 +59,7 @@ _GONE, _MENDABLE = 6 * 3600.0, 60.0
 @dataclass(frozen=True)
 class Submission:
     catalog: Catalog
+    videos: VideoStore
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
@@ -70,7 +71,7 @@ class Submission:
 
     async def submit(self, video_id: str) -> StepResult:
         """One try at getting the video accepted."""
-        entry = await self.ledger.find(video_id)
+        entry = await self.videos.find(video_id)
         if entry is None or entry.video.upstream_id:
             return DONE
         video = entry.video
@@ -101,7 +102,7 @@ class Submission:
         position = min(turn.position, video.queue_position or turn.position)
         outcome = again(turn.seconds, (self._gives_up(video) - self.clock.now()).total_seconds())
         wakes_at = self.clock.now() + timedelta(seconds=outcome["again"])
-        await self.ledger.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
+        await self.videos.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
         return outcome
 
     async def _attempt(self, entry: VideoRow, model: Model, deployment: Deployment) -> StepResult:
@@ -112,7 +113,7 @@ class Submission:
         # Written before the upstream is asked: whoever finds this note without an id knows that the
         # outcome is unclear. It is conditional, so that of two submits at once only one goes on to
         # ask.
-        entry = await self.ledger.change(
+        entry = await self.videos.change(
             entry,
             deployment=deployment.name,
             attempted_at=self.clock.now(),
@@ -151,7 +152,7 @@ class Submission:
             case Uncertain():
                 await self.pool.rest(model, deployment)
                 if request_id:
-                    await self.ledger.change(entry, upstream_request_id=request_id)
+                    await self.videos.change(entry, upstream_request_id=request_id)
                 return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
             case Missing():
                 return failed("source_gone", "The upstream no longer has the video that was to be remixed.", request_id)
@@ -178,7 +179,7 @@ class Submission:
         request_id = request_id or entry.video.upstream_request_id
         # The record first: whoever is killed in between keeps the slot and asks again, instead of
         # looking for a job.
-        await self.ledger.change(entry, deployment=None, attempted_at=None, upstream_request_id=request_id, **changes)
+        await self.videos.change(entry, deployment=None, attempted_at=None, upstream_request_id=request_id, **changes)
         await self.pool.return_slot(model, entry.video, deployment, rest)
         return again(0.0)
 
@@ -193,7 +194,7 @@ class Submission:
         await self.pool.answered(video.model, video.id)
         # Whatever has happened to the video since: a job whose video was deleted has to be seen
         # out.
-        await self.ledger.update(
+        await self.videos.update(
             video.id,
             upstream_id=accepted.job.id,
             accepted_at=self.clock.now(),

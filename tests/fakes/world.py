@@ -110,7 +110,7 @@ class World:
         return account
 
     async def video(self, video_id: str) -> Video:
-        entry = await self.gateway.ledger.find(video_id)
+        entry = await self.gateway.videos.find(video_id)
         assert entry is not None
         return entry.video
 

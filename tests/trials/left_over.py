@@ -32,7 +32,7 @@ async def left_over(gateway: Gateway, models: Iterable[str], owners: Iterable[st
     async for row in gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`"):
         yield f"row {row.key}"
     for owner in keys:
-        async for video in gateway.ledger.videos(owner):
+        async for video in gateway.videos.of(owner):
             if not video.finished:
                 yield f"video {video.id}, {video.status}"
         async for image in _references(gateway, owner):

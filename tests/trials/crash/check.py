@@ -21,7 +21,7 @@ async def check(stage: Stage, left_over: Sequence[str]) -> None:
     """Note in the stage's result what is wrong; `left_over` names work that has not ended."""
     result, gateway = stage.result, stage.gateway
     result.wrong += [f"left over: {each}" for each in left_over]
-    videos = {video.id: video async for video in gateway.ledger.videos(stage.owner)}
+    videos = {video.id: video async for video in gateway.videos.of(stage.owner)}
     result.wrong += [f"{each} was answered 200 and is lost" for each in stage.client.answered if each not in videos]
     result.completed = sum(video.status == "completed" for video in videos.values())
     result.failed = sum(video.status == "failed" for video in videos.values())
@@ -57,7 +57,7 @@ async def _books(stage: Stage) -> list[str]:
     assert key is not None
     assert whole is not None
     wrong = []
-    if key != recount(key, [video async for video in ledger.videos(stage.owner)]):
+    if key != recount(key, [video async for video in stage.gateway.videos.of(stage.owner)]):
         wrong.append("the key's account is not what its videos say")
     if whole != await budget.recount(whole):
         wrong.append("the gateway's account is not what its holds say")

@@ -33,7 +33,7 @@ from azure.storage.blob.aio import BlobClient, BlobServiceClient
 from local.durable.store import Store
 from local.functions_host.functions import Function
 from local.functions_host.invocation import Invoker
-from shared.accounts.ledger import Ledger
+from shared.accounts.commits import Commits
 from shared.storage.tables import Table
 from shared.upstream.client import Content, Upstream
 from tests.trials.crash.names import commit_name, engine_name
@@ -194,20 +194,18 @@ class Passages:
         setattr(Invoker, "call", noted)  # noqa: B010 - as above
 
     def _note_askers(self) -> None:
-        """The ledger commits in a task of its own: the way of whoever asked for it goes on
-        there.
-        """
-        inner = Ledger.change_account
+        """Accounts are changed in a task of its own: the way of whoever asked goes on there."""
+        inner = Commits.change_account
 
         @wraps(inner)
         async def noted(*args: Any, **kwargs: Any) -> Any:
-            before = _came_from.set((*_way_here(), WayStep("", 0, "Ledger.change_account")))
+            before = _came_from.set((*_way_here(), WayStep("", 0, "Commits.change_account")))
             try:
                 return await inner(*args, **kwargs)
             finally:
                 _came_from.reset(before)
 
-        setattr(Ledger, "change_account", noted)  # noqa: B010 - as above
+        setattr(Commits, "change_account", noted)  # noqa: B010 - as above
 
 
 @asynccontextmanager

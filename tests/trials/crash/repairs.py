@@ -48,7 +48,7 @@ async def _without_orchestrations(stage: Stage, _: Any) -> None:
 
 async def _without_note(stage: Stage, _: Any) -> None:
     """The video is on record, and its model does not know of it."""
-    async for video in stage.gateway.ledger.videos(stage.owner):
+    async for video in stage.gateway.videos.of(stage.owner):
         await _remove(stage.gateway.tables.pools, partition_of(video.model), video.id)
 
 
@@ -60,7 +60,7 @@ async def _without_note_and_model(stage: Stage, _: Any) -> None:
 async def _slot_without_note(stage: Stage, _: Any) -> None:
     """A slot is taken by a video that nobody knows of."""
     model = stage.gateway.settings.catalog.models[0]
-    async for video in stage.gateway.ledger.videos(stage.owner):
+    async for video in stage.gateway.videos.of(stage.owner):
         await stage.gateway.pool.acquire(model, video)
         await _remove(stage.gateway.tables.pools, partition_of(model.name), video.id)
 
@@ -73,8 +73,8 @@ async def _remove(table: Table, partition: str, key: str) -> None:
 
 async def _is_forgotten(stage: Stage) -> list[str]:
     """What is too old is gone: records of requests, claims on jobs, bytes."""
-    wrong = [f"{video.id} has bytes" async for video in stage.gateway.ledger.videos(stage.owner) if video.bytes]
-    wrong += [f"row {row.key}" async for row in stage.gateway.ledger.rows(stage.owner, PREFIX)]
+    wrong = [f"{video.id} has bytes" async for video in stage.gateway.videos.of(stage.owner) if video.bytes]
+    wrong += [f"row {row.key}" async for row in stage.gateway.tables.gateway.beginning_with(stage.owner, PREFIX)]
     for days in range(-1, 2):
         day = stage.clock.now() + timedelta(days=days)
         wrong += [f"claim {row.key}" async for row in stage.gateway.tables.pools.scan(f"claims:{day:%Y-%m-%d}")]

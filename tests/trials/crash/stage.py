@@ -20,8 +20,8 @@ from local.sora.jobs import Job
 from local.sora.process import listening
 from local.sora.server import Sora
 from shared import gateway as composition
+from shared.accounts.commits import ACCOUNT
 from shared.accounts.keys import KEYS
-from shared.accounts.ledger import ACCOUNT
 from shared.config import settings
 from shared.gateway import Gateway
 from shared.media.video import GATEWAY_OWNER
@@ -90,7 +90,7 @@ class Stage:
         """Until a video waits after an attempt that failed."""
 
         async def there() -> bool:
-            entry = await self.gateway.ledger.find(video_id)
+            entry = await self.gateway.videos.find(video_id)
             return entry is not None and entry.video.attempts > 0 and entry.video.attempted_at is None
 
         await until(there)

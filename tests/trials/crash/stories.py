@@ -84,7 +84,7 @@ async def _with_thumbnail(stage: Stage, video_id: str) -> None:
 
 
 async def _thumbnail_stays(stage: Stage) -> list[str]:
-    (video,) = [each async for each in stage.gateway.ledger.videos(stage.owner)]
+    (video,) = [each async for each in stage.gateway.videos.of(stage.owner)]
     return [] if await stage.gateway.archive.has_image(video, "thumbnail") else ["the thumbnail is not stored"]
 
 
@@ -138,7 +138,7 @@ async def _starts_meanwhile(stage: Stage) -> list[str]:
     """A slot is free when the job has ended, and not when its bytes have arrived; dead apps start
     nothing.
     """
-    ends = [video.finished_at async for video in stage.gateway.ledger.videos(stage.owner) if video.finished_at]
+    ends = [video.finished_at async for video in stage.gateway.videos.of(stage.owner) if video.finished_at]
     late = not stage.result.died and stage.jobs()[1].created_at > min(ends).timestamp()
     return ["the second video started only after the first was fetched"] if late else []
 

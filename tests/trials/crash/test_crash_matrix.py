@@ -102,7 +102,7 @@ def test_a_place_that_no_story_visits_is_found() -> None:
     there = WayStep("storage/blobs.py", 1, "Archive.drop")
     assert visited(place, (here, there))
     assert not visited(place, (elsewhere, there))
-    assert not visited(place, (here, WayStep("accounts/ledger.py", 1, "Ledger.update")))
+    assert not visited(place, (here, WayStep("storage/video_store.py", 1, "VideoStore.update")))
     assert len(forgotten({"nothing": []})) == len(sites())
     assert forgotten({"a leak": [Passed("submit: unnamed POST /else: before")]})[-1].endswith(
         "submit: unnamed POST /else: before"
@@ -124,7 +124,7 @@ def test_the_places_are_read_from_the_source() -> None:
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
         assert each in found
-    assert not [each for each in found if each[1] in ("Ledger.find", "Archive.read", "get_video")]
+    assert not [each for each in found if each[1] in ("VideoStore.find", "Archive.read", "get_video")]
 
 
 def test_every_point_has_its_seeds_and_stories_take_turns() -> None:

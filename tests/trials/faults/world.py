@@ -117,7 +117,7 @@ class FaultWorld:
             took = (self.clock.now() - began).total_seconds()
             if story.delete_when == "completed":
                 await client.delete(video_id)
-            entry = await gateway.ledger.find(video_id)
+            entry = await gateway.videos.find(video_id)
             assert entry is not None
             broken = await self._broken(client, entry.video, source)
             others = source.upstream_id if source else None

@@ -158,7 +158,7 @@ class Simulation:
         )
 
     async def _video(self, request: Request) -> Video:
-        entry = await self.gateways[0].ledger.find(self.videos[request.prompt])
+        entry = await self.gateways[0].videos.find(self.videos[request.prompt])
         if entry is None:
             raise LookupError(f"{request.prompt} was answered and is gone")
         return entry.video

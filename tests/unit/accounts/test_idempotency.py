@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.accounts.commits import Commits
 from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, RequestIdentity, read_identity
 from shared.accounts.ledger import Ledger
 from shared.errors import InvalidRequest
@@ -170,7 +171,7 @@ async def test_a_hundred_callers_with_one_key_get_one_video(world: World) -> Non
     assert sum(not each.replayed for each in ends) == 1
     account = await world.account()
     assert (account.running, account.reserved) == (1, 400_000)
-    assert len([each async for each in world.gateway.ledger.videos(world.owner)]) == 1
+    assert len([each async for each in world.gateway.videos.of(world.owner)]) == 1
 
 
 async def test_equal_requests_at_once_leave_one_note(world: World) -> None:
@@ -210,7 +211,6 @@ async def test_a_late_original_finds_the_video_of_its_retry(world: World) -> Non
     """The original was overtaken: it arrived before the retry was admitted, and is admitted after
     it.
     """
-    ledger = world.gateway.ledger
     arrived = world.clock.now()
     world.clock.skip(30)
     retry = await create(world, x_stainless_retry_count="1")
@@ -219,7 +219,7 @@ async def test_a_late_original_finds_the_video_of_its_retry(world: World) -> Non
     assert (admitted.video.id, admitted.replayed) == (retry.json["id"], True)
     world.clock.skip(1)
     assert (await create(world, x_stainless_retry_count="0")).json["id"] != retry.json["id"], "this one is new"
-    assert len([each async for each in ledger.videos(world.owner)]) == 2
+    assert len([each async for each in world.gateway.videos.of(world.owner)]) == 2
 
 
 async def test_an_original_and_its_retry_at_the_same_moment_are_one_video(world: World) -> None:
@@ -276,7 +276,8 @@ async def test_who_is_refused_by_its_own_twin_gets_the_twins_video(world: World,
     first = await create(world, idempotency_key="order-1")
     late = world.another()
     world.clock.skip(seconds_later)
-    ledger = Ledger(TooSoon(late.tables.gateway, world.faults), world.clock, Random(1))
+    commits = Commits(TooSoon(late.tables.gateway, world.faults), world.clock, Random(1))
+    ledger = Ledger(commits, late.videos, world.clock)
     late = replace(late, lifecycle=replace(late.lifecycle, ledger=ledger))
     again = await create(world, gateway=late, idempotency_key="order-1")
     assert (again.status, again.json["id"]) == (200, first.json["id"])

@@ -31,7 +31,7 @@ def video(world: World, **changes: Any) -> Video:
 
 
 async def videos(world: World) -> list[Video]:
-    return [each async for each in world.gateway.ledger.videos(world.owner)]
+    return [each async for each in world.gateway.videos.of(world.owner)]
 
 
 async def audited(world: World) -> Account:
@@ -120,14 +120,14 @@ async def test_money_moves_through_settlement_alone(world: World) -> None:
     """
     ledger = world.gateway.ledger
     made = (await ledger.admit(video(world))).video
-    entry = await ledger.find(made.id)
+    entry = await world.gateway.videos.find(made.id)
     assert entry is not None
     for changes in ({"status": "completed"}, {"cost": 1}):
         with pytest.raises(ValueError, match="settle"):
-            await ledger.change(entry, **changes)
-    await ledger.change(entry, progress=50)
+            await world.gateway.videos.change(entry, **changes)
+    await world.gateway.videos.change(entry, progress=50)
     with pytest.raises(WriteConflict):
-        await ledger.change(entry, progress=60)
+        await world.gateway.videos.change(entry, progress=60)
     assert (await world.video(made.id)).progress == 50
     await audited(world)
 

@@ -361,7 +361,7 @@ async def test_a_limit_answers_a_create(world: World, limits: dict[str, Any], st
         }
     for part in (made["key"], made["key_id"], made["token"]):
         assert part not in reply.body.decode()
-    assert [each async for each in world.gateway.ledger.videos(made["key_id"])] == []
+    assert [each async for each in world.gateway.videos.of(made["key_id"])] == []
     assert [each async for each in world.gateway.pool.unfinished(world.model)] == []
     assert world.upstream.asked == []
 

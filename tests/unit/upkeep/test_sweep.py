@@ -159,7 +159,7 @@ async def test_another_model_takes_the_place_of_a_retired_one(world: World) -> N
         world.upstream.script("create", GONE)
         await world.gateway.submission.submit(video.id)
         assert list((await world.gateway.pool.outages(world.model)).values()) == ["model_retired"]
-        await world.gateway.ledger.update(video.id, queue_position=7, estimated_start=world.clock.now())
+        await world.gateway.videos.update(video.id, queue_position=7, estimated_start=world.clock.now())
         assert await world.gateway.submission.submit(video.id) == {"again": 0.0}
         assert (await world.video(video.id)).wire()["queue"] is None, "its place was one in another queue"
         assert await world.gateway.submission.submit(video.id) == {"done": True}
@@ -232,7 +232,7 @@ async def test_a_video_whose_orchestration_is_gone_gets_another(world: World, st
 async def test_the_living_are_left_alone(world: World) -> None:
     """A sleeper is not even asked for before it should have woken, and nothing is started twice."""
     running, waiting = await waiting_behind(world)
-    await world.gateway.ledger.update(waiting.id, wakes_at=world.clock.now() + timedelta(hours=1))
+    await world.gateway.videos.update(waiting.id, wakes_at=world.clock.now() + timedelta(hours=1))
     world.clock.skip(5 * 60)
     engine = await sweep(world, running.id, waiting.id)
     assert (engine.asked, engine.started) == ([running.id], [])

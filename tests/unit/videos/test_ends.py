@@ -238,7 +238,7 @@ async def test_the_image_of_a_request_that_was_never_admitted_is_dropped(world: 
 
     video = await world.start()
     await world.gateway.archive.keep_reference(video, Reference(b"an image", "image/png"))
-    entry = await world.gateway.ledger.find(video.id)
+    entry = await world.gateway.videos.find(video.id)
     assert entry is not None
     from shared.storage.tables import Delete
 

@@ -1,0 +1,190 @@
+"""The shared transaction: whoever wants to change one account at the same moment shares one write.
+
+A key and its videos share a partition of the table `gateway`: the row `key` is the account, the
+rows `video_…` are its videos, and the rows `once_…` remember requests that must not start twice.
+One caller reads the account, lets every waiting change decide in turn, and commits them together.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Generic, Protocol, TypeVar
+
+from shared.accounts.account import Account
+from shared.clock import Clock
+from shared.errors import RequestError, Unauthenticated
+from shared.media.video import GATEWAY_OWNER, MASTER_OWNER
+from shared.storage.tables import Insert, Replace, Row, Table, Write, retry_conflicts
+
+ACCOUNT = "key"
+
+# A transaction holds 100 rows and 4 MiB. A change writes at most three rows beside the
+# account's, and a character of a caller's text may take twelve bytes on the wire. The
+# rest of the space is for the key's tags, which every video repeats.
+_MOST_CHANGES = 30
+_MOST_CHARACTERS = 250_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Decision(Generic[T]):
+    """The account after a change, the answer to its caller, and the rows to write beside the
+    account.
+    """
+
+    account: Account
+    result: T
+    writes: tuple[Write, ...] = ()
+
+
+class Change(Protocol[T]):
+    """A change of one account. `read` fetches what it depends on, anew for every attempt; `decide`
+    may raise a RequestError.
+
+    `taken` holds the keys of the rows that other changes of the same commit write: a change that
+    needs one of them waits for the next commit (it returns None). `weight` is about how many
+    characters it writes.
+    """
+
+    @property
+    def weight(self) -> int: ...
+
+    async def read(self, table: Table, *, again: bool) -> None: ...
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[T] | None: ...
+
+
+class Commits:
+    """Runs the changes of accounts, in as few transactions as they fit."""
+
+    def __init__(self, table: Table, clock: Clock, random: Random) -> None:
+        self.table = table
+        self._clock = clock
+        self._random = random
+        self._waiting: dict[str, list[_Waiting]] = {}
+        self._leaders: set[asyncio.Task[None]] = set()
+
+    async def account(self, owner: str) -> Account | None:
+        """One point read; None for a key that does not exist."""
+        row = await self.table.get(owner, ACCOUNT)
+        return Account.from_row(row.values) if row else _unwritten(owner)
+
+    async def change_account(self, owner: str, change: Change[T]) -> T:
+        """Run a change of a key's account, together with whatever else wants to change it at this
+        moment.
+
+        Raises what the change raises, Unauthenticated for a key that does not exist, or
+        StorageUnavailable.
+        """
+        waiting: _Waiting = _Waiting(change, asyncio.get_running_loop().create_future())
+        queue = self._waiting.get(owner)
+        if queue is None:
+            self._waiting[owner] = [waiting]
+            # A task of its own: a caller who hangs up must not take the others' write
+            # along.
+            leader = asyncio.create_task(self._lead(owner))
+            self._leaders.add(leader)
+            leader.add_done_callback(self._leaders.discard)
+        else:
+            queue.append(waiting)
+        result: T = await waiting.done
+        return result
+
+    async def _lead(self, owner: str) -> None:
+        """Commit batch after batch until nobody waits."""
+        try:
+            while batch := _next_batch(self._waiting[owner]):
+                await self._run(owner, batch)
+        finally:
+            del self._waiting[owner]
+
+    async def _run(self, owner: str, batch: "list[_Waiting]") -> None:
+        attempts = 0
+
+        async def attempt() -> None:
+            nonlocal attempts
+            attempts += 1
+            await self._commit(owner, batch, again=attempts > 1)
+
+        try:
+            await retry_conflicts(attempt, self._clock, self._random)
+        except Exception as error:  # whatever it is, it belongs to those who wait for this batch
+            for waiting in batch:
+                waiting.end(error)
+
+    async def _commit(self, owner: str, batch: "list[_Waiting]", *, again: bool) -> None:
+        undecided = [waiting for waiting in batch if not waiting.done.done()]
+        row, *_ = await asyncio.gather(
+            self.table.get(owner, ACCOUNT), *(waiting.change.read(self.table, again=again) for waiting in undecided)
+        )
+        before = Account.from_row(row.values) if row else _unwritten(owner)
+        account = before
+        writes: list[Write] = []
+        ends: list[tuple[_Waiting, Any]] = []
+        for waiting in undecided:
+            try:
+                if account is None:
+                    raise Unauthenticated("The API key is not valid.")
+                decision = waiting.change.decide(account, {_key_of(write) for write in writes})
+            except RequestError as error:
+                ends.append((waiting, error))
+                continue
+            if decision is None:
+                batch.remove(waiting)
+                self._waiting[owner].insert(0, waiting)
+                continue
+            account = decision.account
+            writes += decision.writes
+            ends.append((waiting, decision.result))
+        if account is not None and (writes or account != before):
+            await self.table.commit(owner, _account_write(row, account), *writes)
+        # A refusal caused by another change of this batch is reported only after the batch is
+        # committed.
+        for waiting, end in ends:
+            waiting.end(end)
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A change and the caller who waits for it."""
+
+    change: Change[Any]
+    done: "asyncio.Future[Any]"
+
+    def end(self, result: Any) -> None:
+        """With a result, or with an exception to raise; a caller who has hung up is past both."""
+        if self.done.done():
+            return
+        if isinstance(result, Exception):
+            self.done.set_exception(result)
+        else:
+            self.done.set_result(result)
+
+
+def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":
+    """As many as fit one transaction, taken off the queue; always at least one."""
+    batch: list[_Waiting] = []
+    weight = 0
+    while queue and len(batch) < _MOST_CHANGES:
+        weight += queue[0].change.weight
+        if batch and weight > _MOST_CHARACTERS:
+            break
+        batch.append(queue.pop(0))
+    return batch
+
+
+def _unwritten(owner: str) -> Account | None:
+    """The accounts that nobody issues: without limits, and without a row before their first
+    video.
+    """
+    names = {MASTER_OWNER: "master", GATEWAY_OWNER: "gateway"}
+    return Account(name=names[owner]) if owner in names else None
+
+
+def _account_write(row: Row | None, account: Account) -> Write:
+    return Insert(ACCOUNT, account.to_row()) if row is None else Replace(row, account.to_row())
+
+
+def _key_of(write: Write) -> str:
+    return write.key if isinstance(write, Insert) else write.row.key
