@@ -124,15 +124,17 @@ path.write_text(json.dumps(without_hosts(json.loads(path.read_text())), indent=2
 endef
 export FORGET_HOSTS
 
+# With the extras that are asked for: an old pip takes `coverage[toml]` for another package than `coverage`, and refuses a lock that
+# pins only the latter as soon as there is a newer one.
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+	--custom-compile-command "make lock"
+
 .PHONY: lock
 lock: $(VENV)/.created ## Resolve the lock files again after changing requirements or package.json
 	@$(PIP) install --quiet $(UV)
-	@for kind in dev node; do \
-		$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-			--custom-compile-command "make lock" requirements-$$kind.txt --output-file requirements-$$kind.lock; \
-	done
-	@$(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--custom-compile-command "make lock" --constraint requirements-dev.lock requirements.txt --output-file requirements.lock
+	@$(COMPILE) requirements-dev.txt --output-file requirements-dev.lock
+	@$(COMPILE) requirements-node.txt --output-file requirements-node.lock
+	@$(COMPILE) --constraint requirements-dev.lock requirements.txt --output-file requirements.lock
 	@npm install --package-lock-only --silent
 	@$(PYTHON) -c "$$FORGET_HOSTS"
 

@@ -47,13 +47,13 @@ def test_the_package_installs_what_was_tested(built: package.Package) -> None:
     """
     with zipfile.ZipFile(built.path) as archive:
         installed = archive.read("requirements.txt").decode()
-    pins = set(re.findall(r"^([\w.-]+==\S+)", installed, re.MULTILINE))
-    tested = set(re.findall(r"^([\w.-]+==\S+)", (PROJECT / "requirements-dev.lock").read_text(), re.MULTILINE))
+    pins = set(re.findall(r"^([\w.-]+(?:\[[\w,-]+\])?==\S+)", installed, re.MULTILINE))
+    tested = set(re.findall(r"^([\w.-]+(?:\[[\w,-]+\])?==\S+)", (PROJECT / "requirements-dev.lock").read_text(), re.MULTILINE))
     direct = set(re.findall(r"^([\w.-]+==\S+)", (PROJECT / "requirements.txt").read_text(), re.MULTILINE))
     assert {pin.lower() for pin in direct} <= pins <= tested
     for entry in re.split(r"\n(?=\w)", installed[installed.index("\n", installed.index("make lock")) + 1 :].strip()):
         assert re.fullmatch(
-            r"[\w.-]+==\S+( ; [^\n]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n?|    # [^\n]*\n?)+", entry
+            r"[\w.-]+(\[[\w,-]+\])?==\S+( ; [^\n]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n?|    # [^\n]*\n?)+", entry
         ), entry
     assert "://" not in installed
     assert "--index-url" not in installed
