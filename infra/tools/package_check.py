@@ -74,7 +74,7 @@ def check(python: str, version: str, package: Package, directory: Path) -> str:
     if version < WORKER_FROM:
         return result
     _run(own, "-m", "pip", "install", "-qq", "--disable-pip-version-check", WORKER)
-    count = _run(own, str(CHECKOUT / "local" / "worker_index.py"), str(app), cwd=app).split()[-1]
+    count = _run(own, str(CHECKOUT / "infra" / "tools" / "worker_index.py"), str(app), cwd=app).split()[-1]
     return f"{result}; the worker's library indexes {count} functions"
 
 
