@@ -6,7 +6,6 @@ goes on from what is true.
 """
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +25,7 @@ from shared.storage.blobs import Archive
 from shared.storage.video_store import VideoStore
 from shared.upstream.client import log_failure
 from shared.upstream.upstreams import Upstreams
+from shared.videos.step_result import Failure
 
 logger = logging.getLogger("gateway")
 
@@ -126,7 +126,7 @@ class Lifecycle:
             await self.archive.drop_reference(video.id)
         await self.pool.leave(video.model, video.id)  # last: by its note the sweep finds the rest
 
-    async def finish(self, video_id: str, failure: Mapping[str, str | None] | None) -> None:
+    async def finish(self, video_id: str, failure: Failure | None) -> None:
         """Settle, free the slot, forget what was only needed on the way."""
         now = self.clock.now()
         if failure is None:

@@ -1,9 +1,24 @@
-"""How a step of a video's life ends. Plain JSON, because the orchestration keeps it."""
+"""How a step of a video's life ends: plain JSON, because the orchestration's history keeps it."""
 
 from math import inf
-from typing import Any
+from typing import TypedDict
 
-StepResult = dict[str, Any]
+
+class Failure(TypedDict):
+    """Why a video cannot be made. `request_id` is what the vendor knows the refusal by."""
+
+    code: str
+    message: str
+    request_id: str | None
+
+
+class StepResult(TypedDict, total=False):
+    """Exactly one key: `done`, `again` (run the same step after so many seconds), or `failed`."""
+
+    done: bool
+    again: float
+    failed: Failure
+
 
 DONE: StepResult = {"done": True}
 
@@ -16,5 +31,5 @@ def again(seconds: float, left: float = inf) -> StepResult:
 
 
 def failed(code: str, message: str, request_id: str | None = None) -> StepResult:
-    """The video cannot be made. `request_id` is what the vendor knows the refusal by."""
+    """The video cannot be made, for this reason."""
     return {"failed": {"code": code, "message": message, "request_id": request_id}}

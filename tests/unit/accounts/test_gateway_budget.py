@@ -80,7 +80,7 @@ async def test_a_completed_video_is_spent_and_a_failed_one_given_back(world: Wor
     finish = world.gateway.lifecycle.finish
     for _ in range(2):
         await finish(first.id, None)
-        await finish(second.id, {"code": "x", "message": "y"})
+        await finish(second.id, {"code": "x", "message": "y", "request_id": None})
     account = await whole(world)
     assert (account.reserved, account.spend, account.running) == (0, 400_000, 0)
     assert [await start(world) is not None for _ in range(5)] == [True] * 4 + [False]

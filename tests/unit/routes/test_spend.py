@@ -11,6 +11,7 @@ import pytest
 from shared.accounts.account import Account
 from shared.media.video import Video, id_bound, new_id
 from shared.routes.spend import LOG_COLUMNS, as_csv
+from shared.videos.step_result import failed
 from tests.fakes.world import World
 
 # Reports go over all keys, so every test here has tables of its own: worlds with a budget do.
@@ -23,7 +24,8 @@ async def made(world: World, owner: str, end: str | None, **fields: Any) -> Vide
     """A video of a key, completed, failed, or still under way."""
     video = (await world.gateway.lifecycle.start(world.request(**fields), owner)).video
     if end is not None:
-        await world.gateway.lifecycle.finish(video.id, None if end == "completed" else {"code": end, "message": "no"})
+        failure = failed(end, "no")["failed"]
+        await world.gateway.lifecycle.finish(video.id, None if end == "completed" else failure)
     world.clock.skip(1)
     return video
 
