@@ -26,7 +26,9 @@ from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
 from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
+from shared.videos.fallback import Fallback
 from shared.videos.lifecycle import Lifecycle
+from shared.videos.reconciliation import Reconciliation
 from shared.videos.rendering import Rendering
 from shared.videos.steps import Steps
 from shared.videos.submission import Submission
@@ -89,7 +91,11 @@ def build(
     claims = JobClaims(tables.pools, clock)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
     upstreams = Upstreams(given.catalog, links, clock)
-    submission = Submission(given.catalog, videos, ledger, budget, pool, claims, archive, upstreams, clock, given.knobs)
+    fallback = Fallback(given.catalog, ledger, budget, pool)
+    reconciliation = Reconciliation(given.catalog, claims, clock, given.knobs)
+    submission = Submission(
+        given.catalog, videos, pool, claims, archive, upstreams, clock, given.knobs, fallback, reconciliation
+    )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
     lifecycle = Lifecycle(videos, ledger, budget, pool, archive, upstreams, clock, given.knobs)
     return Gateway(

@@ -51,6 +51,8 @@ _DECIDING = frozenset(
     f"{name}.py"
     for name in (
         "videos/submission",
+        "videos/fallback",
+        "videos/reconciliation",
         "videos/rendering",
         "videos/lifecycle",
         "upkeep/sweep",

@@ -13,7 +13,7 @@ from tests.trials.crash.story import Story
 
 _ADMITS = "create_video: _admit: keys[+once +video ~key]: before"
 _STARTS = "create_video: _start_orchestration: durable.start_new: before"
-_MOVED = "submit: _fall_back: keys[~key ~video]: after"
+_MOVED = "submit: _move: keys[~key ~video]: after"
 _SETTLED = "finish: keys[~key ~video]: after"
 _LOOKED = "check: upstream.get: after"
 # From then on nothing of today is kept: retention of a day, claims on jobs of three, an

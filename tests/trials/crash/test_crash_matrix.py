@@ -21,8 +21,8 @@ WORST = [
     ("a video", "create_video: _start_orchestration: durable.start_new: before", 0),
     ("a video", "submit: _create: upstream.create: before", 0),
     ("two in line for one slot", "submit: _create: upstream.create: after", 2),
-    ("a create whose answer is lost", "submit: _reconcile: pool[+claim]: after", 0),
-    ("a dearer fallback", "submit: _fall_back: keys[~key ~video]: after", 0),
+    ("a create whose answer is lost", "submit: _accept: pool[+claim]: after", 0),
+    ("a dearer fallback", "submit: _move: keys[~key ~video]: after", 0),
     ("a video", "save: _fetch: blob.commit_block_list video: after", 0),
     ("a video", "finish: keys[~key ~video]: after", 0),
     ("a video", "engine: fire timers: after", 0),
@@ -116,10 +116,10 @@ def test_the_places_are_read_from_the_source() -> None:
     found = {(each.file, each.function, each.outlet) for each in sites()}
     for each in (
         ("accounts/ledger.py", "Ledger.forget_identities", "Table.commit"),
-        ("videos/submission.py", "Submission._fall_back", "GatewayBudget.reprice"),
+        ("videos/fallback.py", "Fallback._move", "GatewayBudget.reprice"),
         ("videos/submission.py", "Submission._create", "Upstream.remix"),
         ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),
-        ("videos/submission.py", "Submission.submit", "Pool.acquire"),
+        ("videos/submission.py", "Submission._take_turn", "Pool.acquire"),
         ("upkeep/sweep.py", "Sweep._repair", "DurableOrchestrations.start"),
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
