@@ -7,35 +7,20 @@ import logging
 import socket
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from urllib.parse import urlsplit
 
 import httpx
 
 from local.sora.faults import Cut
 from shared.upstream.identity import Connections
+from tests.fakes.clock import SkippingClock
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
 TENANT = "the-tenant-of-the-operator"
 _READ_SECONDS = 0.05  # of real time: how long the gateway waits for an answer that is not going to come
 _HURRY = 0.02  # real seconds for each second that the upstream pauses
 _TOO_LONG = 5.0  # seconds: after such a pause of the upstream nobody waits any more
-
-
-@dataclass
-class SkippingClock:
-    """Implements `shared.clock.Clock` for the gateway: whoever sleeps is at once at the end
-    of it.
-    """
-
-    _now: datetime = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        self._now += timedelta(seconds=max(seconds, 0))
-        await asyncio.sleep(0)
 
 
 @dataclass

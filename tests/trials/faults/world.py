@@ -29,8 +29,9 @@ from shared.gateway import Gateway
 from shared.media.video import Video, new_id
 from shared.upstream.identity import Connections
 from shared.videos.step_result import StepResult
+from tests.fakes.clock import SkippingClock
 from tests.trials.faults.checks import Client, ends_well, leaks, not_returned
-from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, SkippingClock, Tokens, UpstreamClock, Wire
+from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, Tokens, UpstreamClock, Wire
 from tests.trials.scale.tables import CountedTables, Operations
 
 MASTER_KEY = "sk-the-key-of-the-operator"

@@ -30,6 +30,7 @@ from shared.storage.tables import Row, Write, WriteConflict
 from shared.upkeep.sweep import Sweep
 from shared.videos.step_result import StepResult
 from tests.fakes.clock import SkippingClock
+from tests.fakes.orchestrations import Engine
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
 from tests.fakes.upstream import ScriptedUpstream
 from tests.fakes.world import Links
@@ -57,19 +58,6 @@ class NoBlobs(Archive):
 
     async def drop_reference(self, video_id: str) -> None:
         await asyncio.sleep(0)
-
-
-class Engine:
-    """Remembers which orchestrations the sweep wants; none is alive."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-
-    async def start(self, video_id: str) -> None:
-        self.started.append(video_id)
-
-    async def alive(self, video_id: str) -> bool:
-        return False
 
 
 class Admission(RuleBasedStateMachine):

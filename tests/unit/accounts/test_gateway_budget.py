@@ -14,25 +14,13 @@ from shared.errors import BudgetExceeded, StorageUnavailable
 from shared.media.video import GATEWAY_OWNER, Video, new_id
 from shared.storage.tables import Insert, Write, WriteConflict
 from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 from tests.fakes.table import key_of, values_of
 from tests.fakes.world import World
 
 LIMIT = 2_000_000  # five videos of four seconds
 
 pytestmark = [pytest.mark.anyio, pytest.mark.world(budget=LIMIT)]
-
-
-class Engine:
-    """Every orchestration is dead; `started` are those that the sweep wants."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-
-    async def start(self, video_id: str) -> None:
-        self.started.append(video_id)
-
-    async def alive(self, video_id: str) -> bool:
-        return False
 
 
 async def whole(world: World) -> Account:

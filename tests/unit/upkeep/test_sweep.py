@@ -14,29 +14,11 @@ from shared.gateway import Gateway
 from shared.media.video import MASTER_OWNER, Video
 from shared.storage.tables import Delete, partition_of
 from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 from tests.fakes.upstream import error
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
-
-
-class Engine:
-    """Orchestrations of which `living` are alive; `started` are those that the sweep
-    wanted.
-    """
-
-    def __init__(self, *living: str) -> None:
-        self.living = set(living)
-        self.started: list[str] = []
-        self.asked: list[str] = []
-
-    async def start(self, video_id: str) -> None:
-        self.started.append(video_id)
-        self.living.add(video_id)
-
-    async def alive(self, video_id: str) -> bool:
-        self.asked.append(video_id)
-        return video_id in self.living
 
 
 async def sweep(world: World, *living: str) -> Engine:

@@ -7,9 +7,9 @@ import pytest
 
 from shared.errors import BudgetExceeded
 from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 from tests.fakes.upstream import content, error
 from tests.fakes.world import World
-from tests.unit.upkeep.test_sweep import Engine
 
 pytestmark = pytest.mark.anyio
 

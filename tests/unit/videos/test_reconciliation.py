@@ -10,10 +10,10 @@ import httpx
 import pytest
 
 from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 from tests.fakes.table import values_of
 from tests.fakes.upstream import error
 from tests.fakes.world import World
-from tests.unit.upkeep.test_sweep import Engine
 
 pytestmark = pytest.mark.anyio
 
