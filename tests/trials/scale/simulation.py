@@ -27,11 +27,11 @@ from shared.media.requests import CreateRequest
 from shared.media.video import Video
 from shared.storage.tables import partition_of
 from shared.upkeep.sweep import EVERY, Sweep
+from tests.fakes.loop import START, JumpingLoop, LoopClock
 from tests.trials.scale.engine import Engine, Instance
 from tests.trials.scale.load import Plan, Request, ideal_waits, kind_of, requests
 from tests.trials.scale.report import Findings, Life, lines, operations_table, table, waits_table
 from tests.trials.scale.tables import PART, CountedTables, Operations
-from tests.trials.scale.time import START, JumpingLoop, LoopClock
 from tests.trials.scale.upstream import SimulatedArchive, SimulatedDeployment, SimulatedUpstreams
 
 _SIZE = "720x1280"

@@ -19,7 +19,7 @@ from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.upstream.client import Accepted, Content, Job, Listing, Upstream
 from shared.upstream.upstreams import Upstreams
-from tests.trials.scale.time import START
+from tests.fakes.loop import START
 
 _WINDOW = 60.0  # seconds
 _CREATE = (0.5, 4.0)  # seconds to the acceptance, and as many again back to the caller

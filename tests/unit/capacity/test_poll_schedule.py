@@ -12,6 +12,8 @@ from shared.capacity.render_times import RenderTimes
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import MemoryTable
 
+pytestmark = pytest.mark.anyio
+
 SHORTEST = 5.0
 KNOWN = Usual(140.0, 40.0, jobs=50)
 seconds = st.floats(0.0, 100_000.0)
@@ -112,33 +114,25 @@ def test_half_of_the_wait_is_slept_through(until: float, seed: int) -> None:
     assert expected * 0.9 <= slept <= expected * 1.1
 
 
-def test_what_one_instance_learns_the_others_use() -> None:
+async def test_what_one_instance_learns_the_others_use() -> None:
     """For the same model and length, within a minute; other lengths stay a guess."""
-
-    async def story() -> None:
-        clock, table = SkippingClock(), MemoryTable()
-        one, other = RenderTimes(table, clock, 120.0), RenderTimes(table, clock, 120.0)
-        assert await other.of("a/model", 4) == Usual(120.0, 60.0)
-        await one.learn("a/model", 4, 50.0)
-        assert await other.of("a/model", 4) == Usual(120.0, 60.0)
-        clock.skip(61)
-        assert await other.of("a/model", 4) == Usual(50.0, 30.0, 1)
-        assert await other.of("a/model", 8) == Usual(120.0, 60.0)
-
-    asyncio.run(story())
+    clock, table = SkippingClock(), MemoryTable()
+    one, other = RenderTimes(table, clock, 120.0), RenderTimes(table, clock, 120.0)
+    assert await other.of("a/model", 4) == Usual(120.0, 60.0)
+    await one.learn("a/model", 4, 50.0)
+    assert await other.of("a/model", 4) == Usual(120.0, 60.0)
+    clock.skip(61)
+    assert await other.of("a/model", 4) == Usual(50.0, 30.0, 1)
+    assert await other.of("a/model", 8) == Usual(120.0, 60.0)
 
 
-def test_examples_learned_at_once_are_not_mixed_up() -> None:
+async def test_examples_learned_at_once_are_not_mixed_up() -> None:
     """Of two instances that learn at the same moment one may lose its example, and nothing else
     happens.
     """
-
-    async def story() -> None:
-        clock, table = SkippingClock(), MemoryTable()
-        times = [RenderTimes(table, clock, 120.0) for _ in range(5)]
-        await asyncio.gather(*(each.learn("m", 8, 90.0) for each in times))
-        usual = await RenderTimes(table, clock, 120.0).of("m", 8)
-        assert usual.mean == pytest.approx(90.0)
-        assert 1 <= usual.jobs <= 5
-
-    asyncio.run(story())
+    clock, table = SkippingClock(), MemoryTable()
+    times = [RenderTimes(table, clock, 120.0) for _ in range(5)]
+    await asyncio.gather(*(each.learn("m", 8, 90.0) for each in times))
+    usual = await RenderTimes(table, clock, 120.0).of("m", 8)
+    assert usual.mean == pytest.approx(90.0)
+    assert 1 <= usual.jobs <= 5

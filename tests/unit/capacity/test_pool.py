@@ -3,12 +3,13 @@ are fair.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,8 +21,10 @@ from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.media.video import Video, new_id
 from shared.storage.tables import partition_of
 from tests.fakes.clock import SkippingClock
+from tests.fakes.loop import JumpingLoop
 from tests.trials.scale.tables import CountedTable, Operations
-from tests.trials.scale.time import JumpingLoop
+
+pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
 Limits = list[tuple[int, int]]  # of each deployment: running at once, creates a minute
@@ -95,228 +98,190 @@ class Yard:
         return State() if row is None else msgspec.json.decode(row.values["state"], type=State)
 
 
-def run(story: Callable[[Yard], Awaitable[None]], limits: Limits) -> None:
-    async def tell() -> None:
-        await story(Yard(limits))
-
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        runner.run(tell())
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Coroutine tests run on a loop whose time passes at once."""
+    return "asyncio", {"loop_factory": JumpingLoop}
 
 
-def test_the_first_of_another_key_waits_for_nobody_twice() -> None:
+async def test_the_first_of_another_key_waits_for_nobody_twice() -> None:
     """With 500 jobs of one key waiting, another's first starts when each slot has been given out at
     most once more.
     """
-
-    async def story(yard: Yard) -> None:
-        many = [await yard.arrive(1) for _ in range(500)]
-        running = [video for video in many if yard.state().holder(video.id)]
-        assert len(running) == 2
-        waiting = [video for video in many if video not in running]
-        late = await yard.arrive(2)
-        for _ in range(3):
-            await yard.end(running.pop(0))
-            started = await yard.first_to_start([*waiting[:5], late])  # the worst order for it
-            assert started is not None
-            if started is late:
-                break
-            running.append(started)
-            waiting.remove(started)
-        else:
-            raise AssertionError("it waited for more than one start a slot")
-
-    run(story, [(2, 100)])
+    yard = Yard([(2, 100)])
+    many = [await yard.arrive(1) for _ in range(500)]
+    running = [video for video in many if yard.state().holder(video.id)]
+    assert len(running) == 2
+    waiting = [video for video in many if video not in running]
+    late = await yard.arrive(2)
+    for _ in range(3):
+        await yard.end(running.pop(0))
+        started = await yard.first_to_start([*waiting[:5], late])  # the worst order for it
+        assert started is not None
+        if started is late:
+            break
+        running.append(started)
+        waiting.remove(started)
+    else:
+        raise AssertionError("it waited for more than one start a slot")
 
 
-def test_nobody_jumps_the_queue() -> None:
+async def test_nobody_jumps_the_queue() -> None:
     """Who comes while somebody waits stands in line, also where a slot has just become free."""
-
-    async def story(yard: Yard) -> None:
-        running, first = await yard.arrive(1), await yard.arrive(2)
-        await yard.end(running)
-        late = await yard.arrive(3)
-        assert yard.state().holder(late.id) is None
-        assert await yard.first_to_start([late, first]) == first
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    running, first = await yard.arrive(1), await yard.arrive(2)
+    await yard.end(running)
+    late = await yard.arrive(3)
+    assert yard.state().holder(late.id) is None
+    assert await yard.first_to_start([late, first]) == first
 
 
-def test_equals_start_in_the_order_they_came() -> None:
+async def test_equals_start_in_the_order_they_came() -> None:
     """Keys whose first jobs wait for the same turn are served oldest first."""
-
-    async def story(yard: Yard) -> None:
-        running = await yard.arrive(9)
-        line = [await yard.arrive(owner) for owner in (5, 1, 7, 3)]
-        for expected in line:
-            await yard.end(running)
-            started = await yard.first_to_start(reversed(line))
-            assert started == expected
-            running = expected
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    running = await yard.arrive(9)
+    line = [await yard.arrive(owner) for owner in (5, 1, 7, 3)]
+    for expected in line:
+        await yard.end(running)
+        started = await yard.first_to_start(reversed(line))
+        assert started == expected
+        running = expected
 
 
-def test_priority_three_starts_three_for_one() -> None:
+async def test_priority_three_starts_three_for_one() -> None:
     """Of forty starts thirty are its own, and at no moment is either key two of its turns
     behind.
     """
-
-    async def story(yard: Yard) -> None:
-        running = await yard.arrive(9)
-        line = [await yard.arrive(owner, priority) for owner, priority in [(1, 1)] * 15 + [(3, 3)] * 35]
-        begun: list[str] = []
-        for _ in range(40):
-            await yard.end(running)
-            places = yard.rows("wait_")
-            line.sort(key=lambda video: next(i for i, each in enumerate(places) if place_of(video) in each))
-            started = await yard.first_to_start(line)
-            assert started is not None
-            line.remove(started)
-            begun.append(started.owner)
-            running = started
-            assert abs(begun.count("key_00000003") - 3 * begun.count("key_00000001")) <= 3
-        assert begun.count("key_00000003") == 30
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    running = await yard.arrive(9)
+    line = [await yard.arrive(owner, priority) for owner, priority in [(1, 1)] * 15 + [(3, 3)] * 35]
+    begun: list[str] = []
+    for _ in range(40):
+        await yard.end(running)
+        places = yard.rows("wait_")
+        line.sort(key=lambda video: next(i for i, each in enumerate(places) if place_of(video) in each))
+        started = await yard.first_to_start(line)
+        assert started is not None
+        line.remove(started)
+        begun.append(started.owner)
+        running = started
+        assert abs(begun.count("key_00000003") - 3 * begun.count("key_00000001")) <= 3
+    assert begun.count("key_00000003") == 30
 
 
-def test_who_was_refused_is_next_again() -> None:
+async def test_who_was_refused_is_next_again() -> None:
     """A 429 puts a job back to the head of the queue; its deployment rests, and another takes it at
     once where one is free.
     """
-
-    async def story(yard: Yard) -> None:
-        first = await yard.arrive(1)
-        others = [await yard.arrive(owner) for owner in (2, 3)]
-        slot = await yard.ask(first)
-        assert isinstance(slot, Slot)
-        await yard.pool.return_slot(yard.model, first, slot.deployment, 30.0)
-        assert yard.state().waiting == 3
-        assert place_of(first) in yard.rows("wait_")[0]
-        wait = await yard.ask(first)
-        assert isinstance(wait, Wait)
-        assert (wait.position, wait.seconds >= 29) == (1, True)
-        yard.clock.skip(31)
-        assert await yard.first_to_start([*others, first]) == first
-
-    run(story, [(1, 2)])
+    yard = Yard([(1, 2)])
+    first = await yard.arrive(1)
+    others = [await yard.arrive(owner) for owner in (2, 3)]
+    slot = await yard.ask(first)
+    assert isinstance(slot, Slot)
+    await yard.pool.return_slot(yard.model, first, slot.deployment, 30.0)
+    assert yard.state().waiting == 3
+    assert place_of(first) in yard.rows("wait_")[0]
+    wait = await yard.ask(first)
+    assert isinstance(wait, Wait)
+    assert (wait.position, wait.seconds >= 29) == (1, True)
+    yard.clock.skip(31)
+    assert await yard.first_to_start([*others, first]) == first
 
 
-def test_a_refused_job_moves_to_another_deployment() -> None:
+async def test_a_refused_job_moves_to_another_deployment() -> None:
     """What one refuses, another may take at once."""
-
-    async def story(yard: Yard) -> None:
-        video = await yard.arrive(1)
-        slot = await yard.ask(video)
-        assert isinstance(slot, Slot)
-        await yard.pool.return_slot(yard.model, video, slot.deployment, 30.0)
-        again = await yard.ask(video)
-        assert isinstance(again, Slot)
-        assert again.deployment != slot.deployment
-
-    run(story, [(1, 2), (1, 2)])
+    yard = Yard([(1, 2), (1, 2)])
+    video = await yard.arrive(1)
+    slot = await yard.ask(video)
+    assert isinstance(slot, Slot)
+    await yard.pool.return_slot(yard.model, video, slot.deployment, 30.0)
+    again = await yard.ask(video)
+    assert isinstance(again, Slot)
+    assert again.deployment != slot.deployment
 
 
-def test_the_dead_are_passed_by() -> None:
+async def test_the_dead_are_passed_by() -> None:
     """A head that never asks keeps its slot free for the patience, and then the next has it."""
-
-    async def story(yard: Yard) -> None:
-        running = await yard.arrive(9)
-        dead, living = await yard.arrive(1), await yard.arrive(2)
-        await yard.end(running)
-        assert isinstance(await yard.ask(living), Wait)
-        yard.clock.skip(20)
-        assert isinstance(await yard.ask(living), Slot)
-        assert isinstance(await yard.ask(dead), Wait)
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    running = await yard.arrive(9)
+    dead, living = await yard.arrive(1), await yard.arrive(2)
+    await yard.end(running)
+    assert isinstance(await yard.ask(living), Wait)
+    yard.clock.skip(20)
+    assert isinstance(await yard.ask(living), Slot)
+    assert isinstance(await yard.ask(dead), Wait)
 
 
-def test_a_remix_runs_where_its_source_lives() -> None:
+async def test_a_remix_runs_where_its_source_lives() -> None:
     """It waits for that deployment although others are free, keeps nobody from those, and ends
     where its own is lost.
     """
-
-    async def story(yard: Yard) -> None:
-        source = yard.model.deployments[1]
-        running = [await yard.arrive(9, source="d1")]
-        await yard.end(await yard.arrive(8, source="d0"))
-        remix = await yard.arrive(1, source="d1")
-        assert yard.state().holder(running[0].id) == "d1"
-        assert isinstance(await yard.ask(remix), Wait)
-        other = await yard.arrive(2)
-        assert await yard.ask(other) == Slot(yard.model.deployments[0])
-        await yard.end(running[0])
-        assert await yard.ask(remix) == Slot(source)
-        await yard.pool.take_down(yard.model, source, "model_retired", 600, lost=True)
-        refused = await yard.ask(await yard.arrive(3, source="d1"))
-        assert isinstance(refused, Outage)
-        assert refused.reason == "model_retired"
-        assert await yard.ask(remix) == Slot(source)  # what runs there runs on
-
-    run(story, [(1, 100), (1, 100)])
+    yard = Yard([(1, 100), (1, 100)])
+    source = yard.model.deployments[1]
+    running = [await yard.arrive(9, source="d1")]
+    await yard.end(await yard.arrive(8, source="d0"))
+    remix = await yard.arrive(1, source="d1")
+    assert yard.state().holder(running[0].id) == "d1"
+    assert isinstance(await yard.ask(remix), Wait)
+    other = await yard.arrive(2)
+    assert await yard.ask(other) == Slot(yard.model.deployments[0])
+    await yard.end(running[0])
+    assert await yard.ask(remix) == Slot(source)
+    await yard.pool.take_down(yard.model, source, "model_retired", 600, lost=True)
+    refused = await yard.ask(await yard.arrive(3, source="d1"))
+    assert isinstance(refused, Outage)
+    assert refused.reason == "model_retired"
+    assert await yard.ask(remix) == Slot(source)  # what runs there runs on
 
 
-def test_a_place_gets_better_and_its_sleep_shorter() -> None:
+async def test_a_place_gets_better_and_its_sleep_shorter() -> None:
     """Who is deep in the queue sleeps long; who is next looks every few seconds."""
-
-    async def story(yard: Yard) -> None:
-        await yard.arrive(9)
-        line = [await yard.arrive(1) for _ in range(60)]
-        waits = [await yard.ask(video) for video in line]
-        assert all(isinstance(wait, Wait) for wait in waits)
-        assert [wait.position for wait in waits if isinstance(wait, Wait)] == list(range(1, 61))
-        seconds = [wait.seconds for wait in waits if isinstance(wait, Wait)]
-        assert 5 <= seconds[0] <= 5.5
-        assert 1000 < seconds[-1] <= 3600 * 1.21
-        starts = [wait.estimated_start for wait in waits if isinstance(wait, Wait)]
-        assert starts == sorted(starts)
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    await yard.arrive(9)
+    line = [await yard.arrive(1) for _ in range(60)]
+    waits = [await yard.ask(video) for video in line]
+    assert all(isinstance(wait, Wait) for wait in waits)
+    assert [wait.position for wait in waits if isinstance(wait, Wait)] == list(range(1, 61))
+    seconds = [wait.seconds for wait in waits if isinstance(wait, Wait)]
+    assert 5 <= seconds[0] <= 5.5
+    assert 1000 < seconds[-1] <= 3600 * 1.21
+    starts = [wait.estimated_start for wait in waits if isinstance(wait, Wait)]
+    assert starts == sorted(starts)
 
 
-def test_far_back_a_place_is_known_as_of_a_minute_ago() -> None:
+async def test_far_back_a_place_is_known_as_of_a_minute_ago() -> None:
     """Near the head it is counted at once; behind that, one reading of the queue serves everybody
     on an instance.
     """
-
-    async def story(yard: Yard) -> None:
-        await yard.arrive(9)
-        line = [await yard.arrive(1) for _ in range(130)]
-        near, far = line[50], line[-1]
-        assert [await position(yard, each) for each in (near, far)] == [51, 130]  # also who has come since it was read
-        for video in line[:10]:
-            await yard.pool.leave(yard.model.name, video.id)
-        assert [await position(yard, each) for each in (near, far)] == [41, 130]
-        yard.clock.skip(61)
-        assert [await position(yard, each) for each in (near, far)] == [41, 120]
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    await yard.arrive(9)
+    line = [await yard.arrive(1) for _ in range(130)]
+    near, far = line[50], line[-1]
+    assert [await position(yard, each) for each in (near, far)] == [51, 130]  # also who has come since it was read
+    for video in line[:10]:
+        await yard.pool.leave(yard.model.name, video.id)
+    assert [await position(yard, each) for each in (near, far)] == [41, 130]
+    yard.clock.skip(61)
+    assert [await position(yard, each) for each in (near, far)] == [41, 120]
 
 
-def test_leaving_twice_frees_once() -> None:
+async def test_leaving_twice_frees_once() -> None:
     """Whoever ends a video, and however often: one slot, one place, one note."""
-
-    async def story(yard: Yard) -> None:
-        running, waiting = await yard.arrive(1), await yard.arrive(2)
-        for video in (waiting, waiting, running, running):
-            await asyncio.gather(*(pool.leave(yard.model.name, video.id) for pool in yard.pools))
-        assert (yard.rows("video_"), yard.rows("wait_"), yard.state().waiting) == ([], [], 0)
-        assert all(not load.leases for load in yard.state().loads.values())
-
-    run(story, [(1, 100)])
+    yard = Yard([(1, 100)])
+    running, waiting = await yard.arrive(1), await yard.arrive(2)
+    for video in (waiting, waiting, running, running):
+        await asyncio.gather(*(pool.leave(yard.model.name, video.id) for pool in yard.pools))
+    assert (yard.rows("video_"), yard.rows("wait_"), yard.state().waiting) == ([], [], 0)
+    assert all(not load.leases for load in yard.state().loads.values())
 
 
-def test_a_restarted_submit_keeps_its_slot() -> None:
+async def test_a_restarted_submit_keeps_its_slot() -> None:
     """Asking again with a slot in hand gives the same one, on every instance."""
-
-    async def story(yard: Yard) -> None:
-        video = await yard.arrive(1)
-        slots = [await pool.acquire(yard.model, video) for pool in yard.pools]
-        assert slots == [Slot(yard.model.deployments[0])] * 2
-        assert len(yard.state().load(yard.model.deployments[0]).leases) == 1
-
-    run(story, [(2, 100)])
+    yard = Yard([(2, 100)])
+    video = await yard.arrive(1)
+    slots = [await pool.acquire(yard.model, video) for pool in yard.pools]
+    assert slots == [Slot(yard.model.deployments[0])] * 2
+    assert len(yard.state().load(yard.model.deployments[0]).leases) == 1
 
 
 async def position(yard: Yard, video: Video) -> int:

@@ -18,8 +18,8 @@ from shared.media.video import MASTER_OWNER, Video
 from shared.storage.blobs import Archive
 from shared.upstream.client import Content
 from shared.upstream.identity import Connections
+from tests.fakes.loop import JumpingLoop, LoopClock
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
-from tests.trials.scale.time import JumpingLoop, LoopClock
 
 
 class Trickle(httpx.AsyncByteStream):
