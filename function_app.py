@@ -16,6 +16,7 @@ from shared.upkeep.sweep import Sweep
 from shared.videos import orchestration
 from shared.videos.orchestration import DurableOrchestrations, Recipe
 from shared.videos.step_result import StepResult
+from shared.videos.steps import Steps
 
 app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of our own
 
@@ -101,6 +102,12 @@ async def zz_other_path(req: func.HttpRequest, durable: df.DurableOrchestrationC
     return await respond(req, paths.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
 
 
+@app.function_name(orchestration.VIDEO_LIFE)
+@app.orchestration_trigger(context_name="context")
+def video_life(context: df.DurableOrchestrationContext) -> Recipe:
+    return orchestration.video_life(context)
+
+
 @app.function_name(orchestration.VIDEO_LIFECYCLE)
 @app.orchestration_trigger(context_name="context")
 def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
@@ -109,14 +116,16 @@ def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
 
 @app.function_name(orchestration.SUBMIT)
 @app.activity_trigger(input_name="video")
-async def submit(video: str) -> StepResult:
-    return await composition.current().steps.submit(video)
+@app.durable_client_input(client_name="durable")
+async def submit(video: str, durable: df.DurableOrchestrationClient) -> StepResult:
+    return await _steps(durable).submit(video)
 
 
 @app.function_name(orchestration.CHECK)
 @app.activity_trigger(input_name="video")
-async def check(video: str) -> StepResult:
-    return await composition.current().steps.check(video)
+@app.durable_client_input(client_name="durable")
+async def check(video: str, durable: df.DurableOrchestrationClient) -> StepResult:
+    return await _steps(durable).check(video)
 
 
 @app.function_name(orchestration.SAVE)
@@ -127,12 +136,23 @@ async def save(video: str) -> StepResult:
 
 @app.function_name(orchestration.FINISH)
 @app.activity_trigger(input_name="outcome")
-async def finish(outcome: Any) -> None:  # the worker takes no dict[str, …] as a binding's type
-    await composition.current().steps.finish(outcome)
+@app.durable_client_input(client_name="durable")
+async def finish(outcome: Any, durable: df.DurableOrchestrationClient) -> None:  # the worker takes no dict[str, …]
+    await _steps(durable).finish(outcome)
+
+
+def _steps(durable: df.DurableOrchestrationClient) -> Steps:
+    """The steps. A step that frees a slot wakes the next in line through this client."""
+    gateway = composition.current()
+    gateway.pool.wake_ups.go_through(DurableOrchestrations(durable))
+    return gateway.steps
 
 
 @app.function_name("sweep")
 @app.timer_trigger(schedule="0 */5 * * * *", arg_name="timer")
 @app.durable_client_input(client_name="durable")
 async def sweep_unfinished(timer: func.TimerRequest, durable: df.DurableOrchestrationClient) -> None:
-    await Sweep(composition.current(), DurableOrchestrations(durable)).run()
+    orchestrations = DurableOrchestrations(durable)
+    gateway = composition.current()
+    gateway.pool.wake_ups.go_through(orchestrations)
+    await Sweep(gateway, orchestrations).run()

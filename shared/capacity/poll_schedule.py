@@ -2,7 +2,7 @@
 
 A running job is looked at seldom while it cannot be done, and closely when it may be: as its own
 progress tells, or else around the time when such a job usually is done, which is learned for every
-model and length. A waiting job sleeps through half of the time until its turn, again and again.
+model and length. A waiting job is woken when its turn has come, and looks by itself long after.
 """
 
 from random import Random
@@ -14,8 +14,9 @@ _TELLING = 5  # percent of progress from which on it tells something
 _OF_THE_REST = 0.65  # of the time that progress promises is slept through; promises get better towards the end
 _LOOKS_PER_DEVIATION = 4  # where nothing is promised
 _LONGEST = 300.0  # seconds between two looks at a running job
-_SHORTEST_SLEEP = 2.0
-_LONGEST_SLEEP = 3600.0  # the queue may move faster than anybody could foresee
+_BEHIND_THE_TURN = 1.5
+_SHORTEST_SLEEP = 60.0
+_LONGEST_SLEEP = 3600.0
 
 
 class Usual(msgspec.Struct, frozen=True):
@@ -56,11 +57,13 @@ def look_after(elapsed: float, progress: int, usual: Usual, shortest: float, ran
     return min(max(wait, overdue / 10), longest) * random.uniform(0.95, 1.05)
 
 
-def sleep_until_turn(seconds: float, random: Random) -> float:
-    """Seconds to sleep when the turn is expected in `seconds`: half of it, so that a queue that
-    moves faster is noticed.
+def sleep_unless_woken(seconds: float, random: Random) -> float:
+    """Seconds until a waiting job looks by itself, where its turn is expected in `seconds`.
+
+    Whoever frees a slot wakes it, so that this is the net for wake-ups that are lost: it lies well
+    behind the turn.
     """
-    return min(max(seconds / 2, _SHORTEST_SLEEP), _LONGEST_SLEEP) * random.uniform(0.9, 1.1)
+    return min(max(seconds * _BEHIND_THE_TURN, _SHORTEST_SLEEP), _LONGEST_SLEEP) * random.uniform(1.0, 1.1)
 
 
 def _expected_end(elapsed: float, progress: int, usual: Usual) -> float:

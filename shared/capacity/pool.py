@@ -21,6 +21,7 @@ from shared.capacity import poll_schedule, slots
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.slots import Lease, Outage, State
 from shared.capacity.waiting_line import Before, Queue, new_place, tag_of
+from shared.capacity.wake_ups import WakeUps
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.media.video import Video
@@ -28,8 +29,9 @@ from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, Wr
 
 _STATE = "state"
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"
-_LOOK_FOR_SLOT = 5.0  # seconds until the next in line asks again, where a slot depends on a job's end
-_SOON = 60.0  # seconds: the longest sleep of the next in line
+_EQUAL_UNDER_WAY = 5.0  # seconds until a video asks again that only waits for an equal create's answer
+_SOON = 1.0  # seconds before its opening in which a video is woken for it
+_PROBE = 10.0  # seconds between two looks at whether a deployment can be reached again
 
 T = TypeVar("T")
 
@@ -43,15 +45,18 @@ class Slot:
 
 @dataclass(frozen=True)
 class Wait:
-    """No slot now; ask again after `seconds`. `position` is the place in the queue, from 1.
+    """No slot now; ask again after `seconds`, or when woken. The first in the queue has the
+    `position` 1.
 
-    `outage` is the reason where every deployment is down.
+    `outage` is the reason where every deployment is down. The next in line is told which ones are
+    `unreachable`: it may try them by a request that costs nothing.
     """
 
     seconds: float
     position: int
     estimated_start: datetime
     outage: str | None = None
+    unreachable: tuple[Deployment, ...] = ()
 
 
 @dataclass
@@ -61,6 +66,7 @@ class Pool:
     clock: Clock
     random: Random
     render_times: RenderTimes
+    wake_ups: WakeUps = field(default_factory=WakeUps)
     queue: Queue = field(init=False)
     # Of one instance only one at a time changes a model's state: the others would only lose the
     # race and read again.
@@ -106,28 +112,42 @@ class Pool:
         """The upstream has accepted the create: from now it counts against the pace, and not as one
         under way.
         """
-        await self._change(model_name, lambda state, now: slots.answered(state, video_id, now))
+        recovered = False
+
+        def change(state: State, now: float) -> None:
+            nonlocal recovered
+            recovered = slots.answered(state, video_id, now)
+
+        state = await self._change(model_name, change)
+        if recovered:
+            await self._wake_next(model_name, state)
 
     async def ended(self, model_name: str, video_id: str) -> None:
         """The job has ended upstream: its slot is free, although the video is not finished yet. May
         be repeated.
         """
+        freed: Lease | None = None
 
         def change(state: State, now: float) -> None:
-            slots.give_back(state, video_id, now)
+            nonlocal freed
+            freed = slots.give_back(state, video_id, now)
 
-        await self._change(model_name, change)
+        state = await self._change(model_name, change)
+        if freed is not None:
+            await self._wake_next(model_name, state)
 
-    async def return_slot(self, model: Model, video: Video, deployment: Deployment, rest: float | None) -> None:
+    async def return_slot(
+        self, model: Model, video: Video, deployment: Deployment, rest: float | None, *, unreachable: bool = False
+    ) -> None:
         """The create was not accepted: back to the head of the queue, while the deployment rests
         for `rest` seconds.
 
         None is for a deployment that fails without saying for how long: it rests for longer each
-        time.
+        time. One that is `unreachable` may be tried in between.
         """
 
         def change(state: State, now: float) -> list[Write]:
-            slots.rest(state.load(deployment), now, rest)
+            slots.rest(state.load(deployment), now, rest, unreachable=unreachable)
             lease = slots.give_back(state, video.id, now)
             if lease is None:
                 return []
@@ -145,6 +165,19 @@ class Pool:
             slots.rest(state.load(deployment), now, None)
 
         await self._change(model.name, change)
+
+    async def reached(self, model: Model, deployment: Deployment) -> None:
+        """A deployment that could not be reached answers again."""
+
+        def change(state: State, now: float) -> None:
+            slots.reached(state.load(deployment), now)
+
+        await self._wake_next(model.name, await self._change(model.name, change))
+
+    async def wake_next(self, model: Model) -> None:
+        """Wake those who could start now, or soon; for a wake-up that was lost."""
+        _, state = await self._state(model.name)
+        await self._wake_next(model.name, state)
 
     async def take_down(
         self,
@@ -186,11 +219,11 @@ class Pool:
     async def leave(self, model_name: str, video_id: str) -> None:
         """The video is finished: free its slot or its place, and forget it. May be repeated."""
 
-        async def attempt() -> None:
+        async def attempt() -> State | None:
             note = await self.table.get(partition_of(model_name), video_id)
             if note is not None and "tag" not in note.values:  # it was refused before it ever stood in line
                 await self.table.commit(partition_of(model_name), Delete(note))
-                return
+                return None
             row, state = await self._state(model_name)
             place = await self.queue.place(model_name, _tag(note), video_id)
             freed = slots.give_back(state, video_id, self._now())
@@ -201,8 +234,11 @@ class Pool:
                 writes.append(_written(row, state))
             if writes:
                 await self.table.commit(partition_of(model_name), *writes)
+            return state if place is not None or freed is not None else None
 
-        await self._in_turn(model_name, attempt)
+        changed = await self._in_turn(model_name, attempt)
+        if changed is not None:
+            await self._wake_next(model_name, changed)
 
     async def unfinished(self, model: Model) -> AsyncIterator[tuple[str, datetime]]:
         """Every unfinished video of a model, with the time it entered."""
@@ -214,15 +250,34 @@ class Pool:
         _, state = await self._state(model.name)
         return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
 
-    async def _change(self, model_name: str, change: Callable[[State, float], list[Write] | None]) -> None:
-        async def attempt() -> None:
+    async def _change(self, model_name: str, change: Callable[[State, float], list[Write] | None]) -> State:
+        async def attempt() -> State:
             row, state = await self._state(model_name)
             before = msgspec.json.encode(state)
             writes = change(state, self._now()) or []
             if msgspec.json.encode(state) != before:
                 await self.table.commit(partition_of(model_name), _written(row, state), *writes)
+            return state
 
-        await self._in_turn(model_name, attempt)
+        return await self._in_turn(model_name, attempt)
+
+    async def _wake_next(self, model_name: str, state: State) -> None:
+        """Wake those whose slots are free, and the one whose slot has just been freed.
+
+        The others that have an opening know of it already, and wake by themselves.
+        """
+        model = self.catalog.get(model_name)
+        if model is None or state.waiting == 0 or not self.wake_ups.possible:
+            return
+        now = self._now()
+        by_name = {each.name: slots.openings(state, [each], now) for each in model.deployments}
+        openings = sorted(moment for moments in by_name.values() for moment in moments)
+        if not openings:
+            return
+        free = {name for name, moments in by_name.items() if moments}
+        first = await self.queue.first(model_name, len(openings), free)
+        ready = sum(moment <= now + _SOON for moment in openings)
+        await self.wake_ups.send(dict.fromkeys([*first[:ready], *first[len(openings) - 1 :]]))
 
     async def _in_turn(self, model_name: str, attempt: Callable[[], Awaitable[T]]) -> T:
         async with self._turns.setdefault(model_name, asyncio.Lock()):
@@ -259,7 +314,7 @@ class _Turn:
         self.state.waiting += 1
         place = new_place(tag, self.video)
         await self._commit(noted, place)
-        return await self._wait((await self._before(place.key)).all)
+        return await self._wait(await self._before(place.key))
 
     async def move_up(self, place: Row) -> Slot | Wait:
         """Start if it is this video's turn."""
@@ -269,7 +324,7 @@ class _Turn:
             if deployment is not None:
                 self.state.waiting -= 1
                 return await self._start(deployment, tag_of(place), Delete(place))
-        return await self._wait(before.all)
+        return await self._wait(before)
 
     def _free(self) -> Deployment | None:
         now = self.pool.clock.now().timestamp()
@@ -281,25 +336,43 @@ class _Turn:
         await self._commit(*writes)
         return Slot(deployment)
 
-    async def _wait(self, index: int) -> Wait:
-        """How long to sleep: the next in line until something may be free, others through half of
-        the time until they are.
+    async def _wait(self, before: Before) -> Wait:
+        """How long to sleep: until the opening that will be this video's; without one until it is
+        woken.
         """
-        now, random = self.pool.clock.now().timestamp(), self.pool.random
+        now = self._now()
         usual = await self.pool.render_times.of(self.model.name, self.video.seconds)
-        start = slots.estimated_start(self.state, self.possible, index, usual.mean, now)
-        until_next = (start - now) * index / (index + 1)
-        ready = slots.next_ready(self.state, self.possible, _ask(self.video), now) or now
-        seconds = max(poll_schedule.sleep_until_turn(until_next, random), _LOOK_FOR_SLOT, min(ready - now, _SOON))
-        seconds *= random.uniform(1.0, 1.1)
-        outages = [slots.outage(self.state.load(each), now) for each in self.possible]
-        reason = outages[-1].reason if outages[-1] is not None and all(outages) else None
-        return Wait(seconds, index + 1, datetime.fromtimestamp(start, UTC), reason)
+        start = slots.estimated_start(self.state, self.possible, before.all, usual.mean, now)
+        openings = slots.openings(self.state, self.possible, now)
+        if before.rivals == len(openings):
+            seconds = poll_schedule.sleep_unless_woken(0.0, self.pool.random)  # the next to be woken
+        elif before.rivals > len(openings):
+            seconds = poll_schedule.sleep_unless_woken(start - now, self.pool.random)
+        elif openings[before.rivals] > now:
+            seconds = openings[before.rivals] - now
+        else:
+            seconds = _EQUAL_UNDER_WAY
+        unreachable = self._unreachable() if before.rivals == 0 else ()
+        seconds = min(seconds, _PROBE) if unreachable else seconds
+        return Wait(seconds, before.all + 1, datetime.fromtimestamp(start, UTC), self._outage(), unreachable)
+
+    def _outage(self) -> str | None:
+        """The reason of the last deployment's outage, where every one is in one."""
+        outages = [slots.outage(self.state.load(each), self._now()) for each in self.possible]
+        return outages[-1].reason if outages[-1] is not None and all(outages) else None
+
+    def _unreachable(self) -> tuple[Deployment, ...]:
+        return tuple(each for each in self.possible if slots.is_unreachable(self.state.load(each), self._now()))
 
     async def _before(self, place: str) -> Before:
-        now = self.pool.clock.now().timestamp()
-        free = {each.name for each in self.possible if slots.free_slots(self.state, [each], now)}
+        """Who stands before the place; rivals are those who could take a slot that has an
+        opening.
+        """
+        free = {each.name for each in self.possible if slots.openings(self.state, [each], self._now())}
         return await self.pool.queue.before(self.model.name, place, free)
+
+    def _now(self) -> float:
+        return self.pool.clock.now().timestamp()
 
     async def _commit(self, *writes: Write) -> None:
         await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)

@@ -53,7 +53,7 @@ class Outage(msgspec.Struct):
 
 class Load(msgspec.Struct):
     """One deployment now. `free_since` is when it last gave a slot back, `failures` how often it
-    has failed in a row.
+    has failed in a row, `unreachable` whether it rests because no connection to it could be made.
     """
 
     leases: dict[str, Lease] = {}
@@ -62,6 +62,7 @@ class Load(msgspec.Struct):
     failures: int = 0
     outage: Outage | None = msgspec.field(default=None, name="closing")  # the name in stored rows
     free_since: float = 0.0
+    unreachable: bool = False
 
 
 class State(msgspec.Struct):
@@ -112,14 +113,30 @@ def take_down(load: Load, reason: str, now: float, seconds: float, *, lost: bool
     load.outage = Outage(reason, since, now + seconds, lost, request_id)
 
 
-def rest(load: Load, now: float, seconds: float | None) -> None:
+def rest(load: Load, now: float, seconds: float | None, *, unreachable: bool = False) -> None:
     """Send nothing for so many seconds; where nobody has said how many, for longer after each
     failure in a row.
+
+    A deployment that could not be reached may be tried in between by what costs nothing.
     """
+    load.unreachable = unreachable
     if seconds is None:
         seconds = min(_FIRST_REST * 2**load.failures, _LONGEST_REST)
         load.failures = min(load.failures + 1, _LONGEST_QUEUE)
     load.rests_until = max(load.rests_until, now + seconds)
+
+
+def reached(load: Load, now: float) -> None:
+    """A deployment that could not be reached answers again: its rest is over. Its failures still
+    count until it accepts a job.
+    """
+    if load.unreachable:
+        load.rests_until, load.unreachable = now, False
+
+
+def is_unreachable(load: Load, now: float) -> bool:
+    """Whether a deployment rests because it could not be reached."""
+    return load.unreachable and load.rests_until > now
 
 
 def ready_at(deployment: Deployment, load: Load, ask: str, now: float) -> float | None:
@@ -131,12 +148,9 @@ def ready_at(deployment: Deployment, load: Load, ask: str, now: float) -> float 
     """
     if len(load.leases) >= deployment.max_running or is_lost(load, now):
         return None
-    under_way = [lease for lease in load.leases.values() if lease.answered is None]
-    if any(lease.ask == ask for lease in under_way):
+    if any(lease.ask == ask and lease.answered is None for lease in load.leases.values()):
         return None
-    recent = sorted([*(each for each in load.creates if each > now - _WINDOW), *(now for _ in under_way)])
-    paced = recent[-deployment.creates_per_minute] + _WINDOW if len(recent) >= deployment.creates_per_minute else 0.0
-    return max(_opens(load, now), paced)
+    return _openings_of(deployment, load, now)[0]
 
 
 def _opens(load: Load, now: float) -> float:
@@ -151,32 +165,38 @@ def ready_now(state: State, deployments: Iterable[Deployment], ask: str, now: fl
     return sorted(ready, key=lambda each: state.load(each).failures)
 
 
-def next_ready(state: State, deployments: Iterable[Deployment], ask: str, now: float) -> float | None:
-    """When the first of them can; None while that depends on the end of a job, which nobody
-    knows.
+def openings(state: State, deployments: Iterable[Deployment], now: float) -> list[float]:
+    """When a job can start on each slot that is free, the soonest first.
+
+    That is later than now where a deployment rests, is down, or has had its creates of the last
+    minute. A slot that a job holds has no opening, since nobody knows when the job will end.
     """
-    times = []
-    for each in deployments:
-        load = state.load(each)
-        ready, opens = ready_at(each, load, ask, now), _opens(load, now)
-        if ready is None and opens == now:
-            return None
-        if not is_lost(load, now):
-            times.append(opens if ready is None else ready)
-    return min(times, default=None)
+    times = [moment for each in deployments for moment in _openings_of(each, state.load(each), now)]
+    return sorted(times)
+
+
+def _openings_of(deployment: Deployment, load: Load, now: float) -> list[float]:
+    if is_lost(load, now):
+        return []
+    creates, opens, most = _counted(load, now), _opens(load, now), deployment.creates_per_minute
+    first = len(creates)
+    for _ in range(deployment.max_running - len(load.leases)):
+        paced = creates[-most] + _WINDOW if len(creates) >= most else opens
+        creates.append(max(opens, paced))
+    return creates[first:]
+
+
+def _counted(load: Load, now: float) -> list[float]:
+    """The creates that count against the pace, the oldest first; one under way counts as happening
+    now.
+    """
+    under_way = [now for lease in load.leases.values() if lease.answered is None]
+    return sorted(each for each in load.creates if each > now - _WINDOW) + under_way
 
 
 def free_slots(state: State, deployments: Iterable[Deployment], now: float) -> int:
     """How many jobs could start at this moment, over all deployments."""
-    total = 0
-    for each in deployments:
-        load = state.load(each)
-        if _opens(load, now) > now:
-            continue
-        under_way = sum(lease.answered is None for lease in load.leases.values())
-        recent = sum(moment > now - _WINDOW for moment in load.creates) + under_way
-        total += max(0, min(each.max_running - len(load.leases), each.creates_per_minute - recent))
-    return total
+    return sum(moment <= now for moment in openings(state, deployments, now))
 
 
 def may_start(state: State, deployments: Iterable[Deployment], place: int, now: float) -> bool:
@@ -219,16 +239,19 @@ def take(state: State, deployment: Deployment, video_id: str, lease: Lease) -> N
     state.rounds = {owner: last for owner, last in state.rounds.items() if last >= state.round}
 
 
-def answered(state: State, video_id: str, now: float) -> None:
+def answered(state: State, video_id: str, now: float) -> bool:
     """The create was accepted: from now on it counts as one of the last minute, and whatever was
-    wrong is over.
+    wrong is over. Whether anything was.
     """
     for load in state.loads.values():
         lease = load.leases.get(video_id)
         if lease is not None and lease.answered is None:
             lease.answered = now
             load.creates = [*_recent(load, now), now]
-            load.failures, load.outage = 0, None
+            was_wrong = load.failures > 0 or load.outage is not None
+            load.failures, load.outage, load.unreachable = 0, None, False
+            return was_wrong
+    return False
 
 
 def give_back(state: State, video_id: str, now: float) -> Lease | None:

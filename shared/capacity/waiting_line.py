@@ -15,6 +15,7 @@ from shared.storage.tables import Insert, Row, Table, partition_of
 
 _FIRST, _AFTER = "wait_", "wait`"
 _NEAR = 100  # places from the head that are counted anew by everybody
+_PASSED_OVER = 20  # places at the head that may be bound to other deployments
 _FRESH = 60.0  # seconds
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
@@ -53,6 +54,19 @@ class Queue:
                 return Before(everybody, rivals + everybody - near)
         return Before(near, rivals)
 
+    async def first(self, model_name: str, most: int, free: Set[str]) -> list[str]:
+        """The videos at the head that could take a slot on one of these deployments, in order."""
+        found: list[str] = []
+        page = most + _PASSED_OVER
+        rows = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=page, select=["bound"])
+        async for row in rows:
+            if row.values.get("bound") in (None, *free):
+                found.append(_video_of(row.key))
+            page -= 1
+            if len(found) == most or page == 0:
+                break
+        return found
+
     async def _far_back(self, model_name: str, place: str) -> int:
         """How many stand before a place, as of a minute ago at most: those far back would each read
         nearly all of the queue.
@@ -81,3 +95,7 @@ def _key(tag: int, video_id: str) -> str:
     they are turned round.
     """
     return f"{_FIRST}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"
+
+
+def _video_of(key: str) -> str:
+    return f"video_{key[len(_FIRST) :].partition('_')[2].translate(_TURNED_ROUND)}"

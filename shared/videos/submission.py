@@ -99,17 +99,30 @@ class Submission:
         if isinstance(turn, Wait):
             if turn.outage and await self.fallback.take(video, model, patient=False):
                 return again(0.0)
-            return await self._wait(entry, turn)
+            return await self._wait(entry, model, turn)
         return await self._ask(entry, model, turn.deployment)
 
-    async def _wait(self, entry: VideoRow, turn: Wait) -> StepResult:
+    async def _wait(self, entry: VideoRow, model: Model, turn: Wait) -> StepResult:
         """Keep the place for those who ask; it only ever gets better."""
+        for deployment in turn.unreachable:
+            if await self._reaches(entry.video, deployment):
+                await self.pool.reached(model, deployment)
+                return again(0.0)
         video = entry.video
         position = min(turn.position, video.queue_position or turn.position)
         outcome = again(turn.seconds, (self._gives_up(video) - self.clock.now()).total_seconds())
         wakes_at = self.clock.now() + timedelta(seconds=outcome["again"])
         await self.videos.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
         return outcome
+
+    async def _reaches(self, video: Video, deployment: Deployment) -> bool:
+        """Whether a deployment answers that could not be reached: its list costs nothing."""
+        try:
+            await self.upstreams.at(deployment).recent(limit=1)
+        except UpstreamError as error:
+            log_failure(video.id, "list", error)
+            return False
+        return True
 
     async def _ask(self, entry: VideoRow, model: Model, deployment: Deployment) -> StepResult:
         """Note the attempt, then ask."""
@@ -175,7 +188,8 @@ class Submission:
                 if lost_uploads >= _MOST_LOST_UPLOADS:
                     return failed(error.code, error.message, request_id)
                 rest = None if error.retry_after is None else min(error.retry_after, _LONGEST_REST)
-                return await self._stand_back(attempt, rest, request_id, lost_uploads=lost_uploads)
+                unreachable = isinstance(error, Unreachable) and error.report.status is None
+                return await self._stand_back(attempt, rest, request_id, unreachable=unreachable, lost_uploads=lost_uploads)
             case _:
                 return failed(error.code, error.message, request_id)
 
@@ -188,7 +202,9 @@ class Submission:
         seconds = _GONE if lost else _MENDABLE
         await self.pool.take_down(attempt.model, deployment, error.code, seconds, lost=lost, request_id=report.request_id)
 
-    async def _stand_back(self, attempt: Attempt, rest: float | None, request_id: str | None, **changes: Any) -> StepResult:
+    async def _stand_back(
+        self, attempt: Attempt, rest: float | None, request_id: str | None, *, unreachable: bool = False, **changes: Any
+    ) -> StepResult:
         """No job was made: to the head of the queue again, where another deployment may be free at
         once.
         """
@@ -197,7 +213,7 @@ class Submission:
         # The record first: whoever is killed in between keeps the slot and asks again, instead of
         # looking for a job.
         await self.videos.change(attempt.entry, deployment=None, attempted_at=None, upstream_request_id=request_id, **changes)
-        await self.pool.return_slot(attempt.model, video, attempt.deployment, rest)
+        await self.pool.return_slot(attempt.model, video, attempt.deployment, rest, unreachable=unreachable)
         return again(0.0)
 
     async def _accept(self, attempt: Attempt, accepted: Accepted) -> StepResult:

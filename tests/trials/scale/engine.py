@@ -16,34 +16,16 @@ from typing import Any, cast
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
-from shared.videos.lifecycle import Lifecycle
-from shared.videos.orchestration import CHECK, FINISH, SAVE, SUBMIT, Recipe, video_lifecycle
-from shared.videos.rendering import Rendering
-from shared.videos.submission import Submission
+from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, Recipe, video_life
+from shared.videos.steps import Steps
 from tests.trials.scale.tables import PART
 
 _HOP = (0.05, 0.3)  # seconds from one function to the next
 _TIMER_LATE = (0.0, 0.5)
 
-Steps = Mapping[str, Callable[[Any], Awaitable[Any]]]
 
-
-@dataclass(frozen=True)
-class Instance:
-    """One worker's gateway, as far as activities use it."""
-
-    submission: Submission
-    rendering: Rendering
-    lifecycle: Lifecycle
-
-    @property
-    def steps(self) -> Steps:
-        return {
-            SUBMIT: self.submission.submit,
-            CHECK: self.rendering.check,
-            SAVE: self.rendering.save,
-            FINISH: lambda outcome: self.lifecycle.finish(outcome["video"], outcome["failure"]),
-        }
+def _activities(steps: Steps) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
+    return {SUBMIT: steps.submit, CHECK: steps.check, FINISH: steps.finish}
 
 
 @dataclass(frozen=True)
@@ -54,9 +36,22 @@ class _Activity:
     pause: float
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Timer:
     due: datetime
+    is_completed: bool = False
+
+    def cancel(self) -> None:
+        assert not self.is_completed, "only a timer that has not fired can be cancelled"
+
+
+class _Turn:
+    """The wait for an event; an event that has come before counts."""
+
+
+@dataclass(frozen=True)
+class _Any:
+    timer: _Timer
 
 
 @dataclass
@@ -78,6 +73,14 @@ class _Context:
     def create_timer(self, due: datetime) -> _Timer:
         return _Timer(due)
 
+    def wait_for_external_event(self, name: str) -> _Turn:
+        assert name == TURN
+        return _Turn()
+
+    def task_any(self, tasks: Sequence[Any]) -> _Any:
+        (timer,) = (each for each in tasks if isinstance(each, _Timer))
+        return _Any(timer)
+
     def call_activity_with_retry(self, name: str, options: Any, given: Any) -> _Activity:
         return _Activity(name, given, options.max_number_of_attempts, options.first_retry_interval_in_milliseconds / 1000)
 
@@ -88,13 +91,15 @@ class _Context:
 @dataclass
 class Engine:
     """`histories` holds the number of events of every execution, `runs` how often each activity
-    ran.
+    ran. Of the wake-ups a share of `lost_events` is lost, and as many come twice.
     """
 
-    instances: Sequence[Instance]
+    instances: Sequence[Steps]
     clock: Clock
     random: Random
     runs: Counter[str] = field(default_factory=Counter)
+    lost_events: float = 0.0
+    woken: int = 0
     retries: int = 0
     timers: int = 0
     ended: int = 0
@@ -102,6 +107,8 @@ class Engine:
     histories: list[int] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
     _living: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _turns: dict[str, asyncio.Event] = field(default_factory=dict)
+    _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def start(self, video_id: str) -> None:
         """Begin a video's orchestration, in the background."""
@@ -120,22 +127,40 @@ class Engine:
     async def _live(self, video_id: str) -> None:
         context: _Context | None = _Context(video_id, self.clock, {"step": SUBMIT})
         while context is not None:
-            recipe = video_lifecycle(cast(Any, context))
+            recipe = video_life(cast(Any, context))
             try:
-                self.histories.append(await self._execute(recipe))
+                self.histories.append(await self._execute(recipe, self._turns.setdefault(video_id, asyncio.Event())))
             except (WriteConflict, StorageUnavailable):
                 self.died.append(video_id)
                 return
             given = context.continued
             context = None if given is None else _Context(video_id, self.clock, given)
+        self._turns.pop(video_id, None)
         self.ended += 1
 
-    async def _execute(self, recipe: Recipe) -> int:
+    async def wake(self, video_id: str) -> None:
+        """Deliver an event, a moment later: unless it is lost, or nobody is there. Some come
+        twice.
+        """
+        self.woken += 1
+        copies = self.random.choices((0, 1, 2), (self.lost_events, 1 - 2 * self.lost_events, self.lost_events))[0]
+        for _ in range(copies):
+            task = asyncio.create_task(self._deliver(video_id))
+            self._deliveries.add(task)
+            task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, video_id: str) -> None:
+        await self.clock.sleep(self.random.uniform(*_HOP))
+        turn = self._turns.get(video_id)
+        if turn is not None:
+            turn.set()
+
+    async def _execute(self, recipe: Recipe, turn: asyncio.Event) -> int:
         """One execution, from its input to its end or to continue-as-new; the number of its
         events.
         """
         events, answer = 3, None
-        generator: Generator[_Activity | _Timer, Any, None] = recipe
+        generator: Generator[_Activity | _Timer | _Any, Any, None] = recipe
         while True:
             self.episodes += 1
             try:
@@ -144,12 +169,28 @@ class Engine:
                 return events
             events += 4
             if isinstance(action, _Timer):
-                self.timers += 1
-                late = self.random.uniform(*_TIMER_LATE)
-                await self.clock.sleep((action.due - self.clock.now()).total_seconds() + late)
+                await self._sleep(action)
+                answer = None
+            elif isinstance(action, _Any):
+                events += 1
+                await self._sleep_or_wake(action.timer, turn)
                 answer = None
             else:
                 answer = await self._act(action)
+
+    async def _sleep(self, timer: _Timer) -> None:
+        self.timers += 1
+        late = self.random.uniform(*_TIMER_LATE)
+        await self.clock.sleep((timer.due - self.clock.now()).total_seconds() + late)
+        timer.is_completed = True
+
+    async def _sleep_or_wake(self, timer: _Timer, turn: asyncio.Event) -> None:
+        sleeping = asyncio.create_task(self._sleep(timer))
+        waking = asyncio.create_task(turn.wait())
+        await asyncio.wait((sleeping, waking), return_when=asyncio.FIRST_COMPLETED)
+        for task in (sleeping, waking):
+            task.cancel()
+        turn.clear()
 
     async def _act(self, activity: _Activity) -> Any:
         for attempt in range(activity.attempts):
@@ -157,7 +198,7 @@ class Engine:
             await self.clock.sleep(self.random.uniform(*_HOP))
             PART.set(activity.name)
             try:
-                answer = await self.random.choice(self.instances).steps[activity.name](activity.given)
+                answer = await _activities(self.random.choice(self.instances))[activity.name](activity.given)
             except (WriteConflict, StorageUnavailable):
                 self.retries += 1
                 if attempt == activity.attempts - 1:

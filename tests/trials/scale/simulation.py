@@ -28,7 +28,7 @@ from shared.media.video import Video
 from shared.storage.tables import partition_of
 from shared.upkeep.sweep import EVERY, Sweep
 from tests.fakes.loop import START, JumpingLoop, LoopClock
-from tests.trials.scale.engine import Engine, Instance
+from tests.trials.scale.engine import Engine
 from tests.trials.scale.load import Plan, Request, ideal_waits, kind_of, requests
 from tests.trials.scale.report import Findings, Life, lines, operations_table, table, waits_table
 from tests.trials.scale.tables import PART, CountedTables, Operations
@@ -71,8 +71,9 @@ class Simulation:
         }
         archive = SimulatedArchive(self.clock, Random(plan.seed + 2))
         self.gateways = [self._gateway(archive, number) for number in range(plan.instances)]
-        workers = [Instance(each.submission, each.rendering, each.lifecycle) for each in self.gateways]
-        self.engine = Engine(workers, self.clock, Random(plan.seed + 3))
+        self.engine = Engine([each.steps for each in self.gateways], self.clock, Random(plan.seed + 3))
+        for gateway in self.gateways:
+            gateway.pool.wake_ups.go_through(self.engine)
         self.owners: list[str] = []
         self.asking: set[asyncio.Task[None]] = set()
         self.videos: dict[str, str] = {}  # prompt → video id

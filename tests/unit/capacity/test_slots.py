@@ -33,7 +33,7 @@ def test_a_deployment_without_a_free_slot_is_not_ready() -> None:
     state, a = State(), place(max_running=1, creates_per_minute=9)
     start(state, a, "v", NOW)
     assert slots.ready_at(a, state.load(a), "", NOW) is None
-    assert slots.next_ready(state, [a], "", NOW) is None
+    assert slots.openings(state, [a], NOW) == []
     assert slots.free_slots(state, [a], NOW) == 0
     assert state.holder("v") == "a"
 
@@ -81,8 +81,7 @@ def test_a_deployment_that_rests_or_is_closed_has_no_free_slots() -> None:
     shut(state, b, 20)
     shut(state, c, 10, lost=True)
     assert slots.free_slots(state, [a, b, c], NOW) == 0
-    assert slots.next_ready(state, [a, b, c], "", NOW) == NOW + 20
-    assert slots.next_ready(state, [c], "", NOW) is None
+    assert slots.openings(state, [a, b, c], NOW) == [NOW + 20] * 2 + [NOW + 30] * 2
     assert slots.outage(state.load(b), NOW) is not None
     assert slots.ready_now(state, [a, b, c], "", NOW + 30) == [a, b, c]
 
@@ -117,14 +116,28 @@ def test_what_is_gone_for_hours_is_not_opened_by_a_lesser_refusal() -> None:
     assert slots.is_lost(state.load(a), NOW + 3600)
 
 
-def test_the_next_in_line_looks_often_while_a_slot_may_become_free() -> None:
-    """That another deployment opens at a known time is no reason to sleep until then."""
-    state, full, shut_one = State(), place("a", max_running=1), place("b")
-    start(state, full, "v", NOW)
-    shut(state, shut_one, 60)
-    assert slots.next_ready(state, [full, shut_one], "", NOW) is None
-    state.load(full).rests_until = NOW + 90
-    assert slots.next_ready(state, [full, shut_one], "", NOW) == NOW + 60
+def test_every_free_slot_has_an_opening_and_a_taken_one_has_none() -> None:
+    """Creates of the last minute put it off, and so does the create that takes the slot before."""
+    state, a = State(), place(max_running=4, creates_per_minute=2)
+    start(state, a, "v", NOW - 9)
+    slots.answered(state, "v", NOW - 8)
+    assert slots.openings(state, [a], NOW) == [NOW, NOW - 8 + WINDOW, NOW + WINDOW]
+    start(state, a, "w", NOW)
+    assert slots.openings(state, [a], NOW + 1) == [NOW - 8 + WINDOW, NOW + 1 + WINDOW]
+
+
+def test_a_deployment_that_was_not_reached_may_be_tried_while_it_rests() -> None:
+    """That it answers ends the rest, and not the count of its failures; a rest that the upstream
+    asked for stands.
+    """
+    state, a, b = State(), place("a"), place("b")
+    slots.rest(state.load(a), NOW, None, unreachable=True)
+    slots.rest(state.load(b), NOW, 30)
+    assert [slots.is_unreachable(state.load(each), NOW) for each in (a, b)] == [True, False]
+    slots.reached(state.load(a), NOW + 1)
+    slots.reached(state.load(b), NOW + 1)
+    assert slots.ready_now(state, [a, b], "", NOW + 1) == [a]
+    assert (state.load(a).failures, slots.is_unreachable(state.load(a), NOW + 1)) == (1, False)
 
 
 def test_a_deployment_that_fails_rests_for_longer_each_time_and_the_others_come_first() -> None:

@@ -1,0 +1,52 @@
+"""Tells waiting videos that their turn may have come.
+
+A wake-up is a hint. It may be lost, come twice or find nobody: the tables tell whose turn it is,
+and a video that nobody wakes looks again by its own timer. So none is repeated and none is fatal.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+logger = logging.getLogger("gateway")
+
+_PATIENCE = 5.0  # seconds for one wake-up
+
+
+class Waker(Protocol):
+    """Whatever reaches a waiting video."""
+
+    async def wake(self, video_id: str) -> None: ...
+
+
+@dataclass
+class WakeUps:
+    """Wakes videos through the durable client that this process was given last.
+
+    The host hands a client to each call of a function that asks for one. All of them reach the same
+    engine; only the newest is sure to know its address after the host has started again.
+    """
+
+    _waker: Waker | None = field(default=None, init=False)
+
+    def go_through(self, waker: Waker) -> None:
+        self._waker = waker
+
+    @property
+    def possible(self) -> bool:
+        """Whether there is a client yet."""
+        return self._waker is not None
+
+    async def send(self, video_ids: Iterable[str]) -> None:
+        """Wake these videos."""
+        if self._waker is not None:
+            await asyncio.gather(*(self._wake(self._waker, each) for each in video_ids))
+
+    async def _wake(self, waker: Waker, video_id: str) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await waker.wake(video_id)
+        except Exception as error:  # the client raises a plain Exception where nobody is there
+            logger.info("video %s was not woken (%s); its timer will", video_id, type(error).__name__)

@@ -1,0 +1,103 @@
+"""How the recipe waits for its turn, on the stand-in engine and the real SDK."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, video_life
+from tests.fakes.clock import VirtualClock
+from tests.fakes.engine import Rig, running
+
+pytestmark = pytest.mark.anyio
+
+VIDEO = "video_7e6a1c0ffee0a1b2c3d4000000000001"
+DONE: dict[str, Any] = {"done": True}
+START = json.dumps({"step": SUBMIT})
+WAIT: dict[str, Any] = {"again": 3600.0}
+TIMER_FIRED, EVENT_RAISED = 11, 15
+
+
+class Scripted:
+    """Activities that answer what they are told, and note that they were called."""
+
+    def __init__(self, *submits: dict[str, Any]) -> None:
+        self.called: list[str] = []
+        self._submits: Iterator[dict[str, Any]] = iter(submits)
+
+    def activities(self) -> dict[str, Callable[[Any], Any]]:
+        return {SUBMIT: self._submit, CHECK: self._done(CHECK), FINISH: self._done(FINISH)}
+
+    def _submit(self, given: Any) -> dict[str, Any]:
+        del given
+        self.called.append(SUBMIT)
+        return next(self._submits)
+
+    def _done(self, name: str) -> Callable[[Any], dict[str, Any]]:
+        def call(given: Any) -> dict[str, Any]:
+            del given
+            self.called.append(name)
+            return DONE
+
+        return call
+
+
+def waits_for(it: Rig, script: Scripted, submits: int) -> Callable[[Any], bool]:
+    """Whether it waits again, after so many submits."""
+    return lambda _: len(script.called) == submits and 10 in it.kinds(VIDEO)[-4:]
+
+
+def rig(folder: Path, clock: VirtualClock, script: Scripted) -> Rig:
+    return Rig(folder, clock, {"video_life": video_life}, instant=script.activities())
+
+
+async def test_an_event_ends_the_wait_at_once(tmp_path: Path) -> None:
+    """The clock stands still: no timer had to fire."""
+    clock, script = VirtualClock(), Scripted(WAIT, DONE)
+    async with running(rig(tmp_path, clock, script)) as it:
+        await it.hub.start("video_life", VIDEO, START)
+        await it.noted(VIDEO, 10)
+        await it.hub.raise_event(VIDEO, TURN, None)
+        assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
+    assert script.called == [SUBMIT, SUBMIT, CHECK, FINISH]
+
+
+async def test_without_an_event_the_timer_ends_it(tmp_path: Path) -> None:
+    """A wake-up that is lost costs time, and nothing else."""
+    clock, script = VirtualClock(), Scripted(WAIT, DONE)
+    async with running(rig(tmp_path, clock, script)) as it:
+        await it.hub.start("video_life", VIDEO, START)
+        await it.noted(VIDEO, 10)
+        await clock.advance(3601)
+        assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
+    assert script.called == [SUBMIT, SUBMIT, CHECK, FINISH]
+
+
+async def test_each_event_wakes_once_over_many_executions(tmp_path: Path) -> None:
+    """No event is handed to the next execution again: an activity stands between it and the end of
+    its own.
+    """
+    clock, script = VirtualClock(), Scripted(*[WAIT] * 25, DONE)
+    async with running(rig(tmp_path, clock, script)) as it:
+        await it.hub.start("video_life", VIDEO, START)
+        for round_ in range(25):
+            await it.until(VIDEO, waits_for(it, script, round_ + 1))
+            await it.hub.raise_event(VIDEO, TURN, None)
+        assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
+    assert script.called == [SUBMIT] * 26 + [CHECK, FINISH]
+
+
+async def test_an_event_that_nobody_waits_for_changes_nothing(tmp_path: Path) -> None:
+    """One that comes too early or twice only makes the video look once more."""
+    clock, script = VirtualClock(), Scripted(WAIT, WAIT, DONE)
+    async with running(rig(tmp_path, clock, script)) as it:
+        await it.hub.start("video_life", VIDEO, START)
+        await it.hub.raise_event(VIDEO, TURN, None)
+        await it.hub.raise_event(VIDEO, TURN, None)
+        await it.until(VIDEO, lambda _: len(script.called) >= 2)
+        await it.hub.raise_event(VIDEO, TURN, None)
+        await clock.advance(3601)
+        assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
+    assert script.called == [SUBMIT] * 3 + [CHECK, FINISH]
