@@ -14,11 +14,11 @@ import msgspec
 
 from shared.accounts.account import Account, reprice, reserve, settle
 from shared.accounts.commits import Decision
-from shared.accounts.idempotency import RequestIdentity
+from shared.accounts.idempotency import Remembered, RequestIdentity
 from shared.clock import Clock
 from shared.errors import Unauthenticated
 from shared.media.video import Video
-from shared.storage.tables import Insert, Replace, Row, Table, Write
+from shared.storage.tables import Insert, Replace, Table, Write
 from shared.storage.video_store import VideoRow, find_video
 
 
@@ -45,7 +45,7 @@ class Admission:
     token: str | None
     clock: Clock
     _earlier: Video | None = field(default=None, init=False)
-    _earlier_row: Row | None = field(default=None, init=False)
+    _remembered: Remembered = field(default=Remembered(), init=False)
 
     @property
     def weight(self) -> int:
@@ -58,8 +58,8 @@ class Admission:
         self._earlier = mine.video if mine else None
         if self.identity is None:
             return
-        self._earlier_row = await table.get(self.video.owner, self.identity.key)
-        earlier_id = self.identity.earlier(self._earlier_row, self.clock.now())
+        self._remembered = await self.identity.recall(table, self.video.owner)
+        earlier_id = self.identity.earlier(self._remembered, self.clock.now())
         if earlier_id is not None and self._earlier is None:
             earlier = await find_video(table, earlier_id)
             self._earlier = earlier.video if earlier else None
@@ -67,20 +67,20 @@ class Admission:
     def decide(self, account: Account, taken: set[str]) -> Decision[Admitted] | None:
         if self._earlier is not None and self._earlier.id == self.video.id:
             return Decision(account, Admitted(self._earlier, False, account))
-        if self.identity is not None and self.identity.key in taken:
+        if self.identity is not None and self.identity.keys & taken:
             return None
         if self.token is not None and not compare_digest(self.token, account.token or ""):
             raise Unauthenticated("The API key is not valid.")
         now = self.clock.now()
         if self.identity is not None:
-            self.identity.check(self._earlier_row, now)
+            self.identity.check(self._remembered, now)
         if self._earlier is not None:
             return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
         video = msgspec.structs.replace(self.video, tags=account.tags, priority=account.priority)
         writes: list[Write] = [Insert(video.id, video.to_row())]
         if self.identity is not None:
-            writes.append(self.identity.write(self._earlier_row, video.id, now))
+            writes += self.identity.admit(self._remembered, video.id, now)
         return Decision(account, Admitted(video, False, account), tuple(writes))
 
 

@@ -2,10 +2,10 @@
 retries.
 
 With an `Idempotency-Key` the key decides, for a day. Without one the client's own count of its
-retries does: a request that says it is a retry is the same video as the last equal request of the
-same caller, if that is not long ago. The first try of such a request may even arrive after its
-retry; it then was on its way already when the retry was admitted, which tells it from a new request
-that just looks the same.
+retries does: a retry gets the video of the last equal request of the same caller, if that is not
+long ago and if the retry does not follow a refusal. The first try of such a request may arrive
+after its retry. It was on its way already when the retry was admitted, which tells it from a new
+request that looks the same.
 """
 
 import hashlib
@@ -15,46 +15,119 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from shared.accounts import refusals
+from shared.accounts.refusals import Refusal
 from shared.errors import IdempotencyMismatch, InvalidRequest
 from shared.media.requests import CreateRequest
-from shared.storage.tables import Insert, Replace, Row, Write
+from shared.storage.tables import Insert, Replace, Row, Table, Write
 
 LONGEST_KEY = 255  # characters
 KEY_LIFETIME = timedelta(hours=24)
-RETRY_LIFETIME = timedelta(minutes=10)
+# The official client waits 600 s for an answer and retries twice: its last try comes after 1,202 s.
+RETRY_LIFETIME = timedelta(minutes=30)
 PREFIX = "once_"
+
+_ASK = 16  # hexadecimal digits that tell the requests of one caller apart
+_MOST_DIGITS = 6  # of a count of retries, whatever a client says
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What is stored about requests like one: the row of the last that was admitted, and a row of
+    refusals.
+    """
+
+    admitted: Row | None = None
+    refused: Row | None = None
 
 
 @dataclass(frozen=True)
 class RequestIdentity:
-    """One request's claim to be made once. `key` is the row's key, `fingerprint` what was asked,
-    `arrived` when.
+    """One request's claim to be made once.
+
+    `key` is the key of its row, `fingerprint` a hash of what was asked, `explicit` whether the
+    caller has sent a key, `number` the client's count of retries (0 for the first try), `arrived`
+    when the request came in.
     """
 
     key: str
     fingerprint: str
     explicit: bool
-    retry: bool
+    number: int
     arrived: datetime
 
-    def earlier(self, row: Row | None, now: datetime) -> str | None:
+    @property
+    def refusals_key(self) -> str:
+        """The row that remembers the refusals of this request, and of others."""
+        return f"{PREFIX}r{self.fingerprint[0]}"
+
+    @property
+    def keys(self) -> set[str]:
+        """The rows that its admission may write."""
+        return {self.key, self.refusals_key} if self.number else {self.key}
+
+    async def recall(self, table: Table, owner: str) -> Remembered:
+        """Read what is remembered: one point read, two for a client's retry."""
+        refused = await table.get(owner, self.refusals_key) if self.number else None
+        return Remembered(await table.get(owner, self.key), refused)
+
+    def earlier(self, remembered: Remembered, now: datetime) -> str | None:
         """The id of the video that the same request made before; None if it is the first."""
-        if row is None:
+        row = remembered.admitted
+        if row is None or self._follows(remembered, now) is not None:
             return None
         made = row.values["made"].astimezone(UTC)
         if now - made > (KEY_LIFETIME if self.explicit else RETRY_LIFETIME):
             return None
         overtaken = row.values["retry"] and made >= self.arrived
-        return row.values["video"] if self.explicit or self.retry or overtaken else None
+        return row.values["video"] if self.explicit or self.number or overtaken else None
 
-    def check(self, row: Row | None, now: datetime) -> None:
+    def check(self, remembered: Remembered, now: datetime) -> None:
         """Raises IdempotencyMismatch where the caller's key was used for another request."""
-        if self.explicit and row is not None and self.earlier(row, now) and row.values["fingerprint"] != self.fingerprint:
+        row = remembered.admitted
+        if (
+            self.explicit
+            and row is not None
+            and self.earlier(remembered, now)
+            and row.values["fingerprint"] != self.fingerprint
+        ):
             raise IdempotencyMismatch("This Idempotency-Key was used for another request: use a new key for a new request.")
 
-    def write(self, row: Row | None, video_id: str, now: datetime) -> Write:
-        values = {"video": video_id, "fingerprint": self.fingerprint, "made": now, "retry": self.retry}
-        return Insert(self.key, values) if row is None else Replace(row, values)
+    def admit(self, remembered: Remembered, video_id: str, now: datetime) -> list[Write]:
+        """Remember the video; a refusal before it is made good."""
+        refusal = self._follows(remembered, now)
+        # The first try of a refused request was answered, so it cannot be on its way any more.
+        overtakes = self.number > 0 and refusal is None
+        values = {"video": video_id, "fingerprint": self.fingerprint, "made": now, "retry": overtakes}
+        row = remembered.admitted
+        writes: list[Write] = [Insert(self.key, values) if row is None else Replace(row, values)]
+        if refusal is not None:
+            left = _without(refusals.read(remembered.refused, now), refusal)
+            writes.append(refusals.write(self.refusals_key, remembered.refused, left, now))
+        return writes
+
+    def refuse(self, refused: Row | None, retry_after: float | None, now: datetime) -> Write | None:
+        """Remember that this try was refused; None where that needs no write."""
+        known = refusals.read(refused, now)
+        left = _without(known, self._follows(Remembered(refused=refused), now))
+        noted = refusals.added(left, self._ask, self.number, retry_after, now)
+        return None if noted == known else refusals.write(self.refusals_key, refused, noted, now)
+
+    @property
+    def _ask(self) -> str:
+        return self.fingerprint[:_ASK]
+
+    def _follows(self, remembered: Remembered, now: datetime) -> Refusal | None:
+        """The refusal that this request is the retry of."""
+        return refusals.followed(refusals.read(remembered.refused, now), self._ask, self.number, now)
+
+
+def _without(known: list[Refusal], one: Refusal | None) -> list[Refusal]:
+    """The refusals without one of them; equal others stay."""
+    left = list(known)
+    if one is not None:
+        left.remove(one)
+    return left
 
 
 def read_identity(headers: Mapping[str, str], request: CreateRequest, arrived: datetime) -> RequestIdentity | None:
@@ -66,11 +139,18 @@ def read_identity(headers: Mapping[str, str], request: CreateRequest, arrived: d
     if key is not None:
         if not 0 < len(key) <= LONGEST_KEY:
             raise InvalidRequest(f"`Idempotency-Key` must have 1 to {LONGEST_KEY} characters.", param="Idempotency-Key")
-        return RequestIdentity(f"{PREFIX}k{_digest(key.encode(errors='surrogatepass'))}", fingerprint, True, False, arrived)
+        return RequestIdentity(f"{PREFIX}k{_digest(key.encode(errors='surrogatepass'))}", fingerprint, True, 0, arrived)
     count = headers.get("x-stainless-retry-count")
     if count is None:
         return None
-    return RequestIdentity(f"{PREFIX}b{fingerprint}", fingerprint, False, count not in ("0", ""), arrived)
+    return RequestIdentity(f"{PREFIX}b{fingerprint}", fingerprint, False, _number(count), arrived)
+
+
+def _number(count: str) -> int:
+    """A client's count of its retries; of one that is no number it is only known that it is one."""
+    if not (count.isascii() and count.isdigit()):
+        return 1 if count else 0
+    return int(count[:_MOST_DIGITS])
 
 
 def _fingerprint(request: CreateRequest) -> str:

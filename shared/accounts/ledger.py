@@ -12,7 +12,7 @@ from shared.accounts.commits import Commits
 from shared.accounts.idempotency import PREFIX, RequestIdentity
 from shared.clock import Clock
 from shared.media.video import Video, owner_of
-from shared.storage.tables import Delete, WriteConflict
+from shared.storage.tables import Delete, WriteConflict, retry_conflicts
 from shared.storage.video_store import VideoStore
 
 
@@ -38,12 +38,28 @@ class Ledger:
         IdempotencyMismatch.
         """
         now = self.clock.now()
-        row = await self.commits.table.get(owner, identity.key)
-        identity.check(row, now)
-        video_id = identity.earlier(row, now)
+        remembered = await identity.recall(self.commits.table, owner)
+        identity.check(remembered, now)
+        video_id = identity.earlier(remembered, now)
         entry = await self.videos.find(video_id) if video_id else None
         account = await self.account(owner) if entry else None
         return Admitted(entry.video, True, account) if entry and account else None
+
+    async def remember_refusal(self, owner: str, identity: RequestIdentity, retry_after: float | None) -> None:
+        """Remember a 429, so that the client's retry of it is not answered with another request's
+        video. An `Idempotency-Key` needs no such memory: it stays unused.
+        """
+        if identity.explicit:
+            return
+        table = self.commits.table
+
+        async def attempt() -> None:
+            now = self.clock.now()
+            write = identity.refuse(await table.get(owner, identity.refusals_key), retry_after, now)
+            if write is not None:
+                await table.commit(owner, write)
+
+        await retry_conflicts(attempt, self.clock, self.videos.random)
 
     async def settle(self, video_id: str, **outcome: Any) -> Video | None:
         """End a video: turn its reservation into spend, or give it back. The first outcome stands;

@@ -22,6 +22,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamReport,
 )
+from shared.upstream.masking import Mask
 
 # Seconds to wait after a 429 that names none: what clients in the field use for the
 # creates-per-minute limit, and for the cap on running jobs, which frees up as soon as one of them
@@ -30,15 +31,16 @@ RATE_LIMIT_WAIT = 45.0
 RUNNING_CAP_WAIT = 10.0
 
 _LONGEST_WAIT = 86_400.0
+_OPEN = Mask()
 _LONGEST_TEXT = 4_000  # characters of each thing the upstream says
 
 MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
 _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system")
 
 
-def read_report(status: int, headers: Mapping[str, str], body: bytes) -> UpstreamReport:
+def read_report(status: int, headers: Mapping[str, str], body: bytes, mask: Mask = _OPEN) -> UpstreamReport:
     """Read any of the upstream's envelopes: OpenAI, APIM (no `type`), FastAPI (`detail`), or no
-    JSON at all.
+    JSON at all. `mask` takes out of its words what callers must not see.
     """
     request_id = headers.get("apim-request-id") or headers.get("x-request-id")
     try:
@@ -49,18 +51,25 @@ def read_report(status: int, headers: Mapping[str, str], body: bytes) -> Upstrea
     if isinstance(error, dict):
         return UpstreamReport(
             status,
-            _text(error.get("message")) or f"HTTP {status}",
-            _text(error.get("type")),
-            _text(error.get("code")),
-            _text(error.get("param")),
+            _text(error.get("message"), mask) or f"HTTP {status}",
+            _text(error.get("type"), mask),
+            _text(error.get("code"), mask),
+            _text(error.get("param"), mask),
             request_id,
         )
     detail = parsed.get("detail") if isinstance(parsed, dict) else None
-    return UpstreamReport(status, _text(detail or error) or f"HTTP {status}", request_id=request_id)
+    return UpstreamReport(status, _text(detail or error, mask) or f"HTTP {status}", request_id=request_id)
 
 
 def from_upstream(
-    status: int, headers: Mapping[str, str], body: bytes, now: datetime, *, creating: bool, about_video: bool = False
+    status: int,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+    *,
+    creating: bool,
+    about_video: bool = False,
+    mask: Mask = _OPEN,
 ) -> UpstreamError:
     """Classify an upstream answer that is not a 2xx.
 
@@ -68,7 +77,7 @@ def from_upstream(
     `about_video`: the path named a video, so that a plain 404 is `Missing`. The order of the tests
     follows the service's documented answers: status, then message, because `code` is often null.
     """
-    report = read_report(status, headers, body)
+    report = read_report(status, headers, body, mask)
     words = report.message.lower()
     build = _Builder(report)
     if status == 408 or status >= 500:
@@ -127,8 +136,11 @@ def _number(text: str | None, unit: int) -> float | None:
         return None
 
 
-def _text(value: object) -> str | None:
-    """What the upstream wrote, fit to be stored with a video: a bounded length, and no half of a
-    surrogate pair.
+def _text(value: object, mask: Mask) -> str | None:
+    """What the upstream wrote, fit to be stored with a video: masked, of a bounded length, and
+    without half of a surrogate pair.
     """
-    return None if value is None else str(value)[:_LONGEST_TEXT].encode(errors="replace").decode()
+    if value is None:
+        return None
+    # Cut before it is masked too, since masking a text of megabytes takes its time.
+    return mask(str(value)[: 4 * _LONGEST_TEXT])[:_LONGEST_TEXT].encode(errors="replace").decode()

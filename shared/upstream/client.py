@@ -19,6 +19,9 @@ from shared.config.catalog import Deployment
 from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
+from shared.upstream.bodies import ACCEPTED, Answer, read_answer
+from shared.upstream.masking import mask_of
+from shared.upstream.redirects import redirected
 
 if TYPE_CHECKING:
     import httpx
@@ -138,7 +141,7 @@ class Upstream:
 
     async def get(self, upstream_id: str) -> Job:
         answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
-        return _decode(answer, Job, Unreachable)
+        return self._job(answer, Unreachable)
 
     async def recent(self, limit: int = 100) -> Listing:
         """The newest jobs of the resource."""
@@ -165,26 +168,26 @@ class Upstream:
         path = f"/videos/{_segment(upstream_id)}/content"
         # Bytes as they are: a compressed answer would have no length to compare with.
         headers = {"accept-encoding": "identity", **await self._credentials()}
+        own = httpx.URL(self.deployment.base_url)
         url = httpx.URL(self._url(path), params=self._params({} if variant == "video" else {"variant": variant}))
         try:
             for _ in range(_REDIRECTS + 1):
                 async with self._client().stream("GET", url, headers=headers) as response:
                     if response.has_redirect_location:
-                        url, headers = url.join(response.headers["location"]), {"accept-encoding": "identity"}
-                        if url.scheme != "https" and url.host not in ("127.0.0.1", "localhost"):
-                            raise Misrouted("The upstream redirected a download to an address without TLS.")
+                        url = redirected(url, response.headers["location"], own)
+                        headers = {"accept-encoding": "identity"}
                         continue
                     if not response.is_success:
                         if response.status_code in _DENIED and self._uses_token():
                             await self._credentials(renew=True)  # for the next try: a stream is not begun twice
-                        body = await _limited_body(response)
-                        raise self._failure(response, body, creating=False, about_video=True)
+                        answer = await read_answer(response, _LARGEST_ANSWER)
+                        raise self._failure(answer, creating=False, about_video=True)
                     length = response.headers.get("content-length", "")
                     yield Content(
                         length=int(length) if length.isdigit() else None,
                         media_type=response.headers.get("content-type", ""),
                         chunks=response.aiter_raw(),
-                        request_id=_request_id(response),
+                        request_id=_request_id(response.headers),
                     )
                     return
         # Not even asking for its host is safe with an address that no server of names would know.
@@ -194,7 +197,7 @@ class Upstream:
 
     async def _start(self, path: str, *, about_video: bool = False, **body: Any) -> Accepted:
         answer = await self._send("POST", path, creating=True, about_video=about_video, **body)
-        return Accepted(_decode(answer, Job, Uncertain), _request_id(answer))
+        return Accepted(self._job(answer, Uncertain), _request_id(answer.headers))
 
     async def _send(
         self,
@@ -205,29 +208,41 @@ class Upstream:
         about_video: bool = False,
         params: Mapping[str, str] | None = None,
         **body: Any,
-    ) -> "httpx.Response":
+    ) -> Answer:
         import httpx
 
-        async def send(*, renew: bool) -> "httpx.Response":
-            headers = await self._credentials(renew=renew)
-            return await self._client().request(
-                method, self._url(path), params=self._params(params or {}), headers=headers, **body
-            )
+        async def send(*, renew: bool) -> Answer:
+            headers = {"accept-encoding": ACCEPTED, **await self._credentials(renew=renew)}
+            url, query = self._url(path), self._params(params or {})
+            async with self._client().stream(method, url, params=query, headers=headers, **body) as response:
+                return await read_answer(response, _LARGEST_ANSWER)
 
         try:
             async with asyncio.timeout(_LONGEST_CALL):
-                response = await send(renew=False)
-                if response.status_code in _DENIED and self._uses_token():
-                    response = await send(renew=True)  # the token may have run out; once is enough to tell
+                answer = await send(renew=False)
+                if answer.status in _DENIED and self._uses_token():
+                    answer = await send(renew=True)  # the token may have run out; once is enough to tell
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=creating) from error
         except TimeoutError as error:
             raise (Uncertain if creating else Unreachable)("The upstream takes too long to answer.") from error
-        if not response.is_success:
-            raise self._failure(response, response.content, creating=creating, about_video=about_video)
-        if len(response.content) > _LARGEST_ANSWER:
+        if not answer.is_success:
+            raise self._failure(answer, creating=creating, about_video=about_video)
+        if not answer.whole:
             raise (Uncertain if creating else Unreachable)("The upstream's answer is too large to be one.")
-        return response
+        return answer
+
+    def _job(self, answer: Answer, failure: type[UpstreamError]) -> Job:
+        """The job of an answer. Its reason for a failure is told to callers, so it is masked; what
+        was asked for is not, because it is compared.
+        """
+        job, mask = _decode(answer, Job, failure), mask_of(self.deployment)
+        error = job.error
+        if isinstance(error, JobError):
+            error = JobError(error.code and mask(error.code), error.message and mask(error.message))
+        elif error is not None:
+            error = mask(error)
+        return msgspec.structs.replace(job, error=error)
 
     def _uses_token(self) -> bool:
         return self.deployment.azure and self.deployment.api_key is None
@@ -254,17 +269,17 @@ class Upstream:
         version = self.deployment.api_version
         return {**params, "api-version": version} if version else dict(params)
 
-    def _failure(self, response: "httpx.Response", body: bytes, *, creating: bool, about_video: bool) -> UpstreamError:
-        """The error that an answer stands for. It may quote what it was asked with, which is for
-        nobody to see.
-        """
-        from urllib.parse import urlsplit
-
-        for secret in (self.deployment.api_key, urlsplit(self.deployment.base_url).netloc):
-            if secret:
-                body = body.replace(secret.encode(), b"...")
-        now = self._clock.now()
-        return from_upstream(response.status_code, response.headers, body, now, creating=creating, about_video=about_video)
+    def _failure(self, answer: Answer, *, creating: bool, about_video: bool) -> UpstreamError:
+        """The error that an answer stands for, in words that callers may see."""
+        return from_upstream(
+            answer.status,
+            answer.headers,
+            answer.body,
+            self._clock.now(),
+            creating=creating,
+            about_video=about_video,
+            mask=mask_of(self.deployment),
+        )
 
 
 def _transport_failure(error: Exception, *, creating: bool) -> UpstreamError:
@@ -282,18 +297,17 @@ def _transport_failure(error: Exception, *, creating: bool) -> UpstreamError:
 _T = TypeVar("_T")
 
 
-def _decode(answer: "httpx.Response", kind: type[_T], failure: type[UpstreamError]) -> _T:
+def _decode(answer: Answer, kind: type[_T], failure: type[UpstreamError]) -> _T:
     try:
-        return msgspec.json.decode(answer.content, type=kind, strict=False)
+        return msgspec.json.decode(answer.body, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        report = UpstreamReport(answer.status_code, str(error)[:200], request_id=_request_id(answer))
+        report = UpstreamReport(answer.status, str(error)[:200], request_id=_request_id(answer.headers))
         raise failure("The upstream's answer cannot be read.", report=report) from error
 
 
-def _request_id(response: "httpx.Response") -> str | None:
+def _request_id(headers: Mapping[str, str]) -> str | None:
     """What the vendor knows an answer by."""
-    named: str | None = response.headers.get("apim-request-id") or response.headers.get("x-request-id")
-    return named
+    return headers.get("apim-request-id") or headers.get("x-request-id")
 
 
 def _time_of(raw: msgspec.Raw) -> float | None:
@@ -304,15 +318,6 @@ def _time_of(raw: msgspec.Raw) -> float | None:
         return None
     made_at = told.get("created_at") if isinstance(told, dict) else None
     return made_at if isinstance(made_at, int | float) and 0 <= made_at < _LATEST else None
-
-
-async def _limited_body(response: "httpx.Response") -> bytes:
-    body = b""
-    async for chunk in response.aiter_raw():
-        body += chunk
-        if len(body) > _LARGEST_ANSWER:
-            break
-    return body
 
 
 def log_failure(video_id: str, operation: str, error: GatewayError) -> None:

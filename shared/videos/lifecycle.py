@@ -78,12 +78,14 @@ class Lifecycle:
             if account is not None:
                 await self._refuse_early(video, account)
             return await self._admit(video, request, identity, account)
-        except RequestError:
+        except RequestError as refusal:
             # What refused it may be what an equal request beside it has just been given.
             admitted = await self.ledger.earlier(owner, identity) if identity else None
-            if admitted is None:
-                raise
-            return admitted
+            if admitted is not None:
+                return admitted
+            if identity is not None and refusal.status == 429:
+                await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
+            raise
 
     async def _admit(
         self, video: Video, request: CreateRequest, identity: RequestIdentity | None, account: Account | None

@@ -3,38 +3,62 @@ and dies between writes.
 """
 
 import asyncio
+from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Literal
 
 from shared.config.settings import Storage
 from shared.storage.tables import Delete, Insert, Replace, Row, Table, Tables, Values, Write, WriteConflict
 
+Kind = Literal["point read", "page of a range", "transaction", "lost race"]
+
+_PAGE = 1000
 _MOST_WRITES = 100
+_MOST_BYTES = 4 * 1024 * 1024
+
+
+@dataclass
+class Partition:
+    """The rows of one partition, and their keys in order."""
+
+    keys: list[str] = field(default_factory=list)
+    rows: dict[str, Row] = field(default_factory=dict)
 
 
 class MemoryTable(Table):
-    """The semantics of `Table` without a server: etags, transactions, key order. Every call gives
-    way once, as I/O does.
+    """The semantics of `Table` without a server: etags, transactions of at most 100 rows and 4 MiB,
+    ranges in pages of 1000 in the order of the keys.
+
+    What is asked of it gives way once on its way, as I/O does; `_travel` and `_note` are for those
+    who make that longer and count it.
     """
 
     def __init__(self) -> None:
-        self.rows: dict[tuple[str, str], Row] = {}
-        self._etags = 0
+        self.partitions: defaultdict[str, Partition] = defaultdict(Partition)
+        self._etags = count(1)
 
     async def get(self, partition: str, key: str) -> Row | None:
-        await asyncio.sleep(0)
-        row = self.rows.get((partition, key))
+        self._note("point read")
+        await self._travel()
+        row = self.peek(partition, key)
         return None if row is None else _copy(row)
 
     async def commit(self, partition: str, *writes: Write) -> list[str]:
-        await asyncio.sleep(0)
-        keys = [key_of(write) for write in writes]
-        assert 0 < len(set(keys)) == len(keys) <= _MOST_WRITES, "no transaction of the real table"
-        for key, write in zip(keys, writes, strict=True):
-            there = self.rows.get((partition, key))
-            if (there and there.etag) != (None if isinstance(write, Insert) else write.row.etag):
+        _check_limits(writes)
+        await self._travel()
+        there = self.partitions[partition]
+        for write in writes:
+            row = there.rows.get(key_of(write))
+            if (row and row.etag) != (None if isinstance(write, Insert) else write.row.etag):
+                self._note("lost race")
                 raise WriteConflict("memory")
-        return [self._apply(partition, write) for write in writes]
+        self._note("transaction")
+        etags = [self._apply(there, write) for write in writes]
+        await self._travel()
+        return etags
 
     async def scan(
         self,
@@ -45,22 +69,44 @@ class MemoryTable(Table):
         page: int | None = None,
         select: Sequence[str] | None = None,
     ) -> AsyncIterator[Row]:
-        for place in sorted(self.rows):
-            if place[0] == partition and place[1] > after and (before is None or place[1] < before):
-                await asyncio.sleep(0)
-                row = self.rows.get(place)
-                if row is not None:
-                    wanted = row.values if select is None else select
-                    yield Row(row.key, {name: row.values[name] for name in wanted if name in row.values}, row.etag)
+        there, size = self.partitions[partition], min(page or _PAGE, _PAGE)
+        while True:
+            self._note("page of a range")
+            await self._travel()
+            start = bisect_right(there.keys, after)
+            end = len(there.keys) if before is None else bisect_left(there.keys, before)
+            rows = [there.rows[key] for key in there.keys[start : min(start + size, end)]]
+            for row in rows:
+                wanted = row.values if select is None else select
+                yield Row(row.key, {name: row.values[name] for name in wanted if name in row.values}, row.etag)
+            if start + size >= end:
+                return
+            after = rows[-1].key
 
-    def _apply(self, partition: str, write: Write) -> str:
-        self._etags += 1
+    def keys(self, partition: str) -> Sequence[str]:
+        """The keys of a partition in order, uncounted: for those who check."""
+        return self.partitions[partition].keys
+
+    def peek(self, partition: str, key: str) -> Row | None:
+        """A row as it is now, uncounted."""
+        return self.partitions[partition].rows.get(key)
+
+    def _apply(self, there: Partition, write: Write) -> str:
+        key = key_of(write)
         if isinstance(write, Delete):
-            del self.rows[partition, write.row.key]
+            del there.rows[key]
+            del there.keys[bisect_left(there.keys, key)]
             return ""
-        etag = f'W/"{self._etags}"'
-        self.rows[partition, key_of(write)] = _copy(Row(key_of(write), dict(write.values), etag))
-        return etag
+        if isinstance(write, Insert):
+            insort(there.keys, key)
+        there.rows[key] = _copy(Row(key, dict(write.values), f'W/"{next(self._etags)}"'))
+        return there.rows[key].etag
+
+    async def _travel(self) -> None:
+        await asyncio.sleep(0)
+
+    def _note(self, kind: Kind) -> None:
+        """Called with every operation."""
 
 
 @dataclass
@@ -135,6 +181,18 @@ def key_of(write: Write) -> str:
 
 def values_of(write: Write) -> Values:
     return write.values if isinstance(write, Insert | Replace) else {}
+
+
+def _check_limits(writes: Sequence[Write]) -> None:
+    """The real table's refusal of such a transaction is a mistake of ours, and no race."""
+    keys = {key_of(write) for write in writes}
+    size = sum(_size_of(values_of(write)) for write in writes)
+    if not 0 < len(keys) == len(writes) <= _MOST_WRITES or size > _MOST_BYTES:
+        raise ValueError(f"{len(writes)} writes of {size} bytes to {len(keys)} rows are no transaction of Azure's")
+
+
+def _size_of(values: Values) -> int:
+    return sum(len(name) * 2 + (len(value) * 2 if isinstance(value, str) else 8) for name, value in values.items())
 
 
 def _copy(row: Row) -> Row:

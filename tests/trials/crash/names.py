@@ -16,6 +16,7 @@ from shared.storage.tables import Delete, Insert, Replace, Row, Write
 _ROWS = {
     "video_": "video",
     "wait_": "place",
+    "once_r": "refusals",
     "once_": "once",
     "hold_": "hold",
     "state": "state",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from tests.fakes.table import Kind
 from tests.trials.bench.report import figure, percentile
 from tests.trials.scale.engine import Engine
 from tests.trials.scale.load import BURST, PRIORITY, TRICKLE, Plan
-from tests.trials.scale.tables import Kind, Operations
+from tests.trials.scale.tables import Operations
 from tests.trials.scale.upstream import SimulatedDeployment
 
 _POLLS, _LAG = 12.0, 4.0  # goals, a video: mean looks at the upstream, mean seconds from its completion to ours

@@ -26,7 +26,7 @@ from shared.gateway import Gateway
 from shared.media.requests import parse_create
 from shared.media.video import GATEWAY_OWNER, Video
 from shared.storage.blobs import Archive
-from shared.storage.tables import Row, Write, WriteConflict
+from shared.storage.tables import Row, Write, WriteConflict, partition_of
 from shared.upkeep.sweep import Sweep
 from shared.videos.step_result import StepResult
 from tests.fakes.clock import SkippingClock
@@ -205,7 +205,7 @@ class Admission(RuleBasedStateMachine):
     @invariant()
     def nothing_is_admitted_and_forgotten(self) -> None:
         (model,) = self.settings.catalog.models
-        noted = {key for (partition, key) in self.stored[1].rows if partition == model.name.replace("/", ":")}
+        noted = set(self.stored[1].keys(partition_of(model.name)))
         assert {each.id for each in self.videos().values() if not each.finished} <= noted
 
     @invariant()
@@ -272,7 +272,7 @@ class Admission(RuleBasedStateMachine):
         return [known[which % len(known)]] if known else []
 
     def rows(self, partition: str, prefix: str) -> list[Row]:
-        return [row for (each, key), row in self.stored[0].rows.items() if each == partition and key.startswith(prefix)]
+        return [row for key, row in self.stored[0].partitions[partition].rows.items() if key.startswith(prefix)]
 
     def videos(self) -> dict[str, Video]:
         rows = [row for owner in self.owners for row in self.rows(owner, "video_")]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.accounts.commits import Commits
-from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, RequestIdentity, read_identity
+from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, Remembered, RequestIdentity, read_identity
 from shared.accounts.ledger import Ledger
 from shared.errors import InvalidRequest
 from shared.media.video import Video, new_id
@@ -25,15 +25,15 @@ NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 PROMPT = {"prompt": "A cat", "seconds": "4"}
 
 
-def row(identity: RequestIdentity, made: datetime = NOW) -> Row:
-    """The row that a request leaves behind."""
-    write = identity.write(None, "video_1", made)
+def remembered(identity: RequestIdentity, made: datetime = NOW) -> Remembered:
+    """What a request leaves behind."""
+    (write,) = identity.admit(Remembered(), "video_1", made)
     assert isinstance(write, Insert)
-    return Row(write.key, dict(write.values), "etag")
+    return Remembered(Row(write.key, dict(write.values), "etag"))
 
 
 def once(*, explicit: bool = False, retry: bool = False, arrived: datetime = NOW, fingerprint: str = "f") -> RequestIdentity:
-    return RequestIdentity("once_x", fingerprint, explicit, retry, arrived)
+    return RequestIdentity("once_x", fingerprint, explicit, int(retry), arrived)
 
 
 async def create(world: World, *, gateway: Any = None, body: Any = None, **headers: str) -> Reply:
@@ -44,18 +44,21 @@ async def create(world: World, *, gateway: Any = None, body: Any = None, **heade
 def test_a_first_request_has_no_earlier_one() -> None:
     """Nothing is stored for it, so nothing is repeated; its own row says what it was."""
     first = once(explicit=True)
-    assert first.earlier(None, NOW) is None
-    assert row(first).values == {"video": "video_1", "fingerprint": "f", "made": NOW, "retry": False}
-    assert isinstance(first.write(row(first), "video_2", NOW), Replace)
+    assert first.earlier(Remembered(), NOW) is None
+    stored = remembered(first)
+    assert stored.admitted is not None
+    assert stored.admitted.values == {"video": "video_1", "fingerprint": "f", "made": NOW, "retry": False}
+    (again,) = first.admit(stored, "video_2", NOW)
+    assert isinstance(again, Replace)
 
 
 @pytest.mark.parametrize("explicit", [True, False])
 def test_a_claim_ends_after_its_time(explicit: bool) -> None:
-    """24 hours for a key of the caller's, ten minutes for a retry, to the microsecond."""
+    """24 hours for a key of the caller's, half an hour for a retry, to the microsecond."""
     lifetime = KEY_LIFETIME if explicit else RETRY_LIFETIME
     again = once(explicit=explicit, retry=not explicit)
-    assert again.earlier(row(once()), NOW + lifetime) == "video_1"
-    assert again.earlier(row(once()), NOW + lifetime + timedelta(microseconds=1)) is None
+    assert again.earlier(remembered(once()), NOW + lifetime) == "video_1"
+    assert again.earlier(remembered(once()), NOW + lifetime + timedelta(microseconds=1)) is None
 
 
 def test_an_equal_request_that_is_no_retry_is_a_new_one() -> None:
@@ -63,8 +66,8 @@ def test_an_equal_request_that_is_no_retry_is_a_new_one() -> None:
     the same.
     """
     later = once(arrived=NOW + timedelta(seconds=1))
-    assert later.earlier(row(once()), NOW + timedelta(seconds=1)) is None
-    assert later.earlier(row(once(retry=True)), NOW + timedelta(seconds=1)) is None
+    assert later.earlier(remembered(once()), NOW + timedelta(seconds=1)) is None
+    assert later.earlier(remembered(once(retry=True)), NOW + timedelta(seconds=1)) is None
 
 
 def test_an_original_that_arrives_before_its_retry_is_admitted_and_comes_to_its_turn_after_is_the_same() -> None:
@@ -72,8 +75,8 @@ def test_an_original_that_arrives_before_its_retry_is_admitted_and_comes_to_its_
     request.
     """
     original = once(arrived=NOW - timedelta(seconds=1))
-    assert original.earlier(row(once(retry=True)), NOW) == "video_1"
-    assert original.earlier(row(once()), NOW) is None, "two originals at the same moment are two requests"
+    assert original.earlier(remembered(once(retry=True)), NOW) == "video_1"
+    assert original.earlier(remembered(once()), NOW) is None, "two originals at the same moment are two requests"
 
 
 @given(length=st.integers(0, 600))
@@ -185,8 +188,8 @@ async def test_equal_requests_at_once_leave_one_note(world: World) -> None:
 
 
 async def test_the_official_clients_retries_are_the_same_video(world: World) -> None:
-    """Whichever of the tries came through, the retries of it answer its video; ten minutes later it
-    is a new one.
+    """Whichever of the tries came through, the retries of it answer its video; half an hour later
+    it is a new one.
     """
     first = await create(world, x_stainless_retry_count="0")
     retries = [await create(world, x_stainless_retry_count=count) for count in ("1", "2")]
@@ -195,7 +198,7 @@ async def test_the_official_clients_retries_are_the_same_video(world: World) -> 
     assert other_body.json["id"] != first.json["id"]
     other_caller = await world.send("POST", "v1/videos", body=PROMPT, headers={"x-stainless-retry-count": "1"})
     assert other_caller.json["id"] != first.json["id"]
-    world.clock.skip(601)
+    world.clock.skip(1801)
     assert (await create(world, x_stainless_retry_count="1")).json["id"] != first.json["id"]
 
 

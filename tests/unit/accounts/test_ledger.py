@@ -168,8 +168,7 @@ async def test_a_write_whose_answer_is_lost_is_recognised(world: World, lost: Ex
     world.faults.after = lose
     wanted = [video(world) for _ in range(5)]
     claims = [
-        RequestIdentity(f"once_{each.id}", "f", True, False, world.clock.now()) if n % 2 else None
-        for n, each in enumerate(wanted)
+        RequestIdentity(f"once_{each.id}", "f", True, 0, world.clock.now()) if n % 2 else None for n, each in enumerate(wanted)
     ]
     ends = await asyncio.gather(*map(ledger.admit, wanted, claims), return_exceptions=True)
     if isinstance(lost, WriteConflict):
@@ -194,7 +193,7 @@ async def test_two_equal_requests_whose_shared_write_is_lost_are_still_one(world
     world.faults.after = lambda _: _raise(answers)
     now = world.clock.now()
     wanted = [video(world) for _ in range(4)]
-    claims = [RequestIdentity("once_x", "f", False, retry, now) for retry in (True, False, True, False)]
+    claims = [RequestIdentity("once_x", "f", False, int(retry), now) for retry in (True, False, True, False)]
     ends = await asyncio.gather(*map(world.gateway.ledger.admit, wanted, claims))
     assert len({each.video.id for each in ends}) == 1
     assert [each.replayed for each in ends] == [False, True, True, True]
@@ -235,7 +234,7 @@ async def test_a_full_batch_of_the_largest_rows_fits_a_transaction(world: World)
     now = world.clock.now()
 
     async def admitted(changes: dict[str, Any], count: int) -> list[Video]:
-        claims = [RequestIdentity(f"once_{n}", "f", False, False, now) for n in range(count)]
+        claims = [RequestIdentity(f"once_{n}", "f", False, 0, now) for n in range(count)]
         ends = await asyncio.gather(*(ledger.admit(video(world, **changes), claim) for claim in claims))
         return [each.video for each in ends]
 
