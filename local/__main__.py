@@ -16,6 +16,7 @@ from local.auditing import AuditError, audit
 from local.azurite import AzuriteError
 from local.demo import Demo
 from local.stack import Options, StackError, serve
+from shared.config.version import SERVER
 from shared.errors import ConfigurationError
 
 
@@ -70,6 +71,7 @@ def parse(arguments: Sequence[str]) -> Command:
     no sense.
     """
     parser = argparse.ArgumentParser(prog="python -m local", description="The gateway on this machine.")
+    parser.add_argument("--version", action="version", version=SERVER)
     commands = parser.add_subparsers(dest="command", required=True)
 
     run = commands.add_parser("run", help="serve until Ctrl-C (the default)")
@@ -88,7 +90,7 @@ def parse(arguments: Sequence[str]) -> Command:
     )
 
     given = list(arguments)
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help")):
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "run")
     chosen = parser.parse_args(given)
     if chosen.command == "audit":

@@ -21,6 +21,7 @@ from shared.config import settings
 from shared.config.catalog import Catalog
 from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
+from shared.config.version import SERVER
 from shared.storage.blobs import Archive
 from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
@@ -33,6 +34,7 @@ from shared.videos.rendering import Rendering
 from shared.videos.steps import Steps
 from shared.videos.submission import Submission
 
+logger = logging.getLogger("gateway")
 _POLLS_A_VIDEO = 24  # at the usual pace, two minutes: the first guess of how long a video takes
 
 
@@ -78,6 +80,7 @@ def build(
 ) -> Gateway:
     """Put a gateway together; time, chance, connections and tables can be given by tests."""
     hush()
+    logger.addFilter(_add_server)
     clock, random = clock or SystemClock(), random or SystemRandom()
     links: Connections = connections or Connections(given.storage.client_id)
     tables = tables or Tables(given.storage, links.credential)
@@ -119,6 +122,12 @@ def hush() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+def _add_server(record: logging.LogRecord) -> bool:
+    """Add the field `server` to a record of the app's log, for handlers that send fields."""
+    record.server = SERVER
+    return True
+
+
 # One gateway per event loop: async clients belong to the loop they were made on. A worker has one
 # loop for its whole life.
 _gateways: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = weakref.WeakKeyDictionary()
@@ -129,4 +138,5 @@ def current() -> Gateway:
     loop = asyncio.get_running_loop()
     if loop not in _gateways:
         _gateways[loop] = build(settings.load())
+        logger.info("gateway started: server=%s", SERVER)
     return _gateways[loop]

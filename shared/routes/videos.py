@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
+from shared.config.version import VERSION
 from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, NotFound, RangeNotSatisfiable
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix
 from shared.media.video import Video, dollars, owner_of
@@ -144,7 +145,8 @@ async def health(call: Call, probe: str = "") -> Answer:
     }
     outages = {model.name: dict(await call.gateway.pool.outages(model)) for model in call.gateway.settings.catalog.models}
     outages = {name: reasons for name, reasons in outages.items() if reasons}
-    return Answer({"status": "degraded" if outages else "healthy", "closed": outages, "retirements": retirements})
+    status = "degraded" if outages else "healthy"
+    return Answer({"status": status, "version": VERSION, "closed": outages, "retirements": retirements})
 
 
 async def _own_video(call: Call, video_id: str) -> Video:

@@ -16,6 +16,7 @@ import pytest
 
 from local.functions_host.functions import load
 from local.functions_host.routing import Router
+from shared.config.version import VERSION
 from tests.fakes.stack import MASTER_KEY, UPSTREAM_KEY, Served, arm, client, eventually, serving, wait_for_end
 
 # Spelled as a person would not, so that a hit is a leak.
@@ -126,6 +127,12 @@ def test_probes_need_no_key(path: str, gateway: Served) -> None:
         assert answer.status_code == 200
         assert "x-request-id" in answer.headers
         assert nobody.get("/health/else").status_code == 404
+
+
+def test_health_tells_the_version(gateway: Served) -> None:
+    """Who asks for help can say which release it is."""
+    with gateway.client("") as nobody:
+        assert nobody.get("/health").json()["version"] == VERSION
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/models", "/openai/v1/models"])
