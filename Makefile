@@ -65,6 +65,10 @@ soak: setup ## A thousand videos while the upstream misbehaves; memory and socke
 scale: setup ## Ten thousand videos on a simulated clock: limits, waits, polls, table operations (ARGS="--videos 1000")
 	@$(PYTHON) -m tests.trials.scale $(ARGS)
 
+.PHONY: audit
+audit: setup ## Work every key's counters out again from its videos (ARGS="--data DIR")
+	@$(PYTHON) -m local audit $(ARGS)
+
 .PHONY: import-time
 import-time: setup ## Cold import of the app against the Azure SDK modules it cannot do without
 	@$(PYTHON) -m tests.trials.import_time $(ARGS)

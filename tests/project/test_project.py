@@ -2,11 +2,14 @@
 
 import json
 import re
+import subprocess
+import tomllib
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-node.txt")
@@ -107,6 +110,9 @@ def test_the_app_is_deployed(path: str) -> None:
         "local.settings.json",
         "local.settings.json.example",
         "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        ".pre-commit-config.yaml",
         "Makefile",
         "azure.yaml",
         "pyproject.toml",
@@ -141,7 +147,7 @@ def test_the_example_settings_give_the_host_all_it_refers_to() -> None:
     assert re.fullmatch(r"[A-Za-z][A-Za-z0-9]{2,44}", values["TASK_HUB"])
 
 
-@pytest.mark.parametrize("target", ["demo", "run", "test", "check", "bench", "import-time", "setup", "clean", "help"])
+@pytest.mark.parametrize("target", ["demo", "run", "test", "check", "bench", "audit", "import-time", "setup", "clean", "help"])
 def test_make_offers_the_promised_commands(target: str) -> None:
     """Each has a line in `make help`."""
     assert re.search(rf"^{target}:.*## \w", (PROJECT / "Makefile").read_text(), re.MULTILINE)
@@ -153,3 +159,49 @@ def test_ci_calls_what_a_person_calls() -> None:
     assert script.stat().st_mode & 0o111
     assert "\nmake test\n" in script.read_text()
     assert "\nmake demo\n" in script.read_text()
+
+
+def checks_of(target: str) -> set[str]:
+    """The Python tools that a target of the Makefile runs."""
+    recipe = re.search(rf"^{target}:.*\n((?:\t.*\n)+)", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert recipe
+    return set(re.findall(r"@\$\(PYTHON\) -m (.+)", recipe[1]))
+
+
+def test_a_commit_is_checked_as_make_check_does() -> None:
+    """The hooks run the same tools with the same arguments."""
+    (local,) = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert {hook["entry"].removeprefix(".venv/bin/python -m ") for hook in local["hooks"]} == checks_of("check")
+
+
+def test_every_kind_of_dependency_is_kept_up_to_date() -> None:
+    """Dependabot proposes updates of Python packages, of Azurite and of the workflow's actions."""
+    updates = yaml.safe_load((PROJECT / ".github" / "dependabot.yml").read_text())["updates"]
+    assert {each["package-ecosystem"] for each in updates} == {"pip", "npm", "github-actions"}
+
+
+def test_coverage_has_a_floor() -> None:
+    """`make test` fails where coverage falls below it."""
+    tools = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]
+    assert tools["coverage"]["report"]["fail_under"] >= 85
+    assert "-m pytest --cov --numprocesses 4 " in (PROJECT / "Makefile").read_text()
+
+
+@pytest.mark.parametrize(("gone", "again"), [("python", True), ("node", True), ("nothing", False)])
+def test_setup_notices_what_runs_no_more(tmp_path: Path, gone: str, again: bool) -> None:
+    """With every stamp there, `make setup` installs again what was removed from the machine, and
+    nothing else.
+    """
+    bin_ = tmp_path / ".venv" / "bin"
+    bin_.mkdir(parents=True)
+    (tmp_path / "node_modules").mkdir()
+    for name in ("Makefile", "package.json", "package-lock.json", "requirements-dev.lock", "requirements-node.lock"):
+        (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
+    for stamp in (".venv/.created", ".venv/.installed", "node_modules/.installed"):
+        (tmp_path / stamp).touch()
+    for tool in ("python", "node"):
+        (bin_ / tool).write_text(f"#!/bin/sh\nexit {127 if tool == gone else 0}\n")
+        (bin_ / tool).chmod(0o755)
+    would = subprocess.run(["make", "-n", "setup"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert ("Installing Azurite" in would) is again
+    assert ("-m venv" in would) is (gone == "python")
