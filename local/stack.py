@@ -16,7 +16,7 @@ from pathlib import Path
 from local import configure
 from local.azurite import Azurite, AzuriteError
 from local.functions_host.functions import load
-from local.functions_host.host import Host
+from local.functions_host.host import Host, timing_of
 from local.processes import Child, ChildError
 from shared.clock import SystemClock
 from shared.config.catalog import Model
@@ -93,7 +93,9 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         # closed, which nothing does in Azure.
         gateway = current()
         running.push_async_callback(gateway.close)
-        host = await running.enter_async_context(Host(load("function_app"), data=data, clock=SystemClock(), port=options.port))
+        functions = load("function_app")
+        timing = timing_of(functions).faster(speed)  # the engine is hurried as much as the upstream
+        host = await running.enter_async_context(Host(functions, data, SystemClock(), port=options.port, timing=timing))
         upstream = app_settings["AZURE_OPENAI_API_BASE"]
         if simulated:
             upstream = f"a simulated Azure OpenAI at {upstream}, {speed:g} times faster than life"

@@ -7,6 +7,7 @@ once, timers and events are durable. Kill the process at any instant and a later
     protocol   the vocabulary: event and action types, timestamps, history events
     plan       the host's view of the orchestrator's actions: held back, open or done (pure)
     episode    one invocation of the orchestrator: history and a message in, a turn out (pure)
+    timing     how early and late the engine is, and how long it waits for a dead hub
     store      the SQLite thread: many small transactions, one disk flush
     tables     the schema and every statement, as functions of a connection
     hub        the workers and their leases
@@ -20,10 +21,11 @@ from local.durable.protocol import (
     ClientError,
     InstanceFinished,
     InvalidInstanceId,
+    NotFinished,
     Orchestrator,
-    UnknownFunction,
     UnknownInstance,
 )
+from local.durable.timing import Timing
 
 __all__ = [
     "Activity",
@@ -31,8 +33,9 @@ __all__ = [
     "ClientError",
     "InstanceFinished",
     "InvalidInstanceId",
+    "NotFinished",
     "Orchestrator",
     "TaskHub",
-    "UnknownFunction",
+    "Timing",
     "UnknownInstance",
 ]

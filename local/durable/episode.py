@@ -13,6 +13,7 @@ from typing import Any
 
 from local.durable.plan import Functions, Plan, Refused, Walk, Work, known
 from local.durable.protocol import (
+    CARRIED,
     FAILURE_MARKER,
     Action,
     Event,
@@ -44,9 +45,10 @@ class Instance:
 class Turn:
     """What an episode changes.
 
-    `output` is JSON text; `custom_status` too, None for unchanged; `failure` is plain text, for the
-    parent. `draining` says that the outcome is known and only open tasks are waited for.
-    `next_input` is set when a new execution begins.
+    `output` is JSON text; `custom_status` too, the JSON text of null where this replay set none;
+    `failure` is plain text, for the parent. `draining` says that the outcome is known and only open
+    tasks are waited for. `next_input` is set when a new execution begins, with the events that are
+    `carried` into it.
     """
 
     status: str
@@ -59,6 +61,7 @@ class Turn:
     custom_status: str | None = None
     draining: bool = False
     next_input: str | None = None
+    carried: list[Event] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -85,19 +88,21 @@ def play(
     JSON text.
     """
     at = timestamp(now)
-    arrived = [event(EventType.ORCHESTRATOR_STARTED, at), {**message, "Timestamp": at}]
-    kind = message["EventType"]
+    kind, carried = message["EventType"], message.get(CARRIED, [])
+    arrived = _arrived(message, at)
     if kind == EventType.EXECUTION_TERMINATED:
         reason = message["Input"]
         return Turn("Terminated", instance.plan, arrived, output=_as_json(reason), failure=reason)
     ended = event(EventType.ORCHESTRATOR_COMPLETED, at)
     if kind in (EventType.SUSPENDED, EventType.RESUMED):
         status = "Suspended" if kind == EventType.SUSPENDED else "Running"
-        return Turn(status, instance.plan, [*arrived, ended], draining=instance.draining)
+        reason = _as_json(message["Reason"])
+        return Turn(status, instance.plan, [*arrived, ended], output=reason, draining=instance.draining)
     try:
         orchestrator = orchestrators[known(instance.name, functions.orchestrators, "an orchestrator")]
         told = history + [json.dumps(each) for each in arrived]
-        answer = ask(orchestrator, payload(instance.id, instance.parent, instance.input, told))
+        asked = payload(instance.id, instance.parent, instance.input, told, replaying=bool(history))
+        answer = ask(orchestrator, asked)
         plan = Plan.from_json(instance.plan)
         walk = Walk(
             plan,
@@ -107,12 +112,14 @@ def play(
             lineage=[instance.id, instance.parent],
             functions=functions,
         )
-        walk.arrive(message)
-        walk.go()
+        for each in (*carried, message):
+            walk.arrive(each, place=len(told) - 1)
+        walk.go(place=len(told) - 1)
     except Refused as refusal:
         # The host itself gives up, so there is no list of actions to drain: fail at once.
         return _failed(Turn("Failed", instance.plan, arrived), instance.name, str(refusal))
-    return _conclude(instance, answer, plan, walk, [*arrived, *sorted(walk.events, key=_task_id), ended])
+    turn = _conclude(instance, answer, plan, walk, [*arrived, *sorted(walk.events, key=_task_id), ended])
+    return turn if turn.next_input is None else replace(turn, carried=_unprocessed(told, walk.continued_at))
 
 
 def ask(orchestrator: Orchestrator, told: str) -> Answer:
@@ -144,7 +151,7 @@ def _conclude(instance: Instance, answer: Answer, plan: Plan, walk: Walk, events
         events,
         scheduled=walk.scheduled,
         cancelled=walk.cancelled,
-        custom_status=None if answer.custom_status is None else json.dumps(answer.custom_status),
+        custom_status=json.dumps(answer.custom_status),
         draining=decided,
     )
     if not decided or plan.busy:
@@ -159,6 +166,26 @@ def _conclude(instance: Instance, answer: Answer, plan: Plan, walk: Walk, events
 def _failed(turn: Turn, name: str, error: str) -> Turn:
     text = f"Orchestrator function '{name}' failed: {error}"
     return replace(turn, status="Failed", output=json.dumps(text), failure=text, draining=False)
+
+
+def _arrived(message: Event, at: str) -> list[Event]:
+    """The events that a message brings. Where an instance continues as new, those that are carried
+    over get a first episode of their own, in which nothing runs.
+    """
+    if CARRIED not in message:
+        return [event(EventType.ORCHESTRATOR_STARTED, at), {**message, "Timestamp": at}]
+    begun = {key: value for key, value in message.items() if key != CARRIED}
+    carried = [{**each, "IsPlayed": True} for each in message[CARRIED]]
+    started, ended = event(EventType.ORCHESTRATOR_STARTED, at), event(EventType.ORCHESTRATOR_COMPLETED, at)
+    return [started, {**begun, "Timestamp": at}, *carried, ended]
+
+
+def _unprocessed(told: list[str], continued_at: int) -> list[Event]:
+    """The external events that come later in the history than the host's decision to continue as
+    new: they count as not yet handed over, whatever the orchestrator has done with them.
+    """
+    later = [json.loads(each) for each in told[continued_at + 1 :]]
+    return [each for each in later if each["EventType"] == EventType.EVENT_RAISED]
 
 
 def _as_json(text: str) -> str:

@@ -8,6 +8,7 @@ a courtesy that saves double work; the check at commit is what makes effects hap
 """
 
 import asyncio
+import json
 import re
 import sqlite3
 import warnings
@@ -21,16 +22,17 @@ from uuid import uuid4
 from local.durable import tables
 from local.durable.episode import play
 from local.durable.plan import Functions
-from local.durable.protocol import Event, EventType, InvalidInstanceId, Orchestrator, UnknownFunction, event, timestamp
+from local.durable.protocol import Event, EventType, InvalidInstanceId, Orchestrator, event, timestamp
 from local.durable.status import EVERY, STATUS_ONLY, Query, Show, Status, many, one, purge_by
 from local.durable.store import Store
+from local.durable.timing import Timing
 from shared.clock import Clock
 
 Activity = Callable[[str, str], Awaitable[str]]
 """Instance id and input (JSON text) to result (JSON text); a failure is an exception."""
 
-POLL_SECONDS = (0.05, 0.2)  # how often another process's work is looked for: right after activity, and when idle
-_INVALID_ID = re.compile(r"^@|[/\\#?\x00-\x1f\x7f-\x9f]")
+_LONGEST_ID = 256
+_INVALID_ID = re.compile(r"[/\\#?\x00-\x1f\x7f-\x9f]")
 
 
 class TaskHub:
@@ -51,7 +53,7 @@ class TaskHub:
         *,
         max_orchestrations: int = 5,
         max_activities: int = 10,
-        lease_seconds: float = 10.0,
+        timing: Timing = Timing(),  # noqa: B008 - it is frozen
         keep_histories: bool = False,
     ) -> None:
         self.name = name
@@ -60,7 +62,7 @@ class TaskHub:
         self._functions = Functions(orchestrators.keys(), activities.keys())
         self._clock = clock
         self._most = (max_orchestrations, max_activities)
-        self._lease = timedelta(seconds=lease_seconds)
+        self._timing = timing
         self._keep = keep_histories
         self._owner = uuid4().hex
         self._store = Store(path, tables.SCHEMA)
@@ -92,19 +94,13 @@ class TaskHub:
         """Create an instance and return its id; `input_` is JSON text. One that has finished is
         replaced.
 
-        Raises `UnknownFunction`, `InvalidInstanceId`, or `AlreadyExists` while an instance of that
-        id is under way.
+        One of an orchestrator that is not there is created too, and fails at its first episode.
+        Raises `InvalidInstanceId`, or `AlreadyExists` while an instance of that id is under way.
         """
-        if function not in self._orchestrators:
-            names = ", ".join(sorted(self._orchestrators))
-            raise UnknownFunction(
-                f"The function '{function}' doesn't exist, is disabled, or is not an orchestrator function. "
-                f"The known orchestrators are: {names}."
-            )
         instance = uuid4().hex if instance_id is None else instance_id
-        if not 1 <= len(instance) <= 100 or _INVALID_ID.search(instance):
+        if not 1 <= len(instance) <= _LONGEST_ID or _INVALID_ID.search(instance):
             raise InvalidInstanceId(
-                f"Instance ID '{instance}' must have 1 to 100 characters, not begin with '@' nor contain / \\ # ? or controls."
+                f"Instance ID '{instance}' must have 1 to {_LONGEST_ID} characters, without / \\ # ? or controls."
             )
         now = self._now()
         await self._store.run(lambda db: tables.create(db, instance, function, input_, now=now, version=version))
@@ -133,8 +129,10 @@ class TaskHub:
         await self._send(instance_id, event(EventType.RESUMED, "", Reason=reason))
 
     async def purge(self, instance_id: str) -> bool:
-        """Delete an instance with all that belongs to it. False if there is none."""
-        return await self._store.run(lambda db: tables.purge(db, instance_id))
+        """Delete an instance that has ended, with all that belongs to it. False if there is none;
+        raises `NotFinished`.
+        """
+        return await self._store.run(lambda db: tables.purge_finished(db, instance_id))
 
     async def purge_by(self, query: Query) -> int:
         """Delete the finished instances that match; how many there were."""
@@ -165,18 +163,21 @@ class TaskHub:
     def _now(self) -> str:
         return timestamp(self._clock.now())
 
-    def _until(self) -> str:
-        return timestamp(self._clock.now() + self._lease)
+    def _until(self) -> tables.Leases:
+        now, timing = self._clock.now(), self._timing
+        holds = (timing.hold_orchestration, timing.hold_activity)
+        return tables.Leases(*(timestamp(now + timedelta(seconds=hold)) for hold in holds))
 
     async def _send(self, instance: str, message: Event) -> None:
         await self._store.run(lambda db: tables.send_from_client(db, instance, message))
         self._wake.set()
 
     async def _dispatch(self, group: asyncio.TaskGroup, threads: ThreadPoolExecutor) -> None:
-        """Claim work whenever there may be some: after anything happened here, when a timer is due,
-        and at every poll.
+        """Claim work whenever there may be some: after anything happened here, and at every poll.
+        Timers are found by a poll too, as in Azure, except where they are exact.
         """
-        poll, slowest = POLL_SECONDS
+        timing = self._timing
+        poll = timing.shortest_poll
         while True:
             self._wake.clear()
             looked = self._clock.now()
@@ -188,11 +189,13 @@ class TaskHub:
                 self._performing += 1
                 group.create_task(self._perform(activity))
             found = bool(claims.episodes or claims.activities)
-            poll = POLL_SECONDS[0] if found else min(poll * 1.5, slowest)
+            poll = timing.shortest_poll if found else min(poll * 1.5, timing.longest_poll)
             # Counted from when we looked: what fell due while the database answered must not wait
             # for another poll.
             again = looked + timedelta(seconds=poll)
-            await self._pause_until(again if claims.next_due is None else min(again, datetime.fromisoformat(claims.next_due)))
+            if claims.next_due is not None and not timing.grain:
+                again = min(again, datetime.fromisoformat(claims.next_due))
+            await self._pause_until(again)
 
     def _claim(self, db: sqlite3.Connection) -> tables.Claims:
         return tables.claim(
@@ -223,7 +226,7 @@ class TaskHub:
         """
         renewed = self._clock.now()
         while True:
-            await self._sleep_until(renewed + self._lease / 3)
+            await self._sleep_until(renewed + timedelta(seconds=self._timing.shortest_hold / 3))
             renewed = self._clock.now()
             if self._playing or self._performing:
                 await self._store.run(lambda db: tables.renew(db, self._owner, self._until()))
@@ -242,7 +245,9 @@ class TaskHub:
                 ),
             )
             await self._store.run(
-                lambda db: tables.finish_episode(db, claim, turn, owner=self._owner, now=self._now(), keep=self._keep)
+                lambda db: tables.finish_episode(
+                    db, claim, turn, owner=self._owner, now=self._now(), keep=self._keep, grain=self._timing.grain
+                )
             )
         finally:
             self._playing -= 1
@@ -272,5 +277,13 @@ class TaskHub:
         return event(EventType.TASK_COMPLETED, self._now(), TaskScheduledId=claim.task, Result=result)
 
     def _failure(self, claim: tables.ActivityClaim, failure: BaseException) -> Event:
-        reason = f"Activity function '{claim.name}' failed: {failure}"
-        return event(EventType.TASK_FAILED, self._now(), TaskScheduledId=claim.task, Reason=reason, Details=repr(failure))
+        told = f"{type(failure).__name__}: {failure}"
+        reason = f"Activity function '{claim.name}' failed:  {told}"
+        return event(EventType.TASK_FAILED, self._now(), TaskScheduledId=claim.task, Reason=reason, Details=_dotnet(told))
+
+
+def _dotnet(told: str) -> str:
+    """An exception of Python's as the extension writes it down: one of .NET around another."""
+    around = {"$type": "System.Exception, System.Private.CoreLib", "ClassName": "System.Exception"}
+    inner = {**around, "Message": f"Result: Failure\nException: {told}", "InnerException": None}
+    return json.dumps({**around, "Message": f" {told}", "InnerException": inner})

@@ -46,7 +46,8 @@ class Slot:
     """One action that is not a compound.
 
     `what` tells it from others on replay; `task` is the id in flight (None for waits); `attempt`
-    and `backing_off` belong to its retry.
+    and `backing_off` belong to its retry. `done_at` is the place in history of the event that
+    completed it, -1 for a timer that was cancelled: on replay the host finds it complete at once.
     """
 
     what: str
@@ -54,6 +55,10 @@ class Slot:
     state: State = State.HELD
     attempt: int = 1
     backing_off: bool = False
+    done_at: int = -1
+
+    def complete(self, place: int) -> None:
+        self.state, self.done_at = State.DONE, place
 
 
 @dataclass(frozen=True)
@@ -131,17 +136,20 @@ class Walk:
         self.scheduled: list[Work] = []
         self.cancelled: list[int] = []
         self.next_input: str | None = None  # set once continue-as-new is reached
+        self.continued_at = -1  # the place in history of the event by which it is reached on replay
         self.reached_end = False
         replayed = [_what(leaf) for leaf in self._leaves[: len(plan.slots)]]
         if replayed != [slot.what for slot in plan.slots]:
             recorded = [slot.what for slot in plan.slots]
             raise Refused(f"Non-deterministic orchestrator: its actions were {recorded}, replay gives {replayed}.")
 
-    def arrive(self, message: Event) -> None:
-        """Take a completion or an external event into account; a failed attempt is retried."""
+    def arrive(self, message: Event, place: int = 0) -> None:
+        """Take a completion or an external event into account; a failed attempt is retried. `place`
+        is the message's in history.
+        """
         kind = message["EventType"]
         if kind == EventType.EVENT_RAISED:
-            self._hand_over(message["Name"])
+            self._hand_over(message["Name"], place)
             return
         task = message.get("TimerId", message.get("TaskScheduledId"))
         for leaf, slot in zip(self._leaves, self._plan.slots, strict=False):
@@ -151,29 +159,32 @@ class Walk:
                 elif slot.backing_off and slot.attempt < leaf["retryOptions"]["maxNumberOfAttempts"]:
                     self._try_again(leaf, slot)
                 else:
-                    slot.state = State.DONE
+                    slot.complete(place)
                 return
 
-    def go(self) -> None:
-        """Schedule every action whose predecessors are all complete."""
+    def go(self, place: int = 0) -> None:
+        """Schedule every action whose predecessors are all complete; `place` is that of the last
+        event in history.
+        """
         for leaf in self._leaves[len(self._plan.slots) :]:
             self._plan.slots.append(Slot(_what(leaf), None if leaf["actionType"] in UNNUMBERED else self._take_id()))
-        begin = 0
+        begin, reached = 0, -1
         for action in self._actions:
             end = begin + len(list(leaves(action)))
             for leaf, slot in zip(self._leaves[begin:end], self._plan.slots[begin:end], strict=True):
                 if leaf["actionType"] == ActionType.CONTINUE_AS_NEW:
                     # Reached again in every episode while the execution drains, until the last one
                     # acts on it.
-                    self.next_input = leaf["input"]
+                    self.next_input, self.continued_at = leaf["input"], reached
                     slot.state = State.DONE
                 elif slot.state is State.HELD:
-                    self._schedule(leaf, slot)
+                    self._schedule(leaf, slot, place)
                 elif slot.state is State.OPEN and leaf.get("isCanceled"):
                     self._cancel(slot)
-            if not complete(action, iter(self._plan.slots[begin:end])):
+            completed = completed_at(action, iter(self._plan.slots[begin:end]))
+            if completed is None:
                 return
-            begin = end
+            begin, reached = end, max(reached, completed)
         self.reached_end = True
 
     def _take_id(self) -> int:
@@ -189,14 +200,14 @@ class Walk:
         slot.task = self._take_id()
         return slot.task
 
-    def _hand_over(self, name: str) -> None:
+    def _hand_over(self, name: str, place: int) -> None:
         """To the newest wait of that name, whatever its case, or else to the queue of early
         events.
         """
         for leaf, slot in reversed(list(zip(self._leaves, self._plan.slots, strict=False))):
             waits = leaf["actionType"] == ActionType.WAIT_FOR_EVENT and slot.state is State.OPEN
             if waits and leaf["externalEventName"].casefold() == name.casefold():
-                slot.state = State.DONE
+                slot.complete(place)
                 return
         self._plan.early.append(name.casefold())
 
@@ -215,14 +226,14 @@ class Walk:
         slot.attempt += 1
         self._call(leaf, self._take_id_for_retry(slot))
 
-    def _schedule(self, leaf: Action, slot: Slot) -> None:
+    def _schedule(self, leaf: Action, slot: Slot, place: int) -> None:
         slot.state = State.OPEN
         kind = leaf["actionType"]
         if kind == ActionType.WAIT_FOR_EVENT:
             name = leaf["externalEventName"].casefold()
             if name in self._plan.early:
                 self._plan.early.remove(name)
-                slot.state = State.DONE
+                slot.complete(place)
         elif kind == ActionType.CREATE_TIMER:
             self._start_timer(_numbered(slot), leaf["fireAt"])
             if leaf["isCanceled"]:
@@ -272,12 +283,18 @@ def leaves(action: Action) -> Iterator[Action]:
         yield action
 
 
-def complete(action: Action, slots: Iterator[Slot]) -> bool:
-    """Whether the host may go past `action`; takes the slots of its leaves from `slots`."""
+def completed_at(action: Action, slots: Iterator[Slot]) -> int | None:
+    """The place in history from which on the host goes past `action`, None while it waits there;
+    takes the slots of its leaves from `slots`.
+    """
     if action["actionType"] not in COMPOUND:
-        return next(slots).state is State.DONE
-    children = [complete(child, slots) for child in action["compoundActions"]]
-    return any(children) if action["actionType"] == ActionType.WHEN_ANY else all(children)
+        slot = next(slots)
+        return slot.done_at if slot.state is State.DONE else None
+    children = [completed_at(child, slots) for child in action["compoundActions"]]
+    done = [place for place in children if place is not None]
+    if action["actionType"] == ActionType.WHEN_ANY:
+        return min(done, default=None)
+    return max(done, default=-1) if len(done) == len(children) else None
 
 
 def _what(leaf: Action) -> str:
@@ -293,5 +310,9 @@ def _numbered(slot: Slot) -> int:
 def known(name: str, names: Collection[str], what: str) -> str:
     """`name`, if it is among the loaded `names`. Raises `Refused` in the host's words."""
     if name not in names:
-        raise Refused(f"The function '{name}' doesn't exist, is disabled, or is not {what} function.")
+        listed = ", ".join(f"'{each}'" for each in sorted(names))
+        raise Refused(
+            f"The function '{name}' doesn't exist, is disabled, or is not {what} function. "
+            f"Additional info: The following are the known {what.partition(' ')[2]} functions: {listed}."
+        )
     return name

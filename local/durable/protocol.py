@@ -1,11 +1,11 @@
 """The vocabulary of the durable JSON protocol, as azure-functions-durable 1.7 speaks it.
 
 ClientError              a client's request that the hub declines; `status` is its HTTP status
-├── UnknownFunction      400
 ├── InvalidInstanceId    400
 ├── UnknownInstance      404
+├── AlreadyExists        409
 ├── InstanceFinished     410
-└── AlreadyExists        500, as the extension answers
+└── NotFinished          412
 """
 
 import json
@@ -22,6 +22,7 @@ Orchestrator = Callable[[str], str]
 Event = dict[str, Any]
 Action = dict[str, Any]
 
+CARRIED = "Carried"  # in the message that begins a later execution: the events it takes over
 FAILURE_MARKER = "\n\n$OutOfProcData$:"
 FINAL = ("Completed", "Failed", "Terminated", "Canceled")
 
@@ -30,10 +31,6 @@ class ClientError(Exception):
     """A client's request that cannot be carried out; says why."""
 
     status = 400
-
-
-class UnknownFunction(ClientError):
-    """No orchestrator of that name."""
 
 
 class InvalidInstanceId(ClientError):
@@ -55,7 +52,13 @@ class InstanceFinished(ClientError):
 class AlreadyExists(ClientError):
     """An instance of that id is still under way."""
 
-    status = 500
+    status = 409
+
+
+class NotFinished(ClientError):
+    """The instance has not ended: it cannot be purged."""
+
+    status = 412
 
 
 class EventType(IntEnum):
@@ -110,7 +113,7 @@ def execution_started(at: str, name: str, version: str, input_: str | None) -> E
     return event(EventType.EXECUTION_STARTED, at, Name=name, Version=version, Input=input_)
 
 
-def payload(instance_id: str, parent_id: str | None, input_: str | None, history: list[str]) -> str:
+def payload(instance_id: str, parent_id: str | None, input_: str | None, history: list[str], *, replaying: bool) -> str:
     """What the orchestration trigger receives. The history comes as JSON texts: it is never parsed
     on its way through.
     """
@@ -118,10 +121,11 @@ def payload(instance_id: str, parent_id: str | None, input_: str | None, history
         {
             "input": input_,
             "instanceId": instance_id,
-            "isReplaying": len(history) > 2,
+            "isReplaying": replaying,
             "parentInstanceId": parent_id,
+            "sourceInstanceId": None,
             "upperSchemaVersion": 1,
-            "upperSchemaVersionNew": 2,
+            "upperSchemaVersionNew": 3,
             "longRunningTimerIntervalDuration": "3.00:00:00",
             "maximumShortTimerDuration": "6.00:00:00",
             "defaultHttpAsyncRequestSleepTimeMillseconds": 30000,
@@ -132,4 +136,5 @@ def payload(instance_id: str, parent_id: str | None, input_: str | None, history
 
 def replay_payload(instance_id: str, history: list[Event], parent_id: str | None = None) -> str:
     """The payload that replays a recorded history, for feeding it back to today's orchestrator."""
-    return payload(instance_id, parent_id, history[1]["Input"], [json.dumps(each) for each in history])
+    told = [json.dumps(each) for each in history]
+    return payload(instance_id, parent_id, history[1]["Input"], told, replaying=len(told) > 2)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from local.durable.hub import TaskHub
-from local.durable.protocol import FINAL, ClientError
+from local.durable.protocol import FINAL, AlreadyExists, ClientError, InstanceFinished, NotFinished, UnknownInstance
 from local.durable.status import Query, Show
 
 PREFIX = "/durabletask"
@@ -53,8 +53,8 @@ def client_binding(task_hub: str, origin: str) -> str:
 
 
 def routes(hub: TaskHub) -> list[web.RouteDef]:
-    """One route per call of the client SDK. Rewinding and entities answer 501: the gateway has no
-    use for them.
+    """One route per call of the client SDK. Rewinding and signals to entities answer 501: the
+    gateway has no use for them.
     """
     endpoints = Endpoints(hub)
     table: list[tuple[str, str, Handler]] = [
@@ -70,6 +70,7 @@ def routes(hub: TaskHub) -> list[web.RouteDef]:
         ("POST", "/instances/{id}/resume", endpoints.resume),
         ("POST", "/instances/{id}/restart", endpoints.restart),
         ("POST", "/instances/{id}/rewind", unsupported),
+        ("GET", "/entities/{rest:.*}", no_entity),
         ("*", "/entities/{rest:.*}", unsupported),
     ]
     return [web.route(method, f"{PREFIX}{path}", _declining(handler)) for method, path, handler in table]
@@ -136,9 +137,13 @@ class Endpoints:
         instance = request.match_info["id"]
         found = await self._hub.status(instance)
         if found is None:
-            raise ClientError(f"No instance with ID '{instance}' found.")
+            why = f"No instance with ID '{instance}' was found. (Parameter 'instanceId')"
+            return _failure(400, "InstanceId does not match a valid orchestration instance.", why)
         fresh = _flag(request, "restartWithNewInstanceId", default=True)
-        started = await self._hub.start(found["name"], None if fresh else instance, found["input"])
+        try:
+            started = await self._hub.start(found["name"], None if fresh else instance, found["input"])
+        except AlreadyExists as refusal:
+            return _failure(409, "A non-terminal instance with this instance ID already exists.", str(refusal))
         return self._started(request, started)
 
     async def purge(self, request: web.Request) -> web.Response:
@@ -148,14 +153,19 @@ class Endpoints:
 
     async def purge_by(self, request: web.Request) -> web.Response:
         if "createdTimeFrom" not in request.query:
-            raise ClientError("createdTimeFrom is required.")
+            return web.json_response("Please provide value for 'createdTimeFrom' parameter.", status=400)
         deleted = await self._hub.purge_by(_query(request))
-        return web.json_response({"instancesDeleted": deleted}, status=200 if deleted else 404)
+        return web.json_response({"instancesDeleted": deleted}) if deleted else web.Response(status=404)
 
     def _started(self, request: web.Request, instance: str) -> web.Response:
         links = json.loads(client_binding(self._hub.name, str(request.url.origin())))["managementUrls"]
-        answer = {key: url.replace("INSTANCEID", instance) for key, url in links.items()}
+        answer = {key: url.replace("INSTANCEID", instance) for key, url in links.items() if key != "rewindPostUri"}
         return web.json_response(answer, status=202, headers={"Location": answer["statusQueryGetUri"]})
+
+
+async def no_entity(_: web.Request) -> web.Response:
+    """There are none."""
+    return web.Response(status=404)
 
 
 async def unsupported(request: web.Request) -> web.Response:
@@ -165,25 +175,27 @@ async def unsupported(request: web.Request) -> web.Response:
 
 
 def _declining(handler: Handler) -> Handler:
-    """Turn a `ClientError` into its status. 400 and 500 carry the extension's error shape, which
-    the SDK reads.
-    """
+    """Turn a `ClientError` into its status, with the body that the extension gives it."""
 
     async def answer(request: web.Request) -> web.Response:
         try:
             return await handler(request)
         except ClientError as refusal:
-            if refusal.status in (404, 410):
-                return web.Response(status=refusal.status)
-            body = {
-                "Message": "The request could not be carried out.",
-                "ExceptionMessage": str(refusal),
-                "ExceptionType": type(refusal).__name__,
-                "StackTrace": "",
-            }
-            return web.json_response(body, status=refusal.status)
+            match refusal:
+                case UnknownInstance() | InstanceFinished():
+                    return web.Response(status=refusal.status)
+                case AlreadyExists():
+                    return web.json_response({"Message": str(refusal)}, status=refusal.status)
+                case NotFinished():
+                    return web.json_response(str(refusal), status=refusal.status)
+            return _failure(refusal.status, "Invalid JSON content", str(refusal))
 
     return answer
+
+
+def _failure(status: int, message: str, why: str) -> web.Response:
+    body = {"Message": message, "ExceptionMessage": why, "ExceptionType": "System.ArgumentException", "StackTrace": ""}
+    return web.json_response(body, status=status)
 
 
 async def _json_body(request: web.Request) -> str | None:
@@ -195,7 +207,10 @@ async def _json_body(request: web.Request) -> str | None:
         text = raw.decode()
         json.loads(text)
     except ValueError as bad:
-        raise ClientError("Only application/json request content is supported.") from bad
+        shown = raw[:1].decode(errors="replace")
+        raise ClientError(
+            f"Unexpected character encountered while parsing value: {shown}. Path '', line 0, position 0."
+        ) from bad
     return text
 
 

@@ -27,7 +27,7 @@ NAMES = {
     EventType.SUSPENDED: "ExecutionSuspended",
     EventType.RESUMED: "ExecutionResumed",
 }
-SCHEDULING = (EventType.TASK_SCHEDULED, EventType.SUB_CREATED, EventType.TIMER_CREATED)
+SCHEDULING = (EventType.TASK_SCHEDULED, EventType.SUB_CREATED)  # merged with their completions
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def one(db: sqlite3.Connection, instance: str, show: Show) -> Status | None:
         return None
     body = _body(row, show)
     if show.history:
-        body["historyEvents"] = published(history(db, instance), show)
+        body["historyEvents"] = [*published(history(db, instance), show), *_ending(row, show)]
     return body
 
 
@@ -90,6 +90,10 @@ def published(events: list[Event], show: Show) -> list[dict[str, Any]]:
             continue
         entry = {key: value for key, value in each.items() if key not in ("EventId", "IsPlayed", "TaskScheduledId", "TimerId")}
         entry["EventType"] = NAMES[kind]
+        if kind == EventType.EXECUTION_STARTED:
+            entry["FunctionName"] = entry.pop("Name")
+        if "Result" in entry:
+            entry["Result"] = _decoded(entry["Result"])
         origin = scheduled.get(_completes(each))
         if origin is not None:
             entry["ScheduledTime"] = origin["Timestamp"]
@@ -101,6 +105,18 @@ def published(events: list[Event], show: Show) -> list[dict[str, Any]]:
             entry.pop("Result", None)
         shown.append(entry)
     return shown
+
+
+def _ending(row: sqlite3.Row, show: Show) -> list[dict[str, Any]]:
+    """The last event of an instance that has ended."""
+    if row["status"] not in FINAL:
+        return []
+    ended = {"EventType": "ExecutionCompleted", "OrchestrationStatus": row["status"], "Timestamp": row["updated"]}
+    return [ended | ({"Result": _decoded(row["output"])} if show.history_output else {})]
+
+
+def _whole_seconds(at: str) -> str:
+    return f"{at.partition('.')[0]}Z"
 
 
 def _completes(noted: Event) -> int | None:
@@ -124,8 +140,8 @@ def _body(row: sqlite3.Row, show: Show) -> Status:
         "input": row["input"] if show.input else None,
         "customStatus": _decoded(row["custom_status"]),
         "output": _decoded(row["output"]),
-        "createdTime": row["created"],
-        "lastUpdatedTime": row["updated"],
+        "createdTime": _whole_seconds(row["created"]),
+        "lastUpdatedTime": _whole_seconds(row["updated"]),
     }
 
 

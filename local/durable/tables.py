@@ -6,7 +6,8 @@ transaction.
 `history`    events of the current execution, and of earlier ones where they are kept
 `inbox`      messages not yet delivered; `execution` is null for those of clients;
              `first` puts a start before the messages that were held for the next execution
-`outbox`     work not yet finished: activities (leased while they run), timers, sub-orchestrations
+`outbox`     work not yet finished: activities (leased while they run), sub-orchestrations, timers
+             (`due` is when their message can be seen, `input` when they were to fire)
 
 Every piece of scheduled work is one outbox row, and whoever deletes the row puts its one completion
 into the inbox in the same transaction. That is why each scheduled id gets exactly one completion,
@@ -16,19 +17,23 @@ however often an activity ran.
 import json
 import sqlite3
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from local.durable.episode import Instance, Turn
 from local.durable.plan import Plan, Work
 from local.durable.protocol import (
+    CARRIED,
     FINAL,
     AlreadyExists,
     Event,
     EventType,
     InstanceFinished,
+    NotFinished,
     UnknownInstance,
     event,
     execution_started,
+    timestamp,
 )
 
 SCHEMA = """
@@ -95,29 +100,37 @@ class Claims:
     next_due: str | None
 
 
-def claim(db: sqlite3.Connection, *, owner: str, now: str, until: str, episodes: int, activities: int) -> Claims:
+@dataclass(frozen=True)
+class Leases:
+    """Until when (timestamps) what is taken now stays hidden from other hubs."""
+
+    episodes: str
+    activities: str
+
+
+def claim(db: sqlite3.Connection, *, owner: str, now: str, until: Leases, episodes: int, activities: int) -> Claims:
     """Fire due timers, then lease up to so many instances and activities that are free or whose
     holder's lease ran out.
     """
     _fire_timers(db, now)
     ready = db.execute(_READY, {"owner": owner, "now": now, "most": episodes}).fetchall()
-    played = [_claim_episode(db, row["id"], owner, until) for row in ready]
+    played = [_claim_episode(db, row["id"], owner, until.episodes) for row in ready]
     rows = db.execute(
         """SELECT * FROM outbox WHERE kind = 'activity' AND (owner IS NULL OR owner <> ? AND lease_until <= ?)
         ORDER BY n LIMIT ?""",
         (owner, now, activities),
     ).fetchall()
     for row in rows:
-        db.execute("UPDATE outbox SET owner = ?, lease_until = ? WHERE n = ?", (owner, until, row["n"]))
+        db.execute("UPDATE outbox SET owner = ?, lease_until = ? WHERE n = ?", (owner, until.activities, row["n"]))
     (next_due,) = db.execute("SELECT MIN(due) FROM outbox WHERE kind = 'timer'").fetchone()
     running = [ActivityClaim(row["id"], row["execution"], row["task"], row["name"], row["input"]) for row in rows]
     return Claims(played, running, next_due)
 
 
-def renew(db: sqlite3.Connection, owner: str, until: str) -> None:
+def renew(db: sqlite3.Connection, owner: str, until: Leases) -> None:
     """Hold on to everything `owner` works on."""
-    db.execute("UPDATE instances SET lease_until = ? WHERE owner = ?", (until, owner))
-    db.execute("UPDATE outbox SET lease_until = ? WHERE owner = ?", (until, owner))
+    db.execute("UPDATE instances SET lease_until = ? WHERE owner = ?", (until.episodes, owner))
+    db.execute("UPDATE outbox SET lease_until = ? WHERE owner = ?", (until.activities, owner))
 
 
 def release(db: sqlite3.Connection, owner: str) -> None:
@@ -134,7 +147,9 @@ def finish_activity(db: sqlite3.Connection, work: ActivityClaim, outcome: Event)
         send(db, work.id, outcome, execution=work.execution)
 
 
-def finish_episode(db: sqlite3.Connection, done: EpisodeClaim, turn: Turn, *, owner: str, now: str, keep: bool) -> bool:
+def finish_episode(
+    db: sqlite3.Connection, done: EpisodeClaim, turn: Turn, *, owner: str, now: str, keep: bool, grain: float = 0.0
+) -> bool:
     """Apply a turn. False, and nothing changes, if the lease was lost or the instance is no longer
     the one that was played.
     """
@@ -153,7 +168,7 @@ def finish_episode(db: sqlite3.Connection, done: EpisodeClaim, turn: Turn, *, ow
     for task in turn.cancelled:
         _take_work(db, instance, execution, task)
     for work in turn.scheduled:
-        _schedule(db, instance, execution, work, now)
+        _schedule(db, instance, execution, work, now=now, grain=grain)
     db.execute(
         """UPDATE instances SET status = ?, plan = ?, draining = ?, output = ?, custom_status = COALESCE(?, custom_status),
         updated = ?, owner = NULL WHERE id = ?""",
@@ -165,7 +180,7 @@ def finish_episode(db: sqlite3.Connection, done: EpisodeClaim, turn: Turn, *, ow
         db.execute("DELETE FROM inbox WHERE id = ? AND execution = ?", (instance, execution))
         fresh = uuid4().hex
         db.execute("UPDATE instances SET execution = ?, input = ? WHERE id = ?", (fresh, turn.next_input, instance))
-        begun = execution_started("", ours["name"], ours["version"], turn.next_input)
+        begun = execution_started("", ours["name"], ours["version"], turn.next_input) | {CARRIED: turn.carried}
         send(db, instance, begun, execution=fresh, first=True)
     elif turn.status in FINAL:
         db.execute("DELETE FROM outbox WHERE id = ?", (instance,))
@@ -221,6 +236,17 @@ def send(db: sqlite3.Connection, instance: str, message: Event, *, execution: st
     )
 
 
+def purge_finished(db: sqlite3.Connection, instance: str) -> bool:
+    """As `purge`, for a client. Raises `NotFinished`."""
+    row = db.execute("SELECT status FROM instances WHERE id = ?", (instance,)).fetchone()
+    if row is not None and row["status"] not in FINAL:
+        raise NotFinished(
+            "Only orchestrations in a terminal state can be purged, but the orchestration with instance ID "
+            f"{instance} has status {row['status']}"
+        )
+    return purge(db, instance)
+
+
 def purge(db: sqlite3.Connection, instance: str) -> bool:
     """Delete an instance, its history, its messages and its work. False if there was none."""
     for table in ("history", "inbox", "outbox"):
@@ -273,14 +299,15 @@ def _fire_timers(db: sqlite3.Connection, now: str) -> None:
     due = db.execute("SELECT * FROM outbox WHERE kind = 'timer' AND due <= ? ORDER BY due, n", (now,)).fetchall()
     for row in due:
         db.execute("DELETE FROM outbox WHERE n = ?", (row["n"],))
-        fired = event(EventType.TIMER_FIRED, now, TimerId=row["task"], FireAt=row["due"])
+        fired = event(EventType.TIMER_FIRED, now, TimerId=row["task"], FireAt=row["input"] or row["due"])
         send(db, row["id"], fired, execution=row["execution"])
 
 
-def _schedule(db: sqlite3.Connection, instance: str, execution: str, work: Work, now: str) -> None:
+def _schedule(db: sqlite3.Connection, instance: str, execution: str, work: Work, *, now: str, grain: float) -> None:
+    given, due = (work.input, None) if work.due is None else (work.due, _visible(work.due, now, grain))
     db.execute(
         "INSERT INTO outbox (id, execution, task, kind, name, input, due) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (instance, execution, work.task, work.kind, work.name, work.input, work.due),
+        (instance, execution, work.task, work.kind, work.name, given, due),
     )
     if work.child is not None:
         try:
@@ -289,6 +316,15 @@ def _schedule(db: sqlite3.Connection, instance: str, execution: str, work: Work,
             _take_work(db, instance, execution, work.task)
             failed = event(EventType.SUB_FAILED, now, TaskScheduledId=work.task, Reason=str(refusal), Details="")
             send(db, instance, failed, execution=execution)
+
+
+def _visible(due: str, now: str, grain: float) -> str:
+    """When a timer's message becomes visible: its delay is cut to a multiple of `grain` seconds."""
+    if not grain:
+        return due
+    begun = datetime.fromisoformat(now)
+    delay = max(0.0, (datetime.fromisoformat(due) - begun).total_seconds())
+    return timestamp(begun + timedelta(seconds=delay // grain * grain))
 
 
 def _take_work(db: sqlite3.Connection, instance: str, execution: str, task: int) -> bool:
@@ -304,5 +340,6 @@ def _tell_parent(db: sqlite3.Connection, child: sqlite3.Row, turn: Turn) -> None
         result = None if turn.output == "null" else turn.output
         outcome = event(EventType.SUB_COMPLETED, "", TaskScheduledId=task, Result=result)
     else:
-        outcome = event(EventType.SUB_FAILED, "", TaskScheduledId=task, Reason=turn.failure, Details="")
+        details = f"Message: {turn.failure.partition(' failed: ')[2]}, StackTrace: "
+        outcome = event(EventType.SUB_FAILED, "", TaskScheduledId=task, Reason=turn.failure, Details=details)
     send(db, parent, outcome, execution=execution)

@@ -18,7 +18,8 @@ from aiohttp import web
 from azure.functions.durable_functions import ActivityTriggerConverter
 from azure.functions.meta import Datum
 
-from local.durable import TaskHub, rpc
+from local.durable import TaskHub, Timing, rpc
+from local.functions_host.durations import seconds
 from local.functions_host.functions import Function, Functions
 from local.functions_host.invocation import Invoker
 from local.functions_host.queues import QueueListener
@@ -35,10 +36,9 @@ class Host:
     """Serves `functions` at `url` between `async with` and its end; what must survive is kept in
     the folder `data`.
 
-    `port` 0 is any free one. What a killed host was at is taken over `lease_seconds` later. If a
-    part of the host itself fails, the `async with` block is cancelled and the failure raised from
-    it. The constructor raises LoadError for an app that cannot be served; entering raises OSError
-    if the port is taken.
+    `port` 0 is any free one; `timing` is the engine's, by default host.json's. If a part of the
+    host fails, the `async with` block is cancelled and the failure raised from it. The constructor
+    raises LoadError for an app that cannot be served; entering raises OSError if the port is taken.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Host:
         *,
         port: int = 0,
         http_concurrency: int = 100,
-        lease_seconds: float = 10.0,
+        timing: Timing | None = None,
     ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.url = ""
         self._port = port
         self._invoker = Invoker(functions, lambda: rpc.client_binding(self.hub.name, self.url))
-        self.hub = self._task_hub(functions, data / "durable.sqlite", clock, lease_seconds)
+        self.hub = self._task_hub(functions, data / "durable.sqlite", clock, timing)
         self._front = Front(functions, self._invoker, http_concurrency)
         timers = [Timer(function, self._invoker, data / "timers", clock) for function in functions.triggered_by("timerTrigger")]
         queues = [
@@ -99,7 +99,7 @@ class Host:
             raise
         return server
 
-    def _task_hub(self, functions: Functions, file: Path, clock: Clock, lease_seconds: float) -> TaskHub:
+    def _task_hub(self, functions: Functions, file: Path, clock: Clock, timing: Timing | None) -> TaskHub:
         options = functions.extension("durableTask")
         return TaskHub(
             file,
@@ -115,8 +115,19 @@ class Host:
             clock,
             max_orchestrations=int(options.get("maxConcurrentOrchestratorFunctions", 5)),
             max_activities=int(options.get("maxConcurrentActivityFunctions", 10)),
-            lease_seconds=lease_seconds,
+            timing=timing or timing_of(functions),
         )
+
+
+def timing_of(functions: Functions) -> Timing:
+    """The engine's times as host.json sets them, the extension's defaults for the rest."""
+    given = functions.extension("durableTask").get("storageProvider", {})
+    names = {
+        "longest_poll": "maxQueuePollingInterval",
+        "hold_orchestration": "controlQueueVisibilityTimeout",
+        "hold_activity": "workItemQueueVisibilityTimeout",
+    }
+    return Timing(**{field: seconds(given[name]) for field, name in names.items() if name in given})
 
 
 def _durable_name(function: Function, key: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import azure.durable_functions as df
 import azure.functions as func
 
-from local.durable import Orchestrator, TaskHub
+from local.durable import Orchestrator, TaskHub, Timing
 from local.durable.status import Status
+from local.durable.timing import PROMPT
 from tests.fakes.clock import VirtualClock
 
 Generate = Callable[[Any], Generator[Any, Any, Any]]
@@ -50,7 +51,7 @@ class Call:
 
 class Rig:
     """A hub that runs `flows` (by name). Functions in `activities` wait for the test, those in
-    `instant` answer at once.
+    `instant` answer at once. Timers are exact unless another `timing` is given.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Rig:
         flows: dict[str, Generate],
         activities: tuple[str, ...] = (),
         instant: dict[str, Callable[[Any], Any]] | None = None,
+        *,
+        timing: Timing = PROMPT,
         **options: Any,
     ) -> None:
         self.clock = clock
@@ -69,7 +72,7 @@ class Rig:
         named = {name: self._scripted(name) for name in activities}
         named |= {name: self._instant(work) for name, work in (instant or {}).items()}
         recorded = {name: self._recorded(orchestrator(flow)) for name, flow in flows.items()}
-        self.hub = TaskHub(path / "hub.db", "hub1", recorded, named, clock, **options)
+        self.hub = TaskHub(path / "hub.db", "hub1", recorded, named, clock, timing=timing, **options)
 
     async def called(self) -> Call:
         """The next activity that was started."""

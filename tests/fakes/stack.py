@@ -21,7 +21,7 @@ from anyio.from_thread import start_blocking_portal
 
 from local.durable import TaskHub
 from local.functions_host.functions import load
-from local.functions_host.host import Host
+from local.functions_host.host import Host, timing_of
 from local.sora.process import listening
 from local.sora.server import Sora
 from shared import gateway as composition
@@ -103,7 +103,7 @@ async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any])
             functions = load("function_app")
             gateway = composition.current()
         try:
-            async with Host(functions, data, SystemClock()) as host:
+            async with Host(functions, data, SystemClock(), timing=timing_of(functions).faster(speed)) as host:
                 issued = await gateway.keys.issue(Account())
                 yield Served(host.url, issued.secret, gateway.settings.catalog.models[0].name, host.hub, upstream)
         finally:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -22,12 +23,14 @@ import azure.durable_functions as df
 
 from local.durable import TaskHub
 from local.durable.status import Query, Status
+from local.durable.timing import PROMPT
 from shared.clock import SystemClock
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import START, Rig, orchestrator, running
 
 INSTANCES = 16
 KILLS = 6
+QUICK = replace(PROMPT, hold_orchestration=0.5, hold_activity=0.5)
 FINISHED = Query(statuses=("Completed", "Failed"), prefix="i")
 
 
@@ -43,13 +46,13 @@ def test_a_frozen_hub_loses_its_work_to_another_and_its_late_result_counts_for_n
     frozen = asyncio.new_event_loop()  # a process that stops: neither its loop nor its clock goes on for a while
 
     async def begin() -> tuple[Rig, asyncio.Task[None], Any]:
-        rig = Rig(tmp_path, VirtualClock(START), {"once": once}, ("a",), lease_seconds=10)
+        rig = Rig(tmp_path, VirtualClock(START), {"once": once}, ("a",))
         task = asyncio.create_task(rig.hub.run())
         await rig.hub.start("once", "v1", "1")
         return rig, task, await rig.called()
 
     async def take_over() -> None:
-        async with running(Rig(tmp_path, clock, {"once": once}, ("a",), lease_seconds=10)) as other:
+        async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as other:
             await clock.advance(9)
             await other.hub.status("v1")
             assert other.nothing_called()
@@ -78,7 +81,7 @@ def test_a_lease_is_renewed_for_as_long_as_an_activity_runs(tmp_path: Path) -> N
 
     async def scenario() -> None:
         clock = VirtualClock(START)
-        rigs = [Rig(tmp_path, clock, {"once": once}, ("a",), lease_seconds=10) for _ in range(2)]
+        rigs = [Rig(tmp_path, clock, {"once": once}, ("a",)) for _ in range(2)]
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(running(rigs[0]))
             await rigs[0].hub.start("once", "v1", "1")
@@ -210,7 +213,7 @@ def hub_of(path: Path, log: Path) -> TaskHub:
 
     flows = {"mixed": orchestrator(mixed), "child": orchestrator(child)}
     activities = {"work": work, "flaky": flaky}
-    return TaskHub(path, "hub", flows, activities, SystemClock(), lease_seconds=0.5, keep_histories=True)
+    return TaskHub(path, "hub", flows, activities, SystemClock(), timing=QUICK, keep_histories=True)
 
 
 def test_workers_killed_at_any_moment_lose_nothing_and_repeat_no_effect(tmp_path: Path) -> None:

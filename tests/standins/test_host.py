@@ -19,8 +19,9 @@ import azure.functions as func
 import pytest
 from yarl import URL
 
+from local.durable import Timing
 from local.functions_host.functions import LoadError, load, read
-from local.functions_host.host import Host
+from local.functions_host.host import Host, timing_of
 from shared.clock import SystemClock
 
 CHECKOUT = Path(__file__).parents[2]
@@ -333,10 +334,10 @@ def test_two_hosts_share_one_data_directory(tmp_path: Path) -> None:
 
 
 class Later(SystemClock):
-    """A minute ahead, when every lease of a host that was killed just now has run out."""
+    """Six minutes ahead: what a host held that was killed just now can be seen again after five."""
 
     def now(self) -> datetime:
-        return super().now() + timedelta(minutes=1)
+        return super().now() + timedelta(minutes=6)
 
 
 def test_a_host_starts_again_after_kill_9_without_help(tmp_path: Path) -> None:
@@ -365,6 +366,15 @@ asyncio.run(main())
 
     status, output = asyncio.run(scenario())
     assert (status, output["hello"]) == ("Completed", "ADA")
+
+
+def test_the_engine_has_the_times_of_host_json(tmp_path: Path) -> None:
+    """What it does not say is the extension's default."""
+    given = {"maxQueuePollingInterval": "00:00:02", "workItemQueueVisibilityTimeout": "00:01:30"}
+    (tmp_path / "host.json").write_text(json.dumps({"extensions": {"durableTask": {"storageProvider": given}}}))
+    timing = timing_of(read(greeter(), tmp_path, {}))
+    assert timing == Timing(longest_poll=2, hold_activity=90)
+    assert timing.hold_orchestration == 300
 
 
 def test_a_port_in_use_is_an_error_and_leaves_nothing_running(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ import httpx
 import msgspec
 import yaml
 
-from local.durable import hub, rpc
+from local.durable import Timing, rpc
 from local.functions_host.functions import load
 from local.functions_host.host import Host
 from local.tethered import PR_SET_PDEATHSIG
@@ -45,7 +45,9 @@ PRELOADED = (  # what the app loads late, and every fork would load again
     __import__("anyio._backends._asyncio"),
     __import__("_strptime"),
 )
-LEASE_SECONDS = 4.0  # of the matrix: nobody else serves this app, so it is only what a started one has to wait
+# Exact timers, in the matrix's seconds. A started app has to wait for what a dead one held, and
+# nobody else serves it; it looks around as often as in life.
+TIMING = Timing(grain=0.0, shortest_poll=0.05 * HURRY, longest_poll=0.2 * HURRY, hold_orchestration=4.0, hold_activity=4.0)
 SWEPT = "swept"  # a file that grows by one byte with every sweep that has come to its end
 
 
@@ -70,8 +72,6 @@ def main() -> None:
     cached = functools.cache(httpx._config.create_ssl_context)
     setattr(httpx._transports.default, "create_ssl_context", cached)  # noqa: B010 - mypy wants no import assigned
     httpx.AsyncClient(trust_env=False)
-    # As often as in life: a hub of its own hears of everything at once, and of nothing from others.
-    hub.POLL_SECONDS = (hub.POLL_SECONDS[0] * HURRY, hub.POLL_SECONDS[1] * HURRY)
     gc.collect()
     gc.freeze()  # or every fork would copy all of it, only to look through it
     for line in sys.stdin:
@@ -100,7 +100,7 @@ async def _serve(folder: Path, order: Order) -> None:
     clock = FastClock(order.began)
     gateway = composition.build(settings.load(), clock)
     composition._gateways[asyncio.get_running_loop()] = gateway  # before the first function asks for one with a slower clock
-    async with Host(load("function_app"), folder, clock, lease_seconds=LEASE_SECONDS) as host:
+    async with Host(load("function_app"), folder, clock, timing=TIMING) as host:
         orchestrations = DurableOrchestrations(df.DurableOrchestrationClient(rpc.client_binding(host.hub.name, host.url)))
         later = Later(clock, timedelta(seconds=order.later), minutes=EVERY.total_seconds() / 60)
         told = asyncio.Event()
