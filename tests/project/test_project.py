@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 import tomllib
 from fnmatch import fnmatch
 from itertools import pairwise
@@ -205,3 +206,22 @@ def test_setup_notices_what_runs_no_more(tmp_path: Path, gone: str, again: bool)
     would = subprocess.run(["make", "-n", "setup"], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert ("Installing Azurite" in would) is again
     assert ("-m venv" in would) is (gone == "python")
+
+
+def test_setup_tells_at_once_what_pip_does(tmp_path: Path) -> None:
+    """A line comes while pip still works, whatever buffers lie between."""
+    (tmp_path / "show").write_text("include Makefile\nshow:\n\t@printenv PIP_PROGRESS\n")
+    show = ["make", "-f", str(tmp_path / "show"), "show"]
+    program = subprocess.run(show, cwd=PROJECT, capture_output=True, text=True, check=True).stdout
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as progress:
+        assert progress.stdin
+        assert progress.stdout
+        progress.stdin.write("Collecting a==1\n" * 5)
+        progress.stdin.flush()
+        assert progress.stdout.readline() == "  looked at 5\n"
+        progress.stdin.write("Installing collected packages: a, b\n")
+        progress.stdin.flush()
+        assert progress.stdout.readline() == "  unpacking 2\n"
+        assert progress.communicate("Successfully installed a-1 b-1\n")[0] == "  installed 2\n"
