@@ -18,6 +18,8 @@ from azure.data.tables.aio import TableServiceClient
 from local.azurite import Azurite, AzuriteError
 from local.processes import Child, ChildError
 
+pytestmark = pytest.mark.anyio
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -52,35 +54,27 @@ def test_all_three_services_answer_once_it_is_running(azurite: str) -> None:
         asyncio.run(connect(endpoints[f"{service}Endpoint"]))
 
 
-def test_data_is_kept_from_one_run_to_the_next(tmp_path: Path) -> None:
+async def test_data_is_kept_from_one_run_to_the_next(tmp_path: Path) -> None:
     """A row written right before a stop is there after the next start."""
-
-    async def scenario() -> list[str]:
-        async with Azurite(tmp_path) as storage:
-            await insert(storage.connection_string, "kept")
-        async with Azurite(tmp_path) as storage:
-            return await rows(storage.connection_string)
-
-    assert asyncio.run(scenario()) == ["kept"]
+    async with Azurite(tmp_path) as storage:
+        await insert(storage.connection_string, "kept")
+    async with Azurite(tmp_path) as storage:
+        assert (await rows(storage.connection_string)) == ["kept"]
 
 
-def test_a_write_is_on_disk_long_before_the_five_seconds_of_azurites_own_autosave(tmp_path: Path) -> None:
+async def test_a_write_is_on_disk_long_before_the_five_seconds_of_azurites_own_autosave(tmp_path: Path) -> None:
     """With kill -9 of node itself, what was written a moment earlier is there after the
     next start.
     """
-
-    async def scenario() -> list[str]:
-        async with Azurite(tmp_path) as storage:
-            await insert(storage.connection_string, "survivor")
-            written = time.monotonic()
-            while b"survivor" not in (tmp_path / "__azurite_db_table__.json").read_bytes():
-                assert time.monotonic() - written < 2.5, "the change was not saved soon"
-                await asyncio.sleep(0.02)
-            os.kill(storage.pid, signal.SIGKILL)
-        async with Azurite(tmp_path) as storage:
-            return await rows(storage.connection_string)
-
-    assert asyncio.run(scenario()) == ["survivor"]
+    async with Azurite(tmp_path) as storage:
+        await insert(storage.connection_string, "survivor")
+        written = time.monotonic()
+        while b"survivor" not in (tmp_path / "__azurite_db_table__.json").read_bytes():
+            assert time.monotonic() - written < 2.5, "the change was not saved soon"
+            await asyncio.sleep(0.02)
+        os.kill(storage.pid, signal.SIGKILL)
+    async with Azurite(tmp_path) as storage:
+        assert (await rows(storage.connection_string)) == ["survivor"]
 
 
 def test_a_kill_of_the_whole_process_group_ends_azurite_but_loses_nothing(tmp_path: Path) -> None:
@@ -113,17 +107,13 @@ asyncio.run(main())
     assert asyncio.run(scenario()) == ["acknowledged"]
 
 
-def test_a_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
+async def test_a_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
     """Two Azurites on one directory would overwrite each other, so the second says which directory
     it is about.
     """
-
-    async def scenario() -> None:
-        async with Azurite(tmp_path):
-            with pytest.raises(AzuriteError, match=f"another Azurite still uses {tmp_path}"):
-                await Azurite(tmp_path, patience=0).__aenter__()
-
-    asyncio.run(scenario())
+    async with Azurite(tmp_path):
+        with pytest.raises(AzuriteError, match=f"another Azurite still uses {tmp_path}"):
+            await Azurite(tmp_path, patience=0).__aenter__()
 
 
 def test_a_missing_installation_says_what_to_run(tmp_path: Path) -> None:
@@ -132,53 +122,37 @@ def test_a_missing_installation_says_what_to_run(tmp_path: Path) -> None:
         asyncio.run(Azurite(tmp_path, tmp_path / "nowhere").__aenter__())
 
 
-def test_a_child_that_ends_while_starting_is_quoted(tmp_path: Path) -> None:
+async def test_a_child_that_ends_while_starting_is_quoted(tmp_path: Path) -> None:
     """Its exit status and last words are in the error, since nobody else will see them."""
-
-    async def scenario() -> None:
-        child = await Child.start("sora", [sys.executable, "-c", "exit('no fonts')"], log=tmp_path / "log")
-        with pytest.raises(ChildError, match="sora ended with 1: no fonts"):
-            await child.says("ready")
-
-    asyncio.run(scenario())
+    child = await Child.start("sora", [sys.executable, "-c", "exit('no fonts')"], log=tmp_path / "log")
+    with pytest.raises(ChildError, match="sora ended with 1: no fonts"):
+        await child.says("ready")
 
 
-def test_a_silent_child_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+async def test_a_silent_child_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     """Readiness has a time limit, and the error says so."""
-
-    async def scenario() -> None:
-        child = await Child.start("sora", ["sleep", "60"], log=tmp_path / "log")
-        with pytest.raises(ChildError, match="sora was not ready after 0 s"):
-            await child.says("ready", patience=0)
-        await child.stop()
-
-    asyncio.run(scenario())
+    child = await Child.start("sora", ["sleep", "60"], log=tmp_path / "log")
+    with pytest.raises(ChildError, match="sora was not ready after 0 s"):
+        await child.says("ready", patience=0)
+    await child.stop()
 
 
-def test_the_ready_line_of_a_child_is_returned(tmp_path: Path) -> None:
+async def test_the_ready_line_of_a_child_is_returned(tmp_path: Path) -> None:
     """The line is matched when it is complete, with what the pattern caught in it."""
-
-    async def scenario() -> str:
-        program = """print('warming up'); print('{"url": "http://127.0.0.1:1"}'); import time; time.sleep(60)"""
-        child = await Child.start("sora", [sys.executable, "-c", program], log=tmp_path / "log")
-        (line,) = await child.says(r"^\{.*\}$")
-        await child.stop()
-        return line.group()
-
-    assert asyncio.run(scenario()) == '{"url": "http://127.0.0.1:1"}'
+    program = """print('warming up'); print('{"url": "http://127.0.0.1:1"}'); import time; time.sleep(60)"""
+    child = await Child.start("sora", [sys.executable, "-c", program], log=tmp_path / "log")
+    (line,) = await child.says(r"^\{.*\}$")
+    await child.stop()
+    assert line.group() == '{"url": "http://127.0.0.1:1"}'
 
 
-def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
+async def test_a_child_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
     """After its grace a child that will not end is ended."""
-
-    async def scenario() -> int:
-        program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
-        child = await Child.start("sora", [sys.executable, "-c", program], log=tmp_path / "log")
-        await child.says("deaf")
-        await child.stop(grace=0)
-        return await child.wait()
-
-    assert asyncio.run(scenario()) == -signal.SIGKILL
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf'); time.sleep(60)"
+    child = await Child.start("sora", [sys.executable, "-c", program], log=tmp_path / "log")
+    await child.says("deaf")
+    await child.stop(grace=0)
+    assert (await child.wait()) == -signal.SIGKILL
 
 
 def test_a_child_ends_when_its_parent_is_killed(tmp_path: Path) -> None:

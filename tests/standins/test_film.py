@@ -14,6 +14,8 @@ from local.sora.film import SPRITESHEET, THUMBNAIL, VIDEO, Scene, Studio, pad_wi
 from shared.media.mp4 import Mp4Check
 from tests.fakes.simulator import colour_at, duration, picture
 
+pytestmark = pytest.mark.anyio
+
 
 @pytest.mark.parametrize(
     ("size", "seconds"), [((720, 1280), 4), ((1280, 720), 8), ((1280, 720), 12), ((1024, 1792), 4), ((1792, 1024), 4)]
@@ -93,21 +95,17 @@ def test_thumbnail_and_sprite_sheet_are_a_webp_and_a_jpeg(tmp_path: Path) -> Non
         assert (sheet.format, sheet.size) == ("JPEG", (4 * 180, 2 * 320))
 
 
-def test_a_film_is_made_once(tmp_path: Path) -> None:
+async def test_a_film_is_made_once(tmp_path: Path) -> None:
     """Callers at the same moment and later ones get the same file, also from a new studio."""
-
-    async def scenario() -> None:
-        scene = Scene("A cat", (1280, 720), 4)
-        studio = Studio(tmp_path)
-        first, second = await asyncio.gather(studio.film("a", scene), studio.film("a", scene))
-        made = (first / VIDEO).stat()
-        again = await Studio(tmp_path).film("a", scene)
-        assert first == second == again
-        assert ((again / VIDEO).stat().st_ino, (again / VIDEO).stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
-        studio.discard("a")
-        assert not first.exists()
-
-    asyncio.run(scenario())
+    scene = Scene("A cat", (1280, 720), 4)
+    studio = Studio(tmp_path)
+    first, second = await asyncio.gather(studio.film("a", scene), studio.film("a", scene))
+    made = (first / VIDEO).stat()
+    again = await Studio(tmp_path).film("a", scene)
+    assert first == second == again
+    assert ((again / VIDEO).stat().st_ino, (again / VIDEO).stat().st_mtime_ns) == (made.st_ino, made.st_mtime_ns)
+    studio.discard("a")
+    assert not first.exists()
 
 
 def test_a_draft_left_by_a_killed_process_is_made_anew(tmp_path: Path) -> None:

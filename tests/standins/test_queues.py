@@ -19,6 +19,8 @@ from local.functions_host.messages import send, send_text
 from local.functions_host.queues import HOLD_SECONDS, QueueListener
 from tests.fakes.clock import VirtualClock
 
+pytestmark = pytest.mark.anyio
+
 Work = Callable[[func.QueueMessage], Awaitable[None]]
 
 
@@ -81,171 +83,138 @@ class Bench:
             return [base64.b64decode(message.content).decode() async for message in queue.receive_messages()]
 
 
-def test_a_message_is_given_to_the_function_and_deleted(azurite: str, tmp_path: Path) -> None:
+async def test_a_message_is_given_to_the_function_and_deleted(azurite: str, tmp_path: Path) -> None:
     """The body arrives decoded; the queue is empty afterwards."""
-
-    async def scenario() -> list[tuple[str, int]]:
-        async with Bench(azurite, tmp_path) as bench:
-            await bench.send('{"kind": "done"}')
-            await bench.until(lambda: bool(bench.seen))
-            await bench.until(bench.is_empty)
-        return bench.seen
-
-    assert asyncio.run(scenario()) == [('{"kind": "done"}', 1)]
+    async with Bench(azurite, tmp_path) as bench:
+        await bench.send('{"kind": "done"}')
+        await bench.until(lambda: bool(bench.seen))
+        await bench.until(bench.is_empty)
+    assert bench.seen == [('{"kind": "done"}', 1)]
 
 
-def test_what_a_function_puts_out_is_sent_after_it_returned(azurite: str, tmp_path: Path) -> None:
+async def test_what_a_function_puts_out_is_sent_after_it_returned(azurite: str, tmp_path: Path) -> None:
     """A list is several messages; the queue's name is filled in from the message, and the queue is
     created.
     """
-
-    async def scenario() -> list[str]:
-        async with Bench(azurite, tmp_path) as bench:
-            await bench.send('{"kind": "done"}')
-            await bench.until(lambda: bool(bench.seen))
-            await bench.until(bench.is_empty)
-        return await bench.texts("-done")
-
-    assert sorted(asyncio.run(scenario())) == ["first", "second"]
+    async with Bench(azurite, tmp_path) as bench:
+        await bench.send('{"kind": "done"}')
+        await bench.until(lambda: bool(bench.seen))
+        await bench.until(bench.is_empty)
+    assert sorted(await bench.texts("-done")) == ["first", "second"]
 
 
-def test_a_message_that_keeps_failing_ends_in_the_poison_queue(azurite: str, tmp_path: Path) -> None:
+async def test_a_message_that_keeps_failing_ends_in_the_poison_queue(azurite: str, tmp_path: Path) -> None:
     """After `maxDequeueCount` attempts it is moved, as it was; nothing is put out for it."""
 
-    async def scenario() -> tuple[list[tuple[str, int]], list[str]]:
-        async def fail(message: func.QueueMessage) -> None:
-            raise RuntimeError("always")
+    async def fail(message: func.QueueMessage) -> None:
+        raise RuntimeError("always")
 
-        async with Bench(azurite, tmp_path, {"maxDequeueCount": 3}) as bench:
-            bench.work = fail
-            await bench.send('{"kind": "bad"}')
-            await bench.until(lambda: len(bench.seen) == 3)
-            await bench.until(bench.is_empty)
-        return bench.seen, await bench.texts("-poison")
-
-    seen, poisoned = asyncio.run(scenario())
+    async with Bench(azurite, tmp_path, {"maxDequeueCount": 3}) as bench:
+        bench.work = fail
+        await bench.send('{"kind": "bad"}')
+        await bench.until(lambda: len(bench.seen) == 3)
+        await bench.until(bench.is_empty)
+    seen, poisoned = bench.seen, await bench.texts("-poison")
     assert [attempt for _, attempt in seen] == [1, 2, 3]
     assert poisoned == ['{"kind": "bad"}']
 
 
-def test_a_failed_message_stays_hidden_for_the_visibility_timeout(azurite: str, tmp_path: Path) -> None:
+async def test_a_failed_message_stays_hidden_for_the_visibility_timeout(azurite: str, tmp_path: Path) -> None:
     """It is not tried again before that."""
 
-    async def scenario() -> tuple[int, int]:
-        async def fail(message: func.QueueMessage) -> None:
-            raise RuntimeError("once")
+    async def fail(message: func.QueueMessage) -> None:
+        raise RuntimeError("once")
 
-        async with Bench(azurite, tmp_path, {"visibilityTimeout": "01:00:00"}) as bench:
-            bench.work = fail
-            await bench.send('{"kind": "bad"}')
-            await bench.until(lambda: bool(bench.seen))
-            await bench.clock.advance(3)
-            await asyncio.sleep(0.1)
-            await bench.clock.advance(3)
-        return len(bench.seen), await bench.count()
-
-    assert asyncio.run(scenario()) == (1, 1)
+    async with Bench(azurite, tmp_path, {"visibilityTimeout": "01:00:00"}) as bench:
+        bench.work = fail
+        await bench.send('{"kind": "bad"}')
+        await bench.until(lambda: bool(bench.seen))
+        await bench.clock.advance(3)
+        await asyncio.sleep(0.1)
+        await bench.clock.advance(3)
+    assert (len(bench.seen), await bench.count()) == (1, 1)
 
 
-def test_a_message_whose_earlier_attempts_died_is_moved_without_running(azurite: str, tmp_path: Path) -> None:
+async def test_a_message_whose_earlier_attempts_died_is_moved_without_running(azurite: str, tmp_path: Path) -> None:
     """A dequeue count above the maximum means that nobody lived to move it."""
-
-    async def scenario() -> tuple[list[tuple[str, int]], list[str]]:
-        bench = Bench(azurite, tmp_path, {"maxDequeueCount": 1})
-        await bench.send("deadly")
-        async with QueueClient.from_connection_string(azurite, bench.queue) as queue:
-            message = await queue.receive_message(visibility_timeout=60)
-            assert message is not None
-            await queue.update_message(message, visibility_timeout=0)
-        async with bench:
-            await bench.until(bench.is_empty)
-        return bench.seen, await bench.texts("-poison")
-
-    assert asyncio.run(scenario()) == ([], ["deadly"])
+    bench = Bench(azurite, tmp_path, {"maxDequeueCount": 1})
+    await bench.send("deadly")
+    async with QueueClient.from_connection_string(azurite, bench.queue) as queue:
+        message = await queue.receive_message(visibility_timeout=60)
+        assert message is not None
+        await queue.update_message(message, visibility_timeout=0)
+    async with bench:
+        await bench.until(bench.is_empty)
+    assert (bench.seen, await bench.texts("-poison")) == ([], ["deadly"])
 
 
-def test_a_message_that_is_not_base64_is_poison(azurite: str, tmp_path: Path) -> None:
+async def test_a_message_that_is_not_base64_is_poison(azurite: str, tmp_path: Path) -> None:
     """The trigger cannot decode it, so no attempt would help."""
-
-    async def scenario() -> tuple[list[tuple[str, int]], int]:
-        async with Bench(azurite, tmp_path) as bench:
-            await send_text(azurite, bench.queue, "plain text!")
-            await bench.until(bench.is_empty)
-        return bench.seen, await bench.count("-poison")
-
-    assert asyncio.run(scenario()) == ([], 1)
+    async with Bench(azurite, tmp_path) as bench:
+        await send_text(azurite, bench.queue, "plain text!")
+        await bench.until(bench.is_empty)
+    assert (bench.seen, await bench.count("-poison")) == ([], 1)
 
 
-def test_a_long_run_keeps_its_message(azurite: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_long_run_keeps_its_message(azurite: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The hold is renewed at half time, which outdates the first receipt; the renewed one deletes
     the message.
     """
     caplog.set_level(logging.DEBUG, "local.functions_host.queues")
+    finish = asyncio.Event()
+    given: list[func.QueueMessage] = []
 
-    async def scenario() -> None:
-        finish = asyncio.Event()
-        given: list[func.QueueMessage] = []
+    async def work(message: func.QueueMessage) -> None:
+        given.append(message)
+        await finish.wait()
 
-        async def work(message: func.QueueMessage) -> None:
-            given.append(message)
-            await finish.wait()
-
-        async with Bench(azurite, tmp_path) as bench:
-            bench.work = work
-            await bench.send('{"kind": "long"}')
-            await bench.until(lambda: bool(given))
-            await bench.clock.advance(HOLD_SECONDS / 2)
-            await bench.until(lambda: "is held for another" in caplog.text)
-            async with QueueClient.from_connection_string(azurite, bench.queue) as queue:
-                with pytest.raises(HttpResponseError):
-                    await queue.delete_message(str(given[0].id), given[0].pop_receipt)
-            finish.set()
-            await bench.until(bench.is_empty)
-
-    asyncio.run(scenario())
+    async with Bench(azurite, tmp_path) as bench:
+        bench.work = work
+        await bench.send('{"kind": "long"}')
+        await bench.until(lambda: bool(given))
+        await bench.clock.advance(HOLD_SECONDS / 2)
+        await bench.until(lambda: "is held for another" in caplog.text)
+        async with QueueClient.from_connection_string(azurite, bench.queue) as queue:
+            with pytest.raises(HttpResponseError):
+                await queue.delete_message(str(given[0].id), given[0].pop_receipt)
+        finish.set()
+        await bench.until(bench.is_empty)
 
 
-def test_a_host_that_stops_gives_its_messages_back_at_once(azurite: str, tmp_path: Path) -> None:
+async def test_a_host_that_stops_gives_its_messages_back_at_once(azurite: str, tmp_path: Path) -> None:
     """The next host does not wait ten minutes for them."""
 
-    async def scenario() -> list[tuple[str, int]]:
-        async def work(message: func.QueueMessage) -> None:
-            await asyncio.Event().wait()
+    async def work(message: func.QueueMessage) -> None:
+        await asyncio.Event().wait()
 
-        async with Bench(azurite, tmp_path) as bench:
-            bench.work = work
-            await bench.send('{"kind": "long"}')
-            await bench.until(lambda: bool(bench.seen))
-        bench.work = bench._nothing
-        async with bench:
-            await bench.until(bench.is_empty)
-        return bench.seen
-
-    assert asyncio.run(scenario()) == [('{"kind": "long"}', 1), ('{"kind": "long"}', 2)]
+    async with Bench(azurite, tmp_path) as bench:
+        bench.work = work
+        await bench.send('{"kind": "long"}')
+        await bench.until(lambda: bool(bench.seen))
+    bench.work = bench._nothing
+    async with bench:
+        await bench.until(bench.is_empty)
+    assert bench.seen == [('{"kind": "long"}', 1), ('{"kind": "long"}', 2)]
 
 
-def test_no_more_run_at_once_than_a_batch_and_the_threshold(azurite: str, tmp_path: Path) -> None:
+async def test_no_more_run_at_once_than_a_batch_and_the_threshold(azurite: str, tmp_path: Path) -> None:
     """The next batch is fetched when `newBatchThreshold` or fewer are in flight."""
+    open_gate = asyncio.Event()
 
-    async def scenario() -> tuple[int, int]:
-        open_gate = asyncio.Event()
+    async def work(message: func.QueueMessage) -> None:
+        await open_gate.wait()
 
-        async def work(message: func.QueueMessage) -> None:
-            await open_gate.wait()
-
-        async with Bench(azurite, tmp_path, {"batchSize": 2, "newBatchThreshold": 1}) as bench:
-            bench.work = work
-            for _ in range(5):
-                await bench.send('{"kind": "one"}')
-            await bench.until(lambda: len(bench.seen) >= 2)
-            await bench.clock.advance(3)
-            await asyncio.sleep(0.1)
-            at_once = len(bench.seen)
-            open_gate.set()
-            await bench.until(bench.is_empty)
-        return at_once, len(bench.seen)
-
-    assert asyncio.run(scenario()) == (2, 5)
+    async with Bench(azurite, tmp_path, {"batchSize": 2, "newBatchThreshold": 1}) as bench:
+        bench.work = work
+        for _ in range(5):
+            await bench.send('{"kind": "one"}')
+        await bench.until(lambda: len(bench.seen) >= 2)
+        await bench.clock.advance(3)
+        await asyncio.sleep(0.1)
+        at_once = len(bench.seen)
+        open_gate.set()
+        await bench.until(bench.is_empty)
+    assert (at_once, len(bench.seen)) == (2, 5)
 
 
 def test_a_connection_that_is_not_set_is_named(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import io
 import json
 import signal
 import sys
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from tests.fakes.simulator import DAY, LONGEST_RENDER, Simulator, colour_at, dur
 
 # OpenAI's own shutdown date is announced by its client at every call: that is why this project
 # exists.
-pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")]
 
 _KEYS = {
     "id",
@@ -44,10 +43,6 @@ _KEYS = {
 }
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(scenario)
-
-
 def refusal(answer: httpx.Response) -> tuple[int, str | None, str | None]:
     """Status, param and code of an error in the OpenAI envelope."""
     error = answer.json()["error"]
@@ -62,46 +57,38 @@ def client_of(sim: Simulator) -> openai.AsyncOpenAI:
 # The official client
 
 
-def test_the_official_client_makes_a_video(tmp_path: Path) -> None:
+async def test_the_official_client_makes_a_video(tmp_path: Path) -> None:
     """Create, retrieve, list, download, remix and delete, in the Azure dialect, with a key as
     bearer token.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim, client_of(sim) as client:
-            video = await client.videos.create(model="sora-2", prompt="A cat", seconds="8", size="1280x720")
-            assert (video.status, video.model, video.seconds, video.size) == ("queued", "sora-2", "8", "1280x720")
-            await sim.clock.advance(LONGEST_RENDER)
-            video = await client.videos.retrieve(video.id)
-            assert (video.status, video.progress) == ("completed", 100)
-            film = (await client.videos.download_content(video.id)).read()
-            assert duration(film) == 8
-            remix = await client.videos.remix(video.id, prompt="A dog")
-            listed = [each.id async for each in client.videos.list(limit=1)]
-            assert listed == [remix.id, video.id]
-            deleted = await client.videos.delete(video.id)
-            assert (deleted.id, deleted.object, deleted.deleted) == (video.id, "video.deleted", True)
-
-    run(scenario())
+    async with simulator(tmp_path) as sim, client_of(sim) as client:
+        video = await client.videos.create(model="sora-2", prompt="A cat", seconds="8", size="1280x720")
+        assert (video.status, video.model, video.seconds, video.size) == ("queued", "sora-2", "8", "1280x720")
+        await sim.clock.advance(LONGEST_RENDER)
+        video = await client.videos.retrieve(video.id)
+        assert (video.status, video.progress) == ("completed", 100)
+        film = (await client.videos.download_content(video.id)).read()
+        assert duration(film) == 8
+        remix = await client.videos.remix(video.id, prompt="A dog")
+        listed = [each.id async for each in client.videos.list(limit=1)]
+        assert listed == [remix.id, video.id]
+        deleted = await client.videos.delete(video.id)
+        assert (deleted.id, deleted.object, deleted.deleted) == (video.id, "video.deleted", True)
 
 
-def test_the_official_client_polls_in_the_other_dialect(tmp_path: Path) -> None:
+async def test_the_official_client_polls_in_the_other_dialect(tmp_path: Path) -> None:
     """`create_and_poll` without a model, against /v1/videos; its polls carry more than ten headers
     of their own.
     """
-
-    async def scenario() -> None:
-        async with (
-            listening(Sora(tmp_path, SystemClock(), speed=1e9)) as url,
-            openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
-        ):
-            video = await client.videos.create_and_poll(prompt="A cat", poll_interval_ms=1)
-            assert (video.status, video.model, video.seconds, video.size) == ("completed", "sora-2", "4", "720x1280")
-
-    run(scenario())
+    async with (
+        listening(Sora(tmp_path, SystemClock(), speed=1e9)) as url,
+        openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        video = await client.videos.create_and_poll(prompt="A cat", poll_interval_ms=1)
+        assert (video.status, video.model, video.seconds, video.size) == ("completed", "sora-2", "4", "720x1280")
 
 
-def test_the_official_sync_client_sends_a_reference_file(tmp_path: Path) -> None:
+async def test_the_official_sync_client_sends_a_reference_file(tmp_path: Path) -> None:
     """A PNG of the film's size is taken, and is what the film shows."""
 
     def use(url: str) -> str:
@@ -109,44 +96,37 @@ def test_the_official_sync_client_sends_a_reference_file(tmp_path: Path) -> None
             image = ("cat.png", picture((720, 1280)), "image/png")
             return client.videos.create(model="sora-2", prompt="A cat", input_reference=image).id
 
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video_id = await asyncio.to_thread(use, sim.url)
-            await sim.clock.advance(LONGEST_RENDER)
-            with Image.open(io.BytesIO((await sim.content(video_id, "thumbnail")).content)) as thumbnail:
-                red, green, blue = colour_at(thumbnail, 360, 100)
-            assert red > 200
-            assert max(green, blue) < 50
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video_id = await asyncio.to_thread(use, sim.url)
+        await sim.clock.advance(LONGEST_RENDER)
+        with Image.open(io.BytesIO((await sim.content(video_id, "thumbnail")).content)) as thumbnail:
+            red, green, blue = colour_at(thumbnail, 360, 100)
+        assert red > 200
+        assert max(green, blue) < 50
 
 
 # The life of a job
 
 
-def test_a_job_is_queued_then_rendered_then_completed(tmp_path: Path) -> None:
+async def test_a_job_is_queued_then_rendered_then_completed(tmp_path: Path) -> None:
     """All 13 keys at every moment; progress only grows; the times are whole seconds counted from
     creation.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            began = int(sim.clock.now().timestamp())
-            video_id = await sim.created()
-            seen = []
-            for _ in range(80):
-                video = await sim.get(video_id)
-                assert set(video) == _KEYS
-                seen.append((video["status"], video["progress"]))
-                await sim.clock.advance(1)
-            assert list(dict.fromkeys(status for status, _ in seen)) == ["queued", "in_progress", "completed"]
-            progress = [each for _, each in seen]
-            assert progress == sorted(progress)
-            assert len(set(progress)) > 40
-            assert (video["created_at"], video["expires_at"]) == (began, began + DAY)
-            assert began + 50 <= video["completed_at"] <= began + 70
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        began = int(sim.clock.now().timestamp())
+        video_id = await sim.created()
+        seen = []
+        for _ in range(80):
+            video = await sim.get(video_id)
+            assert set(video) == _KEYS
+            seen.append((video["status"], video["progress"]))
+            await sim.clock.advance(1)
+        assert list(dict.fromkeys(status for status, _ in seen)) == ["queued", "in_progress", "completed"]
+        progress = [each for _, each in seen]
+        assert progress == sorted(progress)
+        assert len(set(progress)) > 40
+        assert (video["created_at"], video["expires_at"]) == (began, began + DAY)
+        assert began + 50 <= video["completed_at"] <= began + 70
 
 
 def test_longer_films_take_longer_and_speed_shortens_them() -> None:
@@ -158,117 +138,89 @@ def test_longer_films_take_longer_and_speed_shortens_them() -> None:
     assert schedule("video_2", 4, 0, 1)[1] != takes[4]
 
 
-def test_content_has_three_variants(tmp_path: Path) -> None:
+async def test_content_has_three_variants(tmp_path: Path) -> None:
     """Each with its type and its length; another variant is refused."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video_id = await sim.completed()
-            for variant, kind in {"video": "video/mp4", "thumbnail": "image/webp", "spritesheet": "image/jpeg"}.items():
-                answer = await sim.content(video_id, variant)
-                assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
-                assert int(answer.headers["content-length"]) == len(answer.content)
-            assert refusal(await sim.content(video_id, "poster")) == (400, "variant", "invalid_value")
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video_id = await sim.completed()
+        for variant, kind in {"video": "video/mp4", "thumbnail": "image/webp", "spritesheet": "image/jpeg"}.items():
+            answer = await sim.content(video_id, variant)
+            assert (answer.status_code, answer.headers["content-type"]) == (200, kind)
+            assert int(answer.headers["content-length"]) == len(answer.content)
+        assert refusal(await sim.content(video_id, "poster")) == (400, "variant", "invalid_value")
 
 
-def test_content_of_an_unfinished_video_is_refused(tmp_path: Path) -> None:
+async def test_content_of_an_unfinished_video_is_refused(tmp_path: Path) -> None:
     """So is remixing it, and deleting it."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video_id = await sim.created()
-            assert (await sim.content(video_id)).status_code == 400
-            assert (await sim.http.post(f"/videos/{video_id}/remix", json={"prompt": "A dog"})).status_code == 400
-            assert (await sim.http.delete(f"/videos/{video_id}")).status_code == 409
-            assert (await sim.get(video_id))["status"] == "queued"
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video_id = await sim.created()
+        assert (await sim.content(video_id)).status_code == 400
+        assert (await sim.http.post(f"/videos/{video_id}/remix", json={"prompt": "A dog"})).status_code == 400
+        assert (await sim.http.delete(f"/videos/{video_id}")).status_code == 409
+        assert (await sim.get(video_id))["status"] == "queued"
 
 
-def test_content_is_gone_a_day_after_creation(tmp_path: Path) -> None:
+async def test_content_is_gone_a_day_after_creation(tmp_path: Path) -> None:
     """The video itself can still be looked up; a remix of it is refused like an unknown video."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video_id = await sim.completed()
-            await sim.clock.advance(DAY - LONGEST_RENDER - 1)
-            assert (await sim.content(video_id)).status_code == 200
-            await sim.clock.advance(1)
-            assert (await sim.content(video_id)).status_code == 404
-            assert (await sim.http.post(f"/videos/{video_id}/remix", json={"prompt": "A dog"})).status_code == 404
-            assert (await sim.get(video_id))["status"] == "completed"
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video_id = await sim.completed()
+        await sim.clock.advance(DAY - LONGEST_RENDER - 1)
+        assert (await sim.content(video_id)).status_code == 200
+        await sim.clock.advance(1)
+        assert (await sim.content(video_id)).status_code == 404
+        assert (await sim.http.post(f"/videos/{video_id}/remix", json={"prompt": "A dog"})).status_code == 404
+        assert (await sim.get(video_id))["status"] == "completed"
 
 
-def test_speed_does_not_shorten_the_day(tmp_path: Path) -> None:
+async def test_speed_does_not_shorten_the_day(tmp_path: Path) -> None:
     """Expiry is clock time."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, speed=100.0) as sim:
-            video = await sim.get(await sim.completed())
-            assert video["completed_at"] - video["created_at"] <= 1
-            assert video["expires_at"] - video["created_at"] == DAY
-
-    run(scenario())
+    async with simulator(tmp_path, speed=100.0) as sim:
+        video = await sim.get(await sim.completed())
+        assert video["completed_at"] - video["created_at"] <= 1
+        assert video["expires_at"] - video["created_at"] == DAY
 
 
-def test_a_remix_keeps_length_size_and_deployment(tmp_path: Path) -> None:
+async def test_a_remix_keeps_length_size_and_deployment(tmp_path: Path) -> None:
     """It has its own prompt and names its source; multipart and JSON both do, and nothing but a
     prompt is taken.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, creates_per_minute=None, max_running=None) as sim:
-            source = await sim.completed(seconds="8", size="1280x720")
-            path = f"/videos/{source}/remix"
-            for body in ({"json": {"prompt": "A dog"}}, {"files": {"prompt": (None, "A dog")}}):
-                remix = (await sim.http.post(path, **body)).json()
-                assert (remix["prompt"], remix["seconds"], remix["size"]) == ("A dog", "8", "1280x720")
-                assert (remix["remixed_from_video_id"], remix["status"]) == (source, "queued")
-            assert {job.deployment for job in sim.sora.jobs.accepted()} == {"sora-2"}
-            assert refusal(await sim.http.post(path, json={"prompt": "A dog", "seconds": "4"}))[1] == "seconds"
-
-    run(scenario())
+    async with simulator(tmp_path, creates_per_minute=None, max_running=None) as sim:
+        source = await sim.completed(seconds="8", size="1280x720")
+        path = f"/videos/{source}/remix"
+        for body in ({"json": {"prompt": "A dog"}}, {"files": {"prompt": (None, "A dog")}}):
+            remix = (await sim.http.post(path, **body)).json()
+            assert (remix["prompt"], remix["seconds"], remix["size"]) == ("A dog", "8", "1280x720")
+            assert (remix["remixed_from_video_id"], remix["status"]) == (source, "queued")
+        assert {job.deployment for job in sim.sora.jobs.accepted()} == {"sora-2"}
+        assert refusal(await sim.http.post(path, json={"prompt": "A dog", "seconds": "4"}))[1] == "seconds"
 
 
-def test_a_deleted_video_is_unknown(tmp_path: Path) -> None:
+async def test_a_deleted_video_is_unknown(tmp_path: Path) -> None:
     """To every operation; its create still counts as accepted."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video_id = await sim.completed()
-            await sim.content(video_id)
-            assert (await sim.http.delete(f"/videos/{video_id}")).json()["deleted"] is True
-            for answer in (await sim.http.get(f"/videos/{video_id}"), await sim.content(video_id)):
-                assert answer.status_code == 404
-            assert (await sim.http.get("/videos")).json()["data"] == []
-            assert len(sim.sora.jobs.accepted()) == 1
-            assert list((tmp_path / "films").iterdir()) == []
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video_id = await sim.completed()
+        await sim.content(video_id)
+        assert (await sim.http.delete(f"/videos/{video_id}")).json()["deleted"] is True
+        for answer in (await sim.http.get(f"/videos/{video_id}"), await sim.content(video_id)):
+            assert answer.status_code == 404
+        assert (await sim.http.get("/videos")).json()["data"] == []
+        assert len(sim.sora.jobs.accepted()) == 1
+        assert list((tmp_path / "films").iterdir()) == []
 
 
-def test_lists_are_paged_in_both_orders(tmp_path: Path) -> None:
+async def test_lists_are_paged_in_both_orders(tmp_path: Path) -> None:
     """Newest first by default, also among videos of the same second; `after` continues, `has_more`
     says whether to.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, creates_per_minute=None, max_running=None) as sim:
-            made = [await sim.created() for _ in range(5)]
-            newest = (await sim.http.get("/videos")).json()
-            assert [video["id"] for video in newest["data"]] == made[::-1]
-            assert (newest["object"], newest["first_id"], newest["last_id"]) == ("list", made[4], made[0])
-            assert newest["has_more"] is False
-            page = (await sim.http.get("/videos", params={"order": "asc", "limit": 2, "after": made[1]})).json()
-            assert ([video["id"] for video in page["data"]], page["has_more"]) == (made[2:4], True)
-            empty = (await sim.http.get("/videos", params={"limit": 0})).json()
-            assert (empty["data"], empty["last_id"], empty["has_more"]) == ([], None, True)
-
-    run(scenario())
+    async with simulator(tmp_path, creates_per_minute=None, max_running=None) as sim:
+        made = [await sim.created() for _ in range(5)]
+        newest = (await sim.http.get("/videos")).json()
+        assert [video["id"] for video in newest["data"]] == made[::-1]
+        assert (newest["object"], newest["first_id"], newest["last_id"]) == ("list", made[4], made[0])
+        assert newest["has_more"] is False
+        page = (await sim.http.get("/videos", params={"order": "asc", "limit": 2, "after": made[1]})).json()
+        assert ([video["id"] for video in page["data"]], page["has_more"]) == (made[2:4], True)
+        empty = (await sim.http.get("/videos", params={"limit": 0})).json()
+        assert (empty["data"], empty["last_id"], empty["has_more"]) == ([], None, True)
 
 
 @pytest.mark.parametrize(
@@ -280,14 +232,14 @@ def test_lists_are_paged_in_both_orders(tmp_path: Path) -> None:
         ({"after": "video_0"}, (404, None, None)),
     ],
 )
-def test_a_wrong_page_is_refused(tmp_path: Path, query: dict[str, str], expected: tuple[int, str | None, str | None]) -> None:
+async def test_a_wrong_page_is_refused(
+    tmp_path: Path,
+    query: dict[str, str],
+    expected: tuple[int, str | None, str | None],
+) -> None:
     """With the parameter that is wrong."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            assert refusal(await sim.http.get("/videos", params=query)) == expected
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        assert refusal(await sim.http.get("/videos", params=query)) == expected
 
 
 # Creates that are refused
@@ -315,30 +267,22 @@ _UNKNOWN_DEPLOYMENT = (
         ({"prompt": "A FORBIDDEN cat"}, 400, {"code": "moderation_blocked"}),
     ],
 )
-def test_a_wrong_create_is_refused(tmp_path: Path, fields: dict[str, object], status: int, error: dict[str, str]) -> None:
+async def test_a_wrong_create_is_refused(tmp_path: Path, fields: dict[str, object], status: int, error: dict[str, str]) -> None:
     """In the service's envelope, with the field at fault, and without a job."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            answer = await sim.http.post("/videos", json={"model": "sora-2", "prompt": "A cat", **fields})
-            refusal(answer)
-            assert answer.status_code == status
-            assert error.items() <= answer.json()["error"].items()
-            assert sim.sora.jobs.accepted() == []
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        answer = await sim.http.post("/videos", json={"model": "sora-2", "prompt": "A cat", **fields})
+        refusal(answer)
+        assert answer.status_code == status
+        assert error.items() <= answer.json()["error"].items()
+        assert sim.sora.jobs.accepted() == []
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b"\xff", b"[" * 100_000])
-def test_a_body_that_is_not_an_object_is_refused(tmp_path: Path, body: bytes) -> None:
+async def test_a_body_that_is_not_an_object_is_refused(tmp_path: Path, body: bytes) -> None:
     """Whatever it is instead."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            answer = await sim.http.post("/videos", content=body, headers={"content-type": "application/json"})
-            assert refusal(answer) == (400, None, None)
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        answer = await sim.http.post("/videos", content=body, headers={"content-type": "application/json"})
+        assert refusal(answer) == (400, None, None)
 
 
 @pytest.mark.parametrize(
@@ -353,48 +297,36 @@ def test_a_body_that_is_not_an_object_is_refused(tmp_path: Path, body: bytes) ->
         (("cat.gif", picture((720, 1280), "GIF"), "image/gif"), "unsupported mimetype ('image/gif')"),
     ],
 )
-def test_a_wrong_reference_is_refused(tmp_path: Path, part: tuple[Any, ...], message: str) -> None:
+async def test_a_wrong_reference_is_refused(tmp_path: Path, part: tuple[Any, ...], message: str) -> None:
     """It must be a file, an image of a known type that says so, and have exactly the film's
     size.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            files = {"model": (None, "sora-2"), "prompt": (None, "A cat"), "input_reference": part}
-            answer = await sim.http.post("/videos", files=files)
-            assert refusal(answer)[0] == 400
-            assert message in answer.json()["error"]["message"]
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        files = {"model": (None, "sora-2"), "prompt": (None, "A cat"), "input_reference": part}
+        answer = await sim.http.post("/videos", files=files)
+        assert refusal(answer)[0] == 400
+        assert message in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_a_reference_of_each_known_type_is_taken(tmp_path: Path, kind: str) -> None:
+async def test_a_reference_of_each_known_type_is_taken(tmp_path: Path, kind: str) -> None:
     """Seconds may look like an integer in a form: every value there is text."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            image = ("cat", picture((1280, 720), kind), f"image/{kind.lower()}")
-            fields = {"model": "sora-2", "prompt": "A cat", "seconds": 12, "size": "1280x720"}
-            answer = await sim.http.post("/videos", data=fields, files={"input_reference": image})
-            assert (answer.status_code, answer.json()["seconds"]) == (200, "12")
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        image = ("cat", picture((1280, 720), kind), f"image/{kind.lower()}")
+        fields = {"model": "sora-2", "prompt": "A cat", "seconds": 12, "size": "1280x720"}
+        answer = await sim.http.post("/videos", data=fields, files={"input_reference": image})
+        assert (answer.status_code, answer.json()["seconds"]) == (200, "12")
 
 
-def test_input_moderation_blames_a_reference_first(tmp_path: Path) -> None:
+async def test_input_moderation_blames_a_reference_first(tmp_path: Path) -> None:
     """E10, with its documented wording."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            image = ("cat.png", picture((720, 1280)), "image/png")
-            fields = {"model": "sora-2", "prompt": "forbidden"}
-            answer = await sim.http.post("/videos", data=fields, files={"input_reference": image})
-            blocked = "blocked by our moderation system when checking inputs. Possible reasons: people-in-user-uploads."
-            assert answer.status_code == 400
-            assert blocked in answer.json()["error"]["message"]
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        image = ("cat.png", picture((720, 1280)), "image/png")
+        fields = {"model": "sora-2", "prompt": "forbidden"}
+        answer = await sim.http.post("/videos", data=fields, files={"input_reference": image})
+        blocked = "blocked by our moderation system when checking inputs. Possible reasons: people-in-user-uploads."
+        assert answer.status_code == 400
+        assert blocked in answer.json()["error"]["message"]
 
 
 # Jobs that fail
@@ -409,130 +341,102 @@ def test_input_moderation_blames_a_reference_first(tmp_path: Path) -> None:
         ({"size": "1792x1024"}, "invalid_size"),
     ],
 )
-def test_a_job_can_be_accepted_and_fail(tmp_path: Path, fields: dict[str, str], code: str) -> None:
+async def test_a_job_can_be_accepted_and_fail(tmp_path: Path, fields: dict[str, str], code: str) -> None:
     """It runs first, then says why; it has no content, frees its slot and can be deleted."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, max_running=1) as sim:
-            video_id = await sim.created(**fields)
-            await sim.clock.advance(30)
-            video = await sim.get(video_id)
-            assert (video["status"], video["error"]) == ("in_progress", None)
-            await sim.clock.advance(LONGEST_RENDER)
-            video = await sim.get(video_id)
-            assert (video["status"], video["error"]["code"], video["completed_at"]) == ("failed", code, None)
-            if code == "moderation_blocked":
-                assert video["error"]["message"] == "Your request was blocked by our moderation system."
-            assert (await sim.content(video_id)).status_code == 400
-            await sim.created()
-            assert (await sim.http.delete(f"/videos/{video_id}")).status_code == 200
-
-    run(scenario())
+    async with simulator(tmp_path, max_running=1) as sim:
+        video_id = await sim.created(**fields)
+        await sim.clock.advance(30)
+        video = await sim.get(video_id)
+        assert (video["status"], video["error"]) == ("in_progress", None)
+        await sim.clock.advance(LONGEST_RENDER)
+        video = await sim.get(video_id)
+        assert (video["status"], video["error"]["code"], video["completed_at"]) == ("failed", code, None)
+        if code == "moderation_blocked":
+            assert video["error"]["message"] == "Your request was blocked by our moderation system."
+        assert (await sim.content(video_id)).status_code == 400
+        await sim.created()
+        assert (await sim.http.delete(f"/videos/{video_id}")).status_code == 200
 
 
-def test_sora_2_pro_makes_large_films(tmp_path: Path) -> None:
+async def test_sora_2_pro_makes_large_films(tmp_path: Path) -> None:
     """The sizes that fail on sora-2 complete there."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video = await sim.get(await sim.completed(model="sora-2-pro", size="1792x1024"))
-            assert (video["status"], video["model"]) == ("completed", "sora-2-pro")
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video = await sim.get(await sim.completed(model="sora-2-pro", size="1792x1024"))
+        assert (video["status"], video["model"]) == ("completed", "sora-2-pro")
 
 
-def test_an_endless_job_never_ends(tmp_path: Path) -> None:
+async def test_an_endless_job_never_ends(tmp_path: Path) -> None:
     """It holds its slot and stays in progress for days."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, max_running=1) as sim:
-            video_id = await sim.created(prompt="An endless corridor")
-            await sim.clock.advance(3 * DAY)
-            assert (await sim.get(video_id))["status"] == "in_progress"
-            assert (await sim.create()).status_code == 429
-
-    run(scenario())
+    async with simulator(tmp_path, max_running=1) as sim:
+        video_id = await sim.created(prompt="An endless corridor")
+        await sim.clock.advance(3 * DAY)
+        assert (await sim.get(video_id))["status"] == "in_progress"
+        assert (await sim.create()).status_code == 429
 
 
 # Quotas
 
 
-def test_two_creates_in_any_minute_are_accepted(tmp_path: Path) -> None:
+async def test_two_creates_in_any_minute_are_accepted(tmp_path: Path) -> None:
     """The third is refused by the gateway's envelope until the first is a minute old; each
     deployment has its own two.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, max_running=None) as sim:
-            await sim.created()
-            await sim.clock.advance(30)
-            await sim.created()
-            refused = await sim.create()
-            assert refused.status_code == 429
-            assert set(refused.json()["error"]) == {"code", "message"}
-            assert "running tasks" not in refused.text
-            await sim.created(model="sora-2-pro")
-            await sim.clock.advance(29.5)
-            assert (await sim.create()).status_code == 429
-            await sim.clock.advance(0.5)
-            await sim.created()
-            assert (await sim.create()).status_code == 429
-
-    run(scenario())
+    async with simulator(tmp_path, max_running=None) as sim:
+        await sim.created()
+        await sim.clock.advance(30)
+        await sim.created()
+        refused = await sim.create()
+        assert refused.status_code == 429
+        assert set(refused.json()["error"]) == {"code", "message"}
+        assert "running tasks" not in refused.text
+        await sim.created(model="sora-2-pro")
+        await sim.clock.advance(29.5)
+        assert (await sim.create()).status_code == 429
+        await sim.clock.advance(0.5)
+        await sim.created()
+        assert (await sim.create()).status_code == 429
 
 
-def test_two_running_jobs_are_the_most(tmp_path: Path) -> None:
+async def test_two_running_jobs_are_the_most(tmp_path: Path) -> None:
     """E2 word for word; refusals do not count as creates; the next is accepted once one has
     ended.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            await sim.created(seconds="12")
-            await sim.created(seconds="12")
-            await sim.clock.advance(61)
-            for _ in range(3):
-                refused = await sim.create()
-                assert refused.status_code == 429
-                assert refused.json() == {
-                    "error": {
-                        "message": "Too many running tasks",
-                        "type": "video_generation_user_error",
-                        "param": None,
-                        "code": None,
-                    }
+    async with simulator(tmp_path) as sim:
+        await sim.created(seconds="12")
+        await sim.created(seconds="12")
+        await sim.clock.advance(61)
+        for _ in range(3):
+            refused = await sim.create()
+            assert refused.status_code == 429
+            assert refused.json() == {
+                "error": {
+                    "message": "Too many running tasks",
+                    "type": "video_generation_user_error",
+                    "param": None,
+                    "code": None,
                 }
-            await sim.clock.advance(LONGEST_RENDER)
-            await sim.created()
-            await sim.created()
+            }
+        await sim.clock.advance(LONGEST_RENDER)
+        await sim.created()
+        await sim.created()
 
-    run(scenario())
 
-
-def test_quotas_recover_at_the_simulated_speed(tmp_path: Path) -> None:
+async def test_quotas_recover_at_the_simulated_speed(tmp_path: Path) -> None:
     """Ten times faster than life, a minute is six seconds."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path, speed=10.0, max_running=None) as sim:
-            for _ in range(2):
-                await sim.created()
-            await sim.clock.advance(5.9)
-            assert (await sim.create()).status_code == 429
-            await sim.clock.advance(0.2)
+    async with simulator(tmp_path, speed=10.0, max_running=None) as sim:
+        for _ in range(2):
             await sim.created()
+        await sim.clock.advance(5.9)
+        assert (await sim.create()).status_code == 429
+        await sim.clock.advance(0.2)
+        await sim.created()
 
-    run(scenario())
 
-
-def test_simultaneous_creates_do_not_slip_past_the_quota(tmp_path: Path) -> None:
+async def test_simultaneous_creates_do_not_slip_past_the_quota(tmp_path: Path) -> None:
     """Of twenty at once, exactly two are accepted."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            answers = await asyncio.gather(*(sim.create() for _ in range(20)))
-            assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 18
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        answers = await asyncio.gather(*(sim.create() for _ in range(20)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 18
 
 
 # Addresses and keys
@@ -554,39 +458,33 @@ def test_simultaneous_creates_do_not_slip_past_the_quota(tmp_path: Path) -> None
         ("PUT", "/openai/v1/videos", 405, {"detail": "Method Not Allowed"}),
     ],
 )
-def test_a_wrong_address_is_answered_as_azure_does(tmp_path: Path, method: str, path: str, status: int, body: object) -> None:
+async def test_a_wrong_address_is_answered_as_azure_does(
+    tmp_path: Path,
+    method: str,
+    path: str,
+    status: int,
+    body: object,
+) -> None:
     """E4 where no service listens, E5 where the service knows no such path."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            answer = await sim.http.request(method, f"{sim.url}{path}")
-            assert (answer.status_code, answer.json()) == (status, body)
-            assert answer.headers["apim-request-id"]
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        answer = await sim.http.request(method, f"{sim.url}{path}")
+        assert (answer.status_code, answer.json()) == (status, body)
+        assert answer.headers["apim-request-id"]
 
 
-def test_an_unknown_id_is_told_apart_from_an_unknown_path(tmp_path: Path) -> None:
+async def test_an_unknown_id_is_told_apart_from_an_unknown_path(tmp_path: Path) -> None:
     """It comes in the service's own envelope."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/content"), ("POST", "/remix")]:
-                answer = await sim.http.request(method, f"/videos/video_0{path}")
-                assert refusal(answer) == (404, None, None)
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        for method, path in [("GET", ""), ("DELETE", ""), ("GET", "/content"), ("POST", "/remix")]:
+            answer = await sim.http.request(method, f"/videos/video_0{path}")
+            assert refusal(answer) == (404, None, None)
 
 
 @pytest.mark.parametrize("version", ["v1", "preview"])
-def test_the_two_api_versions_of_the_v1_surface_are_accepted(tmp_path: Path, version: str) -> None:
+async def test_the_two_api_versions_of_the_v1_surface_are_accepted(tmp_path: Path, version: str) -> None:
     """As none is."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            assert (await sim.http.get("/videos", params={"api-version": version})).status_code == 200
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        assert (await sim.http.get("/videos", params={"api-version": version})).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -602,70 +500,54 @@ def test_the_two_api_versions_of_the_v1_surface_are_accepted(tmp_path: Path, ver
         ("/v1/videos", {"api-key": "the-key"}, 401),
     ],
 )
-def test_a_key_is_required(tmp_path: Path, path: str, headers: dict[str, str], status: int) -> None:
+async def test_a_key_is_required(tmp_path: Path, path: str, headers: dict[str, str], status: int) -> None:
     """In either header on Azure (E3), as a bearer token elsewhere; a project's address takes none
     (E17).
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim, httpx.AsyncClient(trust_env=False) as http:
-            encoded = {name: value.encode() for name, value in headers.items()}
-            answer = await http.get(f"{sim.url}{path}", headers=[(name.encode(), value) for name, value in encoded.items()])
-            assert answer.status_code == status
-            if status == 401 and not path.startswith("/v1"):
-                assert answer.json()["error"]["code"] == "401"
-                assert answer.json()["error"]["message"].startswith("Access denied due to invalid subscription key")
-
-    run(scenario())
+    async with simulator(tmp_path) as sim, httpx.AsyncClient(trust_env=False) as http:
+        encoded = {name: value.encode() for name, value in headers.items()}
+        answer = await http.get(f"{sim.url}{path}", headers=[(name.encode(), value) for name, value in encoded.items()])
+        assert answer.status_code == status
+        if status == 401 and not path.startswith("/v1"):
+            assert answer.json()["error"]["code"] == "401"
+            assert answer.json()["error"]["message"].startswith("Access denied due to invalid subscription key")
 
 
-def test_more_than_ten_custom_headers_are_too_many(tmp_path: Path) -> None:
+async def test_more_than_ten_custom_headers_are_too_many(tmp_path: Path) -> None:
     """431 on Azure, whatever they are; other servers do not count."""
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            ten = {f"x-header-{number}": "1" for number in range(10)}
-            eleven = {**ten, "x-stainless-lang": "python", "authorization": "Bearer the-key"}
-            assert (await sim.http.get("/videos", headers=ten)).status_code == 200
-            assert (await sim.http.get("/videos", headers=eleven)).status_code == 431
-            assert (await sim.http.get(f"{sim.url}/v1/videos", headers=eleven)).status_code == 200
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        ten = {f"x-header-{number}": "1" for number in range(10)}
+        eleven = {**ten, "x-stainless-lang": "python", "authorization": "Bearer the-key"}
+        assert (await sim.http.get("/videos", headers=ten)).status_code == 200
+        assert (await sim.http.get("/videos", headers=eleven)).status_code == 431
+        assert (await sim.http.get(f"{sim.url}/v1/videos", headers=eleven)).status_code == 200
 
 
-def test_a_retired_deployment_is_gone(tmp_path: Path) -> None:
+async def test_a_retired_deployment_is_gone(tmp_path: Path) -> None:
     """410 for it alone; deployments may have names of their own, and the video names the model."""
-
-    async def scenario() -> None:
-        deployments = {"films-east": SoraDeployment("sora-2"), "films-old": SoraDeployment("sora-2", retired=True)}
-        async with simulator(tmp_path, deployments=deployments) as sim:
-            assert (await sim.create(model="films-old")).status_code == 410
-            assert (await sim.create(model="sora-2")).status_code == 404
-            assert (await sim.get(await sim.created(model="films-east")))["model"] == "sora-2"
-
-    run(scenario())
+    deployments = {"films-east": SoraDeployment("sora-2"), "films-old": SoraDeployment("sora-2", retired=True)}
+    async with simulator(tmp_path, deployments=deployments) as sim:
+        assert (await sim.create(model="films-old")).status_code == 410
+        assert (await sim.create(model="sora-2")).status_code == 404
+        assert (await sim.get(await sim.created(model="films-east")))["model"] == "sora-2"
 
 
 # What stays
 
 
-def test_jobs_and_quotas_outlive_the_service(tmp_path: Path) -> None:
+async def test_jobs_and_quotas_outlive_the_service(tmp_path: Path) -> None:
     """A new one on the same data knows every job, goes on with its rendering, and still counts its
     create.
     """
-
-    async def scenario() -> None:
-        async with simulator(tmp_path) as sim:
-            video_id = await sim.created()
-            await sim.created()
-            before = await sim.get(video_id)
-        async with simulator(tmp_path, clock=sim.clock) as sim:
-            assert await sim.get(video_id) == before
-            assert (await sim.create()).status_code == 429
-            await sim.clock.advance(LONGEST_RENDER)
-            assert (await sim.get(video_id))["status"] == "completed"
-
-    run(scenario())
+    async with simulator(tmp_path) as sim:
+        video_id = await sim.created()
+        await sim.created()
+        before = await sim.get(video_id)
+    async with simulator(tmp_path, clock=sim.clock) as sim:
+        assert await sim.get(video_id) == before
+        assert (await sim.create()).status_code == 429
+        await sim.clock.advance(LONGEST_RENDER)
+        assert (await sim.get(video_id))["status"] == "completed"
 
 
 async def _start(data: Path, *options: str) -> tuple[asyncio.subprocess.Process, str]:
@@ -679,33 +561,25 @@ async def _start(data: Path, *options: str) -> tuple[asyncio.subprocess.Process,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_process_says_its_url_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+async def test_the_process_says_its_url_and_ends_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     """One line of JSON when it is ready; status 0 when it is told to end."""
-
-    async def scenario() -> None:
-        process, url = await _start(tmp_path, "--unlimited")
-        async with httpx.AsyncClient(base_url=f"{url}/v1", headers={"authorization": "Bearer any"}, trust_env=False) as http:
-            answers = [await http.post("/videos", json={"prompt": "A cat"}) for _ in range(4)]
-            assert [answer.status_code for answer in answers] == [200] * 4
-        process.send_signal(number)
-        assert await process.wait() == 0
-
-    run(scenario())
+    process, url = await _start(tmp_path, "--unlimited")
+    async with httpx.AsyncClient(base_url=f"{url}/v1", headers={"authorization": "Bearer any"}, trust_env=False) as http:
+        answers = [await http.post("/videos", json={"prompt": "A cat"}) for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200] * 4
+    process.send_signal(number)
+    assert await process.wait() == 0
 
 
-def test_an_accepted_create_survives_kill_9(tmp_path: Path) -> None:
+async def test_an_accepted_create_survives_kill_9(tmp_path: Path) -> None:
     """Once it has been answered, the next process knows it."""
-
-    async def scenario() -> None:
+    process, url = await _start(tmp_path, "--api-key", "k")
+    async with httpx.AsyncClient(headers={"api-key": "k"}, trust_env=False) as http:
+        created = await http.post(f"{url}/openai/v1/videos", json={"model": "sora-2", "prompt": "A cat"})
+        process.kill()
+        await process.wait()
         process, url = await _start(tmp_path, "--api-key", "k")
-        async with httpx.AsyncClient(headers={"api-key": "k"}, trust_env=False) as http:
-            created = await http.post(f"{url}/openai/v1/videos", json={"model": "sora-2", "prompt": "A cat"})
-            process.kill()
-            await process.wait()
-            process, url = await _start(tmp_path, "--api-key", "k")
-            jobs = (await http.get(f"{url}/_sim/jobs")).json()
-            assert (jobs["accepted_creates"], jobs["data"][0]["id"]) == (1, created.json()["id"])
-        process.terminate()
-        assert await process.wait() == 0
-
-    run(scenario())
+        jobs = (await http.get(f"{url}/_sim/jobs")).json()
+        assert (jobs["accepted_creates"], jobs["data"][0]["id"]) == (1, created.json()["id"])
+    process.terminate()
+    assert await process.wait() == 0

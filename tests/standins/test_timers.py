@@ -15,6 +15,8 @@ from local.functions_host.invocation import Invoker
 from local.functions_host.timers import Schedule, Timer
 from tests.fakes.clock import VirtualClock
 
+pytestmark = pytest.mark.anyio
+
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
@@ -78,121 +80,91 @@ class Instance:
         return functions.triggered_by("timerTrigger")[0]
 
 
-def test_a_timer_runs_at_its_ticks_with_settings_replaced(tmp_path: Path) -> None:
+async def test_a_timer_runs_at_its_ticks_with_settings_replaced(tmp_path: Path) -> None:
     """`%SWEEP%` is the schedule from the app settings, and nothing runs between its ticks."""
-
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock) as host:
-            await clock.advance(299)
-            assert host.runs == []
-            await clock.advance(400)
-        return host.runs
-
-    assert asyncio.run(scenario()) == [("12:05:00", False), ("12:10:00", False)]
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock) as host:
+        await clock.advance(299)
+        assert host.runs == []
+        await clock.advance(400)
+    assert host.runs == [("12:05:00", False), ("12:10:00", False)]
 
 
-def test_a_tick_is_run_by_one_of_the_hosts_that_share_a_folder(tmp_path: Path) -> None:
+async def test_a_tick_is_run_by_one_of_the_hosts_that_share_a_folder(tmp_path: Path) -> None:
     """Two hosts, three ticks: three runs."""
-
-    async def scenario() -> int:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock) as one, Instance(tmp_path, clock) as other:
-            await clock.advance(900)
-        return len(one.runs) + len(other.runs)
-
-    assert asyncio.run(scenario()) == 3
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock) as one, Instance(tmp_path, clock) as other:
+        await clock.advance(900)
+    assert len(one.runs) + len(other.runs) == 3
 
 
-def test_ticks_that_nobody_was_there_for_are_made_up_for_once(tmp_path: Path) -> None:
+async def test_ticks_that_nobody_was_there_for_are_made_up_for_once(tmp_path: Path) -> None:
     """Two hosts start after three missed ticks: one run, past due, and the schedule goes
     on.
     """
-
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock):
-            await clock.advance(300)
-        clock.set(datetime(2026, 11, 22, 12, 21, tzinfo=UTC))
-        async with Instance(tmp_path, clock) as one, Instance(tmp_path, clock) as other:
-            await clock.advance(240)
-        return sorted(one.runs + other.runs)
-
-    assert asyncio.run(scenario()) == [("12:21:00", True), ("12:25:00", False)]
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock):
+        await clock.advance(300)
+    clock.set(datetime(2026, 11, 22, 12, 21, tzinfo=UTC))
+    async with Instance(tmp_path, clock) as one, Instance(tmp_path, clock) as other:
+        await clock.advance(240)
+    assert sorted(one.runs + other.runs) == [("12:21:00", True), ("12:25:00", False)]
 
 
-def test_a_restart_between_ticks_runs_nothing(tmp_path: Path) -> None:
+async def test_a_restart_between_ticks_runs_nothing(tmp_path: Path) -> None:
     """Only a missed tick is past due."""
-
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock):
-            await clock.advance(300)
-        async with Instance(tmp_path, clock) as host:
-            await clock.advance(299)
-        return host.runs
-
-    assert asyncio.run(scenario()) == []
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock):
+        await clock.advance(300)
+    async with Instance(tmp_path, clock) as host:
+        await clock.advance(299)
+    assert host.runs == []
 
 
-def test_an_unmonitored_timer_forgets_what_it_missed(tmp_path: Path) -> None:
+async def test_an_unmonitored_timer_forgets_what_it_missed(tmp_path: Path) -> None:
     """`useMonitor: false` asks for no `past_due` run."""
-
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock, use_monitor=False):
-            await clock.advance(300)
-        clock.set(datetime(2026, 11, 22, 12, 21, tzinfo=UTC))
-        async with Instance(tmp_path, clock, use_monitor=False) as host:
-            await clock.advance(240)
-        return host.runs
-
-    assert asyncio.run(scenario()) == [("12:25:00", False)]
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock, use_monitor=False):
+        await clock.advance(300)
+    clock.set(datetime(2026, 11, 22, 12, 21, tzinfo=UTC))
+    async with Instance(tmp_path, clock, use_monitor=False) as host:
+        await clock.advance(240)
+    assert host.runs == [("12:25:00", False)]
 
 
-def test_run_on_startup_runs_at_the_start(tmp_path: Path) -> None:
+async def test_run_on_startup_runs_at_the_start(tmp_path: Path) -> None:
     """And again at the first tick."""
-
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock, run_on_startup=True) as host:
-            await clock.advance(300)
-        return host.runs
-
-    assert asyncio.run(scenario()) == [("12:00:00", False), ("12:05:00", False)]
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock, run_on_startup=True) as host:
+        await clock.advance(300)
+    assert host.runs == [("12:00:00", False), ("12:05:00", False)]
 
 
-def test_a_run_that_fails_is_logged_and_waits_for_the_next_tick(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_run_that_fails_is_logged_and_waits_for_the_next_tick(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """There is no retry in between."""
 
     def fail() -> None:
         raise RuntimeError("no storage")
 
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock, then=fail) as host:
-            await clock.advance(600)
-        return host.runs
-
-    assert asyncio.run(scenario()) == [("12:05:00", False), ("12:10:00", False)]
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock, then=fail) as host:
+        await clock.advance(600)
+    assert host.runs == [("12:05:00", False), ("12:10:00", False)]
     assert [record.getMessage() for record in caplog.records] == ["function sweep failed"] * 2
 
 
-def test_a_run_cut_short_is_run_again_after_the_restart(tmp_path: Path) -> None:
+async def test_a_run_cut_short_is_run_again_after_the_restart(tmp_path: Path) -> None:
     """A host that ends in the middle of a run has not run that tick."""
 
     def die() -> None:
         raise asyncio.CancelledError
 
-    async def scenario() -> list[tuple[str, bool]]:
-        clock = VirtualClock(NOON)
-        async with Instance(tmp_path, clock, then=die):
-            await clock.advance(300)
-        async with Instance(tmp_path, clock) as host:
-            await clock.advance(1)
-        return host.runs
-
-    assert asyncio.run(scenario()) == [("12:05:00", True)]
+    clock = VirtualClock(NOON)
+    async with Instance(tmp_path, clock, then=die):
+        await clock.advance(300)
+    async with Instance(tmp_path, clock) as host:
+        await clock.advance(1)
+    assert host.runs == [("12:05:00", True)]
 
 
 def test_a_schedule_that_cannot_be_read_names_its_function(tmp_path: Path) -> None:

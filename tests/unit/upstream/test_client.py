@@ -31,6 +31,8 @@ from shared.media.reference_image import Reference
 from shared.upstream.client import Accepted, Upstream
 from tests.fakes.clock import VirtualClock
 
+pytestmark = pytest.mark.anyio
+
 AZURE = Deployment("east/sora-2", True, "my-deployment", "https://east.example/openai/v1", api_key="key-secret")
 BY_IDENTITY = Deployment(
     "east/sora-2", True, "my-deployment", "https://east.example/openai/v1", token_scope="https://scope/.default"
@@ -256,19 +258,16 @@ def test_a_refused_token_is_renewed_once_and_the_request_repeated_once(status: i
     assert isinstance(raised, Denied), "a key of our own cannot be renewed: it is asked once"
 
 
-def test_without_a_token_nothing_is_sent() -> None:
+async def test_without_a_token_nothing_is_sent() -> None:
     """So nothing happened upstream, and the create may be repeated."""
 
     async def no_token(scope: str, *, renew: bool = False) -> str:
         raise ClientAuthenticationError("The identity 1234 is not assigned.")
 
-    async def run() -> None:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(lambda request: ok())) as client:
-            with pytest.raises(Unreachable) as raised:
-                await create(Upstream(BY_IDENTITY, lambda: client, no_token, VirtualClock()))
-        assert "1234" not in str(envelope(raised.value))
-
-    asyncio.run(run())
+    async with httpx.AsyncClient(transport=httpx.MockTransport(lambda request: ok())) as client:
+        with pytest.raises(Unreachable) as raised:
+            await create(Upstream(BY_IDENTITY, lambda: client, no_token, VirtualClock()))
+    assert "1234" not in str(envelope(raised.value))
 
 
 @asynccontextmanager
