@@ -169,33 +169,6 @@ def subclasses(kind: type[GatewayError]) -> list[type[GatewayError]]:
     return [kind, *(each for child in kind.__subclasses__() for each in subclasses(child))]
 
 
-def test_the_costs_add_up() -> None:
-    """The table of costs is the quantities times the prices."""
-    text = page("operations.md")
-    prices = {row[0].strip("`"): number(row[1]) for row in table(text, "price")}
-    free = {name: number(amount) for amount, name in re.findall(r"([\d,]+) `(gb_second|execution)`", text)}
-    assert set(free) == {"gb_second", "execution"}
-    quantities = {row[0].strip("`"): (number(row[1]), number(row[2])) for row in table(text, "quantity")}
-    rows = {row[0].strip("`*"): [number(cell) for cell in row[1:]] for row in table(text, "dollars a month")}
-    seconds = 30 * 24 * 3600
-    always_on = seconds * prices["vcpu_second"] + 2 * seconds * prices["gib_second"] + prices["database"]
-    for column, (videos, servers) in enumerate(((0, 1), (1000, 1), (100_000, 2))):
-        total = 0.0
-        for name, (idle, each) in quantities.items():
-            cost = max(0.0, idle + videos * each - free.get(name, 0)) * prices[name]
-            assert rows[name][column] == pytest.approx(cost, abs=0.0051), (name, videos)
-            total += cost
-        assert rows["the gateway"][column] == pytest.approx(total, abs=0.0051)
-        assert rows["always-on container and database"][column] == pytest.approx(servers * always_on, abs=0.0051)
-        assert rows["generation, 4 seconds each"][column] == pytest.approx(videos * 4 * prices["video_second"])
-
-
-def test_the_sweeps_of_a_month_are_counted_right() -> None:
-    """Their number follows from the timer's schedule."""
-    assert 'schedule="0 */5 * * * *"' in (PROJECT / "function_app.py").read_text()
-    assert f"{30 * 24 * 60 // 5:,} a month" in page("operations.md")
-
-
 def test_every_threat_names_tests_that_exist() -> None:
     """A defence that no test guards, or whose test was renamed, is found here."""
     rows = table(page("security.md"), "threat")

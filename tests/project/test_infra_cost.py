@@ -6,6 +6,8 @@ import json
 import re
 from datetime import timedelta
 
+import pytest
+
 from tests.project.bicep import INFRA, PROJECT, code
 
 MONTH = timedelta(days=30).total_seconds()
@@ -73,6 +75,7 @@ def test_idle_executions_follow_from_the_sweep_and_the_size_of_an_instance() -> 
     quantities = rows("operations.md", "quantity")
     assert memory is not None
     assert number(quantities["execution"][0]) == sweeps()
+    assert f"{sweeps():,.0f} a month" in (PROJECT / "docs" / "operations.md").read_text()
     assert number(quantities["gb_second"][0]) == sweeps() * int(memory[1]) // 1024
 
 
@@ -117,8 +120,8 @@ def test_the_table_of_dollars_is_what_the_quantities_come_to() -> None:
     lines.append("| **the gateway** | " + " | ".join(f"{total:,.2f}" for total in totals) + " |")
     expected = "\n".join(lines)
     assert expected in text, f"docs/operations.md must say:\n{expected}"
-    always_on = number(rows("operations.md", "dollars a month")["always-on container and database"][0])
-    generation = number(rows("operations.md", "dollars a month")["generation, 4 seconds each"][2])
+    dollars = {name: [number(cell) for cell in cells] for name, cells in rows("operations.md", "dollars a month").items()}
+    always_on, generation = dollars["always-on container and database"][0], dollars["generation, 4 seconds each"][2]
     a_video = (totals[2] - totals[1]) / (COUNTS[2] - COUNTS[1])
     even = COUNTS[1] + (always_on - totals[1]) / a_video
     said = re.search(r"up to about ([\d,]+) videos a month, and at any number its cost is less than (\w+) percent", text)
@@ -126,3 +129,12 @@ def test_the_table_of_dollars_is_what_the_quantities_come_to() -> None:
     assert abs(number(said[1]) - even) < 0.05 * even, even
     assert totals[2] / generation < {"two": 0.02, "three": 0.03}[said[2]], totals[2] / generation
     assert f"{totals[0]:.2f} dollars a month" in text, totals[0]
+
+
+def test_the_other_ways_are_priced_from_the_same_list() -> None:
+    """An always-on server, a second one in the largest column, and the generation itself."""
+    prices = {name: number(cells[0]) for name, cells in rows("operations.md", "price").items()}
+    dollars = {name: [number(cell) for cell in cells] for name, cells in rows("operations.md", "dollars a month").items()}
+    server = MONTH * (prices["vcpu_second"] + 2 * prices["gib_second"] + prices["database"] / MONTH)
+    assert dollars["always-on container and database"] == pytest.approx([server, server, 2 * server], abs=0.0051)
+    assert dollars["generation, 4 seconds each"] == pytest.approx([4 * count * prices["video_second"] for count in COUNTS])
