@@ -7,12 +7,13 @@ that moment, until the commit wins its race.
 """
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from hmac import compare_digest
 from typing import Any
 
 import msgspec
 
-from shared.accounts.account import Account, reprice, reserve, settle
+from shared.accounts.account import Account, check_usable, reprice, reserve, settle
 from shared.accounts.commits import Decision
 from shared.accounts.idempotency import Remembered, RequestIdentity
 from shared.clock import Clock
@@ -20,6 +21,17 @@ from shared.errors import Unauthenticated
 from shared.media.video import Video
 from shared.storage.tables import Insert, Replace, Table, Write
 from shared.storage.video_store import VideoRow, find_video
+
+CANCELLED = {"error_code": "cancelled", "error_message": "The video was deleted before it was finished."}
+
+
+def check_secret(account: Account, token: str | None, now: datetime) -> None:
+    """Raises Unauthenticated where `token` no longer lets anybody in; None is the operator."""
+    if token is None:
+        return
+    if not compare_digest(token, account.token or ""):
+        raise Unauthenticated("The API key is not valid.")
+    check_usable(account, now)
 
 
 @dataclass(frozen=True)
@@ -69,15 +81,16 @@ class Admission:
             return Decision(account, Admitted(self._earlier, False, account))
         if self.identity is not None and self.identity.keys & taken:
             return None
-        if self.token is not None and not compare_digest(self.token, account.token or ""):
-            raise Unauthenticated("The API key is not valid.")
         now = self.clock.now()
+        check_secret(account, self.token, now)
         if self.identity is not None:
             self.identity.check(self._remembered, now)
         if self._earlier is not None:
             return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
-        video = msgspec.structs.replace(self.video, tags=account.tags, priority=account.priority)
+        video = msgspec.structs.replace(
+            self.video, tags=account.tags, priority=account.priority, key_alias=account.alias, key_user=account.user_id
+        )
         writes: list[Write] = [Insert(video.id, video.to_row())]
         if self.identity is not None:
             writes += self.identity.admit(self._remembered, video.id, now)
@@ -104,6 +117,42 @@ class Settlement:
             return None
         video = msgspec.structs.replace(self._entry.video, **self.outcome)
         return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
+
+
+@dataclass
+class Deletion:
+    """The caller gives a video up.
+
+    A video that the upstream was never asked for is cancelled and gives its price back. One that
+    the upstream may be making is only marked: its price and its place stay reserved until its job
+    has ended. A finished one stays as it is, until its bytes are dropped.
+
+    `token` is what the caller was let in with: a key may have been blocked or given a new secret
+    since. None is the operator.
+    """
+
+    video_id: str
+    token: str | None
+    clock: Clock
+    weight: int = 40_000
+    _entry: VideoRow | None = field(default=None, init=False)
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._entry = await find_video(table, self.video_id)
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
+        now = self.clock.now()
+        check_secret(account, self.token, now)
+        if self._entry is None or self._entry.video.finished or self._entry.video.deleted:
+            return Decision(account, self._entry.video if self._entry else None)
+        if self.video_id in taken:
+            return None
+        video = msgspec.structs.replace(self._entry.video, deleted=True)
+        if video.attempted_at is None:
+            video = msgspec.structs.replace(video, status="failed", finished_at=now, **CANCELLED)
+            account = settle(account, video)
+        return Decision(account, video, (Replace(self._entry.row, video.to_row()),))
 
 
 @dataclass

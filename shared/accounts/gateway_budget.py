@@ -16,7 +16,8 @@ import msgspec
 from shared.accounts.account import Account, check_budget, rolled
 from shared.accounts.commits import Commits, Decision
 from shared.clock import Clock
-from shared.media.video import GATEWAY_OWNER, Video
+from shared.errors import BudgetExceeded
+from shared.media.video import GATEWAY_OWNER, Video, dollars
 from shared.storage.tables import Delete, Insert, Replace, Row, Table
 
 _HOLD = "hold_"
@@ -74,7 +75,7 @@ class _Hold:
         if self._row is not None:
             return Decision(account, None)
         account = self.budget.applied(account)
-        check_budget(account, self.cost)
+        _check(account, self.cost)
         held = msgspec.structs.replace(account, reserved=account.reserved + self.cost, running=account.running + 1)
         return Decision(held, None, (Insert(_hold(self.video_id), {"cost": self.cost}),))
 
@@ -110,7 +111,7 @@ class _Reprice(_OfHold):
     def change(self, account: Account, hold: Row) -> Decision[None]:
         more = self.cost - hold.values["cost"]
         if more > 0:
-            check_budget(account, more)
+            _check(account, more)
         held = msgspec.structs.replace(account, reserved=account.reserved + more)
         return Decision(held, None, (Replace(hold, {"cost": self.cost}),))
 
@@ -127,6 +128,16 @@ class _Release(_OfHold):
             spend=account.spend + self.spent,
         )
         return Decision(released, None, (Delete(hold),))
+
+
+def _check(account: Account, cost: int) -> None:
+    """Raises BudgetExceeded, without the sums: those of other keys are no caller's business."""
+    try:
+        check_budget(account, cost)
+    except BudgetExceeded:
+        raise BudgetExceeded(
+            f"The budget of the whole gateway does not cover this video of ${dollars(cost)}; its operator can raise it."
+        ) from None
 
 
 def _hold(video_id: str) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.accounts.account import Account
-from shared.accounts.account_changes import Admission, Admitted, Move, Settlement
+from shared.accounts.account_changes import Admission, Admitted, Deletion, Move, Settlement, check_secret
 from shared.accounts.commits import Commits
 from shared.accounts.idempotency import PREFIX, RequestIdentity
 from shared.clock import Clock
@@ -33,9 +33,9 @@ class Ledger:
         """
         return await self.commits.change_account(video.owner, Admission(video, identity, token, self.clock))
 
-    async def earlier(self, owner: str, identity: RequestIdentity) -> Admitted | None:
+    async def earlier(self, owner: str, identity: RequestIdentity, token: str | None = None) -> Admitted | None:
         """What the same request has made before; None if it is the first. Raises
-        IdempotencyMismatch.
+        IdempotencyMismatch, or Unauthenticated where `token` no longer lets its holder in.
         """
         now = self.clock.now()
         remembered = await identity.recall(self.commits.table, owner)
@@ -43,7 +43,10 @@ class Ledger:
         video_id = identity.earlier(remembered, now)
         entry = await self.videos.find(video_id) if video_id else None
         account = await self.account(owner) if entry else None
-        return Admitted(entry.video, True, account) if entry and account else None
+        if entry is None or account is None:
+            return None
+        check_secret(account, token, now)
+        return Admitted(entry.video, True, account)
 
     async def remember_refusal(self, owner: str, identity: RequestIdentity, retry_after: float | None) -> None:
         """Remember a 429, so that the client's retry of it is not answered with another request's
@@ -66,6 +69,14 @@ class Ledger:
         None if it is unknown.
         """
         return await self.commits.change_account(owner_of(video_id), Settlement(video_id, outcome))
+
+    async def give_up(self, video_id: str, token: str | None = None) -> Video | None:
+        """The caller wants no more of a video: cancel it, or mark it where the upstream may be
+        making it. A finished one stays as it is; None if it is unknown.
+
+        Raises Unauthenticated where `token` no longer lets its holder in.
+        """
+        return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, self.clock))
 
     async def move(self, video_id: str, model: str, cost: int) -> Video | None:
         """Let another model make an unfinished video, at its price. Raises what the account

@@ -94,6 +94,8 @@ def _read_budget(general: General) -> tuple[int | None, str | None]:
     """The budget of the whole gateway and the window it renews in."""
     if general.max_budget is not None and not 0 <= general.max_budget < MICROS:
         raise ConfigurationError("general_settings.max_budget must be 0 or more dollars.")
+    if general.max_budget and not round(general.max_budget * MICROS):
+        raise ConfigurationError("general_settings.max_budget must be 0 or at least 0.000001 dollars.")
     try:
         duration = general.budget_duration and check_length(general.budget_duration, "budget_duration")
     except InvalidRequest as error:

@@ -41,6 +41,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     metadata: str | None = None
     tags: str | None = None  # the key's tags when it was admitted, as JSON text
+    key_alias: str | None = None  # the key's, when it was admitted
+    key_user: str | None = None  # the key's `user_id`, when it was admitted
     reference: str | None = None  # media type of the stored reference image
     deployment: str | None = None
     attempted_at: datetime | None = None

@@ -89,7 +89,10 @@ def _money(name: str, value: Any) -> int:
     """Dollars as micro-dollars."""
     if not _is_number(value) or not 0 <= value <= _MOST_DOLLARS:
         raise InvalidRequest(f"`{name}` must be a number of dollars from 0 to {_MOST_DOLLARS}.", param=name)
-    return round(float(value) * MICROS)
+    micros = round(float(value) * MICROS)
+    if micros == 0 and value > 0:
+        raise InvalidRequest(f"`{name}` must be 0 or at least 0.000001 dollars.", param=name)
+    return micros
 
 
 def _count(name: str, value: Any) -> int:

@@ -129,6 +129,7 @@ async def list_keys(call: Call) -> Answer:
 async def spend_logs(call: Call) -> Answer:
     """One line a video, newest first; `page` and `page_size`, and the header `x-has-more`."""
     await call.operator()
+    spend.check_query(call.query, ("page", "page_size", "summarize"))
     if call.query.get("summarize", "false").lower() == "true":
         raise InvalidRequest("Sums are at /spend/report.", param="summarize")
     page, size = spend.parse_page(call.query)
@@ -140,6 +141,7 @@ async def spend_logs(call: Call) -> Answer:
 async def spend_report(call: Call) -> Answer:
     """Sums by day, key, user, tag or model; the last 30 days unless dates are given."""
     await call.operator()
+    spend.check_query(call.query, ("group_by",))
     group, csv = spend.parse_group(call.query), _wants_csv(call)
     lines = await _spend(call).report(await _filter(call, default_days=30), group)
     return _table(lines, spend.report_columns(group), {}, csv=csv)

@@ -25,6 +25,7 @@ _LONGEST_NUMBER = 9  # digits
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)  # far from where calendars end
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones too: some programs fold them
+_FILTERS = ("api_key", "key", "user", "user_id", "tag", "model", "start_date", "end_date")
 GROUPS = ("day", "key", "user", "tag", "model")
 _OTHER_GROUPS = {"api_key": "key", "customer": "user", "tags": "tag", "models": "model"}
 
@@ -44,7 +45,7 @@ class Filter:
 
     def takes(self, video: Video) -> bool:
         return (
-            (self.user is None or video.user == self.user)
+            (self.user is None or user_of(video) == self.user)
             and (self.model is None or video.model == self.model)
             and (self.tag is None or self.tag in tags_of(video))
         )
@@ -131,7 +132,7 @@ class Spend:
             "reserved": video.reserved / MICROS,
             "seconds": video.seconds,
             "size": video.size,
-            "user": video.user,
+            "user": user_of(video),
             "request_tags": tags_of(video),
             "metadata": json.loads(video.metadata) if video.metadata else None,
             "prompt": prompt,
@@ -147,6 +148,25 @@ _COUNTS = ("videos", "completed", "failed", "running", "seconds", "spend", "rese
 def tags_of(video: Video) -> list[str]:
     tags: list[str] = json.loads(video.tags) if video.tags else []
     return tags
+
+
+def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
+    """Raises InvalidRequest for a filter that is unknown or empty: ignoring one would show what was
+    not asked for. `also` are the route's own parameters.
+    """
+    known = (*_FILTERS, *also, "format", "api-version")
+    for name, value in query.items():
+        if name not in known:
+            raise InvalidRequest(
+                f"Unknown parameter '{name[:64]}': {', '.join(known)} are known.", code="unknown_parameter", param=name
+            )
+        if name in _FILTERS and not value:
+            raise InvalidRequest(f"`{name}` is empty: leave it out, or say which.", param=name)
+
+
+def user_of(video: Video) -> str | None:
+    """Who a video is for: the request's `user`, else the key's `user_id`."""
+    return video.user or video.key_user
 
 
 def parse_group(query: Mapping[str, str]) -> str:
@@ -203,7 +223,7 @@ def _names(group: str, account: Account, video: Video) -> list[str]:
         case "key":
             return [account.alias or video.owner]
         case "user":
-            return [video.user or ""]
+            return [user_of(video) or ""]
         case "tag":
             return tags_of(video)
     return [video.model]

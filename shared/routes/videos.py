@@ -94,8 +94,9 @@ async def get_video(call: Call, video_id: str) -> Answer:
 
 
 async def delete_video(call: Call, video_id: str) -> Answer:
+    caller = await call.caller()
     video = await _own_video(call, video_id)
-    await call.gateway.lifecycle.delete(video.id)
+    await call.gateway.lifecycle.delete(video.id, caller.account.token if caller.account else None)
     return Answer({"id": video.id, "object": "video.deleted", "deleted": True})
 
 

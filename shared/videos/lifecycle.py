@@ -52,9 +52,10 @@ class Lifecycle:
         With `identity`, a request that was admitted before gives the earlier video; `account` is
         what the caller was let in with.
         """
+        token = account.token if account else None
         # Before anything is noted or held: a repeated request is answered even where nothing more
         # could be admitted.
-        admitted = await self.ledger.earlier(owner, identity) if identity else None
+        admitted = await self.ledger.earlier(owner, identity, token) if identity else None
         if admitted is not None:
             return admitted
         now = self.clock.now()
@@ -79,8 +80,8 @@ class Lifecycle:
                 await self._refuse_early(video, account)
             return await self._admit(video, request, identity, account)
         except RequestError as refusal:
-            # What refused it may be what an equal request beside it has just been given.
-            admitted = await self.ledger.earlier(owner, identity) if identity else None
+            # A concurrent equal request may have been admitted meanwhile; answer with its video.
+            admitted = await self.ledger.earlier(owner, identity, token) if identity else None
             if admitted is not None:
                 return admitted
             if identity is not None and refusal.status == 429:
@@ -144,32 +145,28 @@ class Lifecycle:
             return
         if video.deleted:
             await self.archive.drop(video)  # it may have been deleted while it was being saved
+            if video.status == "failed":  # else its copy upstream went instead of being saved
+                await self._delete_upstream(video)
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
-    async def delete(self, video_id: str) -> None:
-        """Make an end of a video. May be repeated.
+    async def delete(self, video_id: str, token: str | None = None) -> None:
+        """Give a video up: its caller sees it no more. May be repeated.
 
-        A waiting one is cancelled at no cost, a running one abandoned at no cost, a finished one
-        loses its bytes.
+        A waiting one is cancelled at no cost. One that the upstream may be making is seen out by
+        its orchestration, and charged if the upstream completes it. A finished one loses its bytes.
+        Raises Unauthenticated where `token` no longer lets its holder in.
         """
-        video = await self.ledger.settle(
-            video_id,
-            finished_at=self.clock.now(),
-            status="failed",
-            error_code="cancelled",
-            error_message="The video was deleted before it was finished.",
-            deleted=True,
-        )
+        video = await self.ledger.give_up(video_id, token)
         if video is None:
             return
-        if not video.deleted:
+        if video.finished and not video.deleted:
             # The mark comes last: whoever is told that there is no such video cannot ask for the
             # rest of it to go.
             await self.archive.drop(video)
             await self._delete_upstream(video)
             await self.videos.update(video_id, deleted=True)
-        elif video.attempted_at is None:
+        elif video.finished and video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)
 

@@ -38,7 +38,6 @@ _TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late
 _LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
-_ENDED = ("completed", *_UNSUCCESSFUL)
 
 
 @dataclass(frozen=True)
@@ -57,13 +56,9 @@ class Rendering:
     async def check(self, video_id: str) -> StepResult:
         """Look once at the running job."""
         entry = await self.videos.find(video_id)
-        if entry is None or (entry.video.finished and not entry.video.deleted):
+        if entry is None or entry.video.finished or entry.video.rendered_at is not None:
             return DONE
         video = entry.video
-        if video.deleted:
-            return await self._see_out(video)
-        if video.rendered_at is not None:
-            return DONE
         upstream = self.upstreams.of(video)
         if upstream is None:
             return failed("deployment_missing", "The deployment that makes this video is no longer configured.")
@@ -74,25 +69,6 @@ class Rendering:
             reason = failed(error.code, error.message, error.report.request_id)
             return await self._try_again(entry, error, reason, self._elapsed(video) / 20)
         return await self._note_progress(entry, job)
-
-    async def _see_out(self, video: Video) -> StepResult:
-        """A job whose video was deleted runs on, since nobody can cancel it: its slot is taken
-        until it ends.
-        """
-        upstream = self.upstreams.of(video)
-        if upstream is None or video.upstream_id is None or self._left(video) <= 0:
-            return DONE
-        try:
-            job = await upstream.get(video.upstream_id)
-            if job.status not in _ENDED:
-                return await self._look_again(video, int(job.progress or 0))
-            await upstream.delete(video.upstream_id)
-        except Missing:
-            return DONE
-        except UpstreamError as error:
-            log_failure(video.id, "delete", error)
-            return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
-        return DONE
 
     async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
         """Keep status and progress, which only ever go forward. An unknown status counts as
@@ -126,14 +102,16 @@ class Rendering:
         return again(wait, self._left(video))
 
     async def save(self, video_id: str) -> StepResult:
-        """Bring the bytes into our storage, whole or not at all."""
+        """Bring the bytes into our storage, whole or not at all; of a deleted video, delete them
+        upstream.
+        """
         entry = await self.videos.find(video_id)
-        if entry is None:
+        if entry is None or entry.video.finished:
             return DONE
         video = entry.video
         if video.deleted:
-            return await self._see_out(video)
-        if video.finished or video.bytes is not None:
+            return await self._delete_job(video)
+        if video.bytes is not None:
             return DONE
         upstream = self.upstreams.of(video)
         if upstream is None:
@@ -150,6 +128,21 @@ class Rendering:
                 tried = (self.clock.now() - (video.rendered_at or self.clock.now())).total_seconds()
                 return await self._try_again(entry, error, reason, tried / 4)  # each try may be a whole download
         await self.videos.change(entry, bytes=length)
+        return DONE
+
+    async def _delete_job(self, video: Video) -> StepResult:
+        """Its caller has deleted the video, and its job is completed: nobody needs its bytes."""
+        upstream = self.upstreams.of(video)
+        if upstream is None or video.upstream_id is None:
+            return DONE
+        try:
+            await upstream.delete(video.upstream_id)
+        except Missing:
+            return DONE
+        except UpstreamError as error:
+            log_failure(video.id, "delete", error)
+            left = self._left(video)
+            return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), left) if left > 0 else DONE
         return DONE
 
     async def _fetch(self, upstream: Upstream, video: Video) -> int:

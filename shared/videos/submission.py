@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from shared.accounts.account_changes import CANCELLED
 from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Pool, Wait
 from shared.capacity.slots import Outage
@@ -74,8 +75,10 @@ class Submission:
             return DONE
         video = entry.video
         unclear = video.attempted_at is not None
-        if video.finished and not (video.deleted and unclear):
+        if video.finished:
             return DONE
+        if video.deleted and not unclear:  # the create that was under way when it was deleted made no job
+            return failed(CANCELLED["error_code"], CANCELLED["error_message"])
         model = self.catalog.get(video.model)
         if model is None:
             return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
@@ -259,8 +262,6 @@ class Submission:
         video = attempt.video
         if video.lost_answers + 1 >= _MOST_UNCLEAR:
             return _uncertain("The upstream gave no clear answer, more than once, and lists no job for the video.", video)
-        if video.deleted:
-            return DONE
         logger.info("video %s: no job was made by the unclear create; asking again", video.id)
         return await self._stand_back(attempt, None, None, lost_answers=video.lost_answers + 1)
 
