@@ -13,6 +13,7 @@ from shared.accounts.commits import Commits
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.keys import Keys
 from shared.accounts.ledger import Ledger
+from shared.accounts.spend_lines import SpendLines
 from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Pool
 from shared.capacity.render_times import RenderTimes
@@ -49,6 +50,7 @@ class Gateway:
     keys: Keys
     commits: Commits
     videos: VideoStore
+    lines: SpendLines
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
@@ -86,6 +88,7 @@ def build(
     tables = tables or Tables(given.storage, links.credential)
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
+    lines = SpendLines(tables.gateway, clock, random)
     ledger = Ledger(commits, videos, clock)
     keys = Keys(commits, clock, random, given.master_key)
     budget = GatewayBudget(commits, clock, given.max_budget, given.budget_duration)
@@ -100,9 +103,9 @@ def build(
         given.catalog, videos, pool, claims, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
-    lifecycle = Lifecycle(videos, ledger, budget, pool, archive, upstreams, clock, given.knobs)
+    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, upstreams, clock, given.knobs)
     return Gateway(
-        *(given, clock, links, tables, keys, commits, videos, ledger, budget),
+        *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
         *(pool, claims, archive, upstreams, submission, rendering, lifecycle),
     )
 

@@ -19,8 +19,8 @@ from shared.accounts.idempotency import Remembered, RequestIdentity
 from shared.clock import Clock
 from shared.errors import Unauthenticated
 from shared.media.video import Video
-from shared.storage.tables import Insert, Replace, Table, Write
-from shared.storage.video_store import VideoRow, find_video
+from shared.storage.tables import Insert, Replace, Row, Table, Write
+from shared.storage.video_store import VideoRow, find_video, hiding, listed, listing_of
 
 CANCELLED = {"error_code": "cancelled", "error_message": "The video was deleted before it was finished."}
 
@@ -91,7 +91,7 @@ class Admission:
         video = msgspec.structs.replace(
             self.video, tags=account.tags, priority=account.priority, key_alias=account.alias, key_user=account.user_id
         )
-        writes: list[Write] = [Insert(video.id, video.to_row())]
+        writes: list[Write] = [Insert(video.id, video.to_row()), listed(video.id)]
         if self.identity is not None:
             writes += self.identity.admit(self._remembered, video.id, now)
         return Decision(account, Admitted(video, False, account), tuple(writes))
@@ -113,7 +113,7 @@ class Settlement:
     def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
         if self._entry is None or self._entry.video.finished:
             return Decision(account, self._entry.video if self._entry else None)
-        if self.video_id in taken:
+        if self._entry.row.key in taken:
             return None
         video = msgspec.structs.replace(self._entry.video, **self.outcome)
         return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
@@ -136,23 +136,25 @@ class Deletion:
     clock: Clock
     weight: int = 40_000
     _entry: VideoRow | None = field(default=None, init=False)
+    _listing: Row | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again
         self._entry = await find_video(table, self.video_id)
+        self._listing = await listing_of(table, self.video_id) if self._entry else None
 
     def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
         now = self.clock.now()
         check_secret(account, self.token, now)
         if self._entry is None or self._entry.video.finished or self._entry.video.deleted:
             return Decision(account, self._entry.video if self._entry else None)
-        if self.video_id in taken:
+        if self._entry.row.key in taken:
             return None
         video = msgspec.structs.replace(self._entry.video, deleted=True)
         if video.attempted_at is None:
             video = msgspec.structs.replace(video, status="failed", finished_at=now, **CANCELLED)
             account = settle(account, video)
-        return Decision(account, video, (Replace(self._entry.row, video.to_row()),))
+        return Decision(account, video, hiding(self._entry, video, self._listing))
 
 
 @dataclass
@@ -173,7 +175,7 @@ class Move:
     def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
         if self._entry is None or self._entry.video.finished or self._entry.video.model == self.model:
             return Decision(account, self._entry.video if self._entry else None)
-        if self.video_id in taken:
+        if self._entry.row.key in taken:
             return None
         before = self._entry.video
         video = msgspec.structs.replace(

@@ -18,10 +18,10 @@ from shared.storage.tables import Insert, Replace, Row, Table, Write, retry_conf
 
 ACCOUNT = "key"
 
-# A transaction holds 100 rows and 4 MiB. A change writes at most three rows beside the
+# A transaction holds 100 rows and 4 MiB. A change writes at most four rows beside the
 # account's, and a character of a caller's text may take twelve bytes on the wire. The
 # rest of the space is for the key's tags, which every video repeats.
-_MOST_CHANGES = 30
+_MOST_CHANGES = 24
 _MOST_CHARACTERS = 250_000
 
 T = TypeVar("T")

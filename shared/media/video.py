@@ -135,11 +135,24 @@ def new_id(owner: str, now: datetime) -> str:
     return f"video_{reversed_time:011x}{owner.removeprefix('key_')}{secrets.randbits(52):013x}"
 
 
+def reversed_id(video_id: str) -> str:
+    """The id without its prefix and with its time the other way round: sorts oldest first. Applied
+    to what it gives, with the prefix, it gives the id back.
+    """
+    bare = video_id.removeprefix("video_")
+    return f"{_LATEST - int(bare[:11], 16):011x}{bare[11:]}"
+
+
 def id_bound(moment: datetime) -> str:
     """Between the ids of videos made at `moment` or later, which sort before it, and those made
     earlier.
     """
     return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
+
+
+def created_at(video_id: str) -> datetime:
+    """The time in an id."""
+    return datetime.fromtimestamp((_LATEST - int(video_id[6:17], 16)) / 1000, UTC)
 
 
 def is_id(text: str) -> bool:

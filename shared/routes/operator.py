@@ -241,7 +241,7 @@ def _issued(call: Call, issued: Issued) -> Answer:
 
 
 def _spend(call: Call) -> Spend:
-    return Spend(call.gateway.videos, call.gateway.keys, call.gateway.settings.knobs.log_prompts)
+    return Spend(call.gateway.videos, call.gateway.lines, call.gateway.keys, call.gateway.settings.knobs.log_prompts)
 
 
 async def _filter(call: Call, *, default_days: int | None = None) -> Filter:

@@ -1,31 +1,32 @@
-"""What videos have cost: one line each, or added up by day, key, user, tag or model. Read from the
-videos themselves.
-"""
+"""What videos have cost: one line each, or added up by day, key, user, tag or model."""
 
+import asyncio
 import csv
 import heapq
 import io
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
-from shared.accounts.account import Account
 from shared.accounts.keys import Keys
+from shared.accounts.spend_lines import SpendLine, SpendLines
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest
 from shared.media.video import MASTER_OWNER, Video, id_bound
 from shared.storage.video_store import VideoStore
 
 _MOST_ROWS = 1000
-_READ_AHEAD = 50  # rows of each key that are held while keys are merged by time
+_READ_AHEAD = 50  # rows that are held of each key, or of all together
+_AT_ONCE = 16  # reads under way at the same moment
 _LONGEST_REPORT = timedelta(days=366)
 _LONGEST_NUMBER = 9  # digits
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)  # far from where calendars end
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones too: some programs fold them
 _FILTERS = ("api_key", "key", "user", "user_id", "tag", "model", "start_date", "end_date")
+_T = TypeVar("_T")
 GROUPS = ("day", "key", "user", "tag", "model")
 _OTHER_GROUPS = {"api_key": "key", "customer": "user", "tags": "tag", "models": "model"}
 
@@ -43,88 +44,127 @@ class Filter:
     start: date | None = None
     end: date | None = None
 
-    def takes(self, video: Video) -> bool:
+    def takes(self, line: SpendLine) -> bool:
         return (
-            (self.user is None or user_of(video) == self.user)
-            and (self.model is None or video.model == self.model)
-            and (self.tag is None or self.tag in tags_of(video))
+            (self.user is None or line.user == self.user)
+            and (self.model is None or line.model == self.model)
+            and (self.tag is None or self.tag in line.tag_list)
         )
 
 
 @dataclass(frozen=True)
 class Spend:
-    """Reads videos across keys, newest first."""
+    """Reads what videos have cost, newest first."""
 
     videos: VideoStore
+    lines: SpendLines
     keys: Keys
     log_prompts: bool
 
     async def logs(self, wanted: Filter, page: int, size: int) -> tuple[list[dict[str, Any]], bool]:
-        """One page of lines, newest first, and whether there are more."""
-        lines: list[dict[str, Any]] = []
+        """One page of lines, newest first, and whether there are more. Reads as many rows as the
+        pages up to this one hold, and the videos of this page.
+        """
+        found: list[tuple[SpendLine, Video | None]] = []
         skip = (page - 1) * size
-        async for account, video in self._videos(wanted):
+        async for line, video in self._lines(wanted, page=page * size + 1):
             if skip > 0:
                 skip -= 1
-            elif len(lines) == size:
-                return lines, True
             else:
-                lines.append(self._line(account, video))
-        return lines, False
+                found.append((line, video))
+            if len(found) > size:
+                break
+        shown = found[:size]
+        videos = await _at_once([self._video(line, video) for line, video in shown])
+        return [self._line(line, video) for (line, _), video in zip(shown, videos, strict=True) if video], len(found) > size
 
     async def report(self, wanted: Filter, group: str) -> list[dict[str, Any]]:
         """One line for each day, key, user, tag or model: videos, how they ended, seconds made,
-        dollars spent and reserved.
+        dollars spent and reserved. Reads a row for each video of the days asked for.
         """
         sums: dict[str, dict[str, Any]] = {}
-        async for account, video in self._videos(wanted):
-            for name in _names(group, account, video):
-                line = sums.setdefault(name, {group: name, **dict.fromkeys(_COUNTS, 0)})
-                line["videos"] += 1
-                line[video.status if video.finished else "running"] += 1
-                line["seconds"] += video.seconds if video.status == "completed" else 0
-                line["spend"] += video.spent
-                line["reserved"] += video.reserved
-        ordered = sorted(sums.values(), key=lambda line: str(line[group]))
-        return [{**line, "spend": line["spend"] / MICROS, "reserved": line["reserved"] / MICROS} for line in ordered]
+        async for line, _ in self._lines(wanted):
+            for name in _names(group, line):
+                total = sums.setdefault(name, {group: name, **_named(group, line), **dict.fromkeys(_COUNTS, 0)})
+                total["videos"] += 1
+                total[line.status] += 1
+                total["seconds"] += line.seconds if line.status == "completed" else 0
+                total["spend"] += line.spent
+                total["reserved"] += line.reserved
+        ordered = sorted(sums.values(), key=lambda total: str(total[group]))
+        return [{**total, "spend": total["spend"] / MICROS, "reserved": total["reserved"] / MICROS} for total in ordered]
 
-    async def _videos(self, wanted: Filter) -> AsyncIterator[tuple[Account, Video]]:
-        """Of all keys together, merged by time; of each key only a few rows are held."""
+    async def _lines(self, wanted: Filter, page: int | None = None) -> AsyncIterator[tuple[SpendLine, Video | None]]:
+        """The lines that the filter takes, with the video where it had to be read."""
         after = id_bound(_midnight(wanted.end + timedelta(days=1))) if wanted.end else None
         before = id_bound(_midnight(wanted.start)) if wanted.start else None
-        readers = []
-        async for key_id, account in self._accounts(wanted):
-            readers.append((account, self.videos.of(key_id, after=after, before=before, page=_READ_AHEAD)))
+        if wanted.key_id is not None:
+            source = self._of_keys([wanted.key_id], after, before, page)
+        elif await self.videos.indexed():
+            source = self._of_all(after, before, page)
+        else:  # videos of an earlier version have no lines yet
+            key_ids = [key_id async for key_id, _ in self.keys.all()]
+            source = self._of_keys([*key_ids, MASTER_OWNER], after, before, _READ_AHEAD)
+        async for line, video in source:
+            if wanted.takes(line):
+                yield line, video
+
+    async def _of_all(
+        self, after: str | None, before: str | None, page: int | None
+    ) -> AsyncIterator[tuple[SpendLine, Video | None]]:
+        """Of the videos that have not ended, which are few, each is read; so many at once."""
+        batch: list[tuple[str, SpendLine | None]] = []
+        async for each in self.lines.between(after=after, before=before, page=page):
+            batch.append(each)
+            if len(batch) == _READ_AHEAD:
+                for read in await self._read(batch):
+                    yield read
+                batch = []
+        for read in await self._read(batch):
+            yield read
+
+    async def _read(self, batch: list[tuple[str, SpendLine | None]]) -> list[tuple[SpendLine, Video | None]]:
+        """The lines of a batch; a request that was not admitted has none."""
+        entries = iter(await _at_once([self.videos.find(video_id) for video_id, line in batch if line is None]))
+        lines: list[tuple[SpendLine, Video | None]] = []
+        for _, line in batch:
+            entry = next(entries) if line is None else None
+            if line is not None:
+                lines.append((line, None))
+            elif entry is not None:
+                lines.append((SpendLine.of(entry.video), entry.video))
+        return lines
+
+    async def _of_keys(
+        self, key_ids: list[str], after: str | None, before: str | None, page: int | None
+    ) -> AsyncIterator[tuple[SpendLine, Video | None]]:
+        """Of these keys, merged by time; of each key only a few rows are held."""
+        readers = [self.videos.of(key_id, after=after, before=before, page=page) for key_id in key_ids]
         heads: list[tuple[str, int, Video]] = []
-        for index, (_, reader) in enumerate(readers):
+        for index, reader in enumerate(readers):
             async for video in reader:
                 heads.append((video.id, index, video))
                 break
         heapq.heapify(heads)
         while heads:
             _, index, video = heapq.heappop(heads)
-            account, reader = readers[index]
-            if wanted.takes(video):
-                yield account, video
-            async for following in reader:
+            yield SpendLine.of(video), video
+            async for following in readers[index]:
                 heapq.heappush(heads, (following.id, index, following))
                 break
 
-    async def _accounts(self, wanted: Filter) -> AsyncIterator[tuple[str, Account]]:
-        async for key_id, account in self.keys.all():
-            if wanted.key_id in (None, key_id):
-                yield key_id, account
-        if wanted.key_id in (None, MASTER_OWNER):
-            yield MASTER_OWNER, Account(name="master")
+    async def _video(self, line: SpendLine, video: Video | None) -> Video | None:
+        entry = await self.videos.find(line.id) if video is None else None
+        return video or (entry.video if entry else None)
 
-    def _line(self, account: Account, video: Video) -> dict[str, Any]:
+    def _line(self, line: SpendLine, video: Video) -> dict[str, Any]:
         prompt = video.prompt if self.log_prompts else None
         return {
             "request_id": video.id,
             "video_id": video.id,
             "call_type": "avideo_generation",
             "api_key": video.owner,
-            "key_alias": account.alias,
+            "key_alias": line.alias,
             "model": video.model,
             "status": video.status,
             "settled": video.finished,
@@ -132,8 +172,8 @@ class Spend:
             "reserved": video.reserved / MICROS,
             "seconds": video.seconds,
             "size": video.size,
-            "user": user_of(video),
-            "request_tags": tags_of(video),
+            "user": line.user,
+            "request_tags": line.tag_list,
             "metadata": json.loads(video.metadata) if video.metadata else None,
             "prompt": prompt,
             "error_code": video.error_code,
@@ -143,11 +183,6 @@ class Spend:
 
 
 _COUNTS = ("videos", "completed", "failed", "running", "seconds", "spend", "reserved")
-
-
-def tags_of(video: Video) -> list[str]:
-    tags: list[str] = json.loads(video.tags) if video.tags else []
-    return tags
 
 
 def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
@@ -162,11 +197,6 @@ def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
             )
         if name in _FILTERS and not value:
             raise InvalidRequest(f"`{name}` is empty: leave it out, or say which.", param=name)
-
-
-def user_of(video: Video) -> str | None:
-    """Who a video is for: the request's `user`, else the key's `user_id`."""
-    return video.user or video.key_user
 
 
 def parse_group(query: Mapping[str, str]) -> str:
@@ -213,20 +243,33 @@ LOG_COLUMNS = (
 
 
 def report_columns(group: str) -> tuple[str, ...]:
-    return (group, *_COUNTS)
+    return (group, *(("key_alias",) if group == "key" else ()), *_COUNTS)
 
 
-def _names(group: str, account: Account, video: Video) -> list[str]:
+def _names(group: str, line: SpendLine) -> list[str]:
     match group:
         case "day":
-            return [video.created_at.astimezone(UTC).date().isoformat()]
+            return [line.day.isoformat()]
         case "key":
-            return [account.alias or video.owner]
+            return [line.owner]
         case "user":
-            return [user_of(video) or ""]
+            return [line.user or ""]
         case "tag":
-            return tags_of(video)
-    return [video.model]
+            return line.tag_list
+    return [line.model]
+
+
+def _named(group: str, line: SpendLine) -> dict[str, str | None]:
+    """The alias beside a key's id: the one of its newest video in the report."""
+    return {"key_alias": line.alias} if group == "key" else {}
+
+
+async def _at_once(reads: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """The results of many reads, `_AT_ONCE` of them under way."""
+    results: list[_T] = []
+    for first in range(0, len(reads), _AT_ONCE):
+        results += await asyncio.gather(*reads[first : first + _AT_ONCE])
+    return results
 
 
 def _cell(value: Any) -> Any:

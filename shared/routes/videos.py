@@ -70,13 +70,8 @@ async def list_videos(call: Call) -> Answer:
     caller = await call.caller()
     page = parse_list(call.query)
     store = call.gateway.videos
-    read = store.of if page.newest_first else store.oldest_first
-    videos: list[Video] = []
-    async for video in read(caller.owner, after=page.after, page=page.limit + 1):
-        if not video.deleted:
-            videos.append(video)
-        if len(videos) > page.limit:
-            break
+    read = store.newest_first if page.newest_first else store.oldest_first
+    videos = await read(caller.owner, page.limit + 1, after=page.after)
     shown = videos[: page.limit]
     return Answer(
         {

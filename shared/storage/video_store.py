@@ -1,20 +1,30 @@
 """The videos as they are stored: find, change and list them. None of it moves money.
 
-A video lies in its key's partition of the table `gateway`, under its id.
+A video lies in its key's partition of the table `gateway`, under its id, which sorts newest first.
+When its caller deletes it, it moves to `gone_<id>`, so that a listing reads no deleted ones. Beside
+every video that can be listed lies an empty row `old_…`, whose key sorts oldest first. What belongs
+together moves in one transaction.
+
+Videos of an earlier version have no row `old_…`, and stay under their id when they are deleted,
+until `upkeep.indexing` has gone through them; until then listings read the old way.
 """
 
+import heapq
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
 import msgspec
 
 from shared.clock import Clock
-from shared.media.video import Video, is_id, owner_of
-from shared.storage.tables import Replace, Row, Table, retry_conflicts
+from shared.media.video import Video, is_id, owner_of, reversed_id
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, retry_conflicts
 
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
+_GONE = "gone_"
+_OLD, _AFTER_OLD = "old_", "old`"
+UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row: how far the older videos are indexed
 
 
 @dataclass(frozen=True)
@@ -26,23 +36,52 @@ class VideoRow:
 
 
 async def find_video(table: Table, video_id: str) -> VideoRow | None:
-    """One point read; None for an id that is unknown or malformed."""
+    """One point read, two for a deleted video; None for an id that is unknown or malformed."""
     if not is_id(video_id):
         return None
-    row = await table.get(owner_of(video_id), video_id)
-    return None if row is None else VideoRow(Video.from_row(row.key, row.values), row)
+    owner = owner_of(video_id)
+    # In this order: a video that is deleted between the two reads is found by the second.
+    row = await table.get(owner, video_id) or await table.get(owner, f"{_GONE}{video_id}")
+    return None if row is None else _entry(row)
 
 
-@dataclass(frozen=True)
+def listed(video_id: str) -> Insert:
+    """The row by which a new video is listed oldest first."""
+    return Insert(_old_key(video_id), {})
+
+
+async def listing_of(table: Table, video_id: str) -> Row | None:
+    """The row by which a video is listed oldest first; a deletion takes it away."""
+    return await table.get(owner_of(video_id), _old_key(video_id))
+
+
+def hiding(entry: VideoRow, deleted: Video, listing: Row | None) -> tuple[Write, ...]:
+    """The writes that take a deleted video out of every listing."""
+    moved = (Delete(entry.row), Insert(f"{_GONE}{deleted.id}", deleted.to_row()))
+    return moved if listing is None else (*moved, Delete(listing))
+
+
+def indexing(entry: VideoRow, listing: Row | None) -> tuple[Write, ...]:
+    """The writes that bring a video of an earlier version to where it is looked for now."""
+    if entry.row.key.startswith(_GONE):
+        return ()
+    if entry.video.deleted:
+        return hiding(entry, entry.video, listing)
+    # The video is written again unchanged: one that is deleted meanwhile is a conflict.
+    return () if listing else (Replace(entry.row, entry.video.to_row()), listed(entry.video.id))
+
+
+@dataclass
 class VideoStore:
     """The videos of all keys, in `table`."""
 
     table: Table
     clock: Clock
     random: Random
+    _indexed: bool = field(default=False, init=False)
 
     async def find(self, video_id: str) -> VideoRow | None:
-        """One point read; None for an id that is unknown or malformed."""
+        """One point read, two for a deleted video; None for an id that is unknown or malformed."""
         return await find_video(self.table, video_id)
 
     async def change(self, entry: VideoRow, **changes: Any) -> VideoRow:
@@ -54,7 +93,7 @@ class VideoStore:
             raise ValueError("money moves through Ledger.settle() alone")
         values = video.to_row()
         (etag,) = await self.table.commit(video.owner, Replace(entry.row, values))
-        return VideoRow(video, Row(video.id, values, etag))
+        return VideoRow(video, Row(entry.row.key, values, etag))
 
     async def update(self, video_id: str, **changes: Any) -> Video | None:
         """The same for a change that holds whatever else happens to the video; None if it is
@@ -67,6 +106,18 @@ class VideoStore:
 
         return await retry_conflicts(attempt, self.clock, self.random)
 
+    async def hide(self, video_id: str) -> None:
+        """Mark a finished video as deleted, and take it out of every listing. May be repeated."""
+
+        async def attempt() -> None:
+            entry = await self.find(video_id)
+            if entry is not None and not entry.row.key.startswith(_GONE):
+                deleted = msgspec.structs.replace(entry.video, deleted=True)
+                listing = await listing_of(self.table, video_id)
+                await self.table.commit(deleted.owner, *hiding(entry, deleted, listing))
+
+        await retry_conflicts(attempt, self.clock, self.random)
+
     async def of(
         self,
         owner: str,
@@ -75,21 +126,107 @@ class VideoStore:
         before: str | None = None,
         page: int | None = None,
     ) -> AsyncIterator[Video]:
-        """A key's videos, newest first: a plain range read, since ids sort that way. `page` are
-        read at a time.
-        """
-        after, before = max(after or "", _FIRST_VIDEO), min(before or _AFTER_VIDEOS, _AFTER_VIDEOS)
-        async for row in self.table.scan(owner, after=after, before=before, page=page):
-            yield Video.from_row(row.key, row.values)
+        """All videos of a key, also the deleted ones, newest first. `page` are read at a time."""
+        readers = [self._range(owner, prefix, after, before, page) for prefix in ("", _GONE)]
+        heads: list[tuple[str, int, Video]] = []
+        for index, reader in enumerate(readers):
+            async for video in reader:
+                heads.append((video.id, index, video))
+                break
+        heapq.heapify(heads)
+        last = ""
+        while heads:
+            _, index, video = heapq.heappop(heads)
+            if video.id != last:  # one that is moved meanwhile may be read in both places
+                yield video
+            last = video.id
+            async for following in readers[index]:
+                heapq.heappush(heads, (following.id, index, following))
+                break
 
-    async def oldest_first(self, owner: str, *, after: str | None = None, page: int | None = None) -> AsyncIterator[Video]:
-        """The other way round: reads every id of the key that is newer than `after`, then the
-        videos one by one.
-        """
-        del page
+    async def newest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
+        """The `count` newest videos of a key that can be listed, older than `after`."""
+        videos: list[Video] = []
+        async for video in self._range(owner, "", after, None, count):
+            if not video.deleted:
+                videos.append(video)
+            if len(videos) == count:
+                break
+        return videos
+
+    async def oldest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
+        """The other way round: the `count` oldest, newer than `after`."""
+        if not await self.indexed():
+            return await self._oldest_by_ids(owner, count, after)
+        videos: list[Video] = []
+        start = _old_key(after) if after and is_id(after) else _OLD
+        while len(videos) < count:
+            wanted = count - len(videos)
+            keys = await self._first_keys(owner, start, wanted)
+            videos += await self._between(owner, [_id_of(key) for key in keys])
+            if len(keys) < wanted:
+                break
+            start = keys[-1]
+        return videos
+
+    async def indexed(self) -> bool:
+        """Whether all videos of earlier versions have been indexed. Once true, it stays so."""
+        if not self._indexed:
+            row = await self.table.get(UPKEEP, INDEXING)
+            self._indexed = bool(row and row.values.get("done"))
+        return self._indexed
+
+    async def entries(self, owner: str, *, after: str = "") -> AsyncIterator[VideoRow]:
+        """The videos under their ids, with their rows: for the indexing of earlier ones."""
+        async for row in self.table.scan(owner, after=max(after, _FIRST_VIDEO), before=_AFTER_VIDEOS):
+            yield _entry(row)
+
+    async def _first_keys(self, owner: str, after: str, count: int) -> list[str]:
+        keys: list[str] = []
+        async for row in self.table.scan(owner, after=after, before=_AFTER_OLD, page=count, select=[]):
+            keys.append(row.key)
+            if len(keys) == count:
+                break
+        return keys
+
+    async def _between(self, owner: str, ids: list[str]) -> list[Video]:
+        """These videos, oldest first: they lie side by side, so they are one range."""
+        if not ids:
+            return []
+        wanted = {video_id: place for place, video_id in enumerate(ids)}
+        before = f"{max(ids)}~"
+        after = min(ids)[:-1]  # sorts before the id itself, and after every older neighbour's
+        found = [video async for video in self._range(owner, "", after, before, len(ids)) if video.id in wanted]
+        return sorted((each for each in found if not each.deleted), key=lambda each: wanted[each.id])
+
+    async def _oldest_by_ids(self, owner: str, count: int, after: str | None) -> list[Video]:
+        """Reads every id of the key that is newer than `after`, then the videos one by one."""
         before = min(after or _AFTER_VIDEOS, _AFTER_VIDEOS)
         ids = [row.key async for row in self.table.scan(owner, after=_FIRST_VIDEO, before=before, select=[])]
+        videos: list[Video] = []
         for video_id in reversed(ids):
             entry = await self.find(video_id)
-            if entry is not None:
-                yield entry.video
+            if entry is not None and not entry.video.deleted:
+                videos.append(entry.video)
+            if len(videos) == count:
+                break
+        return videos
+
+    async def _range(
+        self, owner: str, prefix: str, after: str | None, before: str | None, page: int | None
+    ) -> AsyncIterator[Video]:
+        after, before = max(after or "", _FIRST_VIDEO), min(before or _AFTER_VIDEOS, _AFTER_VIDEOS)
+        async for row in self.table.scan(owner, after=f"{prefix}{after}", before=f"{prefix}{before}", page=page):
+            yield _entry(row).video
+
+
+def _entry(row: Row) -> VideoRow:
+    return VideoRow(Video.from_row(row.key.removeprefix(_GONE), row.values), row)
+
+
+def _old_key(video_id: str) -> str:
+    return f"{_OLD}{reversed_id(video_id)}"
+
+
+def _id_of(old_key: str) -> str:
+    return f"video_{reversed_id(f'video_{old_key.removeprefix(_OLD)}')}"

@@ -15,6 +15,7 @@ from shared.accounts.account_changes import Admitted
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.idempotency import RequestIdentity
 from shared.accounts.ledger import Ledger
+from shared.accounts.spend_lines import SpendLine, SpendLines
 from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.file import GatewayKnobs
@@ -35,6 +36,7 @@ class Lifecycle:
     """The steps, with everything they use."""
 
     videos: VideoStore
+    lines: SpendLines
     ledger: Ledger
     budget: GatewayBudget
     pool: Pool
@@ -93,6 +95,7 @@ class Lifecycle:
     ) -> Admitted:
         await self.pool.enter(request.model, video.id)
         try:
+            await self.lines.open(video.id)
             if request.reference:
                 await self.archive.keep_reference(video, request.reference)
             await self.budget.hold(video)
@@ -125,6 +128,10 @@ class Lifecycle:
         repeated.
         """
         await self.budget.release(video.id, video.spent)
+        if video.finished:
+            await self.lines.close(SpendLine.of(video))
+        else:  # it was never admitted
+            await self.lines.drop(video.id)
         if video.reference:
             await self.archive.drop_reference(video.id)
         await self.pool.leave(video.model, video.id)  # last: by its note the sweep finds the rest
@@ -165,7 +172,7 @@ class Lifecycle:
             # rest of it to go.
             await self.archive.drop(video)
             await self._delete_upstream(video)
-            await self.videos.update(video_id, deleted=True)
+            await self.videos.hide(video_id)
         elif video.finished and video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)

@@ -10,11 +10,17 @@ from local.durable import tables as engine
 from local.durable.episode import Turn
 from local.durable.protocol import FINAL, EventType
 from local.durable.tables import ActivityClaim, Claims
+from shared.accounts.spend_lines import SPEND
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.tables import Delete, Insert, Replace, Row, Write
+from shared.storage.video_store import UPKEEP
 
 _ROWS = {
     "video_": "video",
+    "gone_": "gone",
+    "old_": "listing",
+    "open_": "open line",
+    "done_": "line",
     "wait_": "place",
     "once_r": "refusals",
     "once_": "once",
@@ -33,7 +39,7 @@ def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
     come, change and go.
     """
     place = {"gateway": "keys", "pools": "pool"}[table]
-    if partition in ("tokens", GATEWAY_OWNER):
+    if partition in ("tokens", GATEWAY_OWNER, SPEND, UPKEEP):
         place = partition
     return f"{place}[{' '.join(sorted(_row(place, write) for write in writes))}]"
 

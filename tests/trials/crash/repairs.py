@@ -6,12 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 from shared.accounts.idempotency import PREFIX
-from shared.storage.tables import Delete, Table, partition_of
+from shared.accounts.spend_lines import SPEND
+from shared.storage.tables import Delete, Insert, Table, partition_of
+from shared.storage.video_store import INDEXING, UPKEEP, listed
 from tests.trials.crash.stage import Stage
 from tests.trials.crash.stories import BUDGET, LONG, made, picture
 from tests.trials.crash.story import Story
 
-_ADMITS = "create_video: _admit: keys[+once +video ~key]: before"
+_ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
 _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _move: keys[~key ~video]: after"
 _SETTLED = "finish: keys[~key ~video]: after"
@@ -65,6 +67,39 @@ async def _slot_without_note(stage: Stage, _: Any) -> None:
         await _remove(stage.gateway.tables.pools, partition_of(model.name), video.id)
 
 
+async def _of_an_earlier_version(stage: Stage, _: Any) -> None:
+    """Videos without listings and lines; nothing says that all are indexed."""
+    table = stage.gateway.tables.gateway
+    for video_id in [video.id async for video in stage.gateway.videos.of(stage.owner)]:
+        await _remove(table, stage.owner, listed(video_id).key)
+        for line in ("open_", "done_"):
+            await _remove(table, SPEND, f"{line}{video_id}")
+    await _remove(table, UPKEEP, INDEXING)
+    await table.commit(UPKEEP, Insert(INDEXING, {"since": stage.clock.now() - timedelta(days=1)}))
+
+
+async def _line_left_open(stage: Stage, video_id: str) -> None:
+    """What a finished video has cost was never written down."""
+    await _remove(stage.gateway.tables.gateway, SPEND, f"done_{video_id}")
+    await stage.gateway.lines.open(video_id)
+
+
+async def _made_and_begun(stage: Stage) -> str:
+    await made(stage)
+    return await _create_long(stage)
+
+
+async def _has_its_rows(stage: Stage) -> list[str]:
+    """Every video is listed and has its line."""
+    table, wrong = stage.gateway.tables.gateway, []
+    async for video in stage.gateway.videos.of(stage.owner):
+        if await table.get(stage.owner, listed(video.id).key) is None:
+            wrong.append(f"{video.id} is not listed")
+        if await table.get(SPEND, f"done_{video.id}") is None or await table.get(SPEND, f"open_{video.id}") is not None:
+            wrong.append(f"{video.id} has no line")
+    return wrong
+
+
 async def _remove(table: Table, partition: str, key: str) -> None:
     row = await table.get(partition, key)
     if row is not None:
@@ -100,5 +135,7 @@ REPAIRS = (
         prices=(0.1, 0.1),
     ),
     Story("a slot without a video", _swept, before=made, between=_slot_without_note),
+    Story("of an earlier version", _swept_twice, before=_made_and_begun, between=_of_an_earlier_version, check=_has_its_rows),
+    Story("a line that was left open", _swept, before=made, between=_line_left_open, check=_has_its_rows),
     Story("too old", _swept, before=made, check=_is_forgotten, knobs={"retention_days": 1}, later=_DAYS_LATER),
 )

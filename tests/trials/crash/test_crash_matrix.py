@@ -17,7 +17,7 @@ _BY_NAME = {story.name: story for story in STORIES}
 # makes bytes appear or go.
 WORST = [
     ("a video", "create_video: _admit: pool[+note]: after", 0),
-    ("a budget for the whole gateway", "create_video: _admit: keys[+once +video ~key]: after", 1),
+    ("a budget for the whole gateway", "create_video: _admit: keys[+listing +once +video ~key]: after", 1),
     ("a video", "create_video: _start_orchestration: durable.start_new: before", 0),
     ("a video", "submit: _create: upstream.create: before", 0),
     ("two in line for one slot", "submit: _create: upstream.create: after", 2),
@@ -27,7 +27,7 @@ WORST = [
     ("a video", "finish: keys[~key ~video]: after", 0),
     ("a video", "engine: fire timers: after", 0),
     ("deleted when it is finished", "delete_video: delete: blob.delete_blob video: before", 0),
-    ("deleted while it is asked for", "delete_video: delete: keys[~key ~video]: after", 0),
+    ("deleted while it is asked for", "delete_video: delete: keys[+gone -listing -video ~key]: after", 0),
     ("dead while it was admitted", "sweep: _repair: gateway[-hold ~key]: after", 0),
     ("too old", "sweep: _expire: blob.delete_blob video: after", 0),
 ]
@@ -96,9 +96,9 @@ def test_no_write_and_no_upstream_call_is_without_a_story(tmp_path: Path) -> Non
 
 def test_a_place_that_no_story_visits_is_found() -> None:
     """A way counts for the place it goes through only if it leads to what is called there."""
-    place = next(each for each in sites() if str(each).endswith("Sweep._expire: Archive.drop"))
-    here = WayStep(place.file, place.first, "Sweep._expire")
-    elsewhere = WayStep(place.file, place.last + 1, "Sweep._expire")
+    place = next(each for each in sites() if str(each).endswith("Housekeeping._expire_of: Archive.drop"))
+    here = WayStep(place.file, place.first, "Housekeeping._expire_of")
+    elsewhere = WayStep(place.file, place.last + 1, "Housekeeping._expire_of")
     there = WayStep("storage/blobs.py", 1, "Archive.drop")
     assert visited(place, (here, there))
     assert not visited(place, (elsewhere, there))

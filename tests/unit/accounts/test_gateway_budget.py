@@ -86,14 +86,15 @@ async def test_what_the_key_refuses_is_not_held(world: World) -> None:
     assert (account.reserved, account.running) == (400_000, 1)
 
 
-async def test_the_refusal_says_what_is_left(world: World) -> None:
-    """Limit, spent and reserved are named; the keys that have used it up are not."""
+async def test_the_refusal_tells_no_sums(world: World) -> None:
+    """A caller hears that the gateway's budget is used up; what others have spent it does not."""
     for _ in range(5):
         await start(world)
     reply = await world.send("POST", "v1/videos", secret=world.secret, body={"prompt": "A cat"})
     assert (reply.status, reply.code) == (429, "budget_exceeded")
     assert reply.headers["x-should-retry"] == "false"
-    assert "$2 " in reply.json["error"]["message"]
+    assert "$2" not in reply.json["error"]["message"]
+    assert "$0.4" in reply.json["error"]["message"], "the price of its own video"
     assert "key_" not in reply.body.decode()
 
 

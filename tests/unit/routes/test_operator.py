@@ -494,3 +494,12 @@ async def test_the_list_of_keys_is_exactly_what_was_made(world: World) -> None:
     rows = [row.key async for row in world.gateway.tables.gateway.scan(KEYS)]
     assert world.owner in rows
     assert "key_00000000" not in rows
+
+
+async def test_money_below_a_micro_dollar_is_refused_by_name(world: World) -> None:
+    """It would become 0, which forbids every video."""
+    for name in ("max_budget", "soft_budget"):
+        reply = await world.send("POST", "key/generate", body={name: 1e-7})
+        assert (reply.status, reply.json["error"]["param"]) == (400, name)
+    assert (await world.send("POST", "key/generate", body={"max_budget": 1e-6})).json["max_budget"] == 1e-6
+    assert (await world.send("POST", "key/generate", body={"max_budget": 0})).json["max_budget"] == 0

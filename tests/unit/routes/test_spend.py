@@ -210,7 +210,8 @@ async def test_reports_add_up_by_every_group(world: World) -> None:
     one = {"videos": 2, "completed": 1, "failed": 1, "running": 0, "seconds": 8, "spend": 0.8, "reserved": 0.0}
     two = {"videos": 2, "completed": 1, "failed": 0, "running": 1, "seconds": 4, "spend": 0.4, "reserved": 1.2}
     total = {"videos": 4, "completed": 2, "failed": 1, "running": 1, "seconds": 12, "spend": 1.2, "reserved": 1.2}
-    assert await report(world, "key") == {"studio": one, plain: two}
+    keys = {tagged: {"key_alias": "studio", **one}, plain: {"key_alias": None, **two}}
+    assert await report(world, "key") == keys
     assert await report(world, "tag") == {"blue": one, "red": one}
     assert await report(world, "model") == {world.model.name: _close(total)}
     assert await report(world, "day") == {"2026-11-22": _close(total)}
@@ -283,3 +284,27 @@ def test_a_moment_lies_between_the_ids_before_and_after_it() -> None:
 
 def _close(line: dict[str, Any]) -> dict[str, Any]:
     return {name: pytest.approx(value) for name, value in line.items()}
+
+
+async def test_a_filter_that_nobody_knows_is_refused(world: World) -> None:
+    """Ignoring it would show everybody's rows; an empty one too."""
+    await made(world, world.owner, "completed")
+    for route in ("logs", "report"):
+        for query, param in (({"team": "x"}, "team"), ({"api_key": ""}, "api_key"), ({"user": ""}, "user")):
+            reply = await world.send("GET", f"spend/{route}", query=query)
+            assert (reply.status, reply.json["error"]["param"]) == (400, param), (route, query)
+    assert (await world.send("GET", "spend/logs", query={"group_by": "key"})).code == "unknown_parameter"
+    assert (await world.send("GET", "spend/report", query={"page": "1"})).code == "unknown_parameter"
+
+
+async def test_the_keys_user_and_alias_reach_spend(world: World) -> None:
+    """A request's own `user` goes before the key's `user_id`; the alias is the one of the time."""
+    key = (await world.gateway.keys.issue(Account(alias="studio", user_id="anna"))).key_id
+    await made(world, key, "completed")
+    await made(world, key, None, user="bert")
+    assert [line["user"] for line in await logs(world)] == ["bert", "anna"]
+    assert set(await report(world, "user")) == {"anna", "bert"}
+    assert [line["user"] for line in await logs(world, user="anna")] == ["anna"]
+    assert (await report(world, "key"))[key]["key_alias"] == "studio"
+    await world.gateway.keys.delete(key)
+    assert (await report(world, "key"))[key]["key_alias"] == "studio"

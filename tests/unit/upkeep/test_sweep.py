@@ -70,7 +70,7 @@ async def test_a_deleted_video_that_runs_keeps_its_slot_until_its_job_ends(world
     world.clock.skip(62)
     assert "again" in await world.gateway.submission.submit(waiting.id)
     world.upstream.end()
-    assert (await world.live(running.id)).spent == 0
+    assert (await world.live(running.id)).spent == running.cost
     assert "delete" in world.upstream.asked
     assert await world.gateway.submission.submit(waiting.id) == {"done": True}
     world.upstream.end()

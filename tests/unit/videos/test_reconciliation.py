@@ -207,6 +207,7 @@ async def test_a_video_deleted_while_it_is_asked_for_keeps_its_slot_until_its_jo
     assert "again" in await world.gateway.rendering.check(video.id)
     world.upstream.end()
     assert await world.gateway.rendering.check(video.id) == {"done": True}
+    assert await world.gateway.rendering.save(video.id) == {"done": True}
     assert world.upstream.asked[-1] == "delete"
     await world.gateway.lifecycle.finish(video.id, None)
     assert await slots(world) == []

@@ -1,0 +1,154 @@
+"""What every video has cost, of all keys together, in the order of time.
+
+The partition `spend` has a row for every video: `open_<id>`, empty, from before its admission until
+it has ended, then `done_<id>` with what it has cost. Ids sort newest first, so a page of them is a
+range read, however many keys and videos there are. The videos themselves stay what counts: these
+rows follow from them, and each is written before its video is forgotten as unfinished, so that a
+step that is cut off is repeated until the row is there.
+"""
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, date
+from random import Random
+from typing import Any
+
+import msgspec
+
+from shared.clock import Clock
+from shared.media.video import Video, created_at, owner_of
+from shared.storage.tables import Delete, Insert, Table, Write, WriteConflict, retry_conflicts
+
+SPEND = "spend"  # the partition
+_OPEN, _DONE = "open_", "done_"
+_FIRST, _LAST = "video_", "video`"
+
+
+class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What is added up of one video. `cost` in micro-dollars, `tags` as JSON text; `alias` and
+    `user` as they were when it was admitted. `status` is "running" until the video has ended.
+    """
+
+    id: str
+    model: str
+    status: str
+    cost: int
+    seconds: int
+    user: str | None = None
+    alias: str | None = None
+    tags: str | None = None
+
+    @classmethod
+    def of(cls, video: Video) -> "SpendLine":
+        return cls(
+            id=video.id,
+            model=video.model,
+            status=video.status if video.finished else "running",
+            cost=video.cost,
+            seconds=video.seconds,
+            user=video.user or video.key_user,
+            alias=video.key_alias,
+            tags=video.tags,
+        )
+
+    @property
+    def owner(self) -> str:
+        return owner_of(self.id)
+
+    @property
+    def day(self) -> date:
+        """The day on which it was asked for, in UTC."""
+        return created_at(self.id).astimezone(UTC).date()
+
+    @property
+    def spent(self) -> int:
+        return self.cost if self.status == "completed" else 0
+
+    @property
+    def reserved(self) -> int:
+        return self.cost if self.status == "running" else 0
+
+    @property
+    def tag_list(self) -> list[str]:
+        tags: list[str] = json.loads(self.tags) if self.tags else []
+        return tags
+
+
+@dataclass(frozen=True)
+class SpendLines:
+    """The rows of all videos, in `table`."""
+
+    table: Table
+    clock: Clock
+    random: Random
+
+    async def open(self, video_id: str) -> None:
+        """Note a video that is to be admitted. May be repeated."""
+        try:
+            await self.table.commit(SPEND, Insert(f"{_OPEN}{video_id}", {}))
+        except WriteConflict:
+            return
+
+    async def close(self, line: SpendLine) -> None:
+        """Write down what a video that has ended has cost. May be repeated."""
+        values = msgspec.structs.asdict(line)
+        del values["id"]
+
+        async def attempt() -> None:
+            opened = await self.table.get(SPEND, f"{_OPEN}{line.id}")
+            if opened is None and await self.table.get(SPEND, f"{_DONE}{line.id}") is not None:
+                return
+            writes: list[Write] = [Insert(f"{_DONE}{line.id}", values)]
+            await self.table.commit(SPEND, *writes, *([Delete(opened)] if opened else []))
+
+        await retry_conflicts(attempt, self.clock, self.random)
+
+    async def drop(self, video_id: str) -> None:
+        """Forget a video that was never admitted. May be repeated."""
+        opened = await self.table.get(SPEND, f"{_OPEN}{video_id}")
+        if opened is not None:
+            try:
+                await self.table.commit(SPEND, Delete(opened))
+            except WriteConflict:
+                return
+
+    async def unfinished(self) -> AsyncIterator[str]:
+        """The ids of all videos that have not ended, and of requests that are being admitted."""
+        async for row in self._rows(_OPEN, None, None, None, []):
+            yield row[0]
+
+    async def between(
+        self, *, after: str | None = None, before: str | None = None, page: int | None = None
+    ) -> AsyncIterator[tuple[str, SpendLine | None]]:
+        """The ids of all videos in a range, newest first, with the line of those that have
+        ended.
+        """
+        opened = self._rows(_OPEN, after, before, page, [])
+        waiting = await anext(opened, None)
+        last = ""
+        async for video_id, values in self._rows(_DONE, after, before, page, None):
+            while waiting is not None and waiting[0] < video_id:
+                yield waiting[0], None
+                waiting = await anext(opened, None)
+            last = video_id
+            yield video_id, SpendLine(id=video_id, **values)
+        while waiting is not None:
+            if waiting[0] != last:  # one that ends meanwhile may be read in both places
+                yield waiting[0], None
+            waiting = await anext(opened, None)
+
+    async def owners(self, *, after: str | None, before: str | None) -> set[str]:
+        """The keys that have asked for videos in a range of ids."""
+        found: set[str] = set()
+        for prefix in (_OPEN, _DONE):
+            async for video_id, _ in self._rows(prefix, after, before, None, []):
+                found.add(owner_of(video_id))
+        return found
+
+    async def _rows(
+        self, prefix: str, after: str | None, before: str | None, page: int | None, select: list[str] | None
+    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        first, last = f"{prefix}{max(after or '', _FIRST)}", f"{prefix}{min(before or _LAST, _LAST)}"
+        async for row in self.table.scan(SPEND, after=first, before=last, page=page, select=select):
+            yield row.key.removeprefix(prefix), row.values

@@ -1,0 +1,112 @@
+"""Brings videos of an earlier version to where they are looked for now: the listing rows of
+`video_store`, and the rows of `spend_lines`.
+
+It goes through all keys once, some thousand videos a run, and remembers how far it is; until it is
+done, listings and reports read the old way. May be cut off anywhere, and run twice at once.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from shared.accounts.account import Account
+from shared.accounts.keys import KEYS
+from shared.accounts.spend_lines import SpendLine
+from shared.gateway import Gateway
+from shared.media.video import MASTER_OWNER
+from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict, retry_conflicts
+from shared.storage.video_store import INDEXING, UPKEEP, VideoRow, indexing, listing_of
+
+# Instances of the earlier version may run on for a while beside the first ones of this.
+_SETTLED = timedelta(minutes=30)
+_A_RUN = 10_000  # videos
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Indexing:
+    """One run over what is left."""
+
+    gateway: Gateway
+    a_run: int = _A_RUN
+
+    async def run(self) -> None:
+        """Index up to `a_run` videos, and note how far it is."""
+        if await self.gateway.videos.indexed():
+            return
+        row = await self._table.get(UPKEEP, INDEXING)
+        now = self.gateway.clock.now()
+        if row is None:
+            await self._note(None, {"since": now})
+        elif now - row.values["since"].astimezone(UTC) >= _SETTLED:
+            await self._go_on(row)
+
+    async def _go_on(self, row: Row) -> None:
+        since: datetime = row.values["since"]
+        left, last = self.a_run, row.values.get("key", "")
+        async for owner in self._owners(last):
+            after = row.values.get("after", "") if owner == last else ""
+            account = await self.gateway.ledger.account(owner) or Account()
+            batch: list[VideoRow] = []
+            async for entry in self.gateway.videos.entries(owner, after=after):
+                batch.append(entry)
+                left -= 1
+                if len(batch) == _AT_ONCE or not left:
+                    await self._index(account, batch)
+                    batch = []
+                if not left:
+                    await self._note(row, {"since": since, "key": owner, "after": entry.video.id})
+                    return
+            await self._index(account, batch)
+        await self._note(row, {"since": since, "done": True})
+
+    async def _owners(self, first: str) -> AsyncIterator[str]:
+        """From `first` on, in the order of their names, and the operator's own before all."""
+        if first in ("", MASTER_OWNER):
+            yield MASTER_OWNER
+        elif first:
+            yield first
+        async for row in self._table.scan(KEYS, after=first):
+            yield row.key
+
+    async def _index(self, account: Account, batch: list[VideoRow]) -> None:
+        await asyncio.gather(*(self._index_one(account, entry.video.id) for entry in batch))
+
+    async def _index_one(self, account: Account, video_id: str) -> None:
+        async def attempt() -> None:
+            entry = await self.gateway.videos.find(video_id)
+            if entry is None:
+                return
+            writes = indexing(entry, await listing_of(self._table, video_id))
+            if writes:
+                await self._table.commit(entry.video.owner, *writes)
+            await self._write_line(account, entry)
+
+        await retry_conflicts(attempt, self.gateway.clock, self.gateway.videos.random)
+
+    async def _write_line(self, account: Account, entry: VideoRow) -> None:
+        """With the key's alias and user of today, where the video does not have them."""
+        video = entry.video
+        if not video.finished:
+            await self.gateway.lines.open(video.id)
+            return
+        video = msgspec.structs.replace(
+            video, key_alias=video.key_alias or account.alias, key_user=video.key_user or account.user_id
+        )
+        await self.gateway.lines.close(SpendLine.of(video))
+
+    async def _note(self, row: Row | None, values: dict[str, object]) -> None:
+        """Where two runs write, the first stands: the other's videos are indexed twice, which
+        changes nothing.
+        """
+        try:
+            await self._table.commit(UPKEEP, Insert(INDEXING, values) if row is None else Replace(row, values))
+        except WriteConflict:
+            return
+
+    @property
+    def _table(self) -> Table:
+        return self.gateway.tables.gateway
