@@ -22,7 +22,7 @@ from shared.media.video import Video
 from shared.storage.tables import Insert, Replace, Row, Table, Write
 from shared.storage.video_store import VideoRow, find_video, hiding, listed, listing_of
 
-CANCELLED = {"error_code": "cancelled", "error_message": "The video was deleted before it was finished."}
+CANCELLED_MESSAGE = "The video was deleted before it was finished."
 
 
 def check_secret(account: Account, token: str | None, now: datetime) -> None:
@@ -152,7 +152,9 @@ class Deletion:
             return None
         video = msgspec.structs.replace(self._entry.video, deleted=True)
         if video.attempted_at is None:
-            video = msgspec.structs.replace(video, status="failed", finished_at=now, **CANCELLED)
+            video = msgspec.structs.replace(
+                video, status="failed", finished_at=now, error_code="cancelled", error_message=CANCELLED_MESSAGE
+            )
             account = settle(account, video)
         return Decision(account, video, hiding(self._entry, video, self._listing))
 

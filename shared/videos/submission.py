@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from shared.accounts.account_changes import CANCELLED
+from shared.accounts.account_changes import CANCELLED_MESSAGE
 from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Pool, Wait
 from shared.capacity.slots import Outage
@@ -78,7 +78,7 @@ class Submission:
         if video.finished:
             return DONE
         if video.deleted and not unclear:  # the create that was under way when it was deleted made no job
-            return failed(CANCELLED["error_code"], CANCELLED["error_message"])
+            return failed("cancelled", CANCELLED_MESSAGE)
         model = self.catalog.get(video.model)
         if model is None:
             return failed("model_not_found", f"The model '{video.model}' is no longer configured.")
