@@ -103,9 +103,20 @@ def message_data(text: str) -> dict[str, str]:
     return {"queueTrigger": text, **{name: str(value) for name, value in properties}}
 
 
+def _as_the_host_writes(text: str) -> str:
+    """A text that is a JSON object or array comes out with the host's own indentation."""
+    try:
+        parsed = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(parsed, indent=2, ensure_ascii=False) if isinstance(parsed, dict | list) else text
+
+
 def _body(message: Any) -> Body:
     if isinstance(message, func.QueueMessage):
         return message.get_body()
-    if isinstance(message, str | bytes):
+    if isinstance(message, str):
+        return _as_the_host_writes(message)
+    if isinstance(message, bytes):
         return message
     raise TypeError(f"a queue message must be str, bytes or QueueMessage, not {type(message).__name__}")

@@ -79,17 +79,12 @@ class QueueListener:
     async def _process(self, queue: QueueClient, message: StoredMessage) -> None:
         attempt = message.dequeue_count or 0
         held = _Held(queue, message, self._clock)
-        try:
-            body = decode(message.content)
-        except ValueError:
-            log.warning("queue %s: message %s is not base64", self._queue, message.id)
-            await held.settle(self._poison(held))
-            return
         if attempt > self._attempts:  # its earlier attempts died without a word
             await held.settle(self._poison(held))
             return
-        data = message_data(body.decode(errors="replace"))
         try:
+            body = decode(message.content)  # one that cannot be bound counts as failed, and is tried as often
+            data = message_data(body.decode(errors="replace"))
             async with held:
                 await self._invoker.call(self._function, _argument(message, body), data)
         except asyncio.CancelledError:

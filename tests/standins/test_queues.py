@@ -33,6 +33,7 @@ class Bench:
         self.clock = VirtualClock()
         self.seen: list[tuple[str, int]] = []
         self.work: Work = self._nothing
+        self.puts = ["first", "second"]
         (folder / "host.json").write_text(json.dumps({"extensions": {"queues": options or {}}}))
         app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 
@@ -40,7 +41,7 @@ class Bench:
         @app.queue_output(arg_name="out", queue_name="%QUEUE%-{kind}", connection="Storage")
         async def listen(message: func.QueueMessage, out: func.Out[list[str]]) -> None:
             self.seen.append((message.get_body().decode(), message.dequeue_count or 0))
-            out.set(["first", "second"])
+            out.set(self.puts)
             await self.work(message)
 
         functions = read(app, folder, {"QUEUE": self.queue, "Storage": connection})
@@ -148,12 +149,15 @@ async def test_a_message_whose_earlier_attempts_died_is_moved_without_running(az
     assert (bench.seen, await bench.texts("-poison")) == ([], ["deadly"])
 
 
-async def test_a_message_that_is_not_base64_is_poison(azurite: str, tmp_path: Path) -> None:
-    """The trigger cannot decode it, so no attempt would help."""
+async def test_a_message_that_is_not_base64_is_tried_as_often_as_any_and_then_poison(
+    azurite: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails where it is bound, five times at once, and the function never hears of it."""
     async with Bench(azurite, tmp_path) as bench:
         await send_text(azurite, bench.queue, "plain text!")
         await bench.until(bench.is_empty)
     assert (bench.seen, await bench.count("-poison")) == ([], 1)
+    assert len([record for record in caplog.records if "failed on message" in record.message]) == 5
 
 
 async def test_a_long_run_keeps_its_message(azurite: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -235,3 +239,13 @@ def test_binding_expressions_are_filled_in() -> None:
     assert expand("{rand-guid}", {}) != expand("{rand-guid}", {})
     with pytest.raises(ValueError, match="nothing is called kind"):
         expand("a-{kind}", {})
+
+
+async def test_a_json_text_is_written_anew(azurite: str, tmp_path: Path) -> None:
+    """The host reads a text that is a JSON object and writes it with indentation; others stay."""
+    async with Bench(azurite, tmp_path) as bench:
+        bench.puts = ['{"a": [1]}', '"1"', "not json"]
+        await bench.send('{"kind": "done"}')
+        await bench.until(bench.is_empty)
+        texts = await bench.texts("-done")
+    assert sorted(texts) == ['"1"', "not json", '{\n  "a": [\n    1\n  ]\n}']
