@@ -69,6 +69,10 @@ scale: setup ## Ten thousand videos on a simulated clock: limits, waits, polls, 
 audit: setup ## Work every key's counters out again from its videos (ARGS="--data DIR")
 	@$(PYTHON) -m local audit $(ARGS)
 
+.PHONY: engine
+engine: setup ## The stand-in beside Microsoft's Durable extension (ENGINE=path/of/durable-engine)
+	@$(PYTHON) -m tests.trials.engine $(ENGINE) $(ARGS)
+
 .PHONY: import-time
 import-time: setup ## Cold import of the app against the Azure SDK modules it cannot do without
 	@$(PYTHON) -m tests.trials.import_time $(ARGS)

@@ -7,7 +7,7 @@ storage account.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +18,7 @@ from aiohttp import web
 from azure.functions.durable_functions import ActivityTriggerConverter
 from azure.functions.meta import Datum
 
-from local.durable import TaskHub, Timing, rpc
+from local.durable import Activity, Orchestrator, TaskHub, Timing, rpc
 from local.functions_host.durations import seconds
 from local.functions_host.functions import Function, Functions
 from local.functions_host.invocation import Invoker
@@ -104,14 +104,8 @@ class Host:
         return TaskHub(
             file,
             options.get("hubName", "TestHubName"),  # the extension's own default
-            {
-                _durable_name(function, "orchestration"): _orchestrator(function)
-                for function in functions.triggered_by("orchestrationTrigger")
-            },
-            {
-                _durable_name(function, "activity"): _activity(function, self._invoker)
-                for function in functions.triggered_by("activityTrigger")
-            },
+            orchestrators(functions),
+            activities(functions, self._invoker),
             clock,
             max_orchestrations=int(options.get("maxConcurrentOrchestratorFunctions", 5)),
             max_activities=int(options.get("maxConcurrentActivityFunctions", 10)),
@@ -130,13 +124,25 @@ def timing_of(functions: Functions) -> Timing:
     return Timing(**{field: seconds(given[name]) for field, name in names.items() if name in given})
 
 
+def orchestrators(functions: Functions) -> dict[str, Orchestrator]:
+    """The app's orchestrators, by the names that its recipes use."""
+    declared = functions.triggered_by("orchestrationTrigger")
+    return {_durable_name(function, "orchestration"): _orchestrator(function) for function in declared}
+
+
+def activities(functions: Functions, invoker: Invoker) -> dict[str, Activity]:
+    """The app's activities, likewise."""
+    declared = functions.triggered_by("activityTrigger")
+    return {_durable_name(function, "activity"): _activity(function, invoker) for function in declared}
+
+
 def _durable_name(function: Function, key: str) -> str:
     """What orchestrators call it: the name given in the decorator, or the function's own."""
     name: str = function.trigger.properties.get(key) or function.name
     return name
 
 
-def _activity(function: Function, invoker: Invoker) -> Callable[[str, str], Awaitable[str]]:
+def _activity(function: Function, invoker: Invoker) -> Activity:
     """Takes the instance's id and the input's JSON, returns the result's JSON; the worker's own
     converter does both.
     """
@@ -150,7 +156,7 @@ def _activity(function: Function, invoker: Invoker) -> Callable[[str, str], Awai
     return run
 
 
-def _orchestrator(function: Function) -> Callable[[str], str]:
+def _orchestrator(function: Function) -> Orchestrator:
     """Takes the trigger's JSON payload, returns the state's JSON."""
 
     def run(payload: str) -> str:

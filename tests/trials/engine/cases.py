@@ -225,6 +225,12 @@ async def _forgotten(client: Client) -> Any:
     return [(await client.until(instance, "Running", "Completed"))["runtimeStatus"], await client.end(instance)]
 
 
+async def _unknown_activity(client: Client) -> Any:
+    instance = await client.begun("unknown_activity")
+    await asyncio.sleep(5)
+    return (await client.until(instance, "Running", "Failed"))["runtimeStatus"]
+
+
 async def _lost_event(client: Client) -> Any:
     instance = await client.begun("event_during_an_activity")
     await client.tell(instance, "go", 1)
@@ -273,7 +279,7 @@ ORCHESTRATIONS = (
     ends("failing_activity"),
     ends("failing"),
     ends("unhandled"),
-    ends("unknown_activity"),
+    Case("unknown activity", _unknown_activity),
     ends("retried"),
     ends("retries_exhausted"),
     ends("parent"),
