@@ -9,6 +9,7 @@ envelope that is likely.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from email.utils import format_datetime
 from typing import Any
 
 from aiohttp import web
@@ -161,6 +162,7 @@ DOCUMENTED: Mapping[str, Answer] = {
 async def send(request: web.Request, answer: Answer, clock: Clock) -> web.StreamResponse:
     """Put the answer on the wire, as fast and as completely as it says."""
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
+    response.headers.setdefault("date", format_datetime(clock.now(), usegmt=True))
     response.content_type = answer.content_type
     response.content_length = answer.length if answer.promised is None else answer.promised
     try:

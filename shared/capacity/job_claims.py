@@ -12,7 +12,7 @@ from hashlib import sha256
 from shared.clock import Clock
 from shared.config.catalog import Deployment
 from shared.storage.tables import Delete, Insert, Table, WriteConflict
-from shared.upstream.client import Job
+from shared.upstream.jobs import Job
 
 
 @dataclass(frozen=True)

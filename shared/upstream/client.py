@@ -10,7 +10,8 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, Upstr
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
 from shared.upstream.bodies import ACCEPTED, Answer, read_answer
+from shared.upstream.jobs import PAGE, Job, JobError, Listing, Page
 from shared.upstream.masking import mask_of
 from shared.upstream.redirects import redirected
 
@@ -31,7 +33,7 @@ logger = logging.getLogger("gateway")
 _REDIRECTS = 3
 _DENIED = (401, 403)
 _LONGEST_CALL = 120.0  # seconds, of any call but a download; a server that sends a byte a minute is as good as gone
-_LATEST = 2.0**33  # in the year 2242; whatever is later is not in seconds
+_MOST_PAGES = 30  # of a list; one that goes on is not known to its end
 _LARGEST_ANSWER = 16 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
 
 
@@ -41,43 +43,6 @@ class TokenSource(Protocol):
     """
 
     async def __call__(self, scope: str, *, renew: bool = False) -> str: ...
-
-
-class JobError(msgspec.Struct, frozen=True):
-    code: str | None = None
-    message: str | None = None
-
-
-class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create
-    with little else.
-
-    Times are unix seconds, `progress` is percent; what cannot be either is not there. `model` is a
-    deployment's name or the model's own.
-    """
-
-    id: Annotated[str, msgspec.Meta(min_length=1)]
-    status: str = "queued"
-    progress: float | None = None
-    created_at: float | None = None
-    completed_at: float | None = None
-    expires_at: float | None = None
-    model: str | None = None
-    prompt: str | None = None
-    seconds: str | int | None = None
-    size: str | None = None
-    error: JobError | str | None = None
-    remixed_from_video_id: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("created_at", "completed_at", "expires_at"):
-            if not 0 <= (getattr(self, name) or 0) < _LATEST:
-                msgspec.structs.force_setattr(self, name, None)
-        msgspec.structs.force_setattr(self, "progress", min(max(self.progress or 0.0, 0.0), 100.0))
-
-
-class _Page(msgspec.Struct, frozen=True):
-    data: list[msgspec.Raw]
 
 
 @dataclass(frozen=True)
@@ -96,16 +61,6 @@ class Content:
     media_type: str
     chunks: AsyncIterator[bytes]
     request_id: str | None = None
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The upstream's newest jobs, newest first. `unreadable` are those that are no jobs, by the
-    times they tell, if any.
-    """
-
-    jobs: list[Job]
-    unreadable: list[float | None]
 
 
 class Upstream:
@@ -143,16 +98,17 @@ class Upstream:
         answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
         return self._job(answer, Unreachable)
 
-    async def recent(self, limit: int = 100) -> Listing:
-        """The newest jobs of the resource."""
-        answer = await self._send("GET", "/videos", params={"limit": str(limit), "order": "desc"})
-        listing = Listing([], [])
-        for raw in _decode(answer, _Page, Unreachable).data:
-            try:
-                listing.jobs.append(msgspec.json.decode(raw, type=Job, strict=False))
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                logger.warning("%s lists a job that cannot be read", self.deployment.name)  # the others still can
-                listing.unreadable.append(_time_of(raw))
+    async def recent(self, since: datetime) -> Listing:
+        """The resource's jobs that were made since then, the newest first, and some older ones."""
+        listing, after = Listing(since), ""
+        for _ in range(_MOST_PAGES):
+            params = {"limit": str(PAGE), "order": "desc", **({"after": after} if after else {})}
+            answer = await self._send("GET", "/videos", params=params)
+            page = _decode(answer, Page, Unreachable)
+            following = listing.add(page, answer.headers.get("date"), self._clock.now())
+            if following is None:
+                break
+            after = following
         return listing
 
     async def delete(self, upstream_id: str) -> None:
@@ -308,16 +264,6 @@ def _decode(answer: Answer, kind: type[_T], failure: type[UpstreamError]) -> _T:
 def _request_id(headers: Mapping[str, str]) -> str | None:
     """What the vendor knows an answer by."""
     return headers.get("apim-request-id") or headers.get("x-request-id")
-
-
-def _time_of(raw: msgspec.Raw) -> float | None:
-    """When something was made that is no job, as far as it says so."""
-    try:
-        told = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    made_at = told.get("created_at") if isinstance(told, dict) else None
-    return made_at if isinstance(made_at, int | float) and 0 <= made_at < _LATEST else None
 
 
 def log_failure(video_id: str, operation: str, error: GatewayError) -> None:

@@ -1,27 +1,17 @@
 """What became of a create whose answer was lost: the upstream's own list of jobs decides."""
 
-from collections.abc import Set
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from enum import Enum, auto
 
 from shared.capacity.job_claims import JobClaims
 from shared.clock import Clock
 from shared.config.catalog import Catalog
 from shared.config.file import GatewayKnobs
 from shared.errors import UpstreamError
-from shared.upstream.client import Job, Listing, Upstream, log_failure
+from shared.upstream.client import Upstream, log_failure
+from shared.upstream.jobs import Job, Listing
 from shared.videos.attempt import Attempt
-
-_CLOCK_SKEW = timedelta(seconds=15)  # between us and the upstream; its times are whole seconds
-
-
-class Fit(Enum):
-    """Whether a listed job can be the one that an attempt made."""
-
-    YES = auto()
-    UNTOLD = auto()  # nothing tells it apart, and not everything is told
-    NO = auto()
+from shared.videos.fit import LOOKBACK, Fit, fit, made_since
 
 
 @dataclass(frozen=True)
@@ -56,6 +46,14 @@ Verdict = Adopt | LookAgain | Unclear | NotMade
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """A listed job that has no video and may be the attempt's."""
+
+    job: Job
+    fit: Fit
+
+
+@dataclass(frozen=True)
 class Reconciliation:
     catalog: Catalog
     claims: JobClaims
@@ -63,24 +61,24 @@ class Reconciliation:
     knobs: GatewayKnobs
 
     async def look(self, attempt: Attempt, upstream: Upstream) -> Verdict:
-        """Look once for the attempt's job."""
+        """Look once for the attempt's job. Whatever cannot be told apart is never adopted, and
+        never leads to a second job.
+        """
         try:
-            listed = await upstream.recent()
+            listed = await upstream.recent(attempt.noted_at - LOOKBACK)
         except UpstreamError as error:
             log_failure(attempt.video.id, "list", error)
             return self._cannot_be_asked(attempt, error)
-        unsure = any(_since(made_at, attempt.noted_at) is not Fit.NO for made_at in listed.unreadable)
-        for job, fits in self._possible(attempt, listed):
-            holder = await self.claims.holder(attempt.deployment, job)
-            if fits is Fit.YES and holder in (None, attempt.video.id):
-                return Adopt(job)
-            unsure = unsure or (fits is Fit.UNTOLD and holder is None)
+        found = await self._candidates(attempt, listed)
+        if isinstance(found, Adopt):
+            return found
+        why = _why_unclear(attempt, listed, found)
+        if found and why is None:
+            return Adopt(next(each.job for each in found if each.fit is Fit.EXACT))
         left = self.knobs.reconcile_seconds - self._elapsed(attempt)
         if left > 0:
             return LookAgain(self.knobs.poll_seconds, left)
-        if unsure:
-            return Unclear("The upstream lists a job that may be this video's, and does not say what was asked for.")
-        return NotMade()
+        return NotMade() if why is None else Unclear(why)
 
     def _cannot_be_asked(self, attempt: Attempt, error: UpstreamError) -> Verdict:
         left = self.knobs.deadline_seconds - self._elapsed(attempt)
@@ -88,37 +86,43 @@ class Reconciliation:
             return Unclear("The upstream may have accepted the video, and cannot be asked.", error.report.request_id)
         return LookAgain(max(error.retry_after or 0.0, self.knobs.poll_seconds), left)
 
-    def _possible(self, attempt: Attempt, listed: Listing) -> list[tuple[Job, Fit]]:
-        """The listed jobs that can be the attempt's, the oldest first."""
+    async def _candidates(self, attempt: Attempt, listed: Listing) -> list[Candidate] | Adopt:
+        """The listed jobs that can be the attempt's and are bound to no video, the oldest first; or
+        the job that is bound to its video already.
+        """
         neighbours = self.catalog.neighbours(attempt.deployment)
-        oldest_first = sorted(listed.jobs, key=lambda each: each.created_at or 0)
-        judged = [(job, fit(job, attempt, neighbours)) for job in oldest_first]
-        return [each for each in judged if each[1] is not Fit.NO]
+        free = []
+        for job in sorted(listed.jobs, key=lambda each: each.created_at or 0):
+            fits = fit(job, attempt, listed, neighbours)
+            if fits is Fit.NO:
+                continue
+            holder = await self.claims.holder(attempt.deployment, job)
+            if holder == attempt.video.id:
+                return Adopt(job)
+            if holder is None:
+                free.append(Candidate(job, fits))
+        return free
 
     def _elapsed(self, attempt: Attempt) -> float:
         return (self.clock.now() - attempt.noted_at).total_seconds()
 
 
-def fit(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:
-    """Whether this job can be the attempt's.
+def _why_unclear(attempt: Attempt, listed: Listing, found: Sequence[Candidate]) -> str | None:
+    """Why the list does not tell whether the attempt has made a job, and which; None where it does.
 
-    A job that goes by the name of a neighbour is most likely that one's, and perhaps ours under a
-    name that nobody has told us.
+    A server that lists the very prompt of one job has not changed the prompts of others: they are
+    no candidates beside it.
     """
-    video = attempt.video
-    if job.remixed_from_video_id != video.source_upstream_id:
-        return Fit.NO
-    asked = (video.prompt, str(video.seconds), video.size)
-    told = (job.prompt, None if job.seconds is None else str(job.seconds), job.size)
-    if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
-        return Fit.NO
-    since = _since(job.created_at, attempt.noted_at)
-    all_told = None not in told and job.model not in neighbours
-    return since if all_told or since is Fit.NO else Fit.UNTOLD
-
-
-def _since(made_at: float | None, noted_at: datetime) -> Fit:
-    """Whether something was made since the attempt was noted."""
-    if made_at is None:
-        return Fit.UNTOLD
-    return Fit.YES if datetime.fromtimestamp(made_at, UTC) >= noted_at - _CLOCK_SKEW else Fit.NO
+    exact = [each for each in found if each.fit is Fit.EXACT]
+    possible = [each for each in found if each.fit >= Fit.UNTOLD] if exact else found
+    if not listed.complete:
+        return "The upstream does not list its jobs to the end, so that the video's may be missing."
+    if any(made_since(each, attempt.noted_at, listed.ahead) is not Fit.NO for each in listed.unreadable):
+        return "The upstream lists a job that cannot be read and may be this video's."
+    if len(possible) > 1:
+        return "The upstream lists several jobs that may be this video's."
+    if possible and not exact:
+        return "The upstream lists a job that may be this video's, and does not say what was asked for."
+    if possible and attempt.video.reference:
+        return "The upstream lists a job that may be this video's, and does not say of which image it was made."
+    return None

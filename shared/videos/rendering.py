@@ -29,7 +29,8 @@ from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.storage.video_store import VideoRow, VideoStore
 from shared.upstream.answers import MODERATION_CODES
-from shared.upstream.client import Job, JobError, Upstream, log_failure
+from shared.upstream.client import Upstream, log_failure
+from shared.upstream.jobs import Job, JobError
 from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import DONE, StepResult, again, failed
 

@@ -6,8 +6,10 @@ import json
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from email.parser import BytesParser
 from email.policy import HTTP
+from email.utils import format_datetime
 from functools import partial
 from typing import Any
 
@@ -26,13 +28,16 @@ class ScriptedUpstream:
 
     Operations: create, get, list, content, delete. A scripted create that is an exception after
     acceptance is `accept_then(...)`. `jobs` holds what was accepted, by id; `asked` every operation
-    in order.
+    in order. Its clock is `ahead` of the gateway's by so many seconds; where it `dates` its lists,
+    they tell.
     """
 
     clock: Clock
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     film: bytes = field(default_factory=small_film)
+    ahead: float = 0.0
+    dates: bool = False
     _before: Callable[[httpx.Request], httpx.Response | None] | None = None
     _meanwhile: Callable[[httpx.Request], Awaitable[None]] | None = None
     _scripts: dict[str, list[Callable[[httpx.Request], Reply]]] = field(default_factory=dict)
@@ -84,8 +89,7 @@ class ScriptedUpstream:
         if operation == "create":
             return httpx.Response(200, json=self._accept(request), headers={"apim-request-id": "apim-1"})
         if operation == "list":
-            newest_first = sorted(self.jobs.values(), key=lambda job: -job["created_at"])
-            return httpx.Response(200, json={"object": "list", "data": newest_first, "has_more": False})
+            return httpx.Response(200, json=self._page(request), headers=self._dated())
         job = self.jobs.get(request.url.path.split("/videos/")[1].split("/")[0])
         if job is None:
             return error(404, "The video does not exist.", type="invalid_request_error")
@@ -93,13 +97,27 @@ class ScriptedUpstream:
             return content(self.film)
         return httpx.Response(200, json=job)
 
+    def _page(self, request: httpx.Request) -> dict[str, Any]:
+        newest_first = sorted(self.jobs.values(), key=lambda job: -job["created_at"])
+        ids = [job["id"] for job in newest_first]
+        after, limit = request.url.params.get("after"), int(request.url.params["limit"])
+        start = ids.index(after) + 1 if after in ids else 0
+        data = newest_first[start : start + limit]
+        return {"object": "list", "data": data, "has_more": len(ids) > start + limit}
+
+    def _now(self) -> datetime:
+        return self.clock.now() + timedelta(seconds=self.ahead)
+
+    def _dated(self) -> dict[str, str]:
+        return {"date": format_datetime(self._now(), usegmt=True)} if self.dates else {}
+
     def _accept(self, request: httpx.Request) -> dict[str, Any]:
         job: dict[str, Any] = {
             "id": f"video_{secrets.token_hex(8)}",
             "object": "video",
             "status": "queued",
             "progress": 0,
-            "created_at": int(self.clock.now().timestamp()),
+            "created_at": int(self._now().timestamp()),
             **form_texts(request),
         }
         self.jobs[job["id"]] = job

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from random import Random
 
@@ -17,7 +18,8 @@ from shared.errors import Busy, Missing
 from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
-from shared.upstream.client import Accepted, Content, Job, Listing, Upstream
+from shared.upstream.client import Accepted, Content, Upstream
+from shared.upstream.jobs import Job, Listing
 from shared.upstream.upstreams import Upstreams
 from tests.fakes.loop import START
 
@@ -124,9 +126,10 @@ class SimulatedUpstream(Upstream):
         job.polls += 1
         return self._simulated.look(job)
 
-    async def recent(self, limit: int = 100) -> Listing:
+    async def recent(self, since: datetime) -> Listing:
         await self._travel(_LOOK)
-        return Listing([self._simulated.look(job) for job in list(self._simulated.jobs.values())[: -limit - 1 : -1]], [])
+        jobs = [job for job in self._simulated.jobs.values() if job.accepted >= since.timestamp() - START.timestamp()]
+        return Listing(since, [self._simulated.look(job) for job in reversed(jobs)], complete=True)
 
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:

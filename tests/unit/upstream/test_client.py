@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.parser import BytesParser
 from email.policy import HTTP
 from typing import Any
@@ -104,7 +105,7 @@ async def get(upstream: Upstream) -> Any:
 
 
 async def recent(upstream: Upstream) -> Any:
-    return await upstream.recent()
+    return await upstream.recent(datetime(2026, 11, 22, 12, 0, tzinfo=UTC))
 
 
 async def delete(upstream: Upstream) -> None:

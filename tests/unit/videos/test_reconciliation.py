@@ -53,7 +53,7 @@ async def test_a_deployment_that_breaks_off_leaves_the_work_to_a_healthy_one(wor
         return httpx.Response(500) if broken else None
 
     world.upstream.before(say)
-    videos = [await world.start(prompt=f"Cat {number}") for number in range(12)]
+    videos = [await world.start(prompt=f"Cat {number:02}") for number in range(12)]
     begin = world.clock.now()
     for video in videos:
         assert await world.submitted(video.id) == {"done": True}

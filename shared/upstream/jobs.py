@@ -1,0 +1,132 @@
+"""Jobs as an upstream tells them, one at a time or in pages of its list."""
+
+import logging
+from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Annotated
+
+import msgspec
+
+logger = logging.getLogger("gateway")
+
+PAGE = 100  # jobs in a page, the most that the dialect allows
+_LATEST = 2.0**33  # in the year 2242; whatever is later is not in seconds
+
+
+class JobError(msgspec.Struct, frozen=True):
+    code: str | None = None
+    message: str | None = None
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create
+    with little else.
+
+    Times are unix seconds and `progress` is percent; values out of range become None. `model` is a
+    deployment's name or the model's own.
+    """
+
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    status: str = "queued"
+    progress: float | None = None
+    created_at: float | None = None
+    completed_at: float | None = None
+    expires_at: float | None = None
+    model: str | None = None
+    prompt: str | None = None
+    seconds: str | int | None = None
+    size: str | None = None
+    error: JobError | str | None = None
+    remixed_from_video_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("created_at", "completed_at", "expires_at"):
+            if not 0 <= (getattr(self, name) or 0) < _LATEST:
+                msgspec.structs.force_setattr(self, name, None)
+        msgspec.structs.force_setattr(self, "progress", min(max(self.progress or 0.0, 0.0), 100.0))
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of the list. Servers without paging leave out `has_more`."""
+
+    data: list[msgspec.Raw]
+    has_more: bool | None = None
+
+
+@dataclass
+class Listing:
+    """The newest jobs of a resource, read page by page until they are older than `since`.
+
+    `unreadable` holds the times of the entries that are no jobs, None where one has none.
+    `complete` says that nothing made since then can be missing. `ahead` is by how many seconds the
+    upstream's clock is ahead of ours, None where its answers bear no date.
+    """
+
+    since: datetime
+    jobs: list[Job] = field(default_factory=list)
+    unreadable: list[float | None] = field(default_factory=list)
+    complete: bool = False
+    ahead: float | None = None
+    _seen: set[str] = field(default_factory=set)
+    _last: float | None = None  # when the last job was made
+    _in_order: bool = True  # every job so far has a time, and none is newer than the one before
+
+    def add(self, page: Page, dated: str | None, now: datetime) -> str | None:
+        """Take in one more page, with the `Date` of its answer; the id after which the next one
+        begins, or None where there is no next one to ask for.
+        """
+        self.ahead = _ahead(dated, now) if self.ahead is None else self.ahead
+        last: str | None = None
+        for raw in page.data:
+            last = self._take(raw) or last
+        if self._reaches_back() or self._is_the_last(page):
+            self.complete = True
+            return None
+        return last  # None as well where a server repeats itself
+
+    def _take(self, raw: msgspec.Raw) -> str | None:
+        """Read an entry; the id of a job that was not seen before."""
+        try:
+            job = msgspec.json.decode(raw, type=Job, strict=False)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            logger.warning("the upstream lists a job that cannot be read")  # the others still can
+            self.unreadable.append(_time_of(raw))
+            return None
+        if job.id in self._seen:
+            return None
+        self._seen.add(job.id)
+        self.jobs.append(job)
+        told = job.created_at
+        self._in_order = self._in_order and told is not None and (self._last is None or told <= self._last)
+        self._last = told
+        return job.id
+
+    def _reaches_back(self) -> bool:
+        """Whether everything that is still to come is older than `since`, by either clock."""
+        if not self._in_order or self._last is None:
+            return False
+        return self._last < self.since.timestamp() + min(self.ahead or 0.0, 0.0)
+
+    def _is_the_last(self, page: Page) -> bool:
+        return page.has_more is False or (page.has_more is None and len(page.data) < PAGE)
+
+
+def _ahead(dated: str | None, now: datetime) -> float | None:
+    """By how many seconds the clock that an answer was dated with is ahead of ours."""
+    if dated is None:
+        return None
+    try:
+        return (parsedate_to_datetime(dated) - now).total_seconds()
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
+        return None
+
+
+def _time_of(raw: msgspec.Raw) -> float | None:
+    """The `created_at` of an entry that is no job, where it has one."""
+    try:
+        told = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    made_at = told.get("created_at") if isinstance(told, dict) else None
+    return made_at if isinstance(made_at, int | float) and 0 <= made_at < _LATEST else None

@@ -1,0 +1,107 @@
+"""Whether a job that the upstream lists can be the one that an attempt made. Pure.
+
+A wrong yes gives a caller another one's video, and a wrong no pays for a second one. Between them
+lies every job that nothing tells apart for certain.
+"""
+
+import html
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Set
+from datetime import UTC, datetime, timedelta
+from enum import IntEnum
+
+from shared.media.video import Video
+from shared.upstream.jobs import Job, Listing
+from shared.videos.attempt import Attempt
+
+LOOKBACK = timedelta(seconds=300)  # before an attempt: what is older cannot be a matter of clocks
+
+_CLOCK_SKEW = timedelta(seconds=15)  # that is nothing to wonder at; times are whole seconds
+_DOUBT = timedelta(seconds=60)  # the same where answers are dated, which may be by another server
+_ALIKE = 0.8  # the part of the longer prompt's words that both have
+
+
+class Fit(IntEnum):
+    """How well a job fits an attempt; of two tests the lower result counts."""
+
+    NO = 0
+    NEAR = 1  # it is told a little differently, as by a server that changes what it was sent
+    UNTOLD = 2  # nothing tells it apart, and not everything is told
+    EXACT = 3
+
+
+def fit(job: Job, attempt: Attempt, listed: Listing, neighbours: Set[str]) -> Fit:
+    """How well a listed job fits an attempt. `neighbours` are the names that the upstream may give
+    to jobs of other deployments of the same resource.
+    """
+    return min(
+        made_since(job.created_at, attempt.noted_at, listed.ahead),
+        _source_fits(job, attempt.video),
+        _wish_fits(job, attempt.video),
+        _name_fits(job, attempt, neighbours),
+    )
+
+
+def made_since(made_at: float | None, noted_at: datetime, ahead: float | None) -> Fit:
+    """Whether something was made since an attempt was noted, by a clock that is `ahead` of ours by
+    so many seconds (None where nobody tells).
+    """
+    if made_at is None:
+        return Fit.UNTOLD
+    told = datetime.fromtimestamp(made_at, UTC)
+    ours = told - timedelta(seconds=ahead or 0.0)
+    if ours >= noted_at - _CLOCK_SKEW:
+        return Fit.EXACT
+    doubt = LOOKBACK if ahead is None else _DOUBT
+    return Fit.UNTOLD if max(told, ours) >= noted_at - doubt else Fit.NO
+
+
+def _source_fits(job: Job, video: Video) -> Fit:
+    """A remix names its source, unless the list leaves that out; another job names none."""
+    if job.remixed_from_video_id == video.source_upstream_id:
+        return Fit.EXACT
+    return Fit.UNTOLD if job.remixed_from_video_id is None else Fit.NO
+
+
+def _wish_fits(job: Job, video: Video) -> Fit:
+    """The prompt decides. Where it is the same, another length or size may be the server's way of
+    putting it.
+    """
+    if job.prompt is not None and not resembles(job.prompt, video.prompt):
+        return Fit.NO
+    asked = (video.prompt, str(video.seconds), video.size)
+    told = (job.prompt, None if job.seconds is None else str(job.seconds), job.size)
+    if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
+        return Fit.NEAR
+    return Fit.UNTOLD if None in told else Fit.EXACT
+
+
+def _name_fits(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:
+    """A job that goes by another name is most likely another one's, and perhaps ours under a name
+    that nobody has told us.
+    """
+    deployment = attempt.deployment
+    known = deployment.base_model is not None and job.model is not None
+    if known and job.model not in (deployment.model, deployment.base_model):
+        return Fit.UNTOLD
+    return Fit.UNTOLD if job.model in neighbours else Fit.EXACT
+
+
+def resembles(told: str, asked: str) -> bool:
+    """Whether a prompt can be another one that was trimmed, cut, cleaned or spelled differently."""
+    one, other = _words(told), _words(asked)
+    if not other:
+        return not one
+    shorter, longer = sorted((" ".join(one), " ".join(other)), key=len)
+    if longer.startswith(shorter):
+        return True
+    shared = sum((Counter(one) & Counter(other)).values())
+    return shared >= _ALIKE * max(len(one), len(other))
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text without accents, case, punctuation and the codes of HTML."""
+    plain = unicodedata.normalize("NFKD", html.unescape(text)).casefold()
+    return re.findall(r"\w+", "".join(each for each in plain if not unicodedata.combining(each)))
