@@ -111,6 +111,10 @@ class Upstream:
             after = following
         return listing
 
+    async def ping(self) -> None:
+        """Ask for next to nothing, to learn whether the upstream answers."""
+        await self._send("GET", "/videos", params={"limit": "1"})
+
     async def delete(self, upstream_id: str) -> None:
         await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
 

@@ -121,7 +121,7 @@ class Submission:
     async def _reaches(self, video: Video, deployment: Deployment) -> bool:
         """Whether a deployment answers that could not be reached: its list costs nothing."""
         try:
-            await self.upstreams.at(deployment).recent(limit=1)
+            await self.upstreams.at(deployment).ping()
         except UpstreamError as error:
             log_failure(video.id, "list", error)
             return False

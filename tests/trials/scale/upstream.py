@@ -126,6 +126,9 @@ class SimulatedUpstream(Upstream):
         job.polls += 1
         return self._simulated.look(job)
 
+    async def ping(self) -> None:
+        await self._travel(_LOOK)
+
     async def recent(self, since: datetime) -> Listing:
         await self._travel(_LOOK)
         jobs = [job for job in self._simulated.jobs.values() if job.accepted >= since.timestamp() - START.timestamp()]
