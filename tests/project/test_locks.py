@@ -90,8 +90,8 @@ def test_a_lock_without_extras_is_found_out(name: str, missing: set[str]) -> Non
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_every_package_that_is_locked_for_this_machine_is_read(name: str) -> None:
-    """What is not installed is locked for another Python or system, so that CI's other machines or
-    nobody reads it.
+    """A package whose marker holds here and that is not installed fails this test: its requirements
+    would go unread.
     """
     for package in locked((PROJECT / name).read_text()):
         if package.marker is None or package.marker.evaluate():

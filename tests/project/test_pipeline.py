@@ -209,3 +209,14 @@ def test_only_the_right_events_reach_azure() -> None:
     for job in jobs.values():
         checkouts = [step for step in job["steps"] if "actions/checkout" in step.get("uses", "")]
         assert [step["with"]["persist-credentials"] for step in checkouts] == [False]
+
+
+def test_actions_are_pinned_by_commit_to_a_named_release() -> None:
+    """A tag can be moved, a commit cannot; the release beside it is for people and dependabot. The
+    first majors that run on Node 24 or later are the least.
+    """
+    used = re.findall(r"uses: (\S+)@(\S+) # v(\d+)\.\d+\.\d+$", WORKFLOWS[0].read_text(), re.MULTILINE)
+    assert len(used) == WORKFLOWS[0].read_text().count("uses: ")
+    assert all(re.fullmatch(r"[0-9a-f]{40}", commit) for _, commit, _ in used)
+    oldest = {"actions/checkout": 5, "actions/setup-python": 6, "azure/login": 3}
+    assert all(int(major) >= oldest[name] for name, _, major in used)
