@@ -20,7 +20,7 @@ import msgspec
 from shared.capacity import poll_schedule, slots
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.slots import Lease, Outage, State
-from shared.capacity.waiting_line import Before, Queue, new_place, tag_of
+from shared.capacity.waiting_line import Before, Head, Queue, new_place, tag_of
 from shared.capacity.wake_ups import WakeUps
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
@@ -99,9 +99,13 @@ class Pool:
             last = slots.outage(state.load(possible[-1]), now)
             if last is not None and all(slots.is_lost(state.load(each), now) for each in possible):
                 return last
-            turn = _Turn(self, model, possible, video, row, state)
-            note = await self.table.get(partition_of(model.name), video.id)
-            place = await self.queue.place(model.name, _tag(note), video.id)
+            head = await self.queue.head(model.name) if state.waiting else Head()
+            turn = _Turn(self, model, possible, video, row, state, head)
+            place, note = head.place(video.id), None
+            if place is None:
+                note = await self.table.get(partition_of(model.name), video.id)
+            if head.may_lack(video.id):
+                place = await self.queue.place(model.name, _tag(note), video.id)
             if place is None:
                 return await turn.join(note, slots.tag_for(state, video.owner, priority))
             return await turn.move_up(place)
@@ -216,12 +220,18 @@ class Pool:
         _, state = await self._state(model.name)
         return all(slots.is_lost(state.load(each), self._now()) for each in model.deployments)
 
-    async def leave(self, model_name: str, video_id: str) -> None:
-        """The video is finished: free its slot or its place, and forget it. May be repeated."""
+    async def leave(self, model_name: str, video_id: str, *, ended: bool = False) -> None:
+        """The video is finished: free its slot or its place, and forget it. May be repeated.
+
+        A video whose job has `ended` has neither any more.
+        """
 
         async def attempt() -> State | None:
             note = await self.table.get(partition_of(model_name), video_id)
-            if note is not None and "tag" not in note.values:  # it was refused before it ever stood in line
+            if ended and note is None:
+                return None
+            # One without a tag was refused before it ever stood in line.
+            if note is not None and (ended or "tag" not in note.values):
                 await self.table.commit(partition_of(model_name), Delete(note))
                 return None
             row, state = await self._state(model_name)
@@ -301,6 +311,7 @@ class _Turn:
     video: Video
     row: Row | None
     state: State
+    head: Head
 
     async def join(self, note: Row | None, tag: int) -> Slot | Wait:
         """Start at once where nobody waits and a slot is free; else stand at the place of
@@ -369,7 +380,7 @@ class _Turn:
         opening.
         """
         free = {each.name for each in self.possible if slots.openings(self.state, [each], self._now())}
-        return await self.pool.queue.before(self.model.name, place, free)
+        return await self.pool.queue.before(self.model.name, self.head, place, free)
 
     def _now(self) -> float:
         return self.pool.clock.now().timestamp()

@@ -13,6 +13,8 @@ from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict, pa
 
 _ROW = "usual"
 _FRESH = 60.0  # seconds
+_ENOUGH = 20  # jobs
+_ONE_IN = 4
 
 
 @dataclass
@@ -20,6 +22,7 @@ class RenderTimes:
     table: Table
     clock: Clock
     first_guess: float  # seconds: what a video takes where nothing has been learned yet
+    _seen: int = field(default=0, init=False)
     _known: dict[str, tuple[float, dict[int, Usual]]] = field(default_factory=dict, init=False)
 
     async def of(self, model_name: str, seconds: int) -> Usual:
@@ -35,7 +38,14 @@ class RenderTimes:
         return Usual(self.first_guess, self.first_guess / 2)
 
     async def learn(self, model_name: str, seconds: int, took: float) -> None:
-        """A video of this length took so long. A lost race loses nothing but this one example."""
+        """A video of this length took so long. A lost race loses nothing but this one example.
+
+        Where enough are known, one example in a few tells as much.
+        """
+        usual = await self.of(model_name, seconds)
+        self._seen += 1
+        if usual.jobs >= _ENOUGH and self._seen % _ONE_IN:
+            return
         row = await self.table.get(partition_of(model_name), _ROW)
         known = _decode(row)
         known[seconds] = learn(known.get(seconds, self._guess()), took)

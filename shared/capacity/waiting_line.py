@@ -6,7 +6,7 @@ lives.
 """
 
 from bisect import bisect_left
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from shared.clock import Clock
@@ -28,6 +28,34 @@ class Before:
     rivals: int
 
 
+@dataclass(frozen=True)
+class Head:
+    """The first places of a queue, as one page reads them; all of them where it is short."""
+
+    rows: Sequence[Row] = ()
+
+    @property
+    def _is_all(self) -> bool:
+        return len(self.rows) < _NEAR
+
+    def place(self, video_id: str) -> Row | None:
+        """A video's place, if it is among these."""
+        return next((row for row in self.rows if _video_of(row.key) == video_id), None)
+
+    def covers(self, place: str) -> bool:
+        """Whether everybody before a place is known."""
+        return self._is_all or place <= self.rows[-1].key
+
+    def may_lack(self, video_id: str) -> bool:
+        """Whether a video may have a place further back."""
+        return not self._is_all and self.place(video_id) is None
+
+    def before(self, place: str, free: Set[str]) -> Before:
+        """Who of these stands before a place, while these deployments are free."""
+        ahead = [row for row in self.rows if row.key < place]
+        return Before(len(ahead), sum(row.values.get("bound") in (None, *free) for row in ahead))
+
+
 @dataclass
 class Queue:
     """The queues of all models, as one instance sees them."""
@@ -40,19 +68,25 @@ class Queue:
         """A video's place, if it has one."""
         return None if tag is None else await self.table.get(partition_of(model_name), _key(tag, video_id))
 
-    async def before(self, model_name: str, place: str, free: Set[str]) -> Before:
+    async def head(self, model_name: str) -> Head:
+        """The first places."""
+        rows: list[Row] = []
+        pages = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=_NEAR, select=["bound"])
+        async for row in pages:
+            rows.append(row)
+            if len(rows) == _NEAR:
+                break
+        return Head(rows)
+
+    async def before(self, model_name: str, head: Head, place: str, free: Set[str]) -> Before:
         """Who stands before a place, while these deployments are free: exact near the head, as of a
         minute ago further back.
         """
-        near = rivals = 0
-        rows = self.table.scan(partition_of(model_name), after=_FIRST, before=place, page=_NEAR, select=["bound"])
-        async for row in rows:
-            near += 1
-            rivals += row.values.get("bound") in (None, *free)
-            if near == _NEAR:
-                everybody = max(near, await self._far_back(model_name, place))
-                return Before(everybody, rivals + everybody - near)
-        return Before(near, rivals)
+        near = head.before(place, free)
+        if head.covers(place):
+            return near
+        everybody = max(near.all, await self._far_back(model_name, place))
+        return Before(everybody, near.rivals + everybody - near.all)
 
     async def first(self, model_name: str, most: int, free: Set[str]) -> list[str]:
         """The videos at the head that could take a slot on one of these deployments, in order."""

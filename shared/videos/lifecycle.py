@@ -134,7 +134,8 @@ class Lifecycle:
             await self.lines.drop(video.id)
         if video.reference:
             await self.archive.drop_reference(video.id)
-        await self.pool.leave(video.model, video.id)  # last: by its note the sweep finds the rest
+        # Last: by its note the sweep finds the rest.
+        await self.pool.leave(video.model, video.id, ended=video.rendered_at is not None)
 
     async def finish(self, video_id: str, failure: Failure | None) -> None:
         """Settle, free the slot, forget what was only needed on the way."""

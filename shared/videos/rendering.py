@@ -38,6 +38,7 @@ _BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every s
 _TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late it was done
 _LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
+_CLOSE_LOOKS, _CLOSE_PAUSE = 8, 0.4  # looks in a row, and the seconds between them
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
 
 
@@ -64,12 +65,27 @@ class Rendering:
         if upstream is None:
             return failed("deployment_missing", "The deployment that makes this video is no longer configured.")
         try:
-            job = await upstream.get(video.upstream_id or "")
+            job = await self._look(upstream, video)
         except UpstreamError as error:
             log_failure(video.id, "get", error)
             reason = failed(error.code, error.message, error.report.request_id)
             return await self._try_again(entry, error, reason, self._elapsed(video) / 20)
         return await self._note_progress(entry, job)
+
+    async def _look(self, upstream: Upstream, video: Video) -> Job:
+        """Look at the job; at one that is about to end a few times in a row, because the next step
+        would come seconds later.
+        """
+        usual = await self.render_times.of(video.model, video.seconds)
+        pause = min(_CLOSE_PAUSE, self.knobs.poll_seconds)
+        for _ in range(_CLOSE_LOOKS):
+            job = await upstream.get(video.upstream_id or "")
+            if job.status in ("completed", *_UNSUCCESSFUL) or not poll_schedule.is_about_to_end(
+                self._elapsed(video), int(job.progress or 0), usual
+            ):
+                return job
+            await self.clock.sleep(pause)
+        return await upstream.get(video.upstream_id or "")
 
     async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
         """Keep status and progress, which only ever go forward. An unknown status counts as

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.capacity.poll_schedule import Usual, learn, look_after, sleep_unless_woken
+from shared.capacity.poll_schedule import Usual, is_about_to_end, learn, look_after, sleep_unless_woken
 from shared.capacity.render_times import RenderTimes
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import MemoryTable
@@ -37,26 +37,29 @@ def looks(render: float, usual: Usual, *, tells: bool = True, seed: int = 1) -> 
 )
 def test_a_look_is_neither_at_once_nor_out_of_sight(elapsed: float, progress: int, usual: Usual, seed: int) -> None:
     """Whatever is known, the next look comes after half of the configured pace at the soonest, a
-    few minutes at the latest.
+    few minutes at the latest; of short jobs after half a second.
     """
     wait = look_after(elapsed, progress, usual, SHORTEST, Random(seed))
-    assert SHORTEST / 2 * 0.95 <= wait <= 300 * 1.05
+    pace = min(SHORTEST, max(usual.mean / 4, 1.0)) if usual.jobs else SHORTEST
+    assert pace / 2 * 0.95 <= wait <= 300 * 1.05
 
 
 @pytest.mark.parametrize("render", [60.0, 100.0, 140.0, 200.0, 400.0])
 def test_a_job_that_tells_its_progress_is_seen_to_end_in_few_looks(render: float) -> None:
     """Also where it takes much longer or shorter than such jobs usually do."""
     found = [looks(render, KNOWN, seed=seed) for seed in range(50)]
-    assert max(count for count, _ in found) <= 14
+    assert max(count for count, _ in found) <= 16
     assert sum(late for _, late in found) / 50 <= SHORTEST
 
 
 @pytest.mark.parametrize("render", [80.0, 140.0, 200.0])
 def test_a_job_that_tells_nothing_is_looked_at_around_its_usual_time(render: float) -> None:
-    """Not before a quick one of its kind would be done, and then as often as its kind varies."""
+    """Not before a quick one of its kind would be done, and then the closer the more likely its end
+    is.
+    """
     count, late = looks(render, KNOWN, tells=False)
-    assert count <= 3 + (render - 40) / (10 * 0.95)
-    assert late <= 11
+    assert count <= 4 + min(render - 20, 80) / (5.7 * 0.95) + max(render - 100, 0) / (3.6 * 0.95)
+    assert late <= 6
 
 
 def test_progress_that_stands_still_is_not_believed_for_long() -> None:
@@ -76,12 +79,12 @@ def test_nobody_stays_away_on_a_guess() -> None:
 
 
 def test_what_may_never_end_is_looked_at_less_and_less() -> None:
-    """Long past its time a job that shows 99 percent costs a look every minute and a half, not
-    every few seconds.
+    """Long past its time a job that shows 99 percent costs a look in three quarters of a minute,
+    not every few seconds.
     """
     waits = [look_after(each, 99, KNOWN, SHORTEST, Random(1)) for each in (150.0, 600.0, 1200.0)]
     assert waits == sorted(waits)
-    assert waits[0] < 2 * SHORTEST < 80 < waits[2]
+    assert waits[0] < 2 * SHORTEST < 40 < waits[2]
 
 
 @given(st.lists(st.floats(1.0, 5_000.0), min_size=1))
@@ -108,9 +111,9 @@ def test_a_change_of_the_upstreams_pace_is_learned() -> None:
 
 @given(seconds, st.integers(0, 99))
 def test_who_is_not_woken_looks_well_after_the_turn(until: float, seed: int) -> None:
-    """More or less, so that not all look together; after a minute at least and an hour at most."""
+    """More or less, so that not all look together: after a minute at least, six hours at most."""
     slept = sleep_unless_woken(until, Random(seed))
-    expected = min(max(until * 1.5, 60.0), 3600.0)
+    expected = min(max(until * 1.5, 60.0), 21_600.0)
     assert expected <= slept <= expected * 1.1
 
 
@@ -136,3 +139,17 @@ async def test_examples_learned_at_once_are_not_mixed_up() -> None:
     usual = await RenderTimes(table, clock, 120.0).of("m", 8)
     assert usual.mean == pytest.approx(90.0)
     assert 1 <= usual.jobs <= 5
+
+
+def test_a_short_job_is_looked_at_in_its_own_time() -> None:
+    """Jobs of three seconds are looked at every second, where the configured pace is five."""
+    assert look_after(0.0, 0, Usual(3.0, 1.0, jobs=9), SHORTEST, Random(1)) <= 1.05
+    assert look_after(0.0, 0, Usual(3.0, 1.5), SHORTEST, Random(1)) >= 2.3  # a guess shortens nothing
+
+
+def test_only_progress_tells_that_a_job_is_about_to_end() -> None:
+    """Not for one that is long past its time, whose progress may stand still."""
+    assert is_about_to_end(98.0, 97, Usual(100.0, 20.0, jobs=50))
+    assert not is_about_to_end(98.0, 80, Usual(100.0, 20.0, jobs=50))
+    assert not is_about_to_end(98.0, 0, Usual(100.0, 20.0, jobs=50))
+    assert not is_about_to_end(900.0, 99, Usual(100.0, 20.0, jobs=50))
