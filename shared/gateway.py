@@ -6,6 +6,7 @@ import asyncio
 import logging
 import weakref
 from dataclasses import dataclass
+from datetime import timedelta
 from random import Random, SystemRandom
 from typing import Any
 
@@ -14,6 +15,7 @@ from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.keys import Keys
 from shared.accounts.ledger import Ledger
 from shared.accounts.spend_lines import SpendLines
+from shared.capacity.equal_asks import EqualAsks
 from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Pool
 from shared.capacity.render_times import RenderTimes
@@ -55,6 +57,7 @@ class Gateway:
     budget: GatewayBudget
     pool: Pool
     claims: JobClaims
+    equal_asks: EqualAsks
     archive: Archive
     upstreams: Upstreams
     submission: Submission
@@ -95,18 +98,20 @@ def build(
     render_times = RenderTimes(tables.pools, clock, _POLLS_A_VIDEO * given.knobs.poll_seconds)
     pool = Pool(tables.pools, given.catalog, clock, random, render_times)
     claims = JobClaims(tables.pools, clock)
+    longest = timedelta(seconds=given.knobs.deadline_seconds + given.knobs.reconcile_seconds)
+    equal_asks = EqualAsks(tables.pools, videos, clock, longest)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
     upstreams = Upstreams(given.catalog, links, clock)
     fallback = Fallback(given.catalog, ledger, budget, pool)
     reconciliation = Reconciliation(given.catalog, claims, clock, given.knobs)
     submission = Submission(
-        given.catalog, videos, pool, claims, archive, upstreams, clock, given.knobs, fallback, reconciliation
+        given.catalog, videos, pool, claims, equal_asks, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
     lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, upstreams, clock, given.knobs)
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
-        *(pool, claims, archive, upstreams, submission, rendering, lifecycle),
+        *(pool, claims, equal_asks, archive, upstreams, submission, rendering, lifecycle),
     )
 
 

@@ -11,13 +11,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import sha256
 from random import Random
 from typing import TypeVar
 
 import msgspec
 
 from shared.capacity import poll_schedule, slots
+from shared.capacity.equal_asks import ask_of
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.slots import Lease, Outage, State
 from shared.capacity.waiting_line import Before, Head, Queue, new_place, tag_of
@@ -141,18 +141,26 @@ class Pool:
             await self._wake_next(model_name, state)
 
     async def return_slot(
-        self, model: Model, video: Video, deployment: Deployment, rest: float | None, *, unreachable: bool = False
+        self,
+        model: Model,
+        video: Video,
+        deployment: Deployment,
+        rest: float | None,
+        *,
+        unreachable: bool = False,
+        asked: bool = True,
     ) -> None:
         """The create was not accepted: back to the head of the queue, while the deployment rests
         for `rest` seconds.
 
         None is for a deployment that fails without saying for how long: it rests for longer each
-        time. One that is `unreachable` may be tried in between.
+        time. One that is `unreachable` may be tried in between. A create that was not even `asked`
+        for does not count against the pace.
         """
 
         def change(state: State, now: float) -> list[Write]:
             slots.rest(state.load(deployment), now, rest, unreachable=unreachable)
-            lease = slots.give_back(state, video.id, now)
+            lease = slots.give_back(state, video.id, now, asked=asked)
             if lease is None:
                 return []
             state.waiting += 1
@@ -339,11 +347,11 @@ class _Turn:
 
     def _free(self) -> Deployment | None:
         now = self.pool.clock.now().timestamp()
-        return next(iter(slots.ready_now(self.state, self.possible, _ask(self.video), now)), None)
+        return next(iter(slots.ready_now(self.state, self.possible, ask_of(self.video), now)), None)
 
     async def _start(self, deployment: Deployment, tag: int, *writes: Write) -> Slot:
         now = self.pool.clock.now().timestamp()
-        slots.take(self.state, deployment, self.video.id, Lease(now, _ask(self.video), tag))
+        slots.take(self.state, deployment, self.video.id, Lease(now, ask_of(self.video), tag))
         await self._commit(*writes)
         return Slot(deployment)
 
@@ -387,12 +395,6 @@ class _Turn:
 
     async def _commit(self, *writes: Write) -> None:
         await self.pool.table.commit(partition_of(self.model.name), _written(self.row, self.state), *writes)
-
-
-def _ask(video: Video) -> str:
-    """What the upstream is asked for, as far as its list of jobs can tell requests apart."""
-    asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt}"
-    return sha256(asked.encode()).hexdigest()[:24]
 
 
 def _tag(note: Row | None) -> int | None:

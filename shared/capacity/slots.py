@@ -254,14 +254,14 @@ def answered(state: State, video_id: str, now: float) -> bool:
     return False
 
 
-def give_back(state: State, video_id: str, now: float) -> Lease | None:
+def give_back(state: State, video_id: str, now: float, *, asked: bool = True) -> Lease | None:
     """Free a video's slot. A create that was never answered still counts as one, at the latest
-    moment it can have been.
+    moment it can have been, unless nothing was `asked`.
     """
     for load in state.loads.values():
         lease = load.leases.pop(video_id, None)
         if lease is not None:
-            if lease.answered is None:
+            if lease.answered is None and asked:
                 load.creates = [*_recent(load, now), now]
             load.free_since = now
             return lease

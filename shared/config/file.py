@@ -29,9 +29,10 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `poll_seconds`: between two looks at a running video. `deadline_seconds`: from the upstream's
     acceptance to giving up. `delivery`: `redirect` to a short-lived signed URL, or `proxy` the
     bytes through the app. `reconcile_seconds`: how long an unclear create is looked for in the
-    upstream's list before it counts as never accepted. `queue_seconds`: how long a video may wait
-    for capacity. `fallbacks`: the models that take a model's place, in order, when every deployment
-    of it is closed.
+    upstream's list before it counts as never accepted. `on_unclear`: whether it is made once more
+    then (`retry`), or the video fails (`fail`), so that it is never paid for twice.
+    `queue_seconds`: how long a video may wait for capacity. `fallbacks`: the models that take a
+    model's place, in order, when every deployment of it is closed.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -41,6 +42,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     log_prompts: bool = True
     url_seconds: _UrlSeconds = 900
     reconcile_seconds: _Seconds = 120.0
+    on_unclear: Literal["fail", "retry"] = "retry"
     queue_seconds: _Seconds = 86_400.0
     fallbacks: dict[str, list[str]] = {}
 

@@ -57,6 +57,7 @@ class Sweep:
             await self._attempt(self._sweep_model(model))
         if self.now.minute < EVERY.total_seconds() / 60:
             await Housekeeping(self.gateway, self.orchestrations, self.noted, self._attempt).run()
+            await self._attempt(self.gateway.equal_asks.forget())
             for days in range(_CLAIM_DAYS, _CLAIM_DAYS + 3):
                 await self._attempt(self.gateway.claims.drop((self.now - timedelta(days=days)).date()))
         if self.failures:

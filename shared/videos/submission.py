@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.accounts.account_changes import CANCELLED_MESSAGE
+from shared.capacity.equal_asks import EqualAsks
 from shared.capacity.job_claims import JobClaims
 from shared.capacity.pool import Pool, Wait
 from shared.capacity.slots import Outage
@@ -61,6 +62,7 @@ class Submission:
     videos: VideoStore
     pool: Pool
     claims: JobClaims
+    equal_asks: EqualAsks
     archive: Archive
     upstreams: Upstreams
     clock: Clock
@@ -133,12 +135,33 @@ class Submission:
         if entry.video.reference and reference is None:
             return failed("reference_missing", "The reference image is no longer stored.")
         attempt = await self._note(entry, model, deployment)
+        alone = await self.equal_asks.begin(deployment, attempt.video)
+        if alone is None:
+            return await self._step_aside(attempt)
         try:
-            accepted = await self._create(attempt, reference)
+            result = await self._accept(attempt, await self._create(attempt, reference))
+        except Uncertain as error:
+            return await self._lose_answer(attempt, error)
         except UpstreamError as error:
-            log_failure(attempt.video.id, "create", error)
-            return await self._not_accepted(attempt, error)
-        return await self._accept(attempt, accepted)
+            result = await self._not_accepted(attempt, error)
+        await self.equal_asks.end(alone)
+        return result
+
+    async def _step_aside(self, attempt: Attempt) -> StepResult:
+        """An equal request is under way at the resource: wait for its outcome at the head of the
+        queue.
+        """
+        await self._withdraw(attempt)
+        await self.pool.return_slot(attempt.model, attempt.video, attempt.deployment, 0.0, asked=False)
+        return again(self.knobs.poll_seconds)
+
+    async def _lose_answer(self, attempt: Attempt, error: Uncertain) -> StepResult:
+        """The note stands: the next run looks for the job."""
+        log_failure(attempt.video.id, "create", error)
+        await self.pool.rest(attempt.model, attempt.deployment)
+        if error.report.request_id:
+            await self.videos.change(attempt.entry, upstream_request_id=error.report.request_id)
+        return again(self.knobs.poll_seconds)
 
     async def _note(self, entry: VideoRow, model: Model, deployment: Deployment) -> Attempt:
         """Write down that the upstream is about to be asked: whoever finds this note without a job
@@ -175,12 +198,8 @@ class Submission:
     async def _not_accepted(self, attempt: Attempt, error: UpstreamError) -> StepResult:
         """What a create that failed means for the video and for the deployment."""
         video, request_id = attempt.video, error.report.request_id
+        log_failure(video.id, "create", error)
         match error:
-            case Uncertain():
-                await self.pool.rest(attempt.model, attempt.deployment)
-                if request_id:
-                    await self.videos.change(attempt.entry, upstream_request_id=request_id)
-                return again(self.knobs.poll_seconds)  # the note stands: the next run looks for the job
             case Missing():
                 return failed("source_gone", "The upstream no longer has the video that was to be remixed.", request_id)
             case Retired() | Denied() | Misrouted():
@@ -211,13 +230,16 @@ class Submission:
         """No job was made: to the head of the queue again, where another deployment may be free at
         once.
         """
-        video = attempt.video
-        request_id = request_id or video.upstream_request_id
-        # The record first: whoever is killed in between keeps the slot and asks again, instead of
-        # looking for a job.
-        await self.videos.change(attempt.entry, deployment=None, attempted_at=None, upstream_request_id=request_id, **changes)
-        await self.pool.return_slot(attempt.model, video, attempt.deployment, rest, unreachable=unreachable)
+        request_id = request_id or attempt.video.upstream_request_id
+        await self._withdraw(attempt, upstream_request_id=request_id, **changes)
+        await self.pool.return_slot(attempt.model, attempt.video, attempt.deployment, rest, unreachable=unreachable)
         return again(0.0)
+
+    async def _withdraw(self, attempt: Attempt, **changes: Any) -> None:
+        """Take the note back, before the slot: whoever is killed in between keeps the slot and asks
+        again, instead of looking for a job.
+        """
+        await self.videos.change(attempt.entry, deployment=None, attempted_at=None, **changes)
 
     async def _accept(self, attempt: Attempt, accepted: Accepted) -> StepResult:
         """Bind the job to the video. Where another video has adopted it meanwhile, go on looking
@@ -246,14 +268,30 @@ class Submission:
         if deployment is None:
             return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
         attempt = Attempt(entry, model, deployment)
-        match await self.reconciliation.look(attempt, self.upstreams.at(deployment)):
+        # Killed before it had noted this, it may find an equal request under way by now.
+        alone = await self.equal_asks.begin(deployment, attempt.video)
+        if alone is None:
+            return self._wait_for_equal(attempt)
+        verdict = await self.reconciliation.look(attempt, self.upstreams.at(deployment))
+        if isinstance(verdict, LookAgain):
+            return again(verdict.seconds, verdict.left)
+        result = await self._act_on(attempt, verdict)
+        await self.equal_asks.end(alone)
+        return result
+
+    def _wait_for_equal(self, attempt: Attempt) -> StepResult:
+        left = self.knobs.deadline_seconds - (self.clock.now() - attempt.noted_at).total_seconds()
+        if left <= 0:
+            return _uncertain("Equal requests have been under way all the time since the create.", attempt.video)
+        return again(self.knobs.poll_seconds, left)
+
+    async def _act_on(self, attempt: Attempt, verdict: Adopt | Unclear | NotMade) -> StepResult:
+        match verdict:
             case Adopt(job):
-                logger.info("video %s: adopting job %s after an unclear create", entry.video.id, job.id)
+                logger.info("video %s: adopting job %s after an unclear create", attempt.video.id, job.id)
                 return await self._accept(attempt, Accepted(job, None))
-            case LookAgain(seconds, left):
-                return again(seconds, left)
             case Unclear(message, request_id):
-                return _uncertain(message, entry.video, request_id)
+                return _uncertain(message, attempt.video, request_id)
             case NotMade():
                 return await self._ask_again(attempt)
 

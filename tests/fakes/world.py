@@ -187,7 +187,9 @@ async def world(
         }
     )
     (model,) = given.catalog.models
-    deployments = tuple(replace(each, **deployment) for each in model.deployments)
+    # A resource of its own: equal requests at one resource wait for each other, whoever asks.
+    own = {"base_url": f"https://example.openai.azure.com/{secrets.token_hex(6)}/openai/v1", **deployment}
+    deployments = tuple(replace(each, **own) for each in model.deployments)
     model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
     changed = replace(
         given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget

@@ -54,6 +54,8 @@ def _row(place: str, write: Write) -> str:
             sign = "-"
     if place == "tokens":
         return sign + ("alias" if key.startswith("alias_") else "token")
+    if place == "asks":
+        return f"{sign}ask"
     kind = next((kind for start, kind in _ROWS.items() if key.startswith(start)), "claim")
     return sign + ("note" if kind == "video" and place == "pool" else kind)
 

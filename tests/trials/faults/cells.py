@@ -225,6 +225,19 @@ TALES = (
         Expected("cancelled", 1, 1),
     ),
     Tale(
+        "a lost create that is not to be repeated",
+        Story(PROMPT, (_fault("reset_before"),), on_unclear="fail"),
+        "create",
+        Expected("upstream_uncertain", 1, 1),
+    ),
+    Tale(
+        "the same, and its job is found",
+        Story(PROMPT, (_fault("reset_after"),), on_unclear="fail"),
+        "create",
+        Expected("completed", 1, 1),
+        1,
+    ),
+    Tale(
         "a lost upload, then a lost create",
         Story(PROMPT, (_LOST_UPLOAD, _fault("reset_before"))),
         "create",

@@ -59,6 +59,7 @@ class Story:
     identity: bool = False
     over: bool = False
     delete_when: Moment | None = None
+    on_unclear: Literal["fail", "retry"] = "retry"
 
 
 @dataclass(frozen=True)
@@ -164,7 +165,8 @@ class FaultWorld:
             deployments = (first, replace(first, name="second", base_url=first.base_url.replace(*self.upstreams)))
         # Tables are new for every video, but blobs are not.
         model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
-        changed = replace(self.given, catalog=Catalog((model,)))
+        knobs = msgspec.structs.replace(self.given.knobs, on_unclear=story.on_unclear)
+        changed = replace(self.given, catalog=Catalog((model,)), knobs=knobs)
         gateway = composition.build(
             changed, self.clock, Random(1), Links(self.wire, tokens), CountedTables(Operations(), _Instant())
         )

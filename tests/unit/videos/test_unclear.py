@@ -118,3 +118,30 @@ async def test_an_older_equal_job_of_another_program_is_no_obstacle(world: World
     another(world, {"status": "queued", "prompt": "A cat", "seconds": "4", "size": "720x1280", "created_at": made})
     assert await world.submitted(video.id) == {"done": True}
     assert world.upstream.asked.count("create") == 2
+
+
+@pytest.mark.parametrize("answer", ["is lost", "comes late"])
+@pytest.mark.world(knobs={"on_unclear": "fail"})
+async def test_with_on_unclear_fail_no_create_is_ever_repeated(world: World, answer: str) -> None:
+    """Nor is a job that the upstream accepts long after paid for twice."""
+    video = await world.start()
+    world.upstream.script("create", RESET)
+    assert (await world.submitted(video.id))["failed"]["code"] == "upstream_uncertain"
+    if answer == "comes late":
+        another(world, {"status": "queued", "prompt": "A cat", "created_at": world.clock.now().timestamp()})
+    assert world.upstream.asked.count("create") == 1
+
+
+async def test_a_job_accepted_after_the_search_is_the_one_hole(world: World) -> None:
+    """With `on_unclear: retry`, an upstream that accepts a create after it was looked for makes two
+    jobs; docs/reliability.md says so.
+    """
+    video = await world.start()
+    world.upstream.script("create", RESET)
+    await world.gateway.submission.submit(video.id)
+    knobs = world.gateway.settings.knobs
+    world.clock.skip(knobs.reconcile_seconds)
+    assert "again" in await world.gateway.submission.submit(video.id)
+    another(world, {"status": "queued", "prompt": "A cat", "created_at": world.clock.now().timestamp()})
+    assert await world.submitted(video.id) == {"done": True}
+    assert len(world.upstream.jobs) == 2
