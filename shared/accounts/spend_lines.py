@@ -52,6 +52,10 @@ class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
             tags=video.tags,
         )
 
+    @classmethod
+    def from_row(cls, video_id: str, values: dict[str, Any]) -> "SpendLine":
+        return cls(id=video_id, **{name: value for name, value in values.items() if name in cls.__struct_fields__})
+
     @property
     def owner(self) -> str:
         return owner_of(self.id)
@@ -132,7 +136,7 @@ class SpendLines:
                 yield waiting[0], None
                 waiting = await anext(opened, None)
             last = video_id
-            yield video_id, SpendLine(id=video_id, **values)
+            yield video_id, SpendLine.from_row(video_id, values)
         while waiting is not None:
             if waiting[0] != last:  # one that ends meanwhile may be read in both places
                 yield waiting[0], None

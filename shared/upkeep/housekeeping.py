@@ -22,6 +22,7 @@ from shared.videos.orchestration import Orchestrations
 logger = logging.getLogger("gateway")
 
 _STARTING = timedelta(minutes=2)  # younger videos may simply not have got further yet
+_ADMITTING = timedelta(hours=1)  # what a request's record may be younger than its video's id, and more
 _EXPIRY_WINDOW = timedelta(days=2)  # in which bytes whose retention is over are looked for
 _IDENTITIES = "identities"  # the row that says until when old records of requests have been dropped
 
@@ -71,7 +72,7 @@ class Housekeeping:
         """Of the keys whose requests have become too old to be repeated since the last run."""
         table, until = self.gateway.tables.gateway, self.now - KEY_LIFETIME
         row = await table.get(UPKEEP, _IDENTITIES)
-        since = id_bound(row.values["until"].astimezone(UTC)) if row else None
+        since = id_bound(row.values["until"].astimezone(UTC) - _ADMITTING) if row else None
         for owner in await self._owners(after=id_bound(until), before=since):
             await self.attempt(self.gateway.ledger.forget_identities(owner, until))
         if not await self.gateway.videos.indexed():
