@@ -36,6 +36,8 @@ from shared.videos.step_result import DONE, StepResult, again, failed
 
 _BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
 _TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late it was done
+_TO_DELETE = 60.0  # seconds there are to delete what nobody needs; its price stays reserved meanwhile
+_DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _CLOSE_LOOKS, _CLOSE_PAUSE = 8, 0.4  # looks in a row, and the seconds between them
@@ -127,7 +129,7 @@ class Rendering:
             return DONE
         video = entry.video
         if video.deleted:
-            return await self._delete_job(video)
+            return await self._delete_job(entry)
         if video.bytes is not None:
             return DONE
         upstream = self.upstreams.of(video)
@@ -147,19 +149,18 @@ class Rendering:
         await self.videos.change(entry, bytes=length)
         return DONE
 
-    async def _delete_job(self, video: Video) -> StepResult:
+    async def _delete_job(self, entry: VideoRow) -> StepResult:
         """Its caller has deleted the video, and its job is completed: nobody needs its bytes."""
-        upstream = self.upstreams.of(video)
-        if upstream is None or video.upstream_id is None:
+        upstream, job_id = self.upstreams.of(entry.video), entry.video.upstream_id
+        if upstream is None or job_id is None:
             return DONE
         try:
-            await upstream.delete(video.upstream_id)
-        except Missing:
-            return DONE
+            await upstream.delete(job_id)
         except UpstreamError as error:
-            log_failure(video.id, "delete", error)
-            left = self._left(video)
-            return again(max(error.retry_after or 0.0, self.knobs.poll_seconds), left) if left > 0 else DONE
+            log_failure(entry.video.id, "delete", error)
+            tried = (self.clock.now() - (entry.video.rendered_at or self.clock.now())).total_seconds()
+            left = _TO_DELETE - tried
+            return again(max(error.retry_after or 0.0, _DELETE_AGAIN), left) if left > 0 else DONE
         return DONE
 
     async def _fetch(self, upstream: Upstream, video: Video) -> int:

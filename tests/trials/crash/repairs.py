@@ -9,6 +9,7 @@ from shared.accounts.idempotency import PREFIX
 from shared.accounts.spend_lines import SPEND
 from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
+from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
 from tests.trials.crash.stories import BUDGET, LONG, made, picture
 from tests.trials.crash.story import Story
@@ -84,8 +85,19 @@ async def _line_left_open(stage: Stage, video_id: str) -> None:
     await stage.gateway.lines.open(video_id)
 
 
+async def _made_and_told(stage: Stage) -> str:
+    """A video whose cost is written down, which comes after its client sees it as completed."""
+    video_id = await made(stage)
+
+    async def there() -> bool:
+        return await stage.gateway.tables.gateway.get(SPEND, f"done_{video_id}") is not None
+
+    await until(there)
+    return video_id
+
+
 async def _made_and_begun(stage: Stage) -> str:
-    await made(stage)
+    await _made_and_told(stage)
     return await _create_long(stage)
 
 
@@ -136,6 +148,6 @@ REPAIRS = (
     ),
     Story("a slot without a video", _swept, before=made, between=_slot_without_note),
     Story("of an earlier version", _swept_twice, before=_made_and_begun, between=_of_an_earlier_version, check=_has_its_rows),
-    Story("a line that was left open", _swept, before=made, between=_line_left_open, check=_has_its_rows),
+    Story("a line that was left open", _swept, before=_made_and_told, between=_line_left_open, check=_has_its_rows),
     Story("too old", _swept, before=made, check=_is_forgotten, knobs={"retention_days": 1}, later=_DAYS_LATER),
 )

@@ -43,6 +43,7 @@ ENOUGH = (
         "a fallback that the key cannot pay",
         "deleted while it waits",
     ),
+    "refused by the budget of the gateway",
     *("deleted while it is unclear", "deleted when it is finished", "a key from its first day to its last"),
     *(story.name for story in REPAIRS),
 )

@@ -200,7 +200,7 @@ USUALLY: dict[str, Expectation] = {
     MOVE: _MOVED,
     POLL: (_ok(7, 10), _always("upstream_unavailable", 21)),
     CONTENT: (_ok(2), _always("content_unavailable", 18)),
-    RUNNING: (Expected("completed", 2, 2), Expected("completed", 6, 11)),
+    RUNNING: (Expected("completed", 2, 2), Expected("completed", 2, 4)),
     FINISHED: _both("completed", 1),
 }
 EXCEPTIONS: dict[str, dict[str, Expectation]] = {
@@ -245,10 +245,8 @@ EXCEPTIONS: dict[str, dict[str, Expectation]] = {
         "not a video": _NO_FILM,
     },
     RUNNING: {
-        "404 video": _both("completed", 1),  # and believed, since the job has ended
-        "429 running": (Expected("completed", 2, 2), Expected("completed", 4, 6)),
-        **dict.fromkeys(SLOW, _both("completed", 1, 2)),  # then its deadline has passed
-        **dict.fromkeys(_ACTED, _both("completed", 1)),
+        **dict.fromkeys(_ACTED, _both("completed", 2, 4)),  # then the job is gone, which is not believed at once
+        "slow trickle": _both("completed", 1),
     },
     FINISHED: {},
 }
@@ -262,6 +260,6 @@ TOKENS: dict[str, Expectation] = {
     LIST: (_ok(2), _always("upstream_uncertain", 40)),
     POLL: (_ok(7, 10), _always("upstream_auth_error", 42)),
     CONTENT: (_ok(2), _always("content_unavailable", 18)),  # a download is not begun twice: the next try has the new token
-    RUNNING: (Expected("completed", 2, 2), Expected("completed", 12, 22)),
+    RUNNING: (Expected("completed", 2, 2), Expected("completed", 4, 8)),
     FINISHED: _both("completed", 2),
 }
