@@ -1,7 +1,7 @@
 """Every order of creates, steps, ends, deletions, repeated deliveries, lost answers and deaths
 between any two table writes.
 
-The tables are in memory (`test_memory_table` holds them against real ones). A dead process leaves
+The tables are in memory (`test_tables` holds them against real ones). A dead process leaves
 what it had written; the next one begins with that and nothing else. After every rule the counters
 must say what the videos say.
 """

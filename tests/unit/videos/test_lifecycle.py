@@ -8,7 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.errors import BudgetExceeded
+from shared.media.reference_image import Reference
+from shared.storage.blobs import REFERENCES
+from shared.storage.tables import Delete
+from shared.upkeep.sweep import Sweep
 from tests.fakes.films import box, small_film
+from tests.fakes.orchestrations import Engine
 from tests.fakes.upstream import content, error
 from tests.fakes.world import World
 
@@ -262,3 +268,32 @@ async def test_a_reference_image_is_kept_until_submitted_and_then_forgotten(worl
     world.upstream.end()
     await world.live(video.id)
     assert await world.gateway.archive.reference(video) is None
+
+
+@pytest.mark.world(limits={"max_budget": 100_000})
+async def test_a_key_that_may_make_nothing_writes_nothing(world: World) -> None:
+    """A client that does not stop asking costs one read of its own key, and the others' capacity
+    nothing.
+    """
+    before = await world.account()
+    world.faults.commits.clear()
+    with pytest.raises(BudgetExceeded):
+        await world.gateway.lifecycle.start(world.request(), world.owner, account=before)
+    assert world.faults.commits == []
+    await world.gateway.keys.update(world.owner, {"max_budget": 1_000_000})
+    admitted = await world.another().lifecycle.start(world.request(), world.owner, account=before)
+    assert admitted.video.status == "queued"
+
+
+async def test_the_image_of_a_request_that_was_never_admitted_is_dropped(world: World) -> None:
+    """The note comes before the image, so that the sweep finds both."""
+    video = await world.start()
+    await world.gateway.archive.keep_reference(video, Reference(b"an image", "image/png"))
+    entry = await world.gateway.videos.find(video.id)
+    assert entry is not None
+    await world.gateway.tables.gateway.commit(world.owner, Delete(entry.row))  # as if it had never come to that
+    world.clock.skip(660)
+    await Sweep(world.gateway, Engine()).run()
+    blob = await world.gateway.archive._blob(REFERENCES, f"{world.owner}/{video.id}")
+    assert not await blob.exists()
+    assert [each async for each in world.gateway.pool.unfinished(world.model)] == []

@@ -9,6 +9,7 @@ from random import Random
 from typing import Any
 
 import httpx
+import pytest
 
 from shared import gateway as composition
 from shared.config import settings
@@ -20,6 +21,8 @@ from shared.upstream.client import Content
 from shared.upstream.identity import Connections
 from tests.fakes.loop import JumpingLoop, LoopClock
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
+
+pytestmark = pytest.mark.anyio
 
 
 class Trickle(httpx.AsyncByteStream):
@@ -47,28 +50,30 @@ class Links(Connections):
         self._http = httpx.AsyncClient(transport=transport, timeout=None)
 
 
-def told(trickling: str) -> tuple[Any, float]:
-    """What the step says that meets the trickle, and how many seconds it took."""
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Coroutine tests run on a loop whose time passes at once."""
+    return "asyncio", {"loop_factory": JumpingLoop}
+
+
+async def told(trickling: str) -> tuple[Any, float]:
+    """The outcome of the step that meets the trickle, and how many seconds it took."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         if f"{request.method} {request.url.path.rpartition('/')[2]}".startswith(trickling):
             return httpx.Response(200, stream=Trickle())
         return httpx.Response(200, json={"id": "job", "status": "completed"})
 
-    async def run() -> tuple[Any, float]:
-        gateway = built(httpx.MockTransport(answer))
-        request = parse_create({"prompt": "A cat"}, gateway.settings.catalog)
-        video_id = (await gateway.lifecycle.start(request, MASTER_OWNER)).video.id
+    gateway = built(httpx.MockTransport(answer))
+    request = parse_create({"prompt": "A cat"}, gateway.settings.catalog)
+    video_id = (await gateway.lifecycle.start(request, MASTER_OWNER)).video.id
+    begin = asyncio.get_running_loop().time()
+    for step in (gateway.submission.submit, gateway.rendering.check, gateway.rendering.save):
         begin = asyncio.get_running_loop().time()
-        for step in (gateway.submission.submit, gateway.rendering.check, gateway.rendering.save):
-            begin = asyncio.get_running_loop().time()
-            outcome = await step(video_id)
-            if "again" in outcome:
-                break
-        return outcome, asyncio.get_running_loop().time() - begin
-
-    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-        return runner.run(run())
+        outcome = await step(video_id)
+        if "again" in outcome:
+            break
+    return outcome, asyncio.get_running_loop().time() - begin
 
 
 def built(transport: httpx.MockTransport) -> Gateway:
@@ -86,21 +91,21 @@ def built(transport: httpx.MockTransport) -> Gateway:
     return replace(gateway, archive=archive, rendering=replace(gateway.rendering, archive=archive))
 
 
-def test_a_create_that_trickles_is_unclear_after_a_minute() -> None:
+async def test_a_create_that_trickles_is_unclear_after_a_minute() -> None:
     """The connection was made and something may have come of it, so that it is looked for and not
     sent again.
     """
-    outcome, seconds = told("POST")
+    outcome, seconds = await told("POST")
     assert ("again" in outcome, seconds) == (True, 60)
 
 
-def test_a_poll_that_trickles_is_given_up_and_repeated() -> None:
+async def test_a_poll_that_trickles_is_given_up_and_repeated() -> None:
     """Long before the host would end the function without a word."""
-    outcome, seconds = told("GET job")
+    outcome, seconds = await told("GET job")
     assert ("again" in outcome, seconds) == (True, 120)
 
 
-def test_a_download_that_trickles_is_given_up_and_repeated() -> None:
+async def test_a_download_that_trickles_is_given_up_and_repeated() -> None:
     """There is time for a large video on a slow line, and less than the host's ten minutes."""
-    outcome, seconds = told("GET content")
+    outcome, seconds = await told("GET content")
     assert ("again" in outcome, seconds) == (True, 480)

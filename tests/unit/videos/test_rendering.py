@@ -5,9 +5,6 @@ long, and what is freed.
 import httpx
 import pytest
 
-from shared.errors import BudgetExceeded
-from shared.upkeep.sweep import Sweep
-from tests.fakes.orchestrations import Engine
 from tests.fakes.upstream import content, error
 from tests.fakes.world import World
 
@@ -116,18 +113,6 @@ async def test_the_deadline_holds_whatever_the_upstream_asks_for(world: World) -
     assert (await world.video(video_id)).error_code == "upstream_busy"
 
 
-@pytest.mark.world(max_running=1)
-async def test_a_video_that_waits_gives_up_on_time(world: World) -> None:
-    """Its sleep ends with the time that it may wait, however far back it stands."""
-    await running(world)
-    waiting = await world.start(prompt="Another cat")
-    world.clock.skip(world.gateway.settings.knobs.queue_seconds - 3)
-    outcome = await world.gateway.submission.submit(waiting.id)
-    assert outcome["again"] <= 3
-    world.clock.skip(3)
-    assert (await world.gateway.submission.submit(waiting.id))["failed"]["code"] == "queue_timeout"
-
-
 @pytest.mark.world(creates_per_minute=10)
 async def test_a_poll_that_is_denied_is_repeated_until_the_deadline_and_then_says_so(world: World) -> None:
     """The operator may mend a role while the job runs on; whoever reads the error is not told that
@@ -143,69 +128,6 @@ async def test_a_poll_that_is_denied_is_repeated_until_the_deadline_and_then_say
     assert world.upstream.asked.count("get") < 100
 
 
-@pytest.mark.parametrize("reply", [NO_DEPLOYMENT, error(410, "Gone")], ids=["missing after the last day", "gone"])
-async def test_a_retired_deployment_is_closed_for_hours(world: World, reply: httpx.Response) -> None:
-    """A model that has been switched off is not asked for by every video that comes."""
-    for prompt in ("A cat", "A dog"):
-        video = await world.start(prompt=prompt)
-        world.upstream.script("create", reply)
-        assert (await world.live(video.id)).error_code == "model_retired"
-    assert world.upstream.asked == ["create"]
-    world.clock.skip(6 * 3600 - 10)
-    assert await world.gateway.pool.is_lost(world.model)
-    world.clock.skip(20)
-    assert not await world.gateway.pool.is_down(world.model)
-
-
-MENDABLE = [(DENIED, "upstream_auth_error"), (NO_DEPLOYMENT, "model_retired"), (error(431, ""), "upstream_misconfigured")]
-
-
-@pytest.mark.parametrize(("reply", "code"), MENDABLE, ids=[code for _, code in MENDABLE])
-@pytest.mark.world(retires=None)
-async def test_what_an_operator_may_mend_is_waited_for(world: World, reply: httpx.Response, code: str) -> None:
-    """A key that is exchanged, a role or a deployment that is a minute old: videos wait, health
-    tells, and nothing fails.
-    """
-    video = await world.start()
-    world.upstream.script("create", *[reply] * 3)
-    assert "again" in await world.gateway.submission.submit(video.id)
-    assert await world.gateway.pool.outages(world.model) == {world.model.deployments[0].name: code}
-    world.clock.skip(70)  # it may be asked again, and that nothing has worked since is still to be told
-    assert await world.gateway.pool.outages(world.model) == {world.model.deployments[0].name: code}
-    world.upstream.end()
-    begin = world.clock.now()
-    assert await world.submitted(video.id) == {"done": True}
-    assert world.upstream.asked == ["create"] * 4
-    assert await world.gateway.pool.outages(world.model) == {}
-    assert (world.clock.now() - begin).total_seconds() < 300
-
-
-@pytest.mark.parametrize(("reply", "code"), MENDABLE, ids=[code for _, code in MENDABLE])
-@pytest.mark.world(retires=None)
-async def test_what_nobody_mends_for_ten_minutes_fails_what_waits(world: World, reply: httpx.Response, code: str) -> None:
-    """With the reason, and with what the vendor knows the refusal by; also the video that was not
-    asked for itself.
-    """
-    first, second = await world.start(), await world.start(prompt="Another cat")
-    named = httpx.Response(reply.status_code, content=reply.content, headers={"apim-request-id": "apim-7"})
-    world.upstream.script("create", *[named] * 100)
-    assert 600 <= await seconds_until_the_end(world, first.id) < 800
-    assert await seconds_until_the_end(world, second.id) < 10
-    for video in (await world.video(first.id), await world.video(second.id)):
-        assert (video.error_code, video.upstream_request_id, video.spent) == (code, "apim-7", 0)
-    assert world.upstream.asked.count("create") < 15
-
-
-async def test_a_deployment_rests_for_an_hour_at_most(world: World) -> None:
-    """One strange Retry-After does not cost a day."""
-    video = await world.start()
-    world.upstream.script("create", error(429, "slow down", headers={"retry-after": "80000"}))
-    world.upstream.end()
-    begin = world.clock.now()
-    assert await world.submitted(video.id) == {"done": True}
-    assert 3600 <= (world.clock.now() - begin).total_seconds() < 2 * 3600
-
-
 async def test_a_video_deleted_while_it_is_saved_is_deleted_upstream_too(world: World) -> None:
     """Its job has ended, so that its copy there can go at once."""
     video_id = await running(world)
@@ -214,37 +136,3 @@ async def test_a_video_deleted_while_it_is_saved_is_deleted_upstream_too(world: 
     await world.gateway.lifecycle.delete(video_id)
     assert await world.gateway.rendering.save(video_id) == {"done": True}
     assert world.upstream.asked[-1] == "delete"
-
-
-@pytest.mark.world(limits={"max_budget": 100_000})
-async def test_a_key_that_may_make_nothing_writes_nothing(world: World) -> None:
-    """A client that does not stop asking costs one read of its own key, and the others' capacity
-    nothing.
-    """
-    before = await world.account()
-    world.faults.commits.clear()
-    with pytest.raises(BudgetExceeded):
-        await world.gateway.lifecycle.start(world.request(), world.owner, account=before)
-    assert world.faults.commits == []
-    await world.gateway.keys.update(world.owner, {"max_budget": 1_000_000})
-    admitted = await world.another().lifecycle.start(world.request(), world.owner, account=before)
-    assert admitted.video.status == "queued"
-
-
-async def test_the_image_of_a_request_that_was_never_admitted_is_dropped(world: World) -> None:
-    """The note comes before the image, so that the sweep finds both."""
-    from shared.media.reference_image import Reference
-    from shared.storage.blobs import REFERENCES
-
-    video = await world.start()
-    await world.gateway.archive.keep_reference(video, Reference(b"an image", "image/png"))
-    entry = await world.gateway.videos.find(video.id)
-    assert entry is not None
-    from shared.storage.tables import Delete
-
-    await world.gateway.tables.gateway.commit(world.owner, Delete(entry.row))  # as if it had never come to that
-    world.clock.skip(660)
-    await Sweep(world.gateway, Engine()).run()
-    blob = await world.gateway.archive._blob(REFERENCES, f"{world.owner}/{video.id}")
-    assert not await blob.exists()
-    assert [each async for each in world.gateway.pool.unfinished(world.model)] == []
