@@ -76,14 +76,14 @@ class ScriptedUpstream:
         if self._meanwhile is not None:
             await self._meanwhile(request)
         if self._before is not None and (said := self._before(request)) is not None:
-            return _unread(said)
+            return unread(said)
         operation = _operation(request)
         self.asked.append(operation)
         scripted = self._scripts.get(operation)
         reply = scripted.pop(0)(request) if scripted else self._honest(operation, request)
         if isinstance(reply, Exception):
             raise reply
-        return _unread(reply)
+        return unread(reply)
 
     def _honest(self, operation: str, request: httpx.Request) -> httpx.Response:
         if operation == "create":
@@ -124,7 +124,7 @@ class ScriptedUpstream:
         return job
 
 
-def _unread(reply: httpx.Response) -> httpx.Response:
+def unread(reply: httpx.Response) -> httpx.Response:
     """The same answer with its body still to be read, as a server gives it."""
     if not reply.is_closed:
         return reply

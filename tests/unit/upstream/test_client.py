@@ -31,6 +31,7 @@ from shared.errors import (
 from shared.media.reference_image import Reference
 from shared.upstream.client import Accepted, Upstream
 from tests.fakes.clock import VirtualClock
+from tests.fakes.upstream import unread
 
 pytestmark = pytest.mark.anyio
 
@@ -61,9 +62,7 @@ class Wire:
         reply = self.replies.pop(0)
         if isinstance(reply, Exception):
             raise reply
-        if reply.is_closed:  # made with its content: given anew, as something still to be read
-            return httpx.Response(reply.status_code, headers=reply.headers, stream=httpx.ByteStream(reply.content))
-        return reply
+        return unread(reply)
 
     async def token(self, scope: str, *, renew: bool = False) -> str:
         self.scopes.append(scope)

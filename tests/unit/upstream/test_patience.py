@@ -21,6 +21,7 @@ from shared.upstream.client import Content
 from shared.upstream.identity import Connections
 from tests.fakes.loop import JumpingLoop, LoopClock
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
+from tests.fakes.upstream import unread
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +63,7 @@ async def told(trickling: str) -> tuple[Any, float]:
     def answer(request: httpx.Request) -> httpx.Response:
         if f"{request.method} {request.url.path.rpartition('/')[2]}".startswith(trickling):
             return httpx.Response(200, stream=Trickle())
-        return httpx.Response(200, json={"id": "job", "status": "completed"})
+        return unread(httpx.Response(200, json={"id": "job", "status": "completed"}))
 
     gateway = built(httpx.MockTransport(answer))
     request = parse_create({"prompt": "A cat"}, gateway.settings.catalog)

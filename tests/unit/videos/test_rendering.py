@@ -15,11 +15,6 @@ NO_DEPLOYMENT = error(404, "The API deployment 'sora-2' for this resource does n
 DENIED = error(401, "Access denied due to invalid subscription key.")
 
 
-def unread(answer: httpx.Response) -> httpx.Response:
-    """The same answer as a download that has not been read yet."""
-    return httpx.Response(answer.status_code, stream=httpx.ByteStream(answer.content))
-
-
 async def running(world: World) -> str:
     """A video whose job the upstream has accepted."""
     video = await world.start()
@@ -67,7 +62,7 @@ async def test_one_answer_that_a_job_is_gone_is_not_believed(world: World, opera
     video_id = await running(world)
     world.clock.skip(900)
     world.upstream.end()
-    world.upstream.script(operation, unread(GONE), unread(GONE))
+    world.upstream.script(operation, GONE, GONE)
     assert (await world.live(video_id)).status == "completed"
 
 
@@ -75,7 +70,7 @@ async def test_content_that_is_gone_ends_the_video_after_a_minute(world: World) 
     """It is not asked for until the deadline, and nothing is charged."""
     video_id = await running(world)
     world.upstream.end()
-    world.upstream.script("content", *[unread(GONE) for _ in range(100)])
+    world.upstream.script("content", *[GONE] * 100)
     assert await seconds_until_the_end(world, video_id) < 120
     video = await world.video(video_id)
     assert (video.status, video.error_code, video.spent) == ("failed", "content_unavailable", 0)
