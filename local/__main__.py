@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local.auditing import AuditError, audit
-from local.azurite import AzuriteError
-from local.demo import Demo
-from local.stack import Options, StackError, serve
-from shared.config.version import SERVER
-from shared.errors import ConfigurationError
+try:
+    from local.auditing import AuditError, audit
+    from local.azurite import AzuriteError
+    from local.demo import Demo
+    from local.stack import Options, StackError, serve
+    from shared.config.version import SERVER
+    from shared.errors import ConfigurationError
+except ModuleNotFoundError as missing:
+    if (missing.name or "").partition(".")[0] in ("local", "shared"):
+        raise
+    sys.exit(f"{missing.name} is not installed for {sys.executable}: use `make run`, `make demo` or `make audit`.")
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,10 @@ def parse(arguments: Sequence[str]) -> Command:
 
     run = commands.add_parser("run", help="serve until Ctrl-C (the default)")
     _add_stack_options(run, port=4000, data=Path(".local"))
+    run.add_argument("--quiet", action="store_true", help="print no line for each request")
 
     film = commands.add_parser("demo", help="generate one video and save it")
-    _add_stack_options(film, port=0, data=Path(".local/demo"))
+    _add_stack_options(film, port=0, data=Path(".local"))
     film.add_argument("--prompt", default=Demo.prompt, help="what to show")
     film.add_argument("--seconds", default=Demo.seconds, help="length (default: %(default)s)")
     film.add_argument("--size", default=Demo.size, help="WIDTHxHEIGHT (default: the model's first)")
@@ -95,7 +101,8 @@ def parse(arguments: Sequence[str]) -> Command:
     chosen = parser.parse_args(given)
     if chosen.command == "audit":
         return Command(lambda: audit(chosen.data.resolve()), stopped=130)
-    options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed)
+    quiet = chosen.command == "demo" or chosen.quiet
+    options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed, quiet=quiet)
     if chosen.command == "run":
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
     demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)

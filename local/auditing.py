@@ -17,7 +17,7 @@ from shared.upkeep.audit import Audit
 
 
 class AuditError(Exception):
-    """The counters are not what the videos say."""
+    """The counters are not what the videos say, or there are none."""
 
 
 async def audit(data: Path) -> None:
@@ -51,5 +51,7 @@ async def _storage(data: Path, running: AsyncExitStack) -> Storage:
     if any(name.startswith("AzureWebJobsStorage") for name in os.environ):
         return load_storage(os.environ)
     directory = data / "azurite"
+    if not directory.is_dir():
+        raise AuditError(f"{data} holds no data of a gateway: name the folder of `make run` with --data.")
     connection = connection_of(directory) or (await running.enter_async_context(Azurite(directory))).connection_string
     return Storage(connection_string=connection)

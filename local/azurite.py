@@ -7,7 +7,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,8 @@ from local.processes import Child, ChildError
 # The account every Azure storage emulator has; the key is public by design.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+Say = Callable[[str], None]
 
 _SERVICES = ("Blob", "Queue", "Table")
 _USUAL_PORTS = (10000, 10001, 10002)
@@ -36,14 +38,18 @@ class Azurite:
     It listens on its usual ports 10000 to 10002 if all are free, else on any. It survives a kill of
     our whole process group just long enough to save its data, because it runs in its own session
     and is told of our end with SIGTERM. An Azurite that is still shutting down on the same
-    directory is waited for, `patience` seconds long. Raises AzuriteError if it is not installed or
-    the directory is in use, ChildError if it does not come up.
+    directory is waited for, `patience` seconds long, and `say` is told so at once. Raises
+    AzuriteError if it is not installed or the directory is in use, ChildError if it does not come
+    up.
     """
 
-    def __init__(self, directory: Path, executable: Path | None = None, *, patience: float = 15.0) -> None:
+    def __init__(
+        self, directory: Path, executable: Path | None = None, *, patience: float = 15.0, say: Say | None = None
+    ) -> None:
         self._directory = directory
         self._executable = executable
         self._patience = patience
+        self._say = say
         self._child: Child | None = None
         self._ports: dict[str, str] = {}
 
@@ -108,18 +114,24 @@ class Azurite:
         inherits it holds it.
         """
         lock = os.open(self._directory / "azurite.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        deadline = time.monotonic() + self._patience
+        begun = time.monotonic()
+        deadline, told = begun + self._patience, False
         try:
             while True:
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
+                    if self._say is not None and not told:
+                        self._say(f"Waiting up to {self._patience:g} s for {_holder(lock)}, which uses {self._directory}")
+                        told = True
                     if time.monotonic() >= deadline:
                         raise AzuriteError(
                             f"another Azurite still uses {self._directory}: stop it, or choose another data directory"
                         ) from None
                     await asyncio.sleep(_LOOK_AGAIN_SECONDS)
                 else:
+                    os.ftruncate(lock, 0)
+                    os.pwrite(lock, str(os.getpid()).encode(), 0)
                     return lock
         except BaseException:
             os.close(lock)
@@ -139,6 +151,12 @@ def connection_of(directory: Path) -> str | None:
     finally:
         os.close(lock)
     return None
+
+
+def _holder(lock: int) -> str:
+    """Who holds a lock, from what it wrote there."""
+    pid = os.pread(lock, 20, 0).decode(errors="replace")
+    return f"process {pid}" if pid.isdecimal() else "another process"
 
 
 def _installed(executable: Path | None) -> Path:

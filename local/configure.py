@@ -3,66 +3,91 @@ much as the simulator is.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from shared.config.file import BASE_NAMES, DEFAULT_FILE, read_yaml
 from shared.errors import ConfigurationError
 
 MASTER_KEY = "sk-1234"
 
-_CONFIG = Path(__file__).parent.parent / "config.yaml"
 _POLL_SECONDS = 5.0
 _SHORTEST_POLL_SECONDS = 0.2
 _CREATES_PER_MINUTE = 2
 _PARAMS = ("params", "litellm_params")
 
 
-def app_settings(given: Mapping[str, str], target: Path, *, speed: float, model: str | None) -> dict[str, str]:
-    """The app's settings: those given, the local defaults, and `target` as its configuration file,
-    written from the given one.
+@dataclass(frozen=True)
+class Source:
+    """The configuration file that a person wrote: what is in it, and what it is called."""
 
-    Raises ConfigurationError where that file cannot be read.
+    name: str
+    document: Any
+
+    def is_simulated(self, given: Mapping[str, str], model: str | None) -> bool:
+        """Whether any deployment is where the app settings say, and they do not say it: the
+        simulator takes its place.
+        """
+        if any(given.get(name) for name in BASE_NAMES):
+            return False
+        listed = self.document.get("model_list") if isinstance(self.document, dict) else None
+        if model is not None or not isinstance(listed, list) or not listed:
+            return True
+        return any(not has_address(entry) for entry in listed)
+
+
+def read(given: Mapping[str, str]) -> Source:
+    """The file that `GATEWAY_CONFIG` names, else the project's own. Raises ConfigurationError."""
+    file = Path(given.get("GATEWAY_CONFIG") or DEFAULT_FILE)
+    if not file.exists():
+        raise ConfigurationError(f"The configuration file {str(file)!r} does not exist.")
+    document = read_yaml(file)
+    if not isinstance(document, dict):
+        raise ConfigurationError(f"{file.name} must be a mapping with model_list in it.")
+    return Source(file.name, document)
+
+
+def has_address(entry: Any) -> bool:
+    """Whether a deployment of model_list says itself where it is."""
+    params = next((entry[name] for name in _PARAMS if name in entry), None) if isinstance(entry, dict) else None
+    base = params.get("api_base") if isinstance(params, dict) else None
+    return base is not None and base not in [f"os.environ/{name}" for name in BASE_NAMES]
+
+
+def app_settings(given: Mapping[str, str], source: Source, folder: Path, *, speed: float, model: str | None) -> dict[str, str]:
+    """The app's settings: those given, the local defaults, and a configuration file that is derived
+    from `source` and written to `folder` under the same name, which complaints are to show.
     """
-    write(Path(given.get("GATEWAY_CONFIG") or _CONFIG), target, speed=speed, model=model)
-    defaults = {"TASK_HUB": "VideoGateway", "GATEWAY_MASTER_KEY": MASTER_KEY, "AzureWebJobsDisableHomepage": "true"}
-    return defaults | {name: value for name, value in given.items() if value} | {"GATEWAY_CONFIG": str(target)}
-
-
-def write(source: Path, target: Path, *, speed: float, model: str | None) -> None:
-    """Derive `target` from `source`. Raises ConfigurationError where `source` cannot be read as
-    YAML.
-    """
-    try:
-        config = yaml.safe_load(source.read_text("utf-8")) or {}
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"The configuration file {str(source)!r} does not exist.") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{source.name} is not valid YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise ConfigurationError(f"{source.name} must be a mapping with model_list in it.")
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / source.name
     target.write_text(
         f"# Written at every start from {source.name}; changes made here are lost.\n"
-        + yaml.safe_dump(derive(config, speed=speed, model=model), sort_keys=False, allow_unicode=True),
+        + yaml.safe_dump(derive(source.document, speed=speed, model=model), sort_keys=False, allow_unicode=True),
         "utf-8",
     )
+    defaults = {"TASK_HUB": "VideoGateway", "GATEWAY_MASTER_KEY": MASTER_KEY, "AzureWebJobsDisableHomepage": "true"}
+    return defaults | {name: value for name, value in given.items() if value} | {"GATEWAY_CONFIG": str(target)}
 
 
 def derive(config: dict[str, Any], *, speed: float = 1.0, model: str | None = None) -> dict[str, Any]:
     """A configuration for an upstream that runs `speed` times faster than life.
 
     The gateway polls that much more often (down to every 0.2 s) and sends that many more creates a
-    minute. With `model` (`azure/sora-2`), that one alone is served, under its own name with a dash
-    (`azure-sora-2`). What makes no sense stays as it is: the app's own settings say what is wrong
-    with it.
+    minute. Deployments with an address of their own are not hurried, and where there are any, the
+    polling is not either. With `model` (`azure/sora-2`), that one alone is served, under its own
+    name with a dash (`azure-sora-2`). What makes no sense stays as it is: the app's own settings
+    say what is wrong with it.
     """
     entries = config.get("model_list") if model is None else [_entry(model)]
     derived = dict(config)
     if isinstance(entries, list):
         derived["model_list"] = [_hurried_entry(entry, speed) for entry in entries]
     gateway = config.get("gateway") or {}
-    if isinstance(gateway, dict):
+    own_pace = isinstance(entries, list) and any(has_address(entry) for entry in entries)
+    if isinstance(gateway, dict) and not own_pace:
         derived["gateway"] = _hurried_gateway(gateway, speed)
     return derived
 
@@ -79,7 +104,7 @@ def _entry(model: str) -> dict[str, Any]:
 
 
 def _hurried_entry(entry: Any, speed: float) -> Any:
-    if not isinstance(entry, dict):
+    if not isinstance(entry, dict) or has_address(entry):
         return entry
     return {key: _hurried_params(value, speed) if key in _PARAMS else value for key, value in entry.items()}
 

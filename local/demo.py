@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -54,6 +55,7 @@ class Demo:
         console = Console()
         if console.is_terminal:  # log lines go above the progress bar, not through it
             logging.basicConfig(level=logging.WARNING, handlers=[RichHandler(console=console, show_path=False)], force=True)
+        _require_folder(self.out)
         console.print("Starting storage, upstream and gateway")
         async with start(self.options) as stack:
             await self.make(stack.url, stack.master_key, console)
@@ -106,7 +108,8 @@ async def _download(client: httpx.AsyncClient, video_id: str, folder: Path) -> P
     """Stream the content to `<folder>/<video id>.mp4`. httpx forgets our key when it is sent on to
     another address.
     """
-    path = _place(folder, f"{video_id}.mp4")
+    _require_folder(folder)
+    path = folder / f"{video_id}.mp4"
     async with client.stream("GET", f"/v1/videos/{video_id}/content", follow_redirects=True) as response:
         if response.is_error:
             await response.aread()
@@ -117,9 +120,16 @@ async def _download(client: httpx.AsyncClient, video_id: str, folder: Path) -> P
     return path
 
 
-def _place(folder: Path, name: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / name
+def _require_folder(folder: Path) -> None:
+    """Make it if it is missing. Raises StackError where no file can be put there: found out before
+    anything is generated.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise StackError(f"Nothing can be saved in {folder} ({error.strerror}): choose another folder with --out.") from error
 
 
 def _accepted(response: httpx.Response) -> httpx.Response:

@@ -3,13 +3,15 @@ the real app in it.
 """
 
 import asyncio
+import errno
 import json
 import os
 import shlex
 import socket
+import sqlite3
 import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from local.functions_host.host import Host, timing_of
 from local.processes import Child, ChildError
 from shared.clock import SystemClock
 from shared.config.catalog import Model
+from shared.config.file import BASE_NAMES, first
 from shared.gateway import current
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -32,14 +35,15 @@ class StackError(Exception):
 
 @dataclass(frozen=True)
 class Options:
-    """Where to serve (`port` 0: a free one), where `data` stays, which `model` alone, and the
-    simulator's `speed`.
+    """Where to serve (`port` 0: a free one), where `data` stays, which `model` alone, the
+    simulator's `speed`, and whether requests are told (not if `quiet`).
     """
 
     port: int = 4000
     data: Path = Path(".local")
     model: str | None = None
     speed: float = 10.0
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,21 +76,23 @@ async def start(options: Options) -> AsyncIterator[Stack]:
     configuration file is wrong.
     """
     require_free(options.port)
-    data = _prepared(options.data)
     given = dict(os.environ)
+    source = configure.read(given)
+    data = _prepared(options.data)
+    _require_whole(data / "durable.sqlite")
     async with AsyncExitStack() as running:
         try:
             if not given.get("AzureWebJobsStorage"):
-                storage = await running.enter_async_context(Azurite(data / "azurite"))
+                storage = await running.enter_async_context(Azurite(data / "azurite", say=_say))
                 given["AzureWebJobsStorage"] = storage.connection_string
-            simulated = not given.get("AZURE_OPENAI_API_BASE")
+            simulated = source.is_simulated(given, options.model)
             if simulated:
                 given["AZURE_OPENAI_API_BASE"] = await running.enter_async_context(_simulator(data / "sora", options.speed))
                 given["AZURE_OPENAI_API_KEY"] = _SIMULATOR_KEY
         except (AzuriteError, ChildError) as error:
             raise StackError(str(error)) from error
         speed = options.speed if simulated else 1.0
-        app_settings = configure.app_settings(given, data / "config.yaml", speed=speed, model=options.model)
+        app_settings = configure.app_settings(given, source, data / "configuration", speed=speed, model=options.model)
         os.environ.update(app_settings)
         # The app would make its gateway at the first request. Made here, a mistake in the settings
         # ends the start with a message instead of answering 500, and the gateway's clients are
@@ -94,11 +100,12 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         gateway = current()
         running.push_async_callback(gateway.close)
         functions = load("function_app")
+        tell = None if options.quiet else _say
         timing = timing_of(functions).faster(speed)  # the engine is hurried as much as the upstream
-        host = await running.enter_async_context(Host(functions, data, SystemClock(), port=options.port, timing=timing))
-        upstream = app_settings["AZURE_OPENAI_API_BASE"]
-        if simulated:
-            upstream = f"a simulated Azure OpenAI at {upstream}, {speed:g} times faster than life"
+        host = await running.enter_async_context(
+            Host(functions, data, SystemClock(), port=options.port, timing=timing, tell=tell)
+        )
+        upstream = _upstream(app_settings, speed) if simulated else (first(given, BASE_NAMES) or f"see {source.name}")
         yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], gateway.settings.catalog.models[0], options.data, upstream)
 
 
@@ -117,10 +124,36 @@ async def _simulator(directory: Path, speed: float) -> AsyncIterator[str]:
         await child.stop()
 
 
+def _upstream(app_settings: Mapping[str, str], speed: float) -> str:
+    return f"a simulated Azure OpenAI at {app_settings['AZURE_OPENAI_API_BASE']}, {speed:g} times faster than life"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
 def _prepared(data: Path) -> Path:
-    """The folder as an absolute path; made if it is missing."""
-    data.mkdir(parents=True, exist_ok=True)
+    """The folder as an absolute path; made if it is missing. Raises StackError."""
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+        if not os.access(data, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise StackError(f"Nothing can be kept in {data} ({error.strerror}): choose another folder with --data.") from error
     return data.resolve()
+
+
+def _require_whole(file: Path) -> None:
+    """Raises StackError where the engine's file is damaged."""
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(file)) as db:
+            complaints = [row[0] for row in db.execute("PRAGMA quick_check(1)") if row[0] != "ok"]
+    except sqlite3.DatabaseError as error:
+        complaints = [str(error)]
+    if complaints:
+        raise StackError(f"{file} is damaged ({complaints[0]}): move it away. The sweep carries on with its videos.")
 
 
 def require_free(port: int) -> None:
@@ -154,14 +187,18 @@ The gateway is ready.
   upstream  {stack.upstream}
   data      {stack.data}
 
-Ask for a video:
+Ask for a video; the answer has its id:
 
   curl {stack.url}/v1/videos \\
     -H "Authorization: Bearer {key}" \\
     -H "Content-Type: application/json" \\
     -d {shlex.quote(json.dumps(body))}
 
-Fetch it once its status is "completed":
+Ask how it is, until its status is "completed":
+
+  curl -H "Authorization: Bearer {key}" {stack.url}/v1/videos/VIDEO_ID
+
+Fetch it:
 
   curl -L -o video.mp4 -H "Authorization: Bearer {key}" {stack.url}/v1/videos/VIDEO_ID/content
 

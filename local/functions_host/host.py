@@ -19,6 +19,7 @@ from azure.functions.durable_functions import ActivityTriggerConverter
 from azure.functions.meta import Datum
 
 from local.durable import Activity, Orchestrator, TaskHub, Timing, rpc
+from local.functions_host.access import Tell, access_lines
 from local.functions_host.durations import seconds
 from local.functions_host.functions import Function, Functions
 from local.functions_host.invocation import Invoker
@@ -36,9 +37,10 @@ class Host:
     """Serves `functions` at `url` between `async with` and its end; what must survive is kept in
     the folder `data`.
 
-    `port` 0 is any free one; `timing` is the engine's, by default host.json's. If a part of the
-    host fails, the `async with` block is cancelled and the failure raised from it. The constructor
-    raises LoadError for an app that cannot be served; entering raises OSError if the port is taken.
+    `port` 0 is any free one; `timing` is the engine's, by default host.json's; `tell` gets a line
+    for each request. If a part of the host fails, the `async with` block is cancelled and the
+    failure raised from it. The constructor raises LoadError for an app that cannot be served;
+    entering raises OSError if the port is taken.
     """
 
     def __init__(
@@ -50,10 +52,12 @@ class Host:
         port: int = 0,
         http_concurrency: int = 100,
         timing: Timing | None = None,
+        tell: Tell | None = None,
     ) -> None:
         data.mkdir(parents=True, exist_ok=True)
         self.url = ""
         self._port = port
+        self._tell = tell
         self._invoker = Invoker(functions, lambda: rpc.client_binding(self.hub.name, self.url))
         self.hub = self._task_hub(functions, data / "durable.sqlite", clock, timing)
         self._front = Front(functions, self._invoker, http_concurrency)
@@ -84,10 +88,16 @@ class Host:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool | None:
-        return await self._running.__aexit__(kind, error, trace)
+        try:
+            return await self._running.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if group.exceptions == (error,):
+                return False  # nothing of the host's has failed: the block's own error goes on as it is
+            raise
 
     async def _listen(self) -> web.AppRunner:
-        application = web.Application(client_max_size=BODY_LIMIT)
+        middlewares = [] if self._tell is None else [access_lines(self._tell)]
+        application = web.Application(client_max_size=BODY_LIMIT, middlewares=middlewares)
         application.add_routes(rpc.routes(self.hub))
         application.router.add_route("*", "/{path:.*}", self._front.handle)
         server = web.AppRunner(application, access_log=None, shutdown_timeout=_DRAIN_SECONDS)

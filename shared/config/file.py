@@ -107,20 +107,26 @@ def read_file(env: Mapping[str, str]) -> ConfigFile:
         if named:
             raise ConfigurationError(f"GATEWAY_CONFIG names {path.name!r}, which does not exist.")
         return ConfigFile()
+    return _convert(_renamed(_resolved(read_yaml(path), env)), ConfigFile, path.name)
+
+
+def read_yaml(path: Path) -> Any:
+    """The document in a file, {} if it is empty. Raises ConfigurationError, which quotes nothing of
+    the file: any line may hold a key.
+    """
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text("utf-8")) or {}
+        return yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path.name} cannot be read as a text file in UTF-8.") from error
     except yaml.YAMLError as error:
-        # Not the error's own text: it quotes the line, and the line may hold a key. For the same
-        # reason it is not chained.
+        # The error's own text quotes the line, so it is not chained; its problem may quote a name.
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it holds a character that YAML does not allow"
-        raise ConfigurationError(f"{path.name}{place} is not valid YAML: {problem}.") from None
-    return _convert(_renamed(_resolved(document, env)), ConfigFile, path.name)
+        told = re.sub(r"'[^']{3,}'", "'…'", problem)
+        raise ConfigurationError(f"{path.name}{place} is not valid YAML: {told}.") from None
 
 
 def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:

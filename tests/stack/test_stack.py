@@ -5,6 +5,7 @@ public API.
 import asyncio
 import io
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -105,7 +106,7 @@ def test_the_app_reads_what_was_derived_from_the_projects_own_configuration(tmp_
         "AZURE_OPENAI_API_BASE": "http://127.0.0.1:1",
         "AZURE_OPENAI_API_KEY": "simulated",
     }
-    told = settings.load(configure.app_settings(given, tmp_path / "config.yaml", speed=10, model=None))
+    told = settings.load(configure.app_settings(given, configure.read(given), tmp_path, speed=10, model=None))
     assert told.master_key == "sk-1234"
     assert told.knobs.poll_seconds == 0.5
     assert [model.name for model in told.catalog.models] == ["azure-sora-2"]
@@ -115,7 +116,7 @@ def test_the_app_reads_what_was_derived_from_the_projects_own_configuration(tmp_
 def test_settings_that_are_given_win_over_the_local_defaults(tmp_path: Path) -> None:
     """A master key in the environment stays; one that is set to nothing counts as not given."""
     given = {"GATEWAY_MASTER_KEY": "mine", "TASK_HUB": ""}
-    told = configure.app_settings(given, tmp_path / "config.yaml", speed=1, model=None)
+    told = configure.app_settings(given, configure.read(given), tmp_path, speed=1, model=None)
     assert told["GATEWAY_MASTER_KEY"] == "mine"
     assert told["TASK_HUB"] == "VideoGateway"
 
@@ -123,11 +124,15 @@ def test_settings_that_are_given_win_over_the_local_defaults(tmp_path: Path) -> 
 def test_a_configuration_file_that_is_missing_or_broken_is_named(tmp_path: Path) -> None:
     """GATEWAY_CONFIG names the file to derive from; the message says what is wrong with it."""
     broken = tmp_path / "broken.yaml"
-    for content, complaint in [(None, "does not exist"), ("a: [", "broken.yaml is not valid YAML"), ("- a", "a mapping")]:
+    for content, complaint in [
+        (None, "does not exist"),
+        ("a: [", "broken.yaml, line 1 is not valid YAML"),
+        ("- a", "a mapping"),
+    ]:
         if content is not None:
             broken.write_text(content)
         with pytest.raises(ConfigurationError, match=complaint):
-            configure.app_settings({"GATEWAY_CONFIG": str(broken)}, tmp_path / "c.yaml", speed=1, model=None)
+            configure.read({"GATEWAY_CONFIG": str(broken)})
 
 
 @pytest.mark.parametrize(
@@ -152,10 +157,10 @@ def test_arguments_that_make_no_sense_are_explained(
     assert complaint in capsys.readouterr().err
 
 
-def test_the_demo_keeps_its_data_apart_and_takes_a_free_port() -> None:
-    """It can run beside a gateway that is already serving."""
+def test_the_demo_keeps_its_data_where_the_gateway_does_and_takes_a_free_port() -> None:
+    """Its video is in the list of the gateway that is served next."""
     demo = getattr(parse(["demo", "--seconds", "8"]).run, "__self__", None)
-    assert demo == Demo(Options(port=0, data=Path(".local/demo")), seconds="8")
+    assert demo == Demo(Options(port=0, data=Path(".local"), quiet=True), seconds="8")
 
 
 def test_a_taken_port_is_said_before_anything_starts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -185,6 +190,8 @@ def test_it_serves_until_told_to_stop(azurite: str, tmp_path: Path) -> None:
         answer = httpx.get(f"{url}/v1/models", headers={"Authorization": "Bearer sk-1234"}, trust_env=False)
         stack.terminate()
         assert stack.wait(timeout=30) == 0
+        told = stack.stdout.read()
+    assert re.search(r"^GET /v1/models 200 \d+ ms$", told, re.MULTILINE)
     assert [model["id"] for model in answer.json()["data"]] == ["azure-sora-2"]
     assert not (tmp_path / "azurite").exists()
     assert not (tmp_path / "sora").exists()
@@ -224,6 +231,7 @@ def test_a_newcomer_is_told_address_key_and_a_line_to_paste() -> None:
     assert '"model": "azure-sora-2"' in text
     assert '"size": "720x1280"' in text
     assert ".local" in text
+    assert text.index("/v1/videos \\") < text.index("/v1/videos/VIDEO_ID\n") < text.index("/v1/videos/VIDEO_ID/content")
 
 
 def test_a_master_key_of_ones_own_is_not_printed() -> None:

@@ -175,3 +175,13 @@ asyncio.run(main())
         while is_running(pid):
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+async def test_a_directory_in_use_is_waited_for_aloud(tmp_path: Path) -> None:
+    """At once: for whom, and how long at most."""
+    told: list[str] = []
+    async with Azurite(tmp_path):
+        with pytest.raises(AzuriteError):
+            async with Azurite(tmp_path, patience=0.1, say=told.append):
+                pass
+    assert told == [f"Waiting up to 0.1 s for process {os.getpid()}, which uses {tmp_path}"]

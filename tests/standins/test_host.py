@@ -429,3 +429,14 @@ def test_what_the_host_cannot_serve_is_refused_by_name(tmp_path: Path) -> None:
         read(blobs, tmp_path, {})
     with pytest.raises(LoadError, match="function check: binding name 'video_id' may have only letters"):
         read(underscored, tmp_path, {})
+
+
+async def raising(app: Any, folder: Path) -> None:
+    async with serving(app, folder):
+        raise LookupError("mine")
+
+
+def test_an_error_of_the_block_comes_out_as_it_is(tmp_path: Path) -> None:
+    """Not in a group: nothing of the host's has failed."""
+    with pytest.raises(LookupError, match="mine"):
+        asyncio.run(raising(anonymous(), tmp_path))
