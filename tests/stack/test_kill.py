@@ -53,7 +53,7 @@ class Stack:
         part of the app.
         """
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        simulators = [int(pid) for pid in children if b"local.sora.server" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        simulators = [int(pid) for pid in children if b"local.sora" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.killpg(self.process.pid, signal.SIGKILL)
         for pid in simulators:
             os.kill(pid, signal.SIGKILL)
@@ -75,7 +75,7 @@ def running(data: Path, **settings: str) -> Iterator[Stack]:
     """The local stack on a data directory; whatever is left of it at the end is killed."""
     given = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE", "Azure", "GATEWAY"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "local", "run", "--port", "0", "--data", str(data), "--speed", "30"],
+        [sys.executable, "-m", "local", "run", "--port", "0", "--data", str(data), "--speed", "30", "--quiet"],
         cwd=CHECKOUT,
         env={**given, **settings, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

@@ -64,7 +64,7 @@ async def simulated_upstream(folder: Path) -> AsyncIterator[Upstream]:
 @asynccontextmanager
 async def running_app(folder: Path, settings: Mapping[str, str]) -> AsyncIterator[App]:
     """`python -m local run` with these app settings and its data in `folder`. Raises ChildError."""
-    command = [sys.executable, "-m", "local", "run", "--port", "0", "--data", str(folder)]
+    command = [sys.executable, "-m", "local", "run", "--quiet", "--port", "0", "--data", str(folder)]
     child = await Child.start("The app", command, log=folder / "app.log", environment={**_PATH, **settings})
     try:
         (line,) = await child.says(r"^ +URL +(http\S+)$")
