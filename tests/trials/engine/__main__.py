@@ -74,29 +74,35 @@ async def outcomes(engine: Engine, cases: tuple[Case, ...]) -> dict[str, Any]:
 
 async def compared(binary: Path, folder: Path, *, with_lives: bool) -> list[Row]:
     """Everything on both engines, at the same time."""
+    (folder / "host.json").write_text(json.dumps(engines.HOST))
+    if not with_lives:
+        return await _cases(binary, folder)
+    rows, real, stand_in = await asyncio.gather(
+        _cases(binary, folder), lives(binary, folder / "real"), lives(None, folder / "stand-in")
+    )
+    return rows + _lives(real, stand_in)
+
+
+async def _cases(binary: Path, folder: Path) -> list[Row]:
+    """The small cases, each engine with functions of its own."""
     cases = (*ORCHESTRATIONS, *CLIENTS)
-    host_json = folder / "host.json"
-    host_json.write_text(json.dumps(engines.HOST))
     orchestrators = {flow.__name__: orchestrator(flow) for flow in flows.FLOWS}
     async with AsyncExitStack() as running:
         azurite = await running.enter_async_context(Azurite(folder / "azurite"))
-        storage = azurite.connection_string
         real = await running.enter_async_context(
             engines.real(
                 binary,
                 folder,
-                storage,
-                host_json=host_json,
+                azurite.connection_string,
+                host_json=folder / "host.json",
                 orchestrators=orchestrators,
                 activities=flows.activities(asyncio.sleep),
             )
         )
         stand_in = await running.enter_async_context(engines.stand_in(folder, orchestrators, flows.activities(asyncio.sleep)))
         running.push_async_callback(_close_session)
-        whole = [lives(binary, folder / "real"), lives(None, folder / "stand-in")] if with_lives else []
-        theirs, ours, *both = await asyncio.gather(outcomes(real, cases), outcomes(stand_in, cases), *whole)
-        rows = [Row(case.name, theirs[case.name], ours[case.name]) for case in cases]
-        return rows + (_lives(*both) if both else [])
+        theirs, ours = await asyncio.gather(outcomes(real, cases), outcomes(stand_in, cases))
+        return [Row(case.name, theirs[case.name], ours[case.name]) for case in cases]
 
 
 def _lives(real: Lives, stand_in: Lives) -> list[Row]:
