@@ -4,6 +4,7 @@ The host tries HTTP functions in the order of their names, so the catch-all has 
 last.
 """
 
+from datetime import timedelta
 from typing import Any
 
 import azure.durable_functions as df
@@ -12,8 +13,9 @@ import azure.functions as func
 from shared import gateway as composition
 from shared.routes import operator, paths, videos
 from shared.routes.calls import respond
-from shared.upkeep.sweep import Sweep
-from shared.videos import orchestration
+from shared.upkeep.engine import DurableEngine
+from shared.upkeep.sweep import EVERY, Sweep
+from shared.videos import orchestration, watch
 from shared.videos.orchestration import DurableOrchestrations, Recipe
 from shared.videos.step_result import StepResult
 from shared.videos.steps import Steps
@@ -152,7 +154,23 @@ def _steps(durable: df.DurableOrchestrationClient) -> Steps:
 @app.timer_trigger(schedule="0 */5 * * * *", arg_name="timer")
 @app.durable_client_input(client_name="durable")
 async def sweep_unfinished(timer: func.TimerRequest, durable: df.DurableOrchestrationClient) -> None:
-    orchestrations = DurableOrchestrations(durable)
-    gateway = composition.current()
-    gateway.pool.wake_ups.go_through(orchestrations)
-    await Sweep(gateway, orchestrations).run()
+    await _sweep(durable).run()
+
+
+@app.function_name(watch.WATCH)
+@app.orchestration_trigger(context_name="context")
+def watch_unfinished(context: df.DurableOrchestrationContext) -> Recipe:
+    return watch.watch(context)
+
+
+@app.function_name(watch.LOOK)
+@app.activity_trigger(input_name="nothing")
+@app.durable_client_input(client_name="durable")
+async def look(nothing: Any, durable: df.DurableOrchestrationClient) -> bool:
+    return await _sweep(durable, every=watch.EVERY).look()
+
+
+def _sweep(durable: df.DurableOrchestrationClient, every: timedelta = EVERY) -> Sweep:
+    gateway, engine = composition.current(), DurableEngine(durable)
+    gateway.pool.wake_ups.go_through(engine)
+    return Sweep(gateway, engine, every)

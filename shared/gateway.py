@@ -31,6 +31,7 @@ from shared.storage.video_store import VideoStore
 from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
 from shared.videos.fallback import Fallback
+from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.reconciliation import Reconciliation
 from shared.videos.rendering import Rendering
@@ -65,9 +66,13 @@ class Gateway:
     lifecycle: Lifecycle
 
     @property
+    def heartbeats(self) -> Heartbeats:
+        return Heartbeats(self.tables.pools, self.clock)
+
+    @property
     def steps(self) -> Steps:
         """What the engine's activities call."""
-        return Steps(self.submission, self.rendering, self.lifecycle, self.clock)
+        return Steps(self.submission, self.rendering, self.lifecycle, self.heartbeats, self.clock)
 
     async def close(self) -> None:
         """For tests and commands; a function app is never told that it ends."""

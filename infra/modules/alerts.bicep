@@ -30,7 +30,7 @@ var rules = [
     name: 'orchestrations-restarted'
     severity: 2
     description: 'The sweep found videos that nothing was working on, and started them again.'
-    query: 'AppTraces | where Message has "had no living orchestration"'
+    query: 'AppTraces | where Message has "had no living orchestration" or Message has "did not move"'
     threshold: 5
     window: 'PT1H'
   }

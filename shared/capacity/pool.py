@@ -258,6 +258,10 @@ class Pool:
         if changed is not None:
             await self._wake_next(model_name, changed)
 
+    async def is_unfinished(self, model: Model, video_id: str) -> bool:
+        """Whether a video is noted as unfinished now."""
+        return await self.table.get(partition_of(model.name), video_id) is not None
+
     async def unfinished(self, model: Model) -> AsyncIterator[tuple[str, datetime]]:
         """Every unfinished video of a model, with the time it entered."""
         async for row in self.table.scan(partition_of(model.name), after=_FIRST_VIDEO, before=_AFTER_VIDEOS):

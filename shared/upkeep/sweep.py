@@ -1,67 +1,103 @@
-"""The repair that runs by timer: nothing that was promised stays forgotten, and nothing is kept
+"""The repair: nothing that was promised stays forgotten, nothing stands still, and nothing is kept
 that nobody needs.
 
-Every run looks at what is unfinished, which costs one range read a model when nothing is: at those
-that hold a slot, and of a long queue at as many as one run can look at, in turn. Once an hour it
+A look is at what is unfinished, which costs one range read a model when nothing is: at those that
+hold a slot, at those that have just begun or failed, and of a long queue at as many as one look can
+take, in turn. The watch looks every half minute while anything is unfinished. The timer runs
+whether or not, and purges what the engine keeps of orchestrations that are over. Once an hour it
 does the housekeeping: for videos that no model knows of, for old idempotency records, and for
 videos whose retention is over.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections import Counter
+from collections.abc import Awaitable, Mapping, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zlib import crc32
 
 from shared.config.catalog import Model
 from shared.gateway import Gateway
-from shared.storage.video_store import VideoRow
+from shared.upkeep.engine import Engine, Status
 from shared.upkeep.housekeeping import Housekeeping
-from shared.videos.orchestration import Orchestrations
+from shared.videos.step_result import failed
 
 logger = logging.getLogger("gateway")
 
 EVERY = timedelta(minutes=5)  # as the timer in function_app.py runs it
+PATIENCE = timedelta(seconds=45)  # with an orchestration that is due to act
 
-_STARTING = timedelta(minutes=2)  # younger videos may simply not have got further yet
+_STARTING = timedelta(seconds=30)  # younger videos may simply not have got further yet
+_BEGUN = timedelta(minutes=2)  # until then a video is looked at every time
 _ABANDONED = timedelta(minutes=10)  # a note this old without a video belongs to a request that was never admitted
-_OVERDUE = timedelta(minutes=3)  # an orchestration that did not wake by then may be dead
+_MARGIN = timedelta(minutes=30)  # for a video to end by itself, beyond what its waits and its job may take
+_MOST_REPLACED = 32  # in one look, where a whole instance holds 15; more are late for want of instances
+_MOST_WAITS = 10  # seconds for an orchestration to be terminated
 _AT_ONCE = 16  # reads under way at the same moment
+_KEPT = timedelta(hours=1)  # since its start an orchestration is kept, to be looked into
+_MOST_PAGES = 100  # of orchestrations that are over, in one run
 _CLAIM_DAYS = 3  # the upstream forgets jobs after one
 
 
 @dataclass
 class Sweep:
-    """One run. Of the videos that wait it looks at about `per_run`; the next runs look at the
-    others.
+    """One run. Of the videos that wait it looks at about `per_run`; the runs after it, which come
+    `every` so often, look at the others.
     """
 
     gateway: Gateway
-    orchestrations: Orchestrations
-    per_run: int = 500
+    orchestrations: Engine
+    every: timedelta = EVERY
+    per_run: int = 25
     now: datetime = field(init=False)
-    noted: set[str] = field(default_factory=set, init=False)  # the unfinished videos that a model knows of
     failures: list[Exception] = field(default_factory=list, init=False)
+    _entered: dict[str, Mapping[str, datetime]] = field(default_factory=dict, init=False)  # by model
+    _notes: Counter[str] = field(default_factory=Counter, init=False)  # by video: two where it fell back just now
+    _failed: Set[str] | None = field(default=None, init=False)
+    _replaced: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.now = self.gateway.clock.now()
 
     async def run(self) -> None:
-        """Restart what is dead, free what is leaked, forget what is over.
+        """All of it, as the timer runs it.
 
         What cannot be repaired keeps nothing else from it; in the end an ExceptionGroup tells of
         all of it.
         """
-        for model in self.gateway.settings.catalog.models:
-            await self._attempt(self._sweep_model(model))
+        await self._look()
+        if self._notes:
+            await self._attempt(self.orchestrations.keep_watch())
+        await self._attempt(self._purge())
         if self.now.minute < EVERY.total_seconds() / 60:
-            await Housekeeping(self.gateway, self.orchestrations, self.noted, self._attempt).run()
+            await Housekeeping(self.gateway, self.orchestrations, set(self._notes), self._attempt).run()
+            await self._attempt(self.gateway.heartbeats.forget(self.now - timedelta(days=1)))
             await self._attempt(self.gateway.equal_asks.forget())
             for days in range(_CLAIM_DAYS, _CLAIM_DAYS + 3):
                 await self._attempt(self.gateway.claims.drop((self.now - timedelta(days=days)).date()))
-        if self.failures:
-            raise ExceptionGroup("the sweep could not repair everything", self.failures)
+        self._tell()
+
+    async def look(self) -> bool:
+        """Restart what is dead or stuck and free what is leaked; whether anything is unfinished.
+
+        Raises as `run` does.
+        """
+        await self._look()
+        self._tell()
+        return bool(self._notes)
+
+    async def _look(self) -> None:
+        models = self.gateway.settings.catalog.models
+        for model in models:
+            await self._attempt(self._read_notes(model))
+        for model in models:
+            await self._attempt(self._sweep_model(model))
+
+    async def _read_notes(self, model: Model) -> None:
+        entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
+        self._entered[model.name] = entered
+        self._notes.update(entered.keys())
 
     async def _attempt(self, repair: Awaitable[None]) -> None:
         try:
@@ -69,30 +105,52 @@ class Sweep:
         except Exception as error:
             self.failures.append(error)
 
+    def _tell(self) -> None:
+        if self.failures:
+            raise ExceptionGroup("the sweep could not repair everything", self.failures)
+
     async def _sweep_model(self, model: Model) -> None:
-        entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
-        self.noted.update(entered)
+        entered = self._entered.get(model.name, {})
         holders = await self.gateway.pool.holders(model)
-        turns = 1 + len(entered) // self.per_run
-        looked_at = [
-            (video_id, moment)
-            for video_id, moment in entered.items()
-            if self.now - moment >= _STARTING and (video_id in holders or crc32(video_id.encode()) % turns == self._run % turns)
-        ]
-        for first in range(0, len(looked_at), _AT_ONCE):
-            batch = looked_at[first : first + _AT_ONCE]
-            await asyncio.gather(*(self._attempt(self._repair(model, *each)) for each in batch))
+        await self._look_at_each(model, entered, set(holders))
         for video_id, since in holders.items():
             if video_id not in entered and self.now.timestamp() - since > _ABANDONED.total_seconds():
                 logger.warning("video %s is finished and held a slot; freeing it", video_id)
                 await self._attempt(self.gateway.pool.leave(model.name, video_id))
 
-    @property
-    def _run(self) -> int:
-        """The number of this run: the next one's is one higher."""
-        return int(self.now.timestamp() / EVERY.total_seconds())
+    async def _look_at_each(self, model: Model, entered: Mapping[str, datetime], holders: Set[str]) -> None:
+        if not entered:
+            return
+        failed = await self._all_failed()
+        turns = 1 + len(entered) // self.per_run
+        looked_at = [
+            (video_id, moment)
+            for video_id, moment in entered.items()
+            if video_id in failed
+            or _STARTING <= self.now - moment < _BEGUN
+            or (self.now - moment >= _STARTING and (video_id in holders or self._has_its_turn(video_id, turns)))
+        ]
+        for first in range(0, len(looked_at), _AT_ONCE):
+            batch = looked_at[first : first + _AT_ONCE]
+            await asyncio.gather(*(self._attempt(self._look_at(model, *each)) for each in batch))
 
-    async def _repair(self, model: Model, video_id: str, entered: datetime) -> None:
+    def _has_its_turn(self, video_id: str, turns: int) -> bool:
+        run = int(self.now.timestamp() / self.every.total_seconds())  # the next one's is one higher
+        return crc32(video_id.encode()) % turns == run % turns
+
+    async def _all_failed(self) -> Set[str]:
+        """The videos whose orchestration has failed: all that a worker had in hand when it died."""
+        if self._failed is None:
+            self._failed = set(await self.orchestrations.failed())
+        return self._failed
+
+    async def _look_at(self, model: Model, video_id: str, entered: datetime) -> None:
+        status = await self.orchestrations.status(video_id)
+        living = status is not None and status.living
+        stuck = living and await self._stuck(video_id, status)
+        overdue = self.now - entered > self._longest_life
+        if living and not stuck and not overdue and self._notes[video_id] == 1:
+            return
         entry = await self.gateway.videos.find(video_id)
         if entry is None:
             if self.now - entered > _ABANDONED:
@@ -102,16 +160,61 @@ class Sweep:
                 await self.gateway.pool.leave(model.name, video_id)
         elif entry.video.model != model.name:  # it fell back to another model, which knows of it
             await self.gateway.pool.leave(model.name, video_id)
-        elif self._overdue(entry) and not await self.orchestrations.alive(video_id):
-            # Also for a finished one: its last step frees the slot, settles the rest, and may be
+        elif overdue:
+            await self._end(video_id, living=living)
+        elif stuck:
+            await self._replace(video_id)
+        elif not living and await self.gateway.pool.is_unfinished(model, video_id):
+            # It may have come to its end since the notes were read. A finished one that is noted
+            # still needs its last step, which frees the slot, settles the rest, and may be
             # repeated.
             logger.warning("video %s had no living orchestration; starting it", video_id)
             await self.orchestrations.start(video_id)
 
-    def _overdue(self, entry: VideoRow) -> bool:
-        """Whether its orchestration should have acted by now. A running video is looked at often,
-        so it is always asked for.
+    @property
+    def _longest_life(self) -> timedelta:
+        knobs = self.gateway.settings.knobs
+        return timedelta(seconds=knobs.queue_seconds + knobs.deadline_seconds) + _MARGIN
+
+    async def _stuck(self, video_id: str, status: Status | None) -> bool:
+        """Whether its orchestration lives in name only: it was due to act, and no step of it says
+        that it is at work.
         """
-        wakes_at = entry.video.wakes_at
-        waiting = entry.video.attempted_at is None and wakes_at is not None and not entry.video.finished
-        return not waiting or (wakes_at is not None and wakes_at.astimezone(UTC) + _OVERDUE < self.now)
+        if status is None or status.due is None or self.now - status.due < PATIENCE:
+            return False
+        beat = await self.gateway.heartbeats.last(video_id)
+        return beat is None or self.now - beat >= PATIENCE
+
+    async def _replace(self, video_id: str) -> None:
+        """End an orchestration that does not move; another goes on from the record."""
+        if self._replaced == _MOST_REPLACED:
+            return
+        self._replaced += 1
+        logger.warning("video %s had an orchestration that did not move; replacing it", video_id)
+        await self.orchestrations.terminate(video_id)
+        for _ in range(_MOST_WAITS):
+            await self.gateway.clock.sleep(1.0)
+            status = await self.orchestrations.status(video_id)
+            if status is None or not status.living:
+                await self.orchestrations.start(video_id)
+                return
+        # The next look finds it terminated.
+
+    async def _end(self, video_id: str, *, living: bool) -> None:
+        """The last resort, whatever its orchestration claims. It gives back money and slot."""
+        logger.warning("video %s has outlived every deadline; ending it", video_id)
+        await self.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "The video was not made in time.")["failed"])
+        if living:
+            await self.orchestrations.terminate(video_id)
+
+    async def _purge(self) -> None:
+        """Forget orchestrations that are over: their histories hold messages that may quote
+        prompts. Those of unfinished videos are for `_look_at`.
+        """
+        for _ in range(_MOST_PAGES):
+            ended = await self.orchestrations.over(self.now - _KEPT)
+            unneeded = [video_id for video_id in ended if video_id not in self._notes]
+            if not unneeded:
+                return
+            for first in range(0, len(unneeded), _AT_ONCE):
+                await asyncio.gather(*(self.orchestrations.purge(each) for each in unneeded[first : first + _AT_ONCE]))

@@ -10,6 +10,8 @@ from collections.abc import Generator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared.videos.watch import WATCH
+
 if TYPE_CHECKING:
     import azure.durable_functions as df
 
@@ -57,7 +59,7 @@ def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) 
 
     An event that comes while the step runs may be lost. The timer is there for that.
     """
-    timer = context.create_timer(context.current_utc_datetime + timedelta(seconds=seconds))
+    timer = _timer(context, step, seconds)
     if step != SUBMIT:
         yield timer
         return
@@ -77,7 +79,7 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
     for step in steps[steps.index(first) :]:
         outcome = yield _activity(context, step, context.instance_id)
         while "again" in outcome:
-            yield context.create_timer(context.current_utc_datetime + timedelta(seconds=outcome["again"]))
+            yield _timer(context, step, outcome["again"])
             waits -= 1
             if waits == 0:
                 context.continue_as_new({"step": step})
@@ -92,7 +94,17 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
 def _activity(context: "df.DurableOrchestrationContext", name: str, given: Any) -> Any:
     import azure.durable_functions as df
 
+    context.set_custom_status({"step": name})
     return context.call_activity_with_retry(name, df.RetryOptions(_RETRY_MILLISECONDS, _RETRY_ATTEMPTS), given)
+
+
+def _timer(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Any:
+    """A wait before the next run of a step. The status says until when, for the sweep: an
+    orchestration that sleeps longer than this is stuck.
+    """
+    until = context.current_utc_datetime + timedelta(seconds=seconds)
+    context.set_custom_status({"step": step, "until": until.isoformat()})
+    return context.create_timer(until)
 
 
 class Orchestrations(Protocol):
@@ -112,11 +124,25 @@ class DurableOrchestrations:
         self._client = client
 
     async def start(self, video_id: str) -> None:
-        await self._client.start_new(VIDEO_LIFE, video_id, {"step": SUBMIT})
+        await self._start(VIDEO_LIFE, video_id, {"step": SUBMIT})
+        await self.keep_watch()
 
     async def wake(self, video_id: str) -> None:
         """Raises an Exception where it has no orchestration, or one that has ended."""
         await self._client.raise_event(video_id, TURN)
+
+    async def keep_watch(self) -> None:
+        """Start the watch, unless it is under way."""
+        await self._start(WATCH, WATCH, None)
+
+    async def _start(self, recipe: str, instance: str, given: Any) -> None:
+        """Start an orchestration. One that lives already is what was wanted."""
+        try:
+            await self._client.start_new(recipe, instance, given)
+        except Exception as error:
+            # The library has no type for it, only the engine's words.
+            if "already exists" not in str(error):
+                raise
 
     async def alive(self, video_id: str) -> bool:
         status = await self._client.get_status(video_id)

@@ -16,6 +16,7 @@ from typing import Any
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
+from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.rendering import Rendering
 from shared.videos.step_result import DONE, StepResult, again, failed
@@ -39,20 +40,24 @@ class Steps:
     submission: Submission
     rendering: Rendering
     lifecycle: Lifecycle
+    heartbeats: Heartbeats
     clock: Clock
 
     async def submit(self, video_id: str) -> StepResult:
-        return await self._repeat(self.submission.submit, video_id)
+        async with self.heartbeats.of(video_id):
+            return await self._repeat(self.submission.submit, video_id)
 
     async def check(self, video_id: str) -> StepResult:
         """Look at the job, and bring its bytes into our storage as soon as it has ended: a step of
         its own would begin a second later.
         """
-        outcome = await self._repeat(self.rendering.check, video_id)
-        return await self.save(video_id) if outcome == DONE else outcome
+        async with self.heartbeats.of(video_id):
+            outcome = await self._repeat(self.rendering.check, video_id)
+            return await self._run(self.rendering.save, video_id) if outcome == DONE else outcome
 
     async def save(self, video_id: str) -> StepResult:
-        return await self._run(self.rendering.save, video_id)
+        async with self.heartbeats.of(video_id):
+            return await self._run(self.rendering.save, video_id)
 
     async def finish(self, outcome: Any) -> None:
         """There is no end but this one, so what it raises goes to the engine."""

@@ -1,22 +1,55 @@
-"""Orchestrations for the sweep: a test says which are alive, and reads which were started."""
+"""Orchestrations that a test kills, stops and finds, in place of the engine's."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from shared.upkeep.engine import Status
 
 
 class Engine:
-    """Implements `shared.videos.orchestration.Orchestrations`.
+    """Orchestrations of which `living` are alive, and due to act at `due`, where that is known.
 
-    `living` are alive; `asked` are those that were asked about, and `started` those that were
-    started.
+    `started`, `terminated` and `purged` are those that were asked to be, `asked` those whose status
+    was asked for. What has failed or is over is what the test says.
     """
 
     def __init__(self, *living: str) -> None:
         self.living = set(living)
+        self.due: dict[str, datetime] = {}
+        self.having_failed: set[str] = set()
+        self.finished: list[str] = []
         self.started: list[str] = []
+        self.terminated: list[str] = []
+        self.purged: list[str] = []
         self.asked: list[str] = []
+        self.watched = 0
 
     async def start(self, video_id: str) -> None:
         self.started.append(video_id)
         self.living.add(video_id)
+        self.due.pop(video_id, None)
+        self.having_failed.discard(video_id)
+
+    async def keep_watch(self) -> None:
+        self.watched += 1
 
     async def alive(self, video_id: str) -> bool:
-        self.asked.append(video_id)
         return video_id in self.living
+
+    async def status(self, video_id: str) -> Status | None:
+        self.asked.append(video_id)
+        return Status(True, self.due.get(video_id)) if video_id in self.living else None
+
+    async def terminate(self, video_id: str) -> None:
+        self.terminated.append(video_id)
+        self.living.discard(video_id)
+
+    async def failed(self) -> Sequence[str]:
+        return sorted(self.having_failed)
+
+    async def over(self, started_before: datetime) -> Sequence[str]:
+        return self.finished[:100]
+
+    async def purge(self, video_id: str) -> None:
+        self.purged.append(video_id)
+        self.finished.remove(video_id)

@@ -10,14 +10,13 @@ CHECKOUT = Path(__file__).parents[2]
 SWEEPING = """
 import asyncio, logging
 logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-from unittest.mock import Mock
-from azure.durable_functions import DurableOrchestrationClient
 from shared import gateway as composition
 from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 
 async def main():
     gateway = composition.current()
-    await Sweep(gateway, Mock(spec=DurableOrchestrationClient)).run()
+    await Sweep(gateway, Engine()).run()
     await gateway.close()
 
 asyncio.run(main())

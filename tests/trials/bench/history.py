@@ -8,7 +8,7 @@ requests each call takes. Nothing may grow.
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -28,6 +28,7 @@ from shared.storage.tables import Insert, Row, Tables
 from shared.storage.video_store import INDEXING, UPKEEP, VideoRow, hiding, listed
 from shared.upkeep.sweep import Sweep
 from tests.fakes.clock import SkippingClock
+from tests.fakes.orchestrations import Engine
 from tests.fakes.table import Kind, MemoryTable
 
 _NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)  # a full hour: the sweep does its housekeeping
@@ -64,19 +65,6 @@ class CountingTables(Tables):
         return self.gateway.requests + self.pools.requests
 
 
-@dataclass
-class NoEngine:
-    """Nothing is unfinished here, so that nothing is started."""
-
-    started: list[str] = field(default_factory=list)
-
-    async def start(self, video_id: str) -> None:
-        self.started.append(video_id)
-
-    async def alive(self, video_id: str) -> bool:
-        return False
-
-
 @dataclass(frozen=True)
 class History:
     """A gateway with so much behind it."""
@@ -97,7 +85,7 @@ class History:
             lambda: listing.oldest_first(_OWNER, PAGE + 1, after=first[PAGE - 1].id),
             lambda: spend.logs(Filter(), 1, 50),
             lambda: spend.report(Filter(start=today - timedelta(days=30), end=today), "key"),
-            lambda: Sweep(self.gateway, NoEngine()).run(),
+            lambda: Sweep(self.gateway, Engine()).run(),
         )
         return {name: await self._counted(call) for name, call in zip(CALLS, calls, strict=True)}
 

@@ -35,8 +35,10 @@ from local.tethered import PR_SET_PDEATHSIG
 from shared import gateway as composition
 from shared.config import settings
 from shared.gateway import Gateway
+from shared.upkeep import sweep
+from shared.upkeep.engine import DurableEngine, Status
 from shared.upkeep.sweep import EVERY, Sweep
-from shared.videos.orchestration import DurableOrchestrations
+from shared.videos import heartbeats, watch
 from tests.trials.crash.clock import HURRY, FastClock, Later
 from tests.trials.crash.points import Death, Passages, step
 
@@ -49,6 +51,23 @@ PRELOADED = (  # what the app loads late, and every fork would load again
 # nobody else serves it; it looks around as often as in life.
 TIMING = Timing(grain=0.0, shortest_poll=0.05 * HURRY, longest_poll=0.2 * HURRY, hold_orchestration=4.0, hold_activity=4.0)
 SWEPT = "swept"  # a file that grows by one byte with every sweep that has come to its end
+
+
+class LaterEngine(DurableEngine):
+    """The engine as a sweep sees it whose time is ahead of the engine's, and of signs of life."""
+
+    def __init__(self, client: df.DurableOrchestrationClient, signs: heartbeats.Heartbeats, later: Later) -> None:
+        super().__init__(client)
+        self.signs = signs
+        self.later = later
+
+    async def status(self, video_id: str) -> Status | None:
+        told = await super().status(video_id)
+        if told is None or told.due is None:
+            return told
+        beat = await self.signs.last(video_id)
+        ahead = self.later.now() - self.later.clock.now()
+        return replace(told, due=max(told.due, beat or told.due) + ahead)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -72,6 +91,10 @@ def main() -> None:
     cached = functools.cache(httpx._config.create_ssl_context)
     setattr(httpx._transports.default, "create_ssl_context", cached)  # noqa: B010 - mypy wants no import assigned
     httpx.AsyncClient(trust_env=False)
+    # The matrix says itself when the sweep looks. Few of its steps take half a second of ours.
+    watch.EVERY, heartbeats.EVERY = timedelta(days=1), 0.5
+    # A busy machine takes seconds for what takes one in life, and they count for twenty here.
+    sweep.PATIENCE = timedelta(seconds=6 * HURRY)
     gc.collect()
     gc.freeze()  # or every fork would copy all of it, only to look through it
     for line in sys.stdin:
@@ -101,8 +124,9 @@ async def _serve(folder: Path, order: Order) -> None:
     gateway = composition.build(settings.load(), clock)
     composition._gateways[asyncio.get_running_loop()] = gateway  # before the first function asks for one with a slower clock
     async with Host(load("function_app"), folder, clock, timing=TIMING) as host:
-        orchestrations = DurableOrchestrations(df.DurableOrchestrationClient(rpc.client_binding(host.hub.name, host.url)))
+        client = df.DurableOrchestrationClient(rpc.client_binding(host.hub.name, host.url))
         later = Later(clock, timedelta(seconds=order.later), minutes=EVERY.total_seconds() / 60)
+        orchestrations = LaterEngine(client, gateway.heartbeats, later)
         told = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
         _say(url=host.url)
@@ -114,7 +138,7 @@ async def _serve(folder: Path, order: Order) -> None:
                 ended.write(b".")
 
 
-async def _sweep(gateway: Gateway, orchestrations: DurableOrchestrations) -> None:
+async def _sweep(gateway: Gateway, orchestrations: DurableEngine) -> None:
     async with step("sweep"):
         try:
             await Sweep(gateway, orchestrations).run()

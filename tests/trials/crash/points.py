@@ -111,7 +111,8 @@ class Passages:
             if not call.startswith("_"):
                 self._around(Upstream, method.__name__, lambda *_, call=call, **__: f"upstream.{call}")
         self._around_content()
-        self._around(df.DurableOrchestrationClient, "start_new", lambda *_, **__: "durable.start_new")
+        for call in ("start_new", "terminate", "purge_instance_history"):
+            self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")
         self._around_transactions()
         self._around(aiohttp.ClientSession, "_request", lambda _, method, url, **__: _unnamed(method, url, _READS))
         self._around(httpx.AsyncClient, "send", lambda _, request, **__: _unnamed(request.method, request.url))

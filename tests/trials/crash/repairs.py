@@ -49,6 +49,10 @@ async def _without_orchestrations(stage: Stage, _: Any) -> None:
     stage.lose_orchestrations()
 
 
+async def _without_messages(stage: Stage, _: Any) -> None:
+    stage.lose_messages()
+
+
 async def _without_note(stage: Stage, _: Any) -> None:
     """The video is on record, and its model does not know of it."""
     async for video in stage.gateway.videos.of(stage.owner):
@@ -134,6 +138,15 @@ REPAIRS = (
     Story("dead while it fell back", _swept, before=_create, dies_at=_MOVED, prices=(0.1, 0.1), retired=True),
     Story(
         "its orchestration is lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_orchestrations
+    ),
+    Story("its messages are lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_messages),
+    Story(
+        "it outlives every deadline",
+        _swept,
+        before=_create_long,
+        dies_at=_LOOKED,
+        ends=("deadline_exceeded",),
+        later=timedelta(days=1.1),
     ),
     Story("its orchestration is lost at its end", _swept, before=_create, dies_at=_SETTLED, between=_without_orchestrations),
     Story("its model does not know of it", _swept_twice, before=_create, dies_at=_STARTS, between=_without_note),

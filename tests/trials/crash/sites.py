@@ -25,6 +25,8 @@ _RAW = {
     "upload_blob": "BlobClient.upload_blob",
     "delete_blob": "BlobClient.delete_blob",
     "start_new": "DurableOrchestrationClient.start_new",
+    "terminate": "DurableOrchestrationClient.terminate",
+    "purge_instance_history": "DurableOrchestrationClient.purge_instance_history",
 }
 # These happen once a process, under whatever comes first, so that they tell nothing of who calls.
 _ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobServiceClient.create_container"}

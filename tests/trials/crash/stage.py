@@ -3,9 +3,10 @@ them beside asking.
 """
 
 import secrets
+import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,14 @@ class Stage:
         """The engine's own storage is lost, or was emptied by hand."""
         for file in self.folder.glob("durable.sqlite*"):
             file.unlink()
+
+    def lose_messages(self) -> None:
+        """The engine calls the orchestrations running, and nothing will ever move them: so it looks
+        where an instance holds messages that it no longer works on.
+        """
+        with closing(sqlite3.connect(self.folder / "durable.sqlite")) as engine, engine:
+            for messages in ("inbox", "outbox"):
+                engine.execute(f"DELETE FROM {messages} WHERE id LIKE 'video_%'")
 
     def fault(self, **fault: Any) -> None:
         """Arm a fault at the upstream."""

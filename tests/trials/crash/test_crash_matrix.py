@@ -38,6 +38,7 @@ ENOUGH = (
     *("a create that is lost", "a create that is refused as unfinished", "a reference image", "a remix", "a thumbnail"),
     *(
         "two in line for one slot",
+        "a slow download while another waits",
         "a job that is unknown at first",
         "a dearer fallback",
         "a fallback that the key cannot pay",

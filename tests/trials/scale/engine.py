@@ -16,6 +16,7 @@ from typing import Any, cast
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
+from shared.upkeep.engine import Status
 from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, Recipe, video_life
 from shared.videos.steps import Steps
 from tests.trials.scale.tables import PART
@@ -84,6 +85,9 @@ class _Context:
     def call_activity_with_retry(self, name: str, options: Any, given: Any) -> _Activity:
         return _Activity(name, given, options.max_number_of_attempts, options.first_retry_interval_in_milliseconds / 1000)
 
+    def set_custom_status(self, status: Any) -> None:
+        """The sweep asks the engine itself who is alive."""
+
     def continue_as_new(self, given: Any) -> None:
         self.continued = given
 
@@ -118,6 +122,25 @@ class Engine:
     async def alive(self, video_id: str) -> bool:
         task = self._living.get(video_id)
         return task is not None and not task.done()
+
+    async def keep_watch(self) -> None:
+        """The simulation looks at what is unfinished by itself."""
+
+    async def status(self, video_id: str) -> Status | None:
+        task = self._living.get(video_id)
+        return None if task is None else Status(not task.done(), None)
+
+    async def terminate(self, video_id: str) -> None:
+        self._living[video_id].cancel()
+
+    async def failed(self) -> Sequence[str]:
+        return [video_id for video_id in self.died if not await self.alive(video_id)]
+
+    async def over(self, started_before: datetime) -> Sequence[str]:
+        return ()  # it keeps nothing of them
+
+    async def purge(self, video_id: str) -> None:
+        raise AssertionError("nothing is over")
 
     async def idle(self) -> None:
         """Wait until no orchestration is left."""

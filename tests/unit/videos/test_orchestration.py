@@ -257,8 +257,9 @@ def test_the_recorded_history_of_a_life_replays_to_the_same_actions() -> None:
     def waited(until: str) -> dict[str, Any]:
         return {"actionType": 5, "fireAt": f"2026-01-01T{until}.000000Z", "isCanceled": False}
 
-    assert execution.episodes[-1][1] == {
+    assert {**execution.episodes[-1][1], "customStatus": None} == {
         "isDone": True,
+        "customStatus": None,
         "schemaVersion": 2,
         "actions": [
             [
@@ -273,3 +274,15 @@ def test_the_recorded_history_of_a_life_replays_to_the_same_actions() -> None:
             ]
         ],
     }
+
+
+def test_the_status_says_what_it_is_at_and_until_when_it_waits() -> None:
+    """By that the sweep tells an orchestration that sleeps from one that is stuck."""
+    execution = lived(again(63), DONE, DONE, DONE, None)
+    said = [state["customStatus"] for _, state in execution.episodes[:-1]]
+    until = datetime(2026, 1, 1, 0, 1, 4, tzinfo=UTC).isoformat()
+    assert said == [
+        {"step": SUBMIT},
+        {"step": SUBMIT, "until": until},
+        *({"step": step} for step in (SUBMIT, CHECK, SAVE, FINISH)),
+    ]

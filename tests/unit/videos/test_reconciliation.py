@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from shared.upkeep.engine import Status
 from shared.upkeep.sweep import Sweep
 from tests.fakes.orchestrations import Engine
 from tests.fakes.table import values_of
@@ -328,10 +329,10 @@ async def test_one_video_that_cannot_be_repaired_keeps_nothing_from_the_others(w
     """The sweep goes on, and tells in the end."""
 
     class Broken(Engine):
-        async def alive(self, video_id: str) -> bool:
+        async def status(self, video_id: str) -> Status | None:
             if video_id not in self.living:
                 raise RuntimeError("no such instance store")
-            return False
+            return None
 
     _, other = await world.start(), await world.start(prompt="Another cat")
     world.clock.skip(300)

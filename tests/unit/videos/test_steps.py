@@ -31,7 +31,7 @@ class Raising:
 
 def steps(world: World, *errors: Exception) -> Steps:
     gateway = world.gateway
-    return Steps(gateway.submission, Raising(*errors), gateway.lifecycle, world.clock)  # type: ignore[arg-type]
+    return Steps(gateway.submission, Raising(*errors), gateway.lifecycle, gateway.heartbeats, world.clock)  # type: ignore[arg-type]
 
 
 SECRET = "https://upstream.example/?prompt=a+cat"

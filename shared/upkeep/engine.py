@@ -1,0 +1,107 @@
+"""What the sweep asks of the orchestration engine, beyond what starts a video."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from shared.videos.orchestration import DurableOrchestrations, Orchestrations
+
+if TYPE_CHECKING:
+    import azure.durable_functions as df
+
+_LIVING = ("Pending", "Running", "ContinuedAsNew", "Suspended")
+_ENDED = ("Completed", "Failed", "Terminated", "Canceled")
+_PREFIX = "video_"
+
+
+@dataclass(frozen=True)
+class Status:
+    """The engine's word on an orchestration.
+
+    It is `due` to act by then: a step that runs since it last acted, or at the end of its wait.
+    None where the engine cannot tell: it is suspended, or was started by an earlier recipe.
+    """
+
+    living: bool
+    due: datetime | None
+
+
+class Engine(Orchestrations, Protocol):
+    """The orchestrations of all videos."""
+
+    async def status(self, video_id: str) -> Status | None:
+        """None where there never was one."""
+        ...
+
+    async def keep_watch(self) -> None:
+        """Start the watch, unless it is under way."""
+        ...
+
+    async def terminate(self, video_id: str) -> None:
+        """Ask for its end, which comes a moment later."""
+        ...
+
+    async def failed(self) -> Sequence[str]:
+        """Videos whose orchestration has failed; not more than a page of them."""
+        ...
+
+    async def over(self, started_before: datetime) -> Sequence[str]:
+        """Videos whose orchestration is over; not more than a page of them."""
+        ...
+
+    async def purge(self, video_id: str) -> None:
+        """Forget an orchestration and its history."""
+        ...
+
+
+class DurableEngine(DurableOrchestrations):
+    """The engine behind the durable client binding."""
+
+    def __init__(self, client: "df.DurableOrchestrationClient") -> None:
+        super().__init__(client)
+        self.client = client
+
+    async def status(self, video_id: str) -> Status | None:
+        told = await self.client.get_status(video_id)
+        if not told or told.runtime_status is None:
+            return None
+        name = told.runtime_status.name
+        return Status(name in _LIVING, _due(name, told))
+
+    async def terminate(self, video_id: str) -> None:
+        await self.client.terminate(video_id, "The sweep ends it.")
+
+    async def failed(self) -> Sequence[str]:
+        return await self._ids(("Failed",))
+
+    async def over(self, started_before: datetime) -> Sequence[str]:
+        return await self._ids(_ENDED, started_before)
+
+    async def purge(self, video_id: str) -> None:
+        await self.client.purge_instance_history(video_id)
+
+    async def _ids(self, states: Sequence[str], started_before: datetime | None = None) -> Sequence[str]:
+        from azure.durable_functions import OrchestrationRuntimeStatus
+
+        wanted = [OrchestrationRuntimeStatus[name] for name in states]
+        found = await self.client.get_status_by(
+            created_time_to=started_before, runtime_status=wanted, instance_id_prefix=_PREFIX
+        )
+        return [each.instance_id for each in found if each.instance_id]
+
+
+def _due(state: str, told: Any) -> datetime | None:
+    """The recipe says in its custom status what it is at, and until when it waits, if it does."""
+    if state == "Suspended":
+        return None
+    if state == "Pending":
+        return _utc(told.created_time)
+    doing = told.custom_status
+    if not isinstance(doing, dict):
+        return None
+    return datetime.fromisoformat(doing["until"]) if "until" in doing else _utc(told.last_updated_time)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

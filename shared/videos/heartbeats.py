@@ -1,0 +1,68 @@
+"""Signs of life of a step that takes long: by them the sweep tells a slow step from a stuck one.
+
+A row `<video id>` in the partition `beats` of the table `pools`, written first when a step has
+taken 20 seconds. Almost none does.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shared.clock import Clock
+from shared.errors import StorageUnavailable
+from shared.storage.tables import Delete, Insert, Replace, Table, WriteConflict
+
+logger = logging.getLogger("gateway")
+
+EVERY = 20.0  # seconds
+
+_PARTITION = "beats"
+
+
+@dataclass(frozen=True)
+class Heartbeats:
+    """`sleep` takes seconds of real time: a process that is frozen gives no sign of life."""
+
+    table: Table
+    clock: Clock
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+    @asynccontextmanager
+    async def of(self, video_id: str) -> AsyncIterator[None]:
+        """Give signs of life of this video's step for as long as the block runs."""
+        beating = asyncio.create_task(self._beat(video_id))
+        try:
+            yield
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+
+    async def last(self, video_id: str) -> datetime | None:
+        """When a step of this video gave the last sign of life, where it has taken long."""
+        row = await self.table.get(_PARTITION, video_id)
+        return row.values["at"].astimezone(UTC) if row else None
+
+    async def forget(self, before: datetime) -> None:
+        """Drop the signs of life that are older."""
+        async for row in self.table.scan(_PARTITION):
+            if row.values["at"].astimezone(UTC) < before:
+                await self._commit(Delete(row))
+
+    async def _beat(self, video_id: str) -> None:
+        while True:
+            await self.sleep(EVERY)
+            try:
+                row = await self.table.get(_PARTITION, video_id)
+                values = {"at": self.clock.now()}
+                await self._commit(Insert(video_id, values) if row is None else Replace(row, values))
+            except StorageUnavailable as error:
+                logger.info("video %s: no sign of life could be given: %s", video_id, error.message)
+
+    async def _commit(self, write: Insert | Replace | Delete) -> None:
+        try:
+            await self.table.commit(_PARTITION, write)
+        except WriteConflict:
+            return  # another run of the same step has just done it
