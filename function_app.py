@@ -11,7 +11,8 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared import gateway as composition
-from shared.routes import operator, paths, videos
+from shared.routes import health as health_route
+from shared.routes import models, operator, paths, videos
 from shared.routes.calls import respond
 from shared.upkeep.engine import DurableEngine
 from shared.upkeep.sweep import EVERY, Sweep
@@ -64,19 +65,19 @@ async def get_content(req: func.HttpRequest) -> func.HttpResponse:
 @app.function_name("list_models")
 @app.route("v1/models", methods=["GET"])
 async def list_models(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, videos.list_models)
+    return await respond(req, models.list_models)
 
 
 @app.function_name("health")
 @app.route("health/{probe?}", methods=["GET"])
 async def health(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, videos.health, **req.route_params)
+    return await respond(req, health_route.health, **req.route_params)
 
 
 @app.function_name("keys")
 @app.route("key/{action}", methods=["GET", "POST"])
 async def keys(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, operator.key_action, **req.route_params)
+    return await respond(req, paths.other_path, path=f"key/{req.route_params.get('action', '')}")
 
 
 @app.function_name("spend_logs")

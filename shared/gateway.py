@@ -25,6 +25,7 @@ from shared.config.catalog import Catalog
 from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
 from shared.config.version import SERVER
+from shared.media.reference_image import ReferenceImages
 from shared.storage.blobs import Archive
 from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
@@ -113,7 +114,8 @@ def build(
         given.catalog, videos, pool, claims, equal_asks, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
-    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, upstreams, clock, given.knobs)
+    images = ReferenceImages()
+    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, images, upstreams, clock, given.knobs)
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
         *(pool, claims, equal_asks, archive, upstreams, submission, rendering, lifecycle),

@@ -155,7 +155,7 @@ def _number(count: str) -> int:
 
 def _fingerprint(request: CreateRequest) -> str:
     """The same for the same request, in whichever encoding it came."""
-    reference = _digest(request.reference.data) if request.reference else None
+    reference = _digest(request.image) if request.image is not None else None
     source = request.source.id if request.source else None
     asked = (
         request.prompt,

@@ -218,6 +218,14 @@ class Pool:
         outages = {each.name: slots.last_outage(state.load(each), self._now()) for each in model.deployments}
         return {name: why.reason for name, why in outages.items() if why}
 
+    async def troubles(self, model: Model) -> Mapping[str, str]:
+        """Why each deployment that may be of no use now is so: an outage, or that it was not
+        reached.
+        """
+        _, state = await self._state(model.name)
+        troubles = {each.name: slots.trouble(state.load(each), self._now()) for each in model.deployments}
+        return {name: reason for name, reason in troubles.items() if reason}
+
     async def is_down(self, model: Model) -> bool:
         """Whether every deployment of a model is in an outage."""
         _, state = await self._state(model.name)

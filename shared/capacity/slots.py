@@ -95,6 +95,16 @@ def last_outage(load: Load, now: float) -> Outage | None:
     return load.outage if load.outage is not None and load.outage.until + _MENDED_WITHIN > now else None
 
 
+def trouble(load: Load, now: float) -> str | None:
+    """Why a deployment may be of no use now: its last outage, or failures in a row that are not
+    long ago.
+    """
+    why = last_outage(load, now)
+    if why is not None:
+        return why.reason
+    return "upstream_unavailable" if load.failures and now < load.rests_until + _MENDED_WITHIN else None
+
+
 def is_lost(load: Load, now: float) -> bool:
     """Whether a deployment is down for so long that no waiting video should stay bound to it."""
     why = outage(load, now)

@@ -12,9 +12,9 @@ from typing import Any
 import msgspec
 
 from shared.config.catalog import Catalog, Model
-from shared.errors import InvalidRequest
-from shared.media.reference_image import Reference, check_reference
-from shared.media.video import Video
+from shared.errors import InvalidRequest, TooLarge
+from shared.media.reference_image import LARGEST
+from shared.media.video import Video, is_id
 
 Fields = Mapping[str, Any]
 
@@ -38,14 +38,15 @@ _OTHER_WORDS = {  # what people bring along from Sora 1 and from other gateways
 class CreateRequest:
     """A valid request for one video; of a remix, `source` is the video it is made from.
 
-    `metadata` is JSON text; `price` is the full price in micro-dollars.
+    `image` is the reference image as it was sent, not yet looked into. `metadata` is JSON text;
+    `price` is the full price in micro-dollars.
     """
 
     prompt: str
     model: Model
     seconds: int
     size: str
-    reference: Reference | None
+    image: bytes | None
     user: str | None
     metadata: str | None
     source: Video | None = None
@@ -56,8 +57,10 @@ class CreateRequest:
 
 
 def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
-    """Check a create request. A file part is `bytes` in `fields`. Raises InvalidRequest or
-    TooLarge.
+    """Check a create request, all but the pixels of its image, which cost too much to be looked at
+    for a request that is refused anyway. A file part is `bytes` in `fields`.
+
+    Raises InvalidRequest or TooLarge.
     """
     refuse_unknown(fields, _CREATE_FIELDS)
     prompt = _prompt(fields)
@@ -70,7 +73,7 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
         model=model,
         seconds=seconds,
         size=size,
-        reference=None if reference is None else check_reference(_image_bytes(reference), size),
+        image=None if reference is None else _image_bytes(reference),
         user=_text(fields, "user", longest=_LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
     )
@@ -98,12 +101,18 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateReques
         )
     if not model.capability.remix:
         raise InvalidRequest(f"The model '{model.name}' cannot remix.", code="remix_not_supported", param="video_id")
+    if source.size not in model.capability.sizes or source.seconds not in model.capability.seconds:
+        raise InvalidRequest(
+            f"The model '{model.name}' no longer makes videos of {source.seconds} seconds in {source.size}.",
+            code="remix_not_supported",
+            param="video_id",
+        )
     return CreateRequest(
         prompt=_prompt(fields),
         model=model,
         seconds=source.seconds,
         size=source.size,
-        reference=None,
+        image=None,
         user=_text(fields, "user", longest=_LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
         source=source,
@@ -122,12 +131,15 @@ class ListRequest:
 def parse_list(query: Mapping[str, str]) -> ListRequest:
     """Check the query of a list. Raises InvalidRequest."""
     limit = query.get("limit", "20")
+    after = query.get("after") or None
+    if after is not None and not is_id(after):
+        raise InvalidRequest("`after` must be the id of a video.", param="after")
     if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and int(limit) <= 100):
         raise InvalidRequest("`limit` must be a whole number from 0 to 100.", param="limit")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("`order` must be 'asc' or 'desc'.", param="order")
-    return ListRequest(int(limit), query.get("after") or None, order == "desc")
+    return ListRequest(int(limit), after, order == "desc")
 
 
 def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
@@ -187,11 +199,18 @@ def _size(value: object, model: Model) -> str:
 
 
 def _image_bytes(value: object) -> bytes:
-    """The image of a file part, or of the JSON form `{"image_url": "data:…"}`. Addresses are never
-    fetched.
+    """The image of a file part, or of the JSON form `{"image_url": "data:…"}`.
+
+    Raises InvalidRequest or TooLarge.
     """
-    if isinstance(value, bytes):
-        return value
+    image = value if isinstance(value, bytes) else _inline_image(value)
+    if len(image) > LARGEST:
+        raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
+    return image
+
+
+def _inline_image(value: object) -> bytes:
+    """The bytes of a data URL. Other addresses are never fetched."""
     url = value.get("image_url") if isinstance(value, dict) and value.keys() == {"image_url"} else None
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url[:128]:
         try:

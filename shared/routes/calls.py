@@ -4,6 +4,7 @@ error looks like.
 The only module that knows trigger types. Handlers get a `Call` and give an `Answer`, or raise.
 """
 
+import json
 import logging
 import re
 import secrets
@@ -18,11 +19,16 @@ from shared import gateway as composition
 from shared.accounts.keys import Caller
 from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, TooLarge, envelope
 from shared.gateway import Gateway
+from shared.routes.forms import read_form
 from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
 
 _LARGEST_BODY = 32 * 1024 * 1024  # bytes: a reference image of 20 MiB, in base64, and the rest
+# Values in a JSON body, counted by the marks before them: a prompt of the longest kind with nothing
+# but commas has a third of them.
+_MOST_VALUES = 100_000
+_FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
 
 
@@ -77,12 +83,15 @@ class Call:
         """The body as fields, from JSON or a form; a file part is bytes. Raises InvalidRequest or
         TooLarge.
         """
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:18]) > _LARGEST_BODY:
+            raise _too_large()
         body = self.request.get_body()
         if len(body) > _LARGEST_BODY:
-            raise TooLarge(f"The request is larger than {_LARGEST_BODY // 1024**2} MiB.")
-        media_type = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if media_type in ("multipart/form-data", "application/x-www-form-urlencoded"):
-            return _form_fields(self.request)
+            raise _too_large()
+        content_type = self.headers.get("content-type", "")
+        if content_type.partition(";")[0].strip().lower() in _FORMS:
+            return _form_fields(read_form(body, content_type.strip()))
         return _json_fields(body)
 
 
@@ -133,9 +142,16 @@ def _response(answer: Answer, request_id: str) -> func.HttpResponse:
     return func.HttpResponse(body, status_code=answer.status, headers=headers, mimetype=answer.media_type)
 
 
+def _too_large() -> TooLarge:
+    return TooLarge(f"The request is larger than {_LARGEST_BODY // 1024**2} MiB.")
+
+
 def _json_fields(body: bytes) -> dict[str, Any]:
+    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise TooLarge(f"The body has more than {_MOST_VALUES} values.", param="request_body")
     try:
         fields = msgspec.json.decode(body)
+        json.loads(body, object_pairs_hook=_without_duplicates)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json", param="request_body") from error
     if not isinstance(fields, dict):
@@ -143,22 +159,35 @@ def _json_fields(body: bytes) -> dict[str, Any]:
     return fields
 
 
-def _form_fields(request: func.HttpRequest) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose names differ. Raises InvalidRequest: of two values one would be dropped, and
+    another reader of the same body, such as a filter in front of the gateway, may drop the other.
+    """
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        _set(fields, name, value, shown=name)
+    return fields
+
+
+def _set(fields: dict[str, Any], name: str, value: Any, *, shown: str) -> None:
+    if name in fields:
+        told = shown[:64]
+        raise InvalidRequest(f"`{told}` is given more than once.", code="duplicate_parameter", param=told)
+    fields[name] = value
+
+
+def _form_fields(parts: list[tuple[str, Any]]) -> dict[str, Any]:
     """A form's text parts and files. `metadata[key]` parts, as the official client sends them,
     become one object.
     """
     fields: dict[str, Any] = {}
-    for given, value in request.form.items():
-        name = given or ""  # a part without a name has none at all
+    for name, value in parts:
         bracketed = _BRACKETED.fullmatch(name)
-        if bracketed:
-            pairs = fields.setdefault(bracketed[1], {})
-            if not isinstance(pairs, dict):
-                raise InvalidRequest(f"`{bracketed[1]}` is given both as text and as pairs.", param=bracketed[1])
-            pairs[bracketed[2]] = value
-        else:
-            fields[name] = value
-    for name, file in request.files.items(multi=True):
-        fields[name or ""] = file.read()
-        file.close()
+        if not bracketed:
+            _set(fields, name, value, shown=name)
+            continue
+        pairs = fields.setdefault(bracketed[1], {})
+        if not isinstance(pairs, dict):
+            raise InvalidRequest(f"`{bracketed[1]}` is given both as text and as pairs.", param=bracketed[1])
+        _set(pairs, bracketed[2], value, shown=name)
     return fields

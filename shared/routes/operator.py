@@ -7,27 +7,17 @@ from typing import Any
 
 from shared.accounts.keys import Issued, token_of
 from shared.config.catalog import MICROS
-from shared.errors import InvalidRequest, MethodNotAllowed, NotFound, PermissionDenied
+from shared.errors import InvalidRequest, PermissionDenied
 from shared.media.requests import refuse_unknown
 from shared.media.video import MASTER_OWNER
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
 from shared.routes.key_settings import new_account, parse_settings, show
+from shared.routes.models import usable_models
 from shared.routes.spend import Filter, Spend
 
 _SHORTEST_SECRET, _LONGEST_SECRET = 16, 256
 _MOST_AT_ONCE = 100
-
-
-async def key_action(call: Call, action: str) -> Answer:
-    """`/key/<action>`: one handler each, by name and method."""
-    known = {name: (method, handler) for name, method, handler in _ACTIONS}
-    if action not in known:
-        raise NotFound(f"Unknown request URL: /key/{action[:64]}.", code="unknown_url")
-    method, handler = known[action]
-    if call.request.method != method:
-        raise MethodNotAllowed(f"This path takes {method}.", headers={"allow": method})
-    return await handler(call)
 
 
 async def generate_key(call: Call) -> Answer:
@@ -148,16 +138,16 @@ async def spend_report(call: Call) -> Answer:
 
 
 async def model_info(call: Call) -> Answer:
-    """What each model costs and can do, without any secret; only the operator sees where it is
-    served.
+    """What each model that the caller may use costs and can do, one entry a deployment. Only the
+    operator sees what a deployment is called and where it is.
     """
     caller = await call.caller()
     data = []
-    for model in call.gateway.settings.catalog.models:
+    for model in usable_models(call, caller):
         able = model.capability
-        for each in model.deployments:
+        for number, each in enumerate(model.deployments, 1):
             info: dict[str, Any] = {
-                "id": each.name,
+                "id": each.name if caller.master else f"{model.name}-{number}",
                 "mode": "video_generation",
                 "sizes": able.sizes,
                 "seconds": able.seconds,
@@ -167,14 +157,15 @@ async def model_info(call: Call) -> Answer:
                 "creates_per_minute": each.creates_per_minute,
                 "retires": each.retires.isoformat() if each.retires else None,
             }
-            params = {"model": f"{'azure' if each.azure else 'openai'}/{each.model}"}
+            params = {"model": model.name}
             if caller.master:
-                params["api_base"] = each.base_url
+                params = {"model": f"{'azure' if each.azure else 'openai'}/{each.model}", "api_base": each.base_url}
             data.append({"model_name": model.name, "params": params, "litellm_params": params, "model_info": info})
     return Answer({"data": data})
 
 
-_ACTIONS: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
+# The table of routes has one path `key/<name>` for each.
+ACTIONS: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
     ("generate", "POST", generate_key),
     ("update", "POST", update_key),
     ("delete", "POST", delete_keys),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import operator, videos
+from shared.routes import models, operator, videos
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -33,9 +33,10 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (r"videos/(?P<video_id>[^/]+)", ("DELETE",), videos.delete_video),
     (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), videos.remix_video),
     (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), videos.get_content),
-    (r"models", ("GET",), videos.list_models),
+    (r"models", ("GET",), models.list_models),
+    (r"models/(?P<name>.+)", ("GET",), models.get_model),
     (r"model/info", ("GET",), operator.model_info),
-    (r"key/(?P<action>[^/]+)", ("GET", "POST"), operator.key_action),
+    *((f"key/{action}", (method,), handler) for action, method, handler in operator.ACTIONS),
     (r"spend/logs", ("GET",), operator.spend_logs),
     (r"(global/)?spend/report", ("GET",), operator.spend_report),
 )

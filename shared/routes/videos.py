@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
-from shared.config.version import VERSION
 from shared.errors import Conflict, GatewayError, Gone, InvalidRequest, NotFound, RangeNotSatisfiable
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix
 from shared.media.video import Video, dollars, owner_of
@@ -20,7 +19,6 @@ logger = logging.getLogger("gateway")
 # or a whole small video.
 LARGEST_PIECE = 2 * 1024 * 1024
 LARGEST_WHOLE = 16 * 1024 * 1024
-_BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and ours have none
 
 
 async def create_video(call: Call) -> Answer:
@@ -111,38 +109,6 @@ async def get_content(call: Call, video_id: str) -> Answer:
     elif call.gateway.settings.knobs.delivery == "proxy":
         return await _proxied(call, video)
     return Answer(status=302, headers={"location": await call.gateway.archive.url(video, variant)})
-
-
-async def list_models(call: Call) -> Answer:
-    await call.caller()
-    models = call.gateway.settings.catalog.models
-    data = [
-        {"id": each.name, "object": "model", "created": _BUILT, "owned_by": "gateway", "mode": "video_generation"}
-        for each in models
-    ]
-    return Answer({"object": "list", "data": data})
-
-
-async def health(call: Call, probe: str = "") -> Answer:
-    """`liveliness` only says that the app runs; `readiness` also that storage answers, and until
-    when the vendor serves.
-    """
-    if probe in ("liveliness", "liveness"):
-        return Answer("I'm alive!")
-    if probe not in ("", "readiness"):
-        raise NotFound("There is no such probe: use liveliness or readiness.", code="unknown_url")
-    await call.gateway.tables.ping()
-    today = call.gateway.clock.now().date()
-    retirements = {
-        model.name: {"retires": str(each.retires), "retired": each.retires <= today}
-        for model in call.gateway.settings.catalog.models
-        for each in model.deployments
-        if each.retires is not None
-    }
-    outages = {model.name: dict(await call.gateway.pool.outages(model)) for model in call.gateway.settings.catalog.models}
-    outages = {name: reasons for name, reasons in outages.items() if reasons}
-    status = "degraded" if outages else "healthy"
-    return Answer({"status": status, "version": VERSION, "closed": outages, "retirements": retirements})
 
 
 async def _own_video(call: Call, video_id: str) -> Video:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from shared.accounts.account import Account, reserve
 from shared.accounts.account_changes import Admitted
 from shared.accounts.gateway_budget import GatewayBudget
@@ -18,8 +20,10 @@ from shared.accounts.ledger import Ledger
 from shared.accounts.spend_lines import SpendLine, SpendLines
 from shared.capacity.pool import Pool
 from shared.clock import Clock
+from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
 from shared.errors import RequestError, UpstreamError
+from shared.media.reference_image import Reference, ReferenceImages
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, new_id
 from shared.storage.blobs import Archive
@@ -41,6 +45,7 @@ class Lifecycle:
     budget: GatewayBudget
     pool: Pool
     archive: Archive
+    images: ReferenceImages
     upstreams: Upstreams
     clock: Clock
     knobs: GatewayKnobs
@@ -72,7 +77,6 @@ class Lifecycle:
             cost=request.price,
             user=request.user,
             metadata=request.metadata,
-            reference=request.reference.media_type if request.reference else None,
             remixed_from=source.id if source else None,
             source_upstream_id=source.upstream_id if source else None,
             source_deployment=source.deployment if source else None,
@@ -80,7 +84,9 @@ class Lifecycle:
         try:
             if account is not None:
                 await self._refuse_early(video, account)
-            return await self._admit(video, request, identity, account)
+            # Only now: to unpack an image is the dearest part of a request.
+            reference = None if request.image is None else await self.images.check(request.image, request.size)
+            return await self._admit(video, request.model, reference, identity, account)
         except RequestError as refusal:
             # A concurrent equal request may have been admitted meanwhile; answer with its video.
             admitted = await self.ledger.earlier(owner, identity, token) if identity else None
@@ -91,13 +97,20 @@ class Lifecycle:
             raise
 
     async def _admit(
-        self, video: Video, request: CreateRequest, identity: RequestIdentity | None, account: Account | None
+        self,
+        video: Video,
+        model: Model,
+        reference: Reference | None,
+        identity: RequestIdentity | None,
+        account: Account | None,
     ) -> Admitted:
-        await self.pool.enter(request.model, video.id)
+        await self.pool.enter(model, video.id)
+        if reference is not None:
+            video = msgspec.structs.replace(video, reference=reference.media_type)
         try:
             await self.lines.open(video.id)
-            if request.reference:
-                await self.archive.keep_reference(video, request.reference)
+            if reference is not None:
+                await self.archive.keep_reference(video, reference)
             await self.budget.hold(video)
             admitted = await self.ledger.admit(video, identity, account.token if account else None)
         except RequestError:

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BudgetExceeded, Conflict, GatewayError, NotFound, RateLimited, Retired, StorageUnavailable
-from shared.routes import paths, videos
+from shared.routes import health, models, paths, videos
 from shared.routes.calls import Answer, Call, Handler, respond
 
 # What the client says of the API's own end, at every call.
@@ -234,9 +234,9 @@ def test_a_mistake_in_the_configuration_is_for_the_log(
 ) -> None:
     """Callers learn that there is one, operators which; and the app still says that it is alive."""
     monkeypatch.setenv("AZURE_OPENAI_API_BASE", "https://r.services.ai.azure.com/api/projects/p")
-    response = answered(videos.list_models)
+    response = answered(models.list_models)
     assert (response.status_code, response.headers["x-should-retry"]) == (500, "false")
-    assert asyncio.run(respond(request(), videos.health, probe="liveliness")).status_code == 200
+    assert asyncio.run(respond(request(), health.health, probe="liveliness")).status_code == 200
     assert "projects" not in error_of(response)["message"]
     (record,) = caplog.records
     assert "/api/projects" in record.getMessage()
@@ -305,7 +305,7 @@ def test_a_body_is_json_unless_it_is_bytes() -> None:
 )
 def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
     """As the official client sends it, and as its Azure form does."""
-    assert answered(videos.list_models, request(headers=headers)).status_code == 200
+    assert answered(models.list_models, request(headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
 )
 def test_without_a_key_nobody_gets_in(headers: dict[str, str]) -> None:
     """401, with the two ways to send one."""
-    response = answered(videos.list_models, request(headers=headers))
+    response = answered(models.list_models, request(headers=headers))
     assert (response.status_code, error_of(response)["type"]) == (401, "authentication_error")
     assert "api-key" in error_of(response)["message"]
 
@@ -324,13 +324,13 @@ def test_another_key_is_no_key(secret: str, azurite: str, monkeypatch: pytest.Mo
     monkeypatch.setenv("AzureWebJobsStorage", azurite)
 
     async def asked_and_closed() -> func.HttpResponse:
-        async def models(call: Call) -> Answer:
+        async def listed(call: Call) -> Answer:
             try:
-                return await videos.list_models(call)
+                return await models.list_models(call)
             finally:
                 await call.gateway.close()
 
-        return await respond(request(headers={"api-key": secret}), models)
+        return await respond(request(headers={"api-key": secret}), listed)
 
     response = asyncio.run(asked_and_closed())
     assert (response.status_code, error_of(response)["code"]) == (401, "invalid_api_key")
@@ -349,7 +349,7 @@ PREFIXES = ["", "v1/", "openai/v1/", "openai/", "/", "/v1/"]
         ("GET videos/video_1", videos.get_video, {"video_id": "video_1"}),
         ("GET videos/video_1/content", videos.get_content, {"video_id": "video_1"}),
         ("HEAD videos/video_1/content", videos.get_content, {"video_id": "video_1"}),
-        ("GET models", videos.list_models, {}),
+        ("GET models", models.list_models, {}),
     ],
 )
 def test_every_spelling_leads_to_the_same_handler(spelling: str, asked: str, handler: Handler, parts: dict[str, str]) -> None:

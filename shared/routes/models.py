@@ -1,0 +1,37 @@
+"""The models that a caller may use."""
+
+import json
+from typing import Any
+
+from shared.accounts.keys import Caller
+from shared.config.catalog import Model
+from shared.errors import NotFound
+from shared.routes.calls import Answer, Call
+
+_BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and ours have none
+
+
+async def list_models(call: Call) -> Answer:
+    return Answer({"object": "list", "data": [_wire(each) for each in usable_models(call, await call.caller())]})
+
+
+async def get_model(call: Call, name: str) -> Answer:
+    """One model, by any name that a create takes. Raises NotFound, also for a model that the key
+    may not use.
+    """
+    usable = usable_models(call, await call.caller())
+    model = call.gateway.settings.catalog.spelled(name)
+    if model is None or model not in usable:
+        known = ", ".join(each.name for each in usable)
+        raise NotFound(f"No such model. Available models: {known}.", code="model_not_found", param="model")
+    return Answer(_wire(model))
+
+
+def usable_models(call: Call, caller: Caller) -> list[Model]:
+    """The configured models, for a key with a list only those on it."""
+    allowed = json.loads(caller.account.models) if caller.account else []
+    return [each for each in call.gateway.settings.catalog.models if not allowed or each.name in allowed]
+
+
+def _wire(model: Model) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": _BUILT, "owned_by": "gateway", "mode": "video_generation"}

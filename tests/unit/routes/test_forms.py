@@ -1,0 +1,88 @@
+"""Forms: whatever is in them, they are read in proportion to what an honest one can hold."""
+
+import time
+import tracemalloc
+
+import pytest
+
+from shared.errors import GatewayError, InvalidRequest, TooLarge
+from shared.routes.forms import MOST_PARTS, read_form
+
+MULTIPART = "multipart/form-data; boundary=edge"
+URLENCODED = "application/x-www-form-urlencoded"
+MOST = 32 * 1024 * 1024
+PART = b'--edge\r\nContent-Disposition: form-data; name="a"\r\n\r\nx\r\n'
+
+
+def filled(unit: bytes, start: bytes = b"", end: bytes = b"") -> bytes:
+    """A body of 32 MiB made of one unit."""
+    return start + unit * ((MOST - len(start) - len(end)) // len(unit)) + end
+
+
+FILE = b'--edge\r\nContent-Disposition: form-data; name="input_reference"; filename="a"\r\n\r\n'
+END = b"\r\n--edge--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (filled(PART, end=b"--edge--"), MULTIPART),
+        (filled(b"--edge\r\n\r\n\r\n"), MULTIPART),
+        (filled(b"\r\n--edge"), MULTIPART),
+        (filled(b"\r", FILE, END), MULTIPART),
+        (filled(b"\r\n--edg", FILE, END), MULTIPART),
+        (filled(b"A: b\r\n", b'--edge\r\nContent-Disposition: form-data; name="a"\r\n', b"\r\n\r\n" + END), MULTIPART),
+        (filled(b"a=1&"), URLENCODED),
+        (filled(b"&"), URLENCODED),
+    ],
+    ids=["tiny parts", "empty parts", "boundaries", "line ends", "near boundaries", "headers", "pairs", "separators"],
+)
+def test_the_worst_form_costs_little_time_and_no_memory_of_its_own(body: bytes, content_type: str) -> None:
+    """Of 32 MiB, in whichever way they are filled: the most that is kept is a file."""
+    tracemalloc.start()
+    before = time.process_time()
+    try:
+        read_form(body, content_type)
+    except GatewayError as error:
+        assert error.status in (400, 413)
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert time.process_time() - before < 1.0
+    assert peak < 3 * MOST
+
+
+def test_as_many_parts_as_allowed_are_read_and_one_more_is_not() -> None:
+    """The limit is far above what all parameters together need."""
+    assert len(read_form(PART * MOST_PARTS + b"--edge--\r\n", MULTIPART)) == MOST_PARTS
+    with pytest.raises(TooLarge):
+        read_form(PART * (MOST_PARTS + 1) + b"--edge--\r\n", MULTIPART)
+
+
+def test_a_file_is_bytes_and_a_text_is_text() -> None:
+    """Told apart by the file's name; quotes, spaces and other alphabets are kept."""
+    body = (
+        'preamble\r\n--edge\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nEin Käfer 🪲\r\n\r\n--edg\r\n'
+        "--edge\r\ncontent-disposition: FORM-DATA; filename=c.png; name=input_reference\r\n"
+        "Content-Type: image/png\r\n\r\n\0\r\n\r\n--edge--\r\nepilogue"
+    ).encode()
+    read = read_form(body, 'Multipart/Form-Data; charset=utf-8; boundary="edge"')
+    assert read == [("prompt", "Ein Käfer 🪲\r\n\r\n--edg"), ("input_reference", b"\0\r\n")]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"garbage", b"--edge", PART, PART[:30], PART + b"--other--", b"--edge\r\nno headers\r\n--edge--"],
+)
+def test_what_is_no_whole_form_is_refused(body: bytes) -> None:
+    """Nothing is guessed of a form that was cut short."""
+    with pytest.raises(InvalidRequest) as raised:
+        read_form(body, MULTIPART)
+    assert raised.value.code == "invalid_form"
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=", f"{MULTIPART}{'x' * 300}"])
+def test_a_form_without_a_boundary_is_refused(content_type: str) -> None:
+    """Or with one that is longer than any may be."""
+    with pytest.raises(InvalidRequest):
+        read_form(PART + b"--edge--", content_type)
