@@ -11,8 +11,8 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared import gateway as composition
+from shared.routes import content, models, operator, paths, videos
 from shared.routes import health as health_route
-from shared.routes import models, operator, paths, videos
 from shared.routes.calls import respond
 from shared.upkeep.engine import DurableEngine
 from shared.upkeep.sweep import EVERY, Sweep
@@ -59,7 +59,7 @@ async def remix_video(req: func.HttpRequest, durable: df.DurableOrchestrationCli
 @app.function_name("get_content")
 @app.route("v1/videos/{video_id}/content", methods=["GET", "HEAD"])
 async def get_content(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, videos.get_content, **req.route_params)
+    return await respond(req, content.get_content, **req.route_params)
 
 
 @app.function_name("list_models")

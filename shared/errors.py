@@ -3,6 +3,7 @@
     GatewayError                  500  internal_error
     ├── ConfigurationError        500  configuration_error      the operator must mend a setting
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
+    ├── Unavailable               503  variant_unavailable      the upstream cannot give it just now
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
     │   ├── Unauthenticated       401  invalid_api_key
@@ -79,6 +80,13 @@ class ConfigurationError(GatewayError):
 class StorageUnavailable(GatewayError):
     status = 503
     default_code = "storage_unavailable"
+
+
+class Unavailable(GatewayError):
+    """The upstream cannot give a part of a finished video just now."""
+
+    status = 503
+    default_code = "variant_unavailable"
 
 
 class RequestError(GatewayError):

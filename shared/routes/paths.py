@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import models, operator, videos
+from shared.routes import content, models, operator, videos
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -32,7 +32,7 @@ _ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (r"videos/(?P<video_id>[^/]+)", ("GET",), videos.get_video),
     (r"videos/(?P<video_id>[^/]+)", ("DELETE",), videos.delete_video),
     (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), videos.remix_video),
-    (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), videos.get_content),
+    (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), content.get_content),
     (r"models", ("GET",), models.list_models),
     (r"models/(?P<name>.+)", ("GET",), models.get_model),
     (r"model/info", ("GET",), operator.model_info),

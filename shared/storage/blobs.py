@@ -31,6 +31,7 @@ _BLOCK = 1024 * 1024  # bytes; Azure takes 50,000 blocks, so a video may have 50
 _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_base": 2}
 # Media types of what the upstream offers beside the video, by its own name for it.
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
+MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
 _LARGEST_IMAGE = 16 * 1024 * 1024
 
 
@@ -89,22 +90,22 @@ class Archive:
                 ):
                     raise
 
-    async def length(self, video: Video) -> int | None:
-        """The number of bytes stored for it; None where there are none."""
+    async def length(self, video: Video, variant: str = "video") -> int | None:
+        """The number of bytes stored of a video or an image of it; None where none are."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        blob = await self._blob(VIDEOS, f"{video.owner}/{video.id}.mp4")
+        blob = await self._blob(VIDEOS, _blob_name(video, variant))
         async with _guarded():
             try:
                 return int((await blob.get_blob_properties()).size)
             except ResourceNotFoundError:
                 return None
 
-    async def read(self, video: Video, start: int, length: int) -> bytes | None:
+    async def read(self, video: Video, start: int, length: int, variant: str = "video") -> bytes | None:
         """At most `length` bytes from `start`; None where the blob is gone."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        blob = await self._blob(VIDEOS, f"{video.owner}/{video.id}.mp4")
+        blob = await self._blob(VIDEOS, _blob_name(video, variant))
         async with _guarded():
             try:
                 download = await blob.download_blob(offset=start, length=length)
@@ -118,7 +119,7 @@ class Archive:
         """
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
-        name, media_type = _blob_name(video, variant), VARIANTS.get(variant, "video/mp4")
+        name, media_type = _blob_name(video, variant), MEDIA_TYPES[variant]
         blob = await self._blob(VIDEOS, name)
         expiry = self.clock.now() + timedelta(seconds=self.url_seconds)
         signature = generate_blob_sas(
@@ -128,14 +129,14 @@ class Archive:
             permission=BlobSasPermissions(read=True),
             expiry=expiry,
             content_type=media_type,
-            content_disposition=f'attachment; filename="{name.rpartition("/")[2]}"',
+            content_disposition=f'attachment; filename="{filename(video, variant)}"',
             **await self._signing_key(),
         )
         return f"{blob.url}?{signature}"
 
-    async def save_image(self, video: Video, variant: str, content: Content) -> None:
-        """Store a thumbnail or spritesheet. Raises NotAVideo where it is no such image, or a huge
-        one.
+    async def save_image(self, video: Video, variant: str, content: Content) -> int:
+        """Store a thumbnail or spritesheet and return its length. Raises NotAVideo where it is no
+        such image, or a huge one.
         """
         data = bytearray()
         async for chunk in content.chunks:
@@ -145,11 +146,7 @@ class Archive:
         if content.media_type.partition(";")[0] != VARIANTS[variant] or (content.length or len(data)) != len(data):
             raise NotAVideo(f"The upstream's {variant} is not a whole {VARIANTS[variant]} image.")
         await self._put(VIDEOS, _blob_name(video, variant), bytes(data), VARIANTS[variant])
-
-    async def has_image(self, video: Video, variant: str) -> bool:
-        blob = await self._blob(VIDEOS, _blob_name(video, variant))
-        async with _guarded():
-            return bool(await blob.exists())
+        return len(data)
 
     async def keep_reference(self, video: Video, reference: Reference) -> None:
         """Store a reference image until its video is finished."""
@@ -172,7 +169,12 @@ class Archive:
 
     async def drop(self, video: Video) -> None:
         """Remove everything stored for a video. May be repeated."""
-        for variant in ("video", *VARIANTS):
+        await self._delete(VIDEOS, _blob_name(video, "video"))
+        await self.drop_images(video)
+
+    async def drop_images(self, video: Video) -> None:
+        """Remove its thumbnail and its spritesheet. May be repeated."""
+        for variant in VARIANTS:
             await self._delete(VIDEOS, _blob_name(video, variant))
 
     async def _put(self, container: str, name: str, data: bytes, media_type: str) -> None:
@@ -239,9 +241,14 @@ class Archive:
             await self._service.close()
 
 
-def _blob_name(video: Video, variant: str) -> str:
+def filename(video: Video, variant: str) -> str:
+    """What the file is called, in our storage and for whoever downloads it."""
     ending = {"thumbnail": "thumbnail.webp", "spritesheet": "spritesheet.jpg"}.get(variant, "mp4")
-    return f"{video.owner}/{video.id}.{ending}"
+    return f"{video.id}.{ending}"
+
+
+def _blob_name(video: Video, variant: str) -> str:
+    return f"{video.owner}/{filename(video, variant)}"
 
 
 async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -187,6 +187,9 @@ class Lifecycle:
             await self.archive.drop(video)
             await self._delete_upstream(video)
             await self.videos.hide(video_id)
+            # An image may have been fetched since the bytes went. Whoever stores one from now on
+            # sees the mark, and drops it.
+            await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)

@@ -79,7 +79,7 @@ async def _check_video(stage: Stage, video: Video) -> None:
     wanted = video.id not in stage.client.deleted
     result.expect(video.deleted != wanted, f"{video.id} is {'kept' if wanted else 'deleted'}, and is not so on record")
     stored = await archive.length(video)
-    images = [variant for variant in VARIANTS if await archive.has_image(video, variant)]
+    images = [variant for variant in VARIANTS if await archive.length(video, variant) is not None]
     if video.deleted:
         result.expect(all(job.deleted_at for job in jobs), f"{video.id} is deleted, and its job is not")
     if video.deleted or video.status == "failed" or not video.bytes:

@@ -57,6 +57,7 @@ _DECIDING = frozenset(
         "videos/lifecycle",
         "upkeep/sweep",
         "routes/videos",
+        "routes/content",
         "routes/operator",
     )
 )

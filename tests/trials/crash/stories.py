@@ -85,7 +85,7 @@ async def _with_thumbnail(stage: Stage, video_id: str) -> None:
 
 async def _thumbnail_stays(stage: Stage) -> list[str]:
     (video,) = [each async for each in stage.gateway.videos.of(stage.owner)]
-    return [] if await stage.gateway.archive.has_image(video, "thumbnail") else ["the thumbnail is not stored"]
+    return [] if await stage.gateway.archive.length(video, "thumbnail") else ["the thumbnail is not stored"]
 
 
 async def _deleted(stage: Stage, video_id: str) -> None:

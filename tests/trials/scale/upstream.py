@@ -167,7 +167,8 @@ class SimulatedArchive(Archive):
         self._lengths[video.id] = content.length or 0
         return self._lengths[video.id]
 
-    async def length(self, video: Video) -> int | None:
+    async def length(self, video: Video, variant: str = "video") -> int | None:
+        del variant
         return self._lengths.get(video.id)
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import BudgetExceeded, Conflict, GatewayError, NotFound, RateLimited, Retired, StorageUnavailable
-from shared.routes import health, models, paths, videos
+from shared.routes import content, health, models, paths, videos
 from shared.routes.calls import Answer, Call, Handler, respond
 
 # What the client says of the API's own end, at every call.
@@ -347,8 +347,8 @@ PREFIXES = ["", "v1/", "openai/v1/", "openai/", "/", "/v1/"]
         ("POST videos/generations", videos.create_video, {}),
         ("GET videos", videos.list_videos, {}),
         ("GET videos/video_1", videos.get_video, {"video_id": "video_1"}),
-        ("GET videos/video_1/content", videos.get_content, {"video_id": "video_1"}),
-        ("HEAD videos/video_1/content", videos.get_content, {"video_id": "video_1"}),
+        ("GET videos/video_1/content", content.get_content, {"video_id": "video_1"}),
+        ("HEAD videos/video_1/content", content.get_content, {"video_id": "video_1"}),
         ("GET models", models.list_models, {}),
     ],
 )

@@ -41,7 +41,7 @@ class Draining(Archive):
     async def save(self, video: Video, content: Content) -> int:
         return sum([len(chunk) async for chunk in content.chunks])
 
-    async def length(self, video: Video) -> int | None:
+    async def length(self, video: Video, variant: str = "video") -> int | None:
         return None
 
 
