@@ -62,24 +62,35 @@ async def _stored_image(call: Call, video: Video, variant: str) -> int:
     Raises NotFound where the upstream has none, and Unavailable where it cannot tell just now.
     """
     gateway = call.gateway
-    model, upstream = gateway.settings.catalog.home(video.deployment), gateway.upstreams.of(video)
+    model, upstream = gateway.settings.catalog.get(video.model), gateway.upstreams.of(video)
     if model is None or upstream is None or variant not in model.capability.variants:
         raise _no_such(variant)
+    # While it is noted as unfinished, the sweep drops what a killed process leaves of a video that
+    # was deleted meanwhile.
+    await gateway.pool.enter(model, video.id)
     try:
         async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "", variant) as content:
             length = await gateway.archive.save_image(video, variant, content)
+        await _drop_if_deleted(call, video)
     except (Missing, Misrouted, NotAVideo, Refused, Retired) as error:
         log_failure(video.id, variant, error)
         raise _no_such(variant) from error
     except (UpstreamError, TimeoutError) as error:
         wait = (isinstance(error, UpstreamError) and error.retry_after) or _LOOK_AGAIN
         raise Unavailable(f"The upstream cannot give the {variant} just now: try again.", retry_after=wait) from error
-    entry = await gateway.videos.find(video.id)
-    if entry is None or entry.video.deleted:
-        # It was deleted meanwhile, perhaps before the image was there to be dropped.
-        await gateway.archive.drop_images(video)
-        raise NotFound("No such video.", param="video_id")
+    finally:
+        await gateway.pool.leave(model.name, video.id)
     return length
+
+
+async def _drop_if_deleted(call: Call, video: Video) -> None:
+    """A video that was deleted while its image was fetched may have had no image to drop then.
+    Raises NotFound for one.
+    """
+    entry = await call.gateway.videos.find(video.id)
+    if entry is None or entry.video.deleted:
+        await call.gateway.archive.drop_images(video)
+        raise NotFound("No such video.", param="video_id")
 
 
 def _no_such(variant: str) -> NotFound:

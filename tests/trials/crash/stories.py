@@ -2,6 +2,7 @@
 `tests.trials.crash.repairs`.
 """
 
+import asyncio
 from base64 import b64encode
 from io import BytesIO
 from typing import Any
@@ -129,6 +130,16 @@ async def _deleted_saving(stage: Stage, _: Any) -> None:
     await stage.client.delete(video_id)
 
 
+async def _deleted_fetching(stage: Stage, video_id: str) -> None:
+    stage.fault(kind="delay", operation="content", seconds=8, when="after")
+    path = f"/v1/videos/{video_id}/content?variant=thumbnail"
+    fetching = asyncio.create_task(stage.client.ask("GET", path))
+    await stage.asked("content", 2)  # first for the film
+    await stage.client.delete(video_id)
+    answer = await fetching
+    stage.result.expect(answer.status_code == 404, f"the thumbnail was answered {answer.status_code}")
+
+
 async def _slowly_fetched(stage: Stage, _: Any) -> None:
     stage.fault(kind="trickle", operation="content", bytes_per_second=60_000)
     await _two(stage, None)
@@ -184,6 +195,7 @@ CLIENTS = (
     Story("deleted while it runs", _deleted_running, max_running=1, general=BUDGET),
     Story("deleted while it is saved", _deleted_saving),
     Story("deleted when it is finished", _deleted, before=made),
+    Story("deleted while its thumbnail is fetched", _deleted_fetching, before=made),
     Story("a budget for the whole gateway", _two, general=BUDGET),
     Story("refused by the budget of the gateway", _refused, general={"max_budget": 0.1}),
     Story("a fallback", _one, prices=(0.1, 0.1), retired=True),

@@ -45,7 +45,12 @@ ENOUGH = (
         "deleted while it waits",
     ),
     "refused by the budget of the gateway",
-    *("deleted while it is unclear", "deleted when it is finished", "a key from its first day to its last"),
+    *(
+        "deleted while it is unclear",
+        "deleted when it is finished",
+        "deleted while its thumbnail is fetched",
+        "a key from its first day to its last",
+    ),
     *(story.name for story in REPAIRS),
 )
 STEPS = {
