@@ -75,25 +75,30 @@ async def outcomes(engine: Engine, cases: tuple[Case, ...]) -> dict[str, Any]:
 async def compared(binary: Path, folder: Path, *, with_lives: bool) -> list[Row]:
     """Everything on both engines, at the same time."""
     (folder / "host.json").write_text(json.dumps(engines.HOST))
-    if not with_lives:
-        return await _cases(binary, folder)
-    rows, real, stand_in = await asyncio.gather(
-        _cases(binary, folder), lives(binary, folder / "real"), lives(None, folder / "stand-in")
-    )
-    return rows + _lives(real, stand_in)
+    async with AsyncExitStack() as running:
+        # One after the other, or they would snatch ports from each other.
+        accounts = [await running.enter_async_context(Azurite(folder / f"azurite{n}")) for n in range(3)]
+        first, second, third = (account.connection_string for account in accounts)
+        if not with_lives:
+            return await _cases(binary, folder, first)
+        rows, real, stand_in = await asyncio.gather(
+            _cases(binary, folder, first),
+            lives(binary, folder / "real", second),
+            lives(None, folder / "stand-in", third),
+        )
+        return rows + _lives(real, stand_in)
 
 
-async def _cases(binary: Path, folder: Path) -> list[Row]:
+async def _cases(binary: Path, folder: Path, storage: str) -> list[Row]:
     """The small cases, each engine with functions of its own."""
     cases = (*ORCHESTRATIONS, *CLIENTS)
     orchestrators = {flow.__name__: orchestrator(flow) for flow in flows.FLOWS}
     async with AsyncExitStack() as running:
-        azurite = await running.enter_async_context(Azurite(folder / "azurite"))
         real = await running.enter_async_context(
             engines.real(
                 binary,
                 folder,
-                azurite.connection_string,
+                storage,
                 host_json=folder / "host.json",
                 orchestrators=orchestrators,
                 activities=flows.activities(asyncio.sleep),

@@ -15,8 +15,7 @@ from typing import Any
 import httpx
 import yaml
 
-from local.azurite import Azurite
-from local.processes import Child
+from local.processes import Child, ChildError
 from local.sora.process import listening
 from local.sora.server import Sora
 from shared.clock import SystemClock
@@ -46,7 +45,7 @@ class Lives:
     recovery: float
 
 
-async def lives(binary: Path | None, folder: Path) -> Lives:
+async def lives(binary: Path | None, folder: Path, storage: str) -> Lives:
     """Eight videos, killed in the middle of their lives; `binary` None is the stand-in."""
     await asyncio.to_thread(folder.mkdir)
     async with AsyncExitStack() as running:
@@ -63,8 +62,7 @@ async def lives(binary: Path | None, folder: Path) -> Lives:
         http = await running.enter_async_context(httpx.AsyncClient(timeout=60, trust_env=False))
         for fault in FAULTS:
             (await http.post(f"{upstream}/_sim/faults", json=fault)).raise_for_status()
-        azurite = await running.enter_async_context(Azurite(folder / "azurite"))
-        environment = _settings(folder, azurite.connection_string, upstream)
+        environment = _settings(folder, storage, upstream)
 
         async def start() -> _Served:
             return await _start(running, binary, folder, environment)
@@ -142,7 +140,8 @@ async def _create(http: httpx.AsyncClient, url: str, headers: dict[str, str], pr
     # Each prompt is one of its own, so that a job upstream tells whose it is.
     body = {"prompt": f"{prompt} {time.monotonic_ns()}", "seconds": "4"}
     answer = await http.post(f"{url}/v1/videos", json=body, headers=headers)
-    answer.raise_for_status()
+    if answer.is_error:
+        raise ChildError(f"A create was answered {answer.status_code}: {answer.text}")
     return str(answer.json()["id"])
 
 
