@@ -300,6 +300,8 @@ class Submission:
         video = attempt.video
         if video.lost_answers + 1 >= _MOST_UNCLEAR:
             return _uncertain("The upstream gave no clear answer, more than once, and lists no job for the video.", video)
+        if self.knobs.on_unclear == "fail":
+            return _uncertain("The upstream did not answer the create, and lists no job for the video.", video)
         logger.info("video %s: no job was made by the unclear create; asking again", video.id)
         return await self._stand_back(attempt, None, None, lost_answers=video.lost_answers + 1)
 
