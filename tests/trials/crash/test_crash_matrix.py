@@ -28,7 +28,7 @@ WORST = [
     ("a video", "engine: fire timers: after", 0),
     ("deleted when it is finished", "delete_video: delete: blob.delete_blob video: before", 0),
     ("deleted while it is asked for", "delete_video: delete: keys[+gone -listing -video ~key]: after", 0),
-    ("dead while it was admitted", "sweep: _repair: gateway[-hold ~key]: after", 0),
+    ("dead while it was admitted", "sweep: _look_at: gateway[-hold ~key]: after", 0),
     ("too old", "sweep: _expire: blob.delete_blob video: after", 0),
 ]
 
@@ -127,7 +127,7 @@ def test_the_places_are_read_from_the_source() -> None:
         ("videos/submission.py", "Submission._create", "Upstream.remix"),
         ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),
         ("videos/submission.py", "Submission._take_turn", "Pool.acquire"),
-        ("upkeep/sweep.py", "Sweep._repair", "DurableOrchestrations.start"),
+        ("upkeep/sweep.py", "Sweep._look_at", "DurableOrchestrations.start"),
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
         assert each in found
