@@ -18,7 +18,7 @@ _ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
 _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _move: keys[~key ~video]: after"
 _SETTLED = "finish: keys[~key ~video]: after"
-_LOOKED = "check: upstream.get: after"
+_LOOKED = "check: _look: upstream.get: after"
 # From then on nothing of today is kept: retention of a day, claims on jobs of three, an
 # Idempotency-Key of a day.
 _DAYS_LATER = timedelta(days=3.9)
