@@ -104,6 +104,16 @@ class Stage:
 
         await until(there)
 
+    async def at_rest(self) -> None:
+        """Until the engine has brought every video's orchestration to its end."""
+
+        async def there() -> bool:
+            with closing(sqlite3.connect(self.folder / "durable.sqlite")) as engine:
+                living = "SELECT count(*) FROM instances WHERE id LIKE 'video_%' AND status IN ('Pending', 'Running')"
+                return bool(engine.execute(living).fetchone()[0] == 0)
+
+        await until(there)
+
     async def swept(self) -> None:
         """Until a sweep has come to its end, however often the app dies at it."""
         ended = self.folder / SWEPT
