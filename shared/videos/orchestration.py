@@ -44,7 +44,7 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
             waits -= 1
             # Not right after the wait: the engine would hand the event that ended it to the next
             # execution once more.
-            if waits == 0 and "again" in outcome:
+            if waits <= 0 and "again" in outcome:
                 context.continue_as_new({"step": step, "outcome": outcome})
                 return
         failure = outcome.get("failed")
