@@ -64,7 +64,7 @@ def look_after(elapsed: float, progress: int, usual: Usual, shortest: float, ran
         wait = max(min(left * _OF_THE_REST, elapsed / 2), shortest / 2)
     # It may never end, so less and less often.
     overdue = 0.0 if _TELLING <= progress < _CANNOT_BE_TOLD else _overdue(elapsed, usual)
-    longest = _LONGEST if usual.jobs else shortest  # a guess is no reason to stay away
+    longest = _LONGEST if usual.jobs else 3 * shortest  # a guess is no reason to stay away
     return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(0.95, 1.05)
 
 

@@ -59,6 +59,9 @@ class NoBlobs(Archive):
     async def drop(self, video: Video) -> None:
         await asyncio.sleep(0)
 
+    async def drop_images(self, video: Video) -> None:
+        await asyncio.sleep(0)
+
     async def drop_reference(self, video_id: str) -> None:
         await asyncio.sleep(0)
 

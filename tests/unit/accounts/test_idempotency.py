@@ -84,7 +84,7 @@ def test_a_key_has_at_most_255_characters(length: int) -> None:
     """A longer or empty key is refused, never cut."""
 
     class Request:
-        prompt, seconds, size, reference, user, metadata, source = "A cat", 4, "720x1280", None, None, None, None
+        prompt, seconds, size, image, user, metadata, source = "A cat", 4, "720x1280", None, None, None, None
 
         class model:  # noqa: N801 - stands for a field
             name = "sora-2"
