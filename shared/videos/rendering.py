@@ -76,15 +76,16 @@ class Rendering:
 
     async def _look(self, upstream: Upstream, video: Video) -> Job:
         """Look at the job; at one that is about to end a few times in a row, because the next step
-        would come seconds later.
+        would come seconds later. Not at one that has not moved since the last step: it may stand
+        still for long.
         """
         usual = await self.render_times.of(video.model, video.seconds)
         pause = min(_CLOSE_PAUSE, self.knobs.poll_seconds)
         for _ in range(_CLOSE_LOOKS):
             job = await upstream.get(video.upstream_id or "")
-            if job.status in ("completed", *_UNSUCCESSFUL) or not poll_schedule.is_about_to_end(
-                self._elapsed(video), int(job.progress or 0), usual
-            ):
+            progress = min(int(job.progress or 0), 99)
+            ended = job.status in ("completed", *_UNSUCCESSFUL)
+            if ended or progress <= video.progress or not poll_schedule.is_about_to_end(self._elapsed(video), progress, usual):
                 return job
             await self.clock.sleep(pause)
         return await upstream.get(video.upstream_id or "")
