@@ -40,7 +40,7 @@ _TO_DELETE = 60.0  # seconds there are to delete what nobody needs; its price st
 _DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
-_CLOSE_LOOKS, _CLOSE_PAUSE = 8, 0.4  # looks in a row, and the seconds between them
+_CLOSE_LOOKS, _CLOSE_PAUSE = 8, 0.4  # looks after the first, and the seconds between them
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
 
 
@@ -81,14 +81,14 @@ class Rendering:
         """
         usual = await self.render_times.of(video.model, video.seconds)
         pause = min(_CLOSE_PAUSE, self.knobs.poll_seconds)
-        for _ in range(_CLOSE_LOOKS):
+        for left in reversed(range(1 + _CLOSE_LOOKS)):
             job = await upstream.get(video.upstream_id or "")
             progress = min(int(job.progress or 0), 99)
-            ended = job.status in ("completed", *_UNSUCCESSFUL)
-            if ended or progress <= video.progress or not poll_schedule.is_about_to_end(self._elapsed(video), progress, usual):
-                return job
+            moving = progress > video.progress and job.status not in ("completed", *_UNSUCCESSFUL)
+            if not (left and moving and poll_schedule.is_about_to_end(self._elapsed(video), progress, usual)):
+                break
             await self.clock.sleep(pause)
-        return await upstream.get(video.upstream_id or "")
+        return job
 
     async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
         """Keep status and progress, which only ever go forward. An unknown status counts as
