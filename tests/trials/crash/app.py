@@ -133,7 +133,8 @@ async def _serve(folder: Path, order: Order) -> None:
         while True:
             await told.wait()
             told.clear()
-            await _sweep(replace(gateway, clock=later), orchestrations)
+            asks = replace(gateway.equal_asks, clock=later)
+            await _sweep(replace(gateway, clock=later, equal_asks=asks), orchestrations)
             with (folder / SWEPT).open("ab") as ended:
                 ended.write(b".")
 

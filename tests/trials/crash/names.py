@@ -39,7 +39,7 @@ def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
     come, change and go.
     """
     place = {"gateway": "keys", "pools": "pool"}[table]
-    if partition in ("tokens", "beats", GATEWAY_OWNER, SPEND, UPKEEP):
+    if partition in ("tokens", "beats", "asks", GATEWAY_OWNER, SPEND, UPKEEP):
         place = partition
     return f"{place}[{' '.join(sorted(_row(place, write) for write in writes))}]"
 

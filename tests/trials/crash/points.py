@@ -34,6 +34,7 @@ from local.durable.store import Store
 from local.functions_host.functions import Function
 from local.functions_host.invocation import Invoker
 from shared.accounts.commits import Commits
+from shared.capacity.wake_ups import WakeUps
 from shared.storage.tables import Table
 from shared.upstream.client import Content, Upstream
 from tests.trials.crash.names import commit_name, engine_name
@@ -56,6 +57,8 @@ _DECIDING = frozenset(
         "videos/rendering",
         "videos/lifecycle",
         "upkeep/sweep",
+        "upkeep/housekeeping",
+        "upkeep/indexing",
         "routes/videos",
         "routes/content",
         "routes/operator",
@@ -112,7 +115,7 @@ class Passages:
             if not call.startswith("_"):
                 self._around(Upstream, method.__name__, lambda *_, call=call, **__: f"upstream.{call}")
         self._around_content()
-        for call in ("start_new", "terminate", "purge_instance_history"):
+        for call in ("start_new", "raise_event", "terminate", "purge_instance_history"):
             self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")
         self._around_transactions()
         self._around(aiohttp.ClientSession, "_request", lambda _, method, url, **__: _unnamed(method, url, _READS))
@@ -198,18 +201,24 @@ class Passages:
         setattr(Invoker, "call", noted)  # noqa: B010 - as above
 
     def _note_askers(self) -> None:
-        """Accounts are changed in a task of its own: the way of whoever asked goes on there."""
-        inner = Commits.change_account
+        """Accounts are changed, and videos are woken, in tasks of their own: the way of whoever
+        asked goes on there.
+        """
+        self._note_asker(Commits, "change_account")
+        self._note_asker(WakeUps, "send")
+
+    def _note_asker(self, owner: type, method: str) -> None:
+        inner = getattr(owner, method)
 
         @wraps(inner)
         async def noted(*args: Any, **kwargs: Any) -> Any:
-            before = _came_from.set((*_way_here(), WayStep("", 0, "Commits.change_account")))
+            before = _came_from.set((*_way_here(), WayStep("", 0, f"{owner.__name__}.{method}")))
             try:
                 return await inner(*args, **kwargs)
             finally:
                 _came_from.reset(before)
 
-        setattr(Commits, "change_account", noted)  # noqa: B010 - as above
+        setattr(owner, method, noted)
 
 
 @asynccontextmanager

@@ -25,13 +25,20 @@ _RAW = {
     "upload_blob": "BlobClient.upload_blob",
     "delete_blob": "BlobClient.delete_blob",
     "start_new": "DurableOrchestrationClient.start_new",
+    "raise_event": "DurableOrchestrationClient.raise_event",
     "terminate": "DurableOrchestrationClient.terminate",
     "purge_instance_history": "DurableOrchestrationClient.purge_instance_history",
 }
 # These happen once a process, under whatever comes first, so that they tell nothing of who calls.
 _ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobServiceClient.create_container"}
 # What is always called so, beside the parts of the gateway.
-_BY_NAME = {"upstream": "Upstream", "orchestrations": "DurableOrchestrations", "render_times": "RenderTimes"}
+_BY_NAME = {
+    "upstream": "Upstream",
+    "orchestrations": "DurableOrchestrations",
+    "waker": "DurableOrchestrations",
+    "wake_ups": "WakeUps",
+    "render_times": "RenderTimes",
+}
 _CLIENT = "Upstream"  # each of its public methods is a call that leaves the process
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
