@@ -5,7 +5,7 @@ is left.
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from local.sora.jobs import Job
 from shared.accounts.account import recount
@@ -26,7 +26,7 @@ async def check(stage: Stage, left_over: Sequence[str]) -> None:
     result.completed = sum(video.status == "completed" for video in videos.values())
     result.failed = sum(video.status == "failed" for video in videos.values())
     for video in videos.values():
-        await _check_video(stage, video)
+        await _check_video(stage, video, _jobs_of(stage, video, videos.values()))
     unknown = {job.prompt for job in stage.jobs()} - {video.prompt for video in videos.values()}
     result.expect(not unknown, f"{len(unknown)} jobs upstream belong to no video")
     account = await gateway.ledger.account(stage.owner)
@@ -66,10 +66,15 @@ async def _books(stage: Stage) -> list[str]:
     return wrong
 
 
-async def _check_video(stage: Stage, video: Video) -> None:
+def _jobs_of(stage: Stage, video: Video, videos: Iterable[Video]) -> list[Job]:
+    """The jobs that were asked for as the video was, and belong to no other one."""
+    others = {each.upstream_id for each in videos if each.id != video.id}
+    return [job for job in stage.jobs() if job.prompt == video.prompt and job.id not in others]
+
+
+async def _check_video(stage: Stage, video: Video, jobs: Sequence[Job]) -> None:
     result, archive = stage.result, stage.gateway.archive
     end = video.status if video.status == "completed" else video.error_code
-    jobs = [job for job in stage.jobs() if job.prompt == video.prompt]
     # A death in the middle of a create leaves it unclear too; the second time, nobody dares to ask
     # once more.
     given_up = end == "upstream_uncertain" and not jobs and stage.terms.unclear + result.died >= 2

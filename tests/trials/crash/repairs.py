@@ -11,12 +11,13 @@ from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
 from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
-from tests.trials.crash.stories import BUDGET, LONG, made, picture
+from tests.trials.crash.stories import BUDGET, LONG, equal, made, picture
 from tests.trials.crash.story import Story
 
 _ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
 _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _move: keys[~key ~video]: after"
+_ACCEPTED = "submit: _ask: asks[-ask]: before"
 _SETTLED = "finish: keys[~key ~video]: after"
 _LOOKED = "check: _look: upstream.get: after"
 # From then on nothing of today is kept: retention of a day, claims on jobs of three, an
@@ -121,6 +122,11 @@ async def _has_its_rows(stage: Stage) -> list[str]:
     return wrong
 
 
+async def _asks_for_nothing(stage: Stage) -> list[str]:
+    """Nobody is kept waiting by a request that is over."""
+    return [f"row {row.key}" async for row in stage.gateway.tables.pools.scan("asks")]
+
+
 async def _remove(table: Table, partition: str, key: str) -> None:
     row = await table.get(partition, key)
     if row is not None:
@@ -167,5 +173,14 @@ REPAIRS = (
     Story("a slot without a video", _swept, before=made, between=_slot_without_note),
     Story("of an earlier version", _swept_twice, before=_made_and_begun, between=_of_an_earlier_version, check=_has_its_rows),
     Story("a line that was left open", _swept, before=_made_and_told, between=_line_left_open, check=_has_its_rows),
+    Story("equal to one that died when it was accepted", equal, before=_create, dies_at=_ACCEPTED, check=_asks_for_nothing),
+    Story(
+        "dead when it was accepted",
+        _swept_at_rest,
+        before=_create,
+        dies_at=_ACCEPTED,
+        check=_asks_for_nothing,
+        knobs={"deadline_seconds": 600},  # a request is under way for no longer
+    ),
     Story("too old", _swept_at_rest, before=made, check=_is_forgotten, knobs={"retention_days": 1}, later=_DAYS_LATER),
 )

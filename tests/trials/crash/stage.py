@@ -18,7 +18,6 @@ import msgspec
 from local.sora.admission import SoraDeployment
 from local.sora.faults import parse_fault
 from local.sora.jobs import Job
-from local.sora.process import listening
 from local.sora.server import Sora
 from shared import gateway as composition
 from shared.accounts.commits import ACCOUNT
@@ -30,6 +29,7 @@ from shared.storage.tables import Delete
 from tests.trials.crash.app import SWEPT
 from tests.trials.crash.client import Client, Whereabouts, until
 from tests.trials.crash.clock import FastClock
+from tests.trials.crash.front import Front, front
 from tests.trials.crash.lab import Lab
 from tests.trials.crash.result import Result
 from tests.trials.crash.terms import AT_THE_UPSTREAM, UPSTREAM_KEY, Terms, app_settings
@@ -51,12 +51,16 @@ class Stage:
     models: list[str]
     settings: dict[str, str]
     sora: Sora
-    upstream: str
+    front: Front
     gateway: Gateway
     owner: str
     client: Client
     where: Whereabouts
     result: Result
+
+    @property
+    def upstream(self) -> str:
+        return self.front.url
 
     def unconfigure(self) -> None:
         """The first model is configured no longer."""
@@ -95,12 +99,12 @@ class Stage:
 
         await until(there)
 
-    async def stands_back(self, video_id: str) -> None:
-        """Until a video waits after an attempt that failed."""
+    async def stands_back(self, video_id: str, attempts: int = 1) -> None:
+        """Until a video waits after so many attempts that failed."""
 
         async def there() -> bool:
             entry = await self.gateway.videos.find(video_id)
-            return entry is not None and entry.video.attempts > 0 and entry.video.attempted_at is None
+            return entry is not None and entry.video.attempts >= attempts and entry.video.attempted_at is None
 
         await until(there)
 
@@ -142,8 +146,8 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
     models = [f"{name}-{tag}" for name, _ in zip(("model", "spare"), terms.prices, strict=False)]
     async with AsyncExitStack() as running:
         sora = _upstream(lab, terms, clock)
-        upstream = await running.enter_async_context(listening(sora))
-        told = app_settings(terms, lab.storage, upstream, folder, models)
+        place = await running.enter_async_context(front(sora))
+        told = app_settings(terms, lab.storage, place.url, folder, models)
         gateway = composition.build(settings.load(told), clock)
         running.push_async_callback(gateway.close)
         others = {row.key async for row in gateway.tables.gateway.scan(KEYS)}
@@ -160,7 +164,7 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
             models,
             told,
             sora,
-            upstream,
+            place,
             gateway,
             issued.key_id,
             client,

@@ -66,6 +66,42 @@ async def _unknown_at_first(stage: Stage, _: Any) -> None:
     await stage.client.create()
 
 
+async def _equal_meanwhile(stage: Stage, _: Any) -> None:
+    """Two equal creates of two models at one resource; what became of the first is unclear for a
+    while.
+    """
+    stage.fault(kind="reset_after", operation="create")
+    stage.fault(kind="status", operation="list", status=503, times=10)
+    await stage.client.create()
+    await stage.asked("list")
+    await equal(stage, None)
+
+
+async def equal(stage: Stage, _: Any) -> None:
+    """Another create like the client's first one, of the last model."""
+    await stage.client.create(model=stage.models[-1], prompt=stage.client.prompts[0])
+
+
+async def _one_after_the_other(stage: Stage) -> list[str]:
+    """The second is asked for when it is known what became of the first."""
+    first, second = stage.jobs()
+    by_job = {video.upstream_id: video async for video in stage.gateway.videos.of(stage.owner)}
+    known = by_job[first.id].accepted_at
+    early = known is None or second.created_at < int(known.timestamp())
+    return ["the second of two equal videos was asked for before the first was accepted"] if early else []
+
+
+async def _unreachable(stage: Stage, _: Any) -> None:
+    """Nobody can connect to the upstream, until the rest after a failure is longer than a look
+    takes.
+    """
+    await stage.front.shut()
+    try:
+        await stage.stands_back(await stage.client.create(), attempts=3)
+    finally:
+        await stage.front.open()
+
+
 async def _remixed(stage: Stage, source: str) -> None:
     await stage.client.remix(source)
 
@@ -181,6 +217,14 @@ CLIENTS = (
     Story("a create that is lost", _with(kind="reset_before", operation="create"), unclear=1),
     Story("a create that is refused as unfinished", _with(kind="status", operation="create", documented="E12", when="after")),
     Story("a full upstream", _with(kind="status", operation="create", documented="E2", headers={"retry-after": "5"}), busy=1),
+    Story(
+        "equal to one that is unclear",
+        _equal_meanwhile,
+        prices=(0.1, 0.1),
+        check=_one_after_the_other,
+        knobs={"deadline_seconds": 7200},  # or the sweep, whose time is ahead, would take the first for given up
+    ),
+    Story("an upstream that cannot be reached", _unreachable),
     Story("a reference image", _with_reference),
     Story("a remix", _remixed, before=made),
     Story("a remix whose answer is lost", _remixed_unheard, before=made),

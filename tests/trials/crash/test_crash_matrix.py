@@ -22,20 +22,24 @@ WORST = [
     ("a video", "submit: _create: upstream.create: before", 0),
     ("two in line for one slot", "submit: _create: upstream.create: after", 2),
     ("a create whose answer is lost", "submit: _accept: pool[+claim]: after", 0),
+    ("equal to one that is unclear", "submit: _step_aside: pool[+place ~state]: before", 0),
+    ("equal to one that died when it was accepted", "submit: _ask: asks[~ask]: after", 0),
+    ("an upstream that cannot be reached", "submit: _wait: pool[~state]: after", 0),
     ("a dearer fallback", "submit: _move: keys[~key ~video]: after", 0),
-    ("a video", "save: _fetch: blob.commit_block_list video: after", 0),
+    ("a video", "check: _fetch: blob.commit_block_list video: after", 0),
     ("a video", "finish: keys[~key ~video]: after", 0),
     ("a video", "engine: fire timers: after", 0),
     ("deleted when it is finished", "delete_video: delete: blob.delete_blob video: before", 0),
     ("deleted while it is asked for", "delete_video: delete: keys[+gone -listing -video ~key]: after", 0),
     ("dead while it was admitted", "sweep: _look_at: gateway[-hold ~key]: after", 0),
-    ("too old", "sweep: _expire: blob.delete_blob video: after", 0),
+    ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 
 # Half of the stories are enough to come by everything once; `make crash` looks at the same with all
 # of them.
 ENOUGH = (
     *("a create that is lost", "a create that is refused as unfinished", "a reference image", "a remix", "a thumbnail"),
+    *("equal to one that is unclear", "an upstream that cannot be reached"),
     *(
         "two in line for one slot",
         "a slow download while another waits",
@@ -55,13 +59,13 @@ ENOUGH = (
 )
 STEPS = {
     *("create_video", "remix_video", "delete_video", "get_content", "keys"),
-    *("submit", "check", "save", "finish", "sweep", "engine", "first use"),
+    *("submit", "check", "finish", "sweep", "engine", "first use"),
 }
 ENGINE = {
-    *("create", "fire timers"),
-    *(f"finish_activity {name}" for name in ("submit", "check", "save", "finish")),
-    *(f"finish_episode schedules {name}" for name in ("submit", "check", "save", "finish", "timer")),
-    *("finish_episode begins anew", "finish_episode ends"),
+    *("create", "send_from_client", "fire timers", "purge_finished"),
+    *(f"finish_activity {name}" for name in ("submit", "check", "finish")),
+    *(f"finish_episode schedules {name}" for name in ("submit", "check", "finish", "timer")),
+    *("finish_episode begins anew", "finish_episode ends", "finish_episode waits"),
 }
 
 
@@ -128,6 +132,7 @@ def test_the_places_are_read_from_the_source() -> None:
         ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),
         ("videos/submission.py", "Submission._take_turn", "Pool.acquire"),
         ("upkeep/sweep.py", "Sweep._look_at", "DurableOrchestrations.start"),
+        ("capacity/pool.py", "Pool._wake_next", "WakeUps.send"),
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
         assert each in found
@@ -139,12 +144,12 @@ def test_every_point_has_its_seeds_and_stories_take_turns() -> None:
     is the first passage.
     """
     points = {
-        "save: _fetch: blob.stage_block video: after": {"a video": 3, "a remix": 6},
+        "check: _fetch: blob.stage_block video: after": {"a video": 3, "a remix": 6},
         "finish: _forget: pool[-note ~state]: before": {"a remix": 1},
     }
     matrix = cases(points, 4)
     assert [case.seed for case in matrix] == [0, 1, 2, 3] * 2
-    stage = [case for case in matrix if case.death.point == "save: _fetch: blob.stage_block video: after"]
+    stage = [case for case in matrix if case.death.point == "check: _fetch: blob.stage_block video: after"]
     assert stage[0].story != stage[1].story
     assert [case.story for case in stage[:2]] == [case.story for case in stage[2:]]
     assert all(1 <= case.death.passage <= points[str(case.death.point)][case.story.name] for case in matrix)

@@ -1,0 +1,47 @@
+"""The upstream's address, at which nobody answers for a while."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from local.sora.server import Sora
+
+_HOST = "127.0.0.1"
+_GRACE_SECONDS = 1.0  # for answers under way at the end
+
+
+@dataclass
+class Front:
+    """Connections that are open already stay so when it is shut."""
+
+    runner: web.AppRunner
+    port: int = 0  # a free one, and from then on the same
+
+    @property
+    def url(self) -> str:
+        return f"http://{_HOST}:{self.port}"
+
+    async def open(self) -> None:
+        """Let connections in."""
+        await web.TCPSite(self.runner, _HOST, self.port).start()
+        self.port = int(self.runner.addresses[0][1])
+
+    async def shut(self) -> None:
+        """Refuse new connections."""
+        for site in list(self.runner.sites):
+            await site.stop()
+
+
+@asynccontextmanager
+async def front(sora: Sora) -> AsyncIterator[Front]:
+    """One that is open. The upstream's store of jobs is closed at the end."""
+    runner = web.AppRunner(sora.application(), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    await runner.setup()
+    try:
+        place = Front(runner)
+        await place.open()
+        yield place
+    finally:
+        await runner.cleanup()
