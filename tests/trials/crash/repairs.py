@@ -51,6 +51,11 @@ async def _create_long(stage: Stage) -> str:
     return await stage.client.create(**LONG)
 
 
+async def _create_endless(stage: Stage) -> str:
+    """A job that the upstream never ends."""
+    return await stage.client.create(prompt="An endless canary")
+
+
 async def _without_orchestrations(stage: Stage, _: Any) -> None:
     stage.lose_orchestrations()
 
@@ -154,7 +159,7 @@ REPAIRS = (
     Story(
         "it outlives every deadline",
         _swept,
-        before=_create_long,
+        before=_create_endless,
         dies_at=_LOOKED,
         ends=("deadline_exceeded",),
         later=timedelta(days=1.1),
