@@ -186,11 +186,6 @@ class Pool:
 
         await self._wake_next(model.name, await self._change(model.name, change))
 
-    async def wake_next(self, model: Model) -> None:
-        """Wake those who could start now, or soon; for a wake-up that was lost."""
-        _, state = await self._state(model.name)
-        await self._wake_next(model.name, state)
-
     async def take_down(
         self,
         model: Model,

@@ -62,7 +62,7 @@ def hiding(entry: VideoRow, deleted: Video, listing: Row | None) -> tuple[Write,
 
 
 def indexing(entry: VideoRow, listing: Row | None) -> tuple[Write, ...]:
-    """The writes that bring a video of an earlier version to where it is looked for now."""
+    """The writes that move a video of an earlier version to the rows of this one."""
     if entry.row.key.startswith(_GONE):
         return ()
     if entry.video.deleted:

@@ -1,5 +1,5 @@
-"""Brings videos of an earlier version to where they are looked for now: the listing rows of
-`video_store`, and the rows of `spend_lines`.
+"""Gives videos of an earlier version the rows of this one: the listing rows of `video_store`, and
+the rows of `spend_lines`.
 
 It goes through all keys once, some thousand videos a run, and remembers how far it is; until it is
 done, listings and reports read the old way. May be cut off anywhere, and run twice at once.
