@@ -1,10 +1,10 @@
-"""One create at a time of all equal ones at a resource: where the answer of one is lost, the job
-that is found must be its own.
+"""Equal creates at one resource go one at a time, so that a job found after a lost answer can only
+belong to the one that was under way.
 
-The upstream's list belongs to the resource, so that this holds across deployments, models and keys.
-A row of the partition `asks` is one request under way, by resource and by what the list tells of
-it. It names its video, and that one's record says whether it still is: a row that a crash has left
-behind keeps nobody waiting.
+The upstream's list covers the whole resource, so this holds across deployments, models and keys. A
+row of the partition `asks` stands for one create under way; its key is made of the resource and of
+everything that the list shows of a job. The row names its video, whose record says whether the
+create is still under way: a row left behind by a crash blocks nobody.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _ASKS = "asks"
 
 @dataclass(frozen=True)
 class EqualAsks:
-    """`longest` is how long a request can be under way, until its outcome is known or given up."""
+    """`longest` is how long a create can be under way, until its outcome is known or given up."""
 
     table: Table
     videos: VideoStore
@@ -30,8 +30,9 @@ class EqualAsks:
     longest: timedelta
 
     async def begin(self, deployment: Deployment, video: Video) -> Row | None:
-        """Note that the video is asked for, which its record must say already; None while an equal
-        one is under way. May be repeated. Costs one write where nobody else has noted it.
+        """Record that the video's create is under way, which its own record must say already. None
+        while an equal create is under way. May be repeated. Costs one write, unless there is a row
+        already.
         """
         key, values = _key(deployment, video), {"video": video.id, "since": self.clock.now()}
         try:
@@ -41,20 +42,22 @@ class EqualAsks:
             return await self._take_over(key, values)
 
     async def end(self, noted: Row) -> None:
-        """The outcome is known: let the next one begin. May be repeated."""
+        """The outcome is known: let the next equal create begin. May be repeated."""
         try:
             await self.table.commit(_ASKS, Delete(noted))
         except WriteConflict:
             return  # it is gone, or somebody else's by now
 
     async def forget(self) -> None:
-        """Drop what crashes have left behind."""
+        """Drop the rows that crashes have left behind."""
         async for row in self.table.scan(_ASKS):
             if self._is_over(row):
                 await self.end(row)
 
     async def _take_over(self, key: str, values: dict[str, object]) -> Row | None:
-        """The row, where it is the video's own or its holder is done with it."""
+        """Take over the row, where it is the video's own or its holder's create has ended; else
+        None.
+        """
         row = await self.table.get(_ASKS, key)
         if row is None:
             return None  # it ended just now: the next try begins anew
@@ -69,7 +72,9 @@ class EqualAsks:
         return Row(key, dict(values), etag)
 
     async def _under_way(self, video_id: str) -> bool:
-        """Whether a video's create has no known outcome. A deleted one is looked for as well."""
+        """Whether a video's create has no known outcome. That of a deleted video is still looked
+        for.
+        """
         entry = await self.videos.find(video_id)
         if entry is None or entry.video.attempted_at is None or entry.video.upstream_id is not None:
             return False
@@ -81,7 +86,7 @@ class EqualAsks:
 
 
 def ask_of(video: Video) -> str:
-    """What the upstream is asked for, as far as its list of jobs can tell requests apart."""
+    """A hash of a create, as far as the upstream's list of jobs can tell creates apart."""
     asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt}"
     return sha256(asked.encode()).hexdigest()[:24]
 

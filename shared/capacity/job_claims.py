@@ -1,8 +1,8 @@
-"""Which video has which upstream job: written once, so that a job found after an unclear create is
-never taken for two videos.
+"""Which video an upstream job belongs to. Written once, so that a job found after an unclear create
+is never given to two videos.
 
-A claim is a row of the table `pools`, in the partition `claims:<day>` of the job's day, so that old
-claims are dropped together.
+A claim is a row of the table `pools`. Its partition `claims:<day>` is the day on which the job was
+made, so that old claims are dropped together.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class JobClaims:
     clock: Clock
 
     async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
-        """Bind a job to a video for good; False where another video has it. May be repeated."""
+        """Bind a job to a video for good. False where another video has it. May be repeated."""
         partition, key = self._place(deployment, job)
         try:
             await self.table.commit(partition, Insert(key, {"video": video_id}))
@@ -30,19 +30,19 @@ class JobClaims:
         return True
 
     async def holder(self, deployment: Deployment, job: Job) -> str | None:
-        """The video that a job is bound to."""
+        """The id of the video that a job is bound to, or None."""
         row = await self.table.get(*self._place(deployment, job))
         return None if row is None else str(row.values["video"])
 
     def _place(self, deployment: Deployment, job: Job) -> tuple[str, str]:
-        """Partition and key. A job belongs to the resource: several deployments of it share one
-        list.
+        """Partition and row key. Jobs are told apart per resource, because all its deployments
+        share one list.
         """
         made = self.clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC)
         return _partition(made), sha256(f"{deployment.base_url} {job.id}".encode()).hexdigest()
 
     async def drop(self, day: date) -> None:
-        """Forget the claims on the jobs of a day that the upstream no longer lists. May be
+        """Drop the claims on a day's jobs, once the upstream no longer lists them. May be
         repeated.
         """
         async for row in self.table.scan(_partition(day)):

@@ -1,8 +1,8 @@
-"""When to look again. Pure: seconds in, seconds out.
+"""When to look at a job again. Pure: seconds in, seconds out.
 
-A running job is looked at seldom while it cannot be done, and closely when it may be: as its own
-progress tells, or else around the time when such a job usually is done, which is learned for every
-model and length. A waiting job is woken when its turn has come, and looks by itself long after.
+A running job is looked at rarely while it cannot be done, and often when it may be. That time is
+computed from the progress it reports, or else from how long such jobs usually take, which is
+learned per model and length. A waiting job is woken at its turn; its own timer fires long after.
 """
 
 from random import Random
@@ -10,13 +10,13 @@ from random import Random
 import msgspec
 
 _LEARNING = 0.1  # the weight of the newest job
-_TELLING = 5  # percent of progress from which on it tells something
-_OF_THE_REST = 0.65  # of the time that progress promises is slept through; promises get better towards the end
-_LOOKS_PER_DEVIATION_BEFORE, _LOOKS_PER_DEVIATION = 7, 11  # where nothing is promised: before most are done, and from then on
-_OVERDUE_SHARE = 20  # of the time by which a job is overdue passes until it is looked at again
-_CANNOT_BE_TOLD = 98  # percent of progress from which on a job may as well stand still
-_ABOUT_TO_END = 3.5  # seconds that progress promises, within which a look more costs less than a step
-_LOOKS_A_JOB = 4  # at the least, of jobs that take less time than so many looks
+_TELLING = 5  # percent: less progress predicts nothing
+_OF_THE_REST = 0.65  # the part of the predicted rest to sleep: predictions get better towards the end
+_LOOKS_PER_DEVIATION_BEFORE, _LOOKS_PER_DEVIATION = 7, 11  # without a prediction: before most jobs are done, and after
+_OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of the time it is overdue
+_CANNOT_BE_TOLD = 98  # percent: from here on progress no longer tells a running job from a stuck one
+_ABOUT_TO_END = 3.5  # seconds before the predicted end in which looking in a row is cheaper than a new step
+_LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
 _SHORTEST_PACE = 1.0  # seconds
 _LONGEST = 300.0  # seconds between two looks at a running job
 _BEHIND_THE_TURN = 1.5
@@ -25,8 +25,8 @@ _LONGEST_SLEEP = 6 * 3600.0
 
 
 class Usual(msgspec.Struct, frozen=True):
-    """How long jobs of a kind take: the mean and the mean deviation, in seconds, and from how many
-    jobs that is known.
+    """How long jobs of one model and length take: mean and mean deviation in seconds, learned from
+    `jobs` of them.
     """
 
     mean: float
@@ -35,8 +35,8 @@ class Usual(msgspec.Struct, frozen=True):
 
 
 def learn(usual: Usual, seconds: float) -> Usual:
-    """What is usual after one more job; the first ones count for more. One job alone says nothing
-    of the deviation.
+    """The estimate after one more job. The first jobs weigh more; one job alone says nothing of the
+    deviation.
     """
     mean = usual.mean + max(_LEARNING, 1 / (usual.jobs + 1)) * (seconds - usual.mean)
     deviation = usual.deviation + max(_LEARNING, 1 / (usual.jobs + 2)) * (abs(seconds - mean) - usual.deviation)
@@ -44,12 +44,12 @@ def learn(usual: Usual, seconds: float) -> Usual:
 
 
 def look_after(elapsed: float, progress: int, usual: Usual, shortest: float, random: Random) -> float:
-    """Seconds until the next look at a job that has been running for `elapsed` and says it is at
+    """Seconds until the next look at a job that has run for `elapsed` seconds and reports
     `progress` percent.
 
-    `shortest` is the configured pace (`poll_seconds`). A job that may end at any moment is looked
-    at twice as often. A kind of job that usually takes less than four times the pace is looked at
-    four times in its usual time, but not more than once a second.
+    `shortest` is the configured `poll_seconds`. A job that may end at any moment is looked at twice
+    as often. A kind of job that usually takes less than four times `poll_seconds` is looked at four
+    times in its usual time, but at most once a second.
     """
     if usual.jobs:
         shortest = min(shortest, max(usual.mean / _LOOKS_A_JOB, _SHORTEST_PACE))
@@ -59,18 +59,18 @@ def look_after(elapsed: float, progress: int, usual: Usual, shortest: float, ran
         looks = _LOOKS_PER_DEVIATION if likely else _LOOKS_PER_DEVIATION_BEFORE
         wait = max(quick - elapsed, usual.deviation / looks, shortest / 2)
     else:
-        # Its progress may stand still: never longer than half of what has passed.
+        # The progress may stop, so never wait longer than half of the time that has passed.
         left = _expected_end(elapsed, progress, usual) - elapsed
         wait = max(min(left * _OF_THE_REST, elapsed / 2), shortest / 2)
-    # It may never end, so less and less often.
+    # An overdue job may never end, so it is looked at less and less often.
     overdue = 0.0 if _TELLING <= progress < _CANNOT_BE_TOLD else _overdue(elapsed, usual)
-    longest = _LONGEST if usual.jobs else 3 * shortest  # a guess is no reason to stay away
+    longest = _LONGEST if usual.jobs else 3 * shortest  # an estimate that no job has confirmed must not delay looks
     return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(0.95, 1.05)
 
 
 def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:
-    """Whether a job's progress promises its end within seconds, and its kind does not speak against
-    it.
+    """Whether a job's progress predicts its end within seconds, and it is not overdue for
+    its kind.
     """
     if progress < _TELLING or _overdue(elapsed, usual) > 0:
         return False
@@ -78,22 +78,22 @@ def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:
 
 
 def _overdue(elapsed: float, usual: Usual) -> float:
-    """Seconds by which a job takes longer than all but very few of its kind."""
+    """Seconds by which a job takes longer than nearly all jobs of its kind."""
     return elapsed - usual.mean - 3 * usual.deviation
 
 
 def sleep_unless_woken(seconds: float, random: Random) -> float:
     """Seconds until a waiting job looks by itself, where its turn is expected in `seconds`.
 
-    Whoever frees a slot wakes it, so that this is the net for wake-ups that are lost: it lies well
-    behind the turn.
+    Whoever frees a slot wakes the job. This timer is only for wake-ups that are lost, so it fires
+    well after the expected turn.
     """
     return min(max(seconds * _BEHIND_THE_TURN, _SHORTEST_SLEEP), _LONGEST_SLEEP) * random.uniform(1.0, 1.1)
 
 
 def _expected_end(elapsed: float, progress: int, usual: Usual) -> float:
-    """Seconds from the start at which the job should be done: the more progress it shows, the more
-    by its own pace.
+    """Seconds from the start at which the job should be done. The more progress it reports, the
+    more its own pace counts against the usual time.
     """
     own, weight = elapsed * 100 / progress, (progress / 100) ** 0.5
     return own * weight + usual.mean * (1 - weight) if usual.jobs else own

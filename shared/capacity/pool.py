@@ -1,10 +1,10 @@
-"""The capacity of a model's deployments, kept where every instance sees it: who runs where, and who
-is next.
+"""The slots of a model's deployments and the queue for them, shared by all instances through the
+table `pools`.
 
-A partition of the table `pools` is one model. Its row `state` is a `capacity.State`; a row
-`video_…` stands for every unfinished video, written before the video is admitted, so that nothing
-can be admitted and then forgotten; those that wait have a place in the queue as well. What changes
-together is one transaction.
+Each model has a partition. Its row `state` holds a `slots.State`. Every unfinished video has a row
+`video_…`, written before the video is admitted, so that an admitted video is never unknown here. A
+video that waits also has a row for its place in the queue. Rows that depend on each other change in
+one transaction.
 """
 
 import asyncio
@@ -45,11 +45,12 @@ class Slot:
 
 @dataclass(frozen=True)
 class Wait:
-    """No slot now; ask again after `seconds`, or when woken. The first in the queue has the
-    `position` 1.
+    """No slot now: ask again after `seconds`, or when woken. The first in the queue has `position`
+    1.
 
-    `outage` is the reason where every deployment is down. The next in line is told which ones are
-    `unreachable`: it may try them by a request that costs nothing.
+    `outage` is the reason of the last deployment's outage where every deployment is in one. For the
+    first in the queue, `unreachable` lists the deployments that no connection could be made to: it
+    may test them with a request that makes no job.
     """
 
     seconds: float
@@ -68,25 +69,25 @@ class Pool:
     render_times: RenderTimes
     wake_ups: WakeUps = field(default_factory=WakeUps)
     queue: Queue = field(init=False)
-    # Of one instance only one at a time changes a model's state: the others would only lose the
-    # race and read again.
+    # Within one instance, changes of a model's state take turns: at the same time they would only
+    # conflict with each other and be repeated.
     _turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         self.queue = Queue(self.table, self.clock)
 
     async def enter(self, model: Model, video_id: str) -> None:
-        """Note that a video of this model is unfinished. May be repeated."""
+        """Record that a video of this model is unfinished. May be repeated."""
         try:
             await self.table.commit(partition_of(model.name), Insert(video_id, {"entered": self.clock.now()}))
         except WriteConflict:
             return
 
     async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Outage:
-        """Take a slot on a deployment that can start the video now, or stand in line for one.
+        """Take a slot on a deployment that can start the video now, or a place in the queue.
 
-        A video that holds a slot keeps it. A remix can only run where its source lives. Gives the
-        outage of the last deployment where every one is lost: no waiting is worth its while.
+        A video that holds a slot keeps it. A remix can only run on its source's deployment. Returns
+        an Outage, the one of the last possible deployment, where all of them are lost.
         """
         possible = [each for each in model.deployments if video.source_deployment in (None, each.name)]
 
@@ -113,8 +114,8 @@ class Pool:
         return await self._in_turn(model.name, attempt)
 
     async def answered(self, model_name: str, video_id: str) -> None:
-        """The upstream has accepted the create: from now it counts against the pace, and not as one
-        under way.
+        """The upstream has accepted the create. From now on it counts as one of the last minute, no
+        longer as one under way.
         """
         recovered = False
 
@@ -127,8 +128,8 @@ class Pool:
             await self._wake_next(model_name, state)
 
     async def ended(self, model_name: str, video_id: str) -> None:
-        """The job has ended upstream: its slot is free, although the video is not finished yet. May
-        be repeated.
+        """The job has ended upstream: free its slot, although the video is not finished yet. May be
+        repeated.
         """
         freed: Lease | None = None
 
@@ -150,12 +151,12 @@ class Pool:
         unreachable: bool = False,
         asked: bool = True,
     ) -> None:
-        """The create was not accepted: back to the head of the queue, while the deployment rests
-        for `rest` seconds.
+        """The create was not accepted: put the video back at the head of the queue, and let the
+        deployment rest for `rest` seconds.
 
-        None is for a deployment that fails without saying for how long: it rests for longer each
-        time. One that is `unreachable` may be tried in between. A create that was not even `asked`
-        for does not count against the pace.
+        With `rest` None the deployment rests for longer after each failure in a row. One that is
+        `unreachable` may be tested meanwhile. A create that was never sent (`asked` is False) does
+        not count against `creates_per_minute`.
         """
 
         def change(state: State, now: float) -> list[Write]:
@@ -169,7 +170,7 @@ class Pool:
         await self._change(model.name, change)
 
     async def rest(self, model: Model, deployment: Deployment) -> None:
-        """A create has failed, and may have been accepted: nothing more is sent there for a
+        """A create has failed without a clear answer: send nothing to the deployment for a
         while.
         """
 
@@ -196,8 +197,8 @@ class Pool:
         lost: bool = False,
         request_id: str | None = None,
     ) -> None:
-        """Nothing is sent to a deployment for a while: it refuses everybody. Nobody waits for one
-        that is `lost`.
+        """Send nothing to a deployment for `seconds`, because it refuses everybody. Where it is
+        `lost`, no video waits for it.
         """
 
         def change(state: State, now: float) -> None:
@@ -206,16 +207,16 @@ class Pool:
         await self._change(model.name, change)
 
     async def outages(self, model: Model) -> Mapping[str, str]:
-        """The reason of each deployment's outage, also of one that is just over while no job has
-        been accepted since.
+        """The reason of each deployment's outage, by name. An outage that has ended still counts
+        for ten minutes, unless a job was accepted since.
         """
         _, state = await self._state(model.name)
         outages = {each.name: slots.last_outage(state.load(each), self._now()) for each in model.deployments}
         return {name: why.reason for name, why in outages.items() if why}
 
     async def troubles(self, model: Model) -> Mapping[str, str]:
-        """Why each deployment that may be of no use now is so: an outage, or that it was not
-        reached.
+        """Why deployments may not be usable now, by name: an outage, or recent failures in
+        a row.
         """
         _, state = await self._state(model.name)
         troubles = {each.name: slots.trouble(state.load(each), self._now()) for each in model.deployments}
@@ -227,21 +228,22 @@ class Pool:
         return all(slots.outage(state.load(each), self._now()) for each in model.deployments)
 
     async def is_lost(self, model: Model) -> bool:
-        """Whether every deployment of a model is down for so long that nobody waits for it."""
+        """Whether every deployment of a model is lost, so that no video waits for it."""
         _, state = await self._state(model.name)
         return all(slots.is_lost(state.load(each), self._now()) for each in model.deployments)
 
     async def leave(self, model_name: str, video_id: str, *, ended: bool = False) -> None:
-        """The video is finished: free its slot or its place, and forget it. May be repeated.
+        """The video is finished: free its slot or its place, and remove its row. May be repeated.
 
-        A video whose job has `ended` has neither any more.
+        Where the job has `ended`, `ended()` has freed the slot already.
         """
 
         async def attempt() -> State | None:
             note = await self.table.get(partition_of(model_name), video_id)
             if ended and note is None:
                 return None
-            # One without a tag was refused before it ever stood in line.
+            # A video without a tag was refused before it asked for a slot: it has neither slot nor
+            # place.
             if note is not None and (ended or "tag" not in note.values):
                 await self.table.commit(partition_of(model_name), Delete(note))
                 return None
@@ -262,7 +264,7 @@ class Pool:
             await self._wake_next(model_name, changed)
 
     async def is_unfinished(self, model: Model, video_id: str) -> bool:
-        """Whether a video is noted as unfinished now."""
+        """Whether a video has a row as unfinished now. One point read."""
         return await self.table.get(partition_of(model.name), video_id) is not None
 
     async def unfinished(self, model: Model) -> AsyncIterator[tuple[str, datetime]]:
@@ -271,7 +273,7 @@ class Pool:
             yield row.key, row.values["entered"].astimezone(UTC)
 
     async def holders(self, model: Model) -> Mapping[str, float]:
-        """The videos that hold a slot, with the time since when (unix seconds)."""
+        """The videos that hold a slot, each with the time since when, in unix seconds."""
         _, state = await self._state(model.name)
         return {video_id: lease.since for load in state.loads.values() for video_id, lease in load.leases.items()}
 
@@ -287,9 +289,10 @@ class Pool:
         return await self._in_turn(model_name, attempt)
 
     async def _wake_next(self, model_name: str, state: State) -> None:
-        """Wake those whose slots are free, and the one whose slot has just been freed.
+        """Wake the first in the queue, one for each slot that is free now, and the one whose slot
+        was just freed.
 
-        The others that have an opening know of it already, and wake by themselves.
+        Videos further back whose slots open later know that time already, and wake by themselves.
         """
         model = self.catalog.get(model_name)
         if model is None or state.waiting == 0 or not self.wake_ups.possible:
@@ -318,7 +321,9 @@ class Pool:
 
 @dataclass(frozen=True)
 class _Turn:
-    """One video before one state of the queue, as it was read for one attempt."""
+    """One video's turn, decided on the state and the head of the queue as one attempt has read
+    them.
+    """
 
     pool: Pool
     model: Model
@@ -329,8 +334,8 @@ class _Turn:
     head: Head
 
     async def join(self, note: Row | None, tag: int) -> Slot | Wait:
-        """Start at once where nobody waits and a slot is free; else stand at the place of
-        the tag.
+        """Start at once where nobody waits and a slot is free; otherwise join the queue at the
+        place of the tag.
         """
         values = {"entered": note.values["entered"] if note else self.video.created_at, "tag": tag}
         noted = Insert(self.video.id, values) if note is None else Replace(note, values)
@@ -363,8 +368,8 @@ class _Turn:
         return Slot(deployment)
 
     async def _wait(self, before: Before) -> Wait:
-        """How long to sleep: until the opening that will be this video's; without one until it is
-        woken.
+        """How long to wait: until the slot that will be this video's opens, or until it is woken
+        where no slot will be free.
         """
         now = self._now()
         usual = await self.pool.render_times.of(self.model.name, self.video.seconds)
@@ -383,7 +388,7 @@ class _Turn:
         return Wait(seconds, before.all + 1, datetime.fromtimestamp(start, UTC), self._outage(), unreachable)
 
     def _outage(self) -> str | None:
-        """The reason of the last deployment's outage, where every one is in one."""
+        """The reason of the last deployment's outage, where every deployment is in one."""
         outages = [slots.outage(self.state.load(each), self._now()) for each in self.possible]
         return outages[-1].reason if outages[-1] is not None and all(outages) else None
 
@@ -391,8 +396,8 @@ class _Turn:
         return tuple(each for each in self.possible if slots.is_unreachable(self.state.load(each), self._now()))
 
     async def _before(self, place: str) -> Before:
-        """Who stands before the place; rivals are those who could take a slot that has an
-        opening.
+        """Who stands before the place. Rivals are those among them who could use a free slot of
+        this video's deployments.
         """
         free = {each.name for each in self.possible if slots.openings(self.state, [each], self._now())}
         return await self.pool.queue.before(self.model.name, self.head, place, free)
@@ -405,7 +410,7 @@ class _Turn:
 
 
 def _tag(note: Row | None) -> int | None:
-    """What a video was tagged with, once it has asked."""
+    """The tag in a video's row, which it gets when it first asks for a slot."""
     return note.values.get("tag") if note else None
 
 

@@ -1,6 +1,6 @@
-"""How long videos usually take, learned from those that were made, for every model and length.
+"""How long videos usually take, per model and length, learned from finished ones.
 
-A row `usual` in the model's partition of the table `pools`. Nothing depends on it but when to look.
+A row `usual` in the model's partition of the table `pools`. Only the times of looks depend on it.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ class RenderTimes:
     _known: dict[str, tuple[float, dict[int, Usual]]] = field(default_factory=dict, init=False)
 
     async def of(self, model_name: str, seconds: int) -> Usual:
-        """For a model and a length; read anew every minute."""
+        """The estimate for a model and a length in seconds; read again every minute."""
         now = self.clock.now().timestamp()
         read_at, known = self._known.get(model_name, (0.0, {}))
         if now - read_at > _FRESH:
@@ -38,9 +38,10 @@ class RenderTimes:
         return Usual(self.first_guess, self.first_guess / 2)
 
     async def learn(self, model_name: str, seconds: int, took: float) -> None:
-        """A video of this length took so long. A lost race loses nothing but this one example.
+        """Take a finished video's time, `took` seconds, into the estimate. A lost write race loses
+        only this one example.
 
-        Where enough are known, one example in a few tells as much.
+        Once enough jobs are known, only one in four is written.
         """
         usual = await self.of(model_name, seconds)
         self._seen += 1

@@ -1,14 +1,14 @@
-"""Who may start where, and when: the arithmetic of a model's deployments. Pure: no storage, no
-clock; times are unix seconds.
+"""Which video may start on which deployment, and when. Pure: no storage, no clock; times are unix
+seconds.
 
-A deployment runs at most `max_running` jobs and is asked for at most `creates_per_minute` creates
-in any 60 seconds. A create happens somewhere between taking the slot and hearing the answer, so
-until it is answered it counts as happening now.
+A deployment runs at most `max_running` jobs and gets at most `creates_per_minute` creates in any 60
+seconds. The upstream counts a create at some moment between taking the slot and the answer; until
+the answer it counts here as happening now.
 
-Waiting is fair by virtual time: a key's jobs are tagged one step apart, beginning where the queue
-stands, and the lowest tag goes first. However many jobs one key has waiting, another key's first
-job is tagged with the next of each. A key of priority 3 takes steps a third as long, and so starts
-three jobs for each one of the others.
+Waiting is fair by virtual time. A key's jobs get tags one STEP apart, beginning at the virtual time
+that the queue has reached, and the lowest tag starts first. So a key with many waiting jobs does
+not delay the first job of another key. A key of priority 3 takes steps of a third, and so starts
+three jobs for each job of a key of priority 1.
 """
 
 from collections.abc import Iterable
@@ -21,16 +21,16 @@ STEP = 60_480  # of virtual time, between two jobs of a key of priority 1; divis
 HIGHEST_PRIORITY = 10
 
 _WINDOW = 61.0  # the upstream's 60 seconds, and one for its clock
-_PATIENCE = 20.0  # seconds that a free slot waits for the one whose turn it is, before the next may have it
+_PATIENCE = 20.0  # seconds that a free slot is kept for the job whose turn it is
 _LONGEST_QUEUE = 30  # as a power of two
 _FIRST_REST, _LONGEST_REST = 5.0, 300.0  # seconds, of a deployment that fails without saying for how long
-_MENDED_WITHIN = 600.0  # seconds: nobody is mending an outage that lasts longer
+_MENDED_WITHIN = 600.0  # seconds: an outage that lasts longer is taken for permanent
 _AT_ONCE = 120.0  # seconds: a refusal so soon after reopening continues the earlier outage
 
 
 class Lease(msgspec.Struct):
-    """A slot that a video holds. `ask` tells what was asked for; `answered` is when the create was,
-    None while under way.
+    """A slot that a video holds. `ask` is a hash of what the upstream was asked for, `answered` the
+    time of its answer, None until then.
     """
 
     since: float
@@ -40,8 +40,8 @@ class Lease(msgspec.Struct):
 
 
 class Outage(msgspec.Struct):
-    """Why nothing is sent to a deployment before `until`. It began at `since`; nobody will mend one
-    that is `lost`.
+    """Why nothing is sent to a deployment before `until`. `since` is when it began. A `lost`
+    deployment will not come back before then.
     """
 
     reason: str
@@ -52,8 +52,11 @@ class Outage(msgspec.Struct):
 
 
 class Load(msgspec.Struct):
-    """One deployment now. `free_since` is when it last gave a slot back, `failures` how often it
-    has failed in a row, `unreachable` whether it rests because no connection to it could be made.
+    """The state of one deployment.
+
+    `leases` are its slots in use, by video; `creates` the times of recent creates. `free_since` is
+    when a slot was last given back, `failures` the number of failures in a row, `unreachable`
+    whether it rests because no connection could be made.
     """
 
     leases: dict[str, Lease] = {}
@@ -66,8 +69,8 @@ class Load(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """A model's whole capacity. `round` is the virtual time that the queue has reached, `rounds`
-    the last tag of each key.
+    """The state of a model. `round` is the virtual time that the queue has reached, `rounds` the
+    last tag of each key.
     """
 
     loads: dict[str, Load] = {}
@@ -89,15 +92,15 @@ def outage(load: Load, now: float) -> Outage | None:
 
 
 def last_outage(load: Load, now: float) -> Outage | None:
-    """The outage of a deployment, also one that is just over while no job has been accepted
-    since.
+    """The outage of a deployment. One that has ended still counts for `_MENDED_WITHIN`, unless a
+    job was accepted since.
     """
     return load.outage if load.outage is not None and load.outage.until + _MENDED_WITHIN > now else None
 
 
 def trouble(load: Load, now: float) -> str | None:
-    """Why a deployment may be of no use now: its last outage, or failures in a row that are not
-    long ago.
+    """Why a deployment may not be usable now: the reason of its last outage, or
+    `upstream_unavailable` after recent failures in a row.
     """
     why = last_outage(load, now)
     if why is not None:
@@ -106,7 +109,9 @@ def trouble(load: Load, now: float) -> str | None:
 
 
 def is_lost(load: Load, now: float) -> bool:
-    """Whether a deployment is down for so long that no waiting video should stay bound to it."""
+    """Whether a deployment's outage is `lost`, or lasts for more than ten minutes, so that no
+    waiting video should stay bound to it.
+    """
     why = outage(load, now)
     return why is not None and (why.lost or now - why.since >= _MENDED_WITHIN)
 
@@ -124,10 +129,10 @@ def take_down(load: Load, reason: str, now: float, seconds: float, *, lost: bool
 
 
 def rest(load: Load, now: float, seconds: float | None, *, unreachable: bool = False) -> None:
-    """Send nothing for so many seconds; where nobody has said how many, for longer after each
-    failure in a row.
+    """Send nothing to a deployment for `seconds`; with None, for longer after each failure in a
+    row.
 
-    A deployment that could not be reached may be tried in between by what costs nothing.
+    A deployment that is `unreachable` may be tested meanwhile with a request that makes no job.
     """
     load.unreachable = unreachable
     if seconds is None:
@@ -137,8 +142,8 @@ def rest(load: Load, now: float, seconds: float | None, *, unreachable: bool = F
 
 
 def reached(load: Load, now: float) -> None:
-    """A deployment that could not be reached answers again: its rest is over. Its failures still
-    count until it accepts a job.
+    """A deployment that could not be reached answers again: end its rest. Its failures count until
+    it accepts a job.
     """
     if load.unreachable:
         load.rests_until, load.unreachable = now, False
@@ -150,11 +155,10 @@ def is_unreachable(load: Load, now: float) -> bool:
 
 
 def ready_at(deployment: Deployment, load: Load, ask: str, now: float) -> float | None:
-    """When the deployment could start a job, as far as can be known; None while every slot is
-    taken, or if it is lost.
+    """When the deployment can start a job; None while every slot is taken, or where it is lost.
 
-    Two equal requests are not under way at once: if one's answer is lost, the job that is found
-    must be its own.
+    None as well while an equal request is unanswered there: if its answer is lost, a job that the
+    list shows must be its own.
     """
     if len(load.leases) >= deployment.max_running or is_lost(load, now):
         return None
@@ -164,22 +168,22 @@ def ready_at(deployment: Deployment, load: Load, ask: str, now: float) -> float 
 
 
 def _opens(load: Load, now: float) -> float:
-    """When a deployment that rests or is down may be asked again."""
+    """The earliest time at which a deployment may be asked, after its rest and its outage."""
     why = outage(load, now)
     return max(load.rests_until, why.until if why else now, now)
 
 
 def ready_now(state: State, deployments: Iterable[Deployment], ask: str, now: float) -> list[Deployment]:
-    """The deployments that can start a job at this moment, those that do not fail first."""
+    """The deployments that can start a job now, those with the fewest failures first."""
     ready = [each for each in deployments if ready_at(each, state.load(each), ask, now) == now]
     return sorted(ready, key=lambda each: state.load(each).failures)
 
 
 def openings(state: State, deployments: Iterable[Deployment], now: float) -> list[float]:
-    """When a job can start on each slot that is free, the soonest first.
+    """The times at which a job can start on each free slot, the soonest first.
 
-    That is later than now where a deployment rests, is down, or has had its creates of the last
-    minute. A slot that a job holds has no opening, since nobody knows when the job will end.
+    Such a time lies ahead where the deployment rests, is down, or has reached `creates_per_minute`.
+    A slot in use has no such time, since nobody knows when its job will end.
     """
     times = [moment for each in deployments for moment in _openings_of(each, state.load(each), now)]
     return sorted(times)
@@ -197,25 +201,25 @@ def _openings_of(deployment: Deployment, load: Load, now: float) -> list[float]:
 
 
 def _counted(load: Load, now: float) -> list[float]:
-    """The creates that count against the pace, the oldest first; one under way counts as happening
-    now.
+    """The creates that count against `creates_per_minute`, the oldest first; one under way counts
+    as happening now.
     """
     under_way = [now for lease in load.leases.values() if lease.answered is None]
     return sorted(each for each in load.creates if each > now - _WINDOW) + under_way
 
 
 def free_slots(state: State, deployments: Iterable[Deployment], now: float) -> int:
-    """How many jobs could start at this moment, over all deployments."""
+    """How many jobs could start now, on all these deployments together."""
     return sum(moment <= now for moment in openings(state, deployments, now))
 
 
 def may_start(state: State, deployments: Iterable[Deployment], place: int, now: float) -> bool:
-    """Whether the job at this place of the queue (from 0) may take a free slot: those before it
-    have theirs.
+    """Whether the job at this place of the queue (from 0) may take a free slot: there are more free
+    slots than jobs before it.
 
-    A slot that stays free although somebody waits belongs to a job that sleeps, can run elsewhere
-    only, or whose orchestration is gone. After `_PATIENCE` it is passed on to one more, after twice
-    that to three, then seven, …
+    A slot may stay free because the job whose turn it is sleeps, can only run elsewhere, or has
+    lost its orchestration. So after `_PATIENCE` one more job may take it, after twice that three
+    more, then seven, and so on.
     """
     open_ones = [each for each in deployments if free_slots(state, [each], now)]
     idle = max((now - _free_since(each, state.load(each), now) for each in open_ones), default=0.0)
@@ -224,8 +228,8 @@ def may_start(state: State, deployments: Iterable[Deployment], place: int, now: 
 
 
 def _free_since(deployment: Deployment, load: Load, now: float) -> float:
-    """Since when a deployment that can start a job could; 0 for one that was never used, which
-    anybody may begin with.
+    """Since when a deployment has been able to start a job. 0 for one that was never used: any job
+    may start there at once.
     """
     pace = sorted(load.creates)[-deployment.creates_per_minute :]
     paced = pace[0] + _WINDOW if len(pace) == deployment.creates_per_minute else 0.0
@@ -234,7 +238,9 @@ def _free_since(deployment: Deployment, load: Load, now: float) -> float:
 
 
 def tag_for(state: State, owner: str, priority: int) -> int:
-    """The tag of a key's next job; noted, so that the one after it is a step further."""
+    """The tag of a key's next job. Stored in `state`, so that the key's next tag is a step
+    higher.
+    """
     last = state.rounds.get(owner)
     tag = state.round if last is None else max(state.round, last + STEP // priority)
     state.rounds[owner] = tag
@@ -242,7 +248,7 @@ def tag_for(state: State, owner: str, priority: int) -> int:
 
 
 def take(state: State, deployment: Deployment, video_id: str, lease: Lease) -> None:
-    """Give a video a slot, and let virtual time go on to its tag."""
+    """Give a video a slot, and advance the virtual time to its tag."""
     tag = lease.tag
     state.load(deployment).leases[video_id] = lease
     state.round = max(state.round, tag)
@@ -250,8 +256,8 @@ def take(state: State, deployment: Deployment, video_id: str, lease: Lease) -> N
 
 
 def answered(state: State, video_id: str, now: float) -> bool:
-    """The create was accepted: from now on it counts as one of the last minute, and whatever was
-    wrong is over. Whether anything was.
+    """The create was accepted: count it as one of the last minute, and clear failures and outage of
+    its deployment. Returns whether there were any.
     """
     for load in state.loads.values():
         lease = load.leases.get(video_id)
@@ -265,8 +271,8 @@ def answered(state: State, video_id: str, now: float) -> bool:
 
 
 def give_back(state: State, video_id: str, now: float, *, asked: bool = True) -> Lease | None:
-    """Free a video's slot. A create that was never answered still counts as one, at the latest
-    moment it can have been, unless nothing was `asked`.
+    """Free a video's slot. A create without an answer counts as if it happened now, the latest
+    possible time, unless it was never sent (`asked` is False).
     """
     for load in state.loads.values():
         lease = load.leases.pop(video_id, None)
@@ -279,14 +285,14 @@ def give_back(state: State, video_id: str, now: float, *, asked: bool = True) ->
 
 
 def _recent(load: Load, now: float) -> list[float]:
-    """The creates worth keeping: a little longer than they count, to tell since when a deployment
-    is free.
+    """The creates of the last three minutes: longer than they count, because `_free_since` needs
+    them.
     """
     return [each for each in load.creates if each > now - 3 * _WINDOW]
 
 
 def estimated_start(state: State, deployments: Iterable[Deployment], place: int, run_seconds: float, now: float) -> float:
-    """When the job at this place will start, if everything goes on as it does: in unix seconds."""
+    """When the job at this place should start at the current rate, in unix seconds."""
     able = [each for each in deployments if not is_lost(state.load(each), now)]
     paced = sum(each.creates_per_minute for each in able) / 60
     turned_over = sum(each.max_running for each in able) / max(run_seconds, 1.0)

@@ -1,8 +1,7 @@
-"""The order in which videos wait: a row `wait_<tag>_…` of the model's partition for every place, in
-the order of the tags.
+"""The queue: the order in which videos wait.
 
-A place that can only be served by one deployment names it (`bound`): a remix runs where its source
-lives.
+A row `wait_<tag>_<id>` of the model's partition is one place; rows sort by tag. A remix can only
+run on its source's deployment: its row names that deployment as `bound`.
 """
 
 from bisect import bisect_left
@@ -22,7 +21,9 @@ _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 @dataclass(frozen=True)
 class Before:
-    """How many stand before a place, and how many of those could take what is free now."""
+    """How many videos stand before a place, and how many of those (the rivals) could use a slot
+    that is free now.
+    """
 
     all: int
     rivals: int
@@ -30,7 +31,9 @@ class Before:
 
 @dataclass(frozen=True)
 class Head:
-    """The first places of a queue, as one page reads them; all of them where it is short."""
+    """The first places of a queue, at most one page; the whole queue where it is shorter than a
+    page.
+    """
 
     rows: Sequence[Row] = ()
 
@@ -43,15 +46,17 @@ class Head:
         return next((row for row in self.rows if _video_of(row.key) == video_id), None)
 
     def covers(self, place: str) -> bool:
-        """Whether everybody before a place is known."""
+        """Whether every place before this one is among these."""
         return self._is_all or place <= self.rows[-1].key
 
     def may_lack(self, video_id: str) -> bool:
-        """Whether a video may have a place further back."""
+        """Whether a video may have a place that lies behind these."""
         return not self._is_all and self.place(video_id) is None
 
     def before(self, place: str, free: Set[str]) -> Before:
-        """Who of these stands before a place, while these deployments are free."""
+        """How many of these stand before a place. `free` names the deployments that have a free
+        slot.
+        """
         ahead = [row for row in self.rows if row.key < place]
         return Before(len(ahead), sum(row.values.get("bound") in (None, *free) for row in ahead))
 
@@ -79,8 +84,8 @@ class Queue:
         return Head(rows)
 
     async def before(self, model_name: str, head: Head, place: str, free: Set[str]) -> Before:
-        """Who stands before a place, while these deployments are free: exact near the head, as of a
-        minute ago further back.
+        """How many stand before a place. `free` names the deployments that have a free slot. Exact
+        within the first 100 places, up to a minute old further back.
         """
         near = head.before(place, free)
         if head.covers(place):
@@ -89,7 +94,9 @@ class Queue:
         return Before(everybody, near.rivals + everybody - near.all)
 
     async def first(self, model_name: str, most: int, free: Set[str]) -> list[str]:
-        """The videos at the head that could take a slot on one of these deployments, in order."""
+        """The first videos in order, at most `most`, that could use a slot on one of the
+        deployments `free`.
+        """
         found: list[str] = []
         page = most + _PASSED_OVER
         rows = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=page, select=["bound"])
@@ -102,8 +109,8 @@ class Queue:
         return found
 
     async def _far_back(self, model_name: str, place: str) -> int:
-        """How many stand before a place, as of a minute ago at most: those far back would each read
-        nearly all of the queue.
+        """How many stand before a place, up to a minute old: counting far back reads nearly the
+        whole queue, so the count is shared.
         """
         now = self.clock.now().timestamp()
         read_at, known = self._read.get(model_name, (0.0, []))
@@ -125,8 +132,8 @@ def tag_of(place: Row) -> int:
 
 
 def _key(tag: int, video_id: str) -> str:
-    """In the order of the tags, and of equal ones the oldest first: ids sort the newest first, so
-    they are turned round.
+    """The key of a place: by tag, then the oldest video first. Ids sort newest first, so their
+    digits are complemented.
     """
     return f"{_FIRST}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"
 

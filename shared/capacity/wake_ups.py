@@ -1,7 +1,8 @@
 """Tells waiting videos that their turn may have come.
 
-A wake-up is a hint. It may be lost, come twice or find nobody: the tables tell whose turn it is,
-and a video that nobody wakes looks again by its own timer. So none is repeated and none is fatal.
+A wake-up is a hint: it may be lost, come twice, or reach nobody. The tables say whose turn it is,
+and a video that nobody wakes looks again by its own timer. So a wake-up is never repeated, and its
+failure is only logged.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ _PATIENCE = 5.0  # seconds for one wake-up
 
 
 class Waker(Protocol):
-    """Whatever reaches a waiting video."""
+    """Sends a wake-up to a waiting video. `wake` raises where it has no orchestration."""
 
     async def wake(self, video_id: str) -> None: ...
 
@@ -25,8 +26,8 @@ class Waker(Protocol):
 class WakeUps:
     """Wakes videos through the durable client that this process was given last.
 
-    The host hands a client to each call of a function that asks for one. All of them reach the same
-    engine; only the newest is sure to know its address after the host has started again.
+    The host passes a client to every call of a function that asks for one. All reach the same
+    engine, but after a restart of the host only the newest is sure to have its address.
     """
 
     _waker: Waker | None = field(default=None, init=False)
@@ -40,7 +41,7 @@ class WakeUps:
         return self._waker is not None
 
     async def send(self, video_ids: Iterable[str]) -> None:
-        """Wake these videos."""
+        """Wake these videos, all at once. Failures are logged, not raised."""
         if self._waker is not None:
             await asyncio.gather(*(self._wake(self._waker, each) for each in video_ids))
 
