@@ -164,10 +164,10 @@ class Lifecycle:
         video = await self.ledger.settle(video_id, finished_at=now, **outcome)
         if video is None:
             return
-        if video.deleted:
-            await self.archive.drop(video)  # it may have been deleted while it was being saved
-            if video.status == "failed":  # else its copy upstream went instead of being saved
-                await self._delete_upstream(video)
+        if video.deleted or (video.status == "failed" and video.rendered_at is not None):
+            await self.archive.drop(video)  # it may have been given up while it was being saved
+        if video.deleted and video.status == "failed":  # else its copy upstream went instead of being saved
+            await self._delete_upstream(video)
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 

@@ -27,6 +27,7 @@ from shared.errors import (
 )
 from shared.media.video import Video
 from shared.storage.blobs import Archive
+from shared.storage.tables import WriteConflict
 from shared.storage.video_store import VideoRow, VideoStore
 from shared.upstream.answers import MODERATION_CODES
 from shared.upstream.client import Upstream, log_failure
@@ -126,9 +127,11 @@ class Rendering:
         upstream.
         """
         entry = await self.videos.find(video_id)
-        if entry is None or entry.video.finished:
+        if entry is None:
             return DONE
         video = entry.video
+        if video.finished:
+            return await self._drop_unwanted(video)
         if video.deleted:
             return await self._delete_job(entry)
         if video.bytes is not None:
@@ -147,7 +150,25 @@ class Rendering:
                 reason = failed(code, f"The finished video could not be fetched: {error.message}", request_id)
                 tried = (self.clock.now() - (video.rendered_at or self.clock.now())).total_seconds()
                 return await self._try_again(entry, error, reason, tried / 4)  # each try may be a whole download
-        await self.videos.change(entry, bytes=length)
+        return await self._note_stored(entry, length)
+
+    async def _note_stored(self, entry: VideoRow, length: int) -> StepResult:
+        """Raises WriteConflict where the video has changed meanwhile and goes on."""
+        try:
+            await self.videos.change(entry, bytes=length)
+        except WriteConflict:
+            latest = await self.videos.find(entry.video.id)
+            if latest is None or not latest.video.finished:
+                raise
+            return await self._drop_unwanted(latest.video)
+        return DONE
+
+    async def _drop_unwanted(self, video: Video) -> StepResult:
+        """The video has ended without this step, which may have stored bytes since: the sweep ends
+        what outlives every deadline, and this step is run again where it was killed.
+        """
+        if video.status == "failed" or video.deleted:
+            await self.archive.drop(video)
         return DONE
 
     async def _delete_job(self, entry: VideoRow) -> StepResult:

@@ -5,6 +5,7 @@ long, and what is freed.
 import httpx
 import pytest
 
+from shared.videos.step_result import failed
 from tests.fakes.upstream import content, error
 from tests.fakes.world import World
 
@@ -131,3 +132,27 @@ async def test_a_video_deleted_while_it_is_saved_is_deleted_upstream_too(world: 
     await world.gateway.lifecycle.delete(video_id)
     assert await world.gateway.rendering.save(video_id) == {"done": True}
     assert world.upstream.asked[-1] == "delete"
+
+
+async def test_a_video_that_is_ended_while_it_is_saved_keeps_no_bytes(world: World) -> None:
+    """What the sweep has ended meanwhile is dropped by the step that has stored it."""
+    video_id = await running(world)
+    world.upstream.end()
+    await world.gateway.rendering.check(video_id)
+
+    async def end(_: httpx.Request) -> None:
+        await world.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "Too late.")["failed"])
+
+    world.upstream.meanwhile(end)
+    assert await world.gateway.rendering.save(video_id) == {"done": True}
+    assert await world.gateway.archive.length(await world.video(video_id)) is None
+
+
+async def test_bytes_that_were_stored_before_the_end_go_with_it(world: World) -> None:
+    """Whether the step that stored them was killed before it could say so, or is run once more."""
+    video_id = await running(world)
+    world.upstream.end()
+    await world.gateway.rendering.check(video_id)
+    assert await world.gateway.rendering.save(video_id) == {"done": True}
+    await world.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "Too late.")["failed"])
+    assert await world.gateway.archive.length(await world.video(video_id)) is None
