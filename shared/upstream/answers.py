@@ -1,6 +1,6 @@
-"""What an upstream's answer that is not a 2xx means: a leaf of UpstreamError.
+"""Turns an upstream's answer that is not a 2xx into a leaf of UpstreamError.
 
-The upstream has three envelopes for its errors, and sometimes none at all.
+The upstream has three envelopes for its errors, and some answers have none.
 """
 
 import json
@@ -24,15 +24,14 @@ from shared.errors import (
 )
 from shared.upstream.masking import Mask
 
-# Seconds to wait after a 429 that names none: what clients in the field use for the
-# creates-per-minute limit, and for the cap on running jobs, which frees up as soon as one of them
-# ends.
+# Seconds to wait after a 429 without `retry-after`: values that clients in the field use for the
+# limit on creates per minute, and for the limit on running jobs, which is over as soon as one ends.
 RATE_LIMIT_WAIT = 45.0
 RUNNING_CAP_WAIT = 10.0
 
 _LONGEST_WAIT = 86_400.0
 _OPEN = Mask()
-_LONGEST_TEXT = 4_000  # characters of each thing the upstream says
+_LONGEST_TEXT = 4_000  # characters of each text from the upstream
 
 MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
 _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system")
@@ -40,7 +39,7 @@ _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety s
 
 def read_report(status: int, headers: Mapping[str, str], body: bytes, mask: Mask = _OPEN) -> UpstreamReport:
     """Read any of the upstream's envelopes: OpenAI, APIM (no `type`), FastAPI (`detail`), or no
-    JSON at all. `mask` takes out of its words what callers must not see.
+    JSON. `mask` removes addresses and secrets from its texts.
     """
     request_id = headers.get("apim-request-id") or headers.get("x-request-id")
     try:
@@ -73,9 +72,9 @@ def from_upstream(
 ) -> UpstreamError:
     """Classify an upstream answer that is not a 2xx.
 
-    `creating`: the call may have made a job, so that a failure in mid-air is `Uncertain`.
-    `about_video`: the path named a video, so that a plain 404 is `Missing`. The order of the tests
-    follows the service's documented answers: status, then message, because `code` is often null.
+    `creating`: the call may have made a job, so a failure without a clear answer is `Uncertain`.
+    `about_video`: the path names a video, so a 404 is `Missing`. The tests follow the service's
+    documented answers, by status, then by message, because `code` is often null.
     """
     report = read_report(status, headers, body, mask)
     words = report.message.lower()
@@ -106,7 +105,7 @@ def from_upstream(
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds from `retry-after-ms` or `retry-after` (a number or an HTTP date); None where absent,
-    past or absurd.
+    past, or more than a day.
     """
     seconds = _number(headers.get("retry-after-ms"), 1000) or _number(headers.get("retry-after"), 1)
     if seconds is None and "retry-after" in headers:
@@ -118,7 +117,7 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 class _Builder:
-    """Makes a leaf that carries the report and the upstream's `param`."""
+    """Makes a leaf of UpstreamError with the report and the upstream's `param`."""
 
     def __init__(self, report: UpstreamReport) -> None:
         self.report = report
@@ -137,10 +136,10 @@ def _number(text: str | None, unit: int) -> float | None:
 
 
 def _text(value: object, mask: Mask) -> str | None:
-    """What the upstream wrote, fit to be stored with a video: masked, of a bounded length, and
-    without half of a surrogate pair.
+    """A text from the upstream that can be stored with a video: masked, at most `_LONGEST_TEXT`
+    characters, without lone surrogates.
     """
     if value is None:
         return None
-    # Cut before it is masked too, since masking a text of megabytes takes its time.
+    # Shortened before masking as well, since masking megabytes of text takes long.
     return mask(str(value)[: 4 * _LONGEST_TEXT])[:_LONGEST_TEXT].encode(errors="replace").decode()

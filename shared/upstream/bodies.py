@@ -1,4 +1,4 @@
-"""An upstream's answer, read no further than it may be long: a small compressed body can unpack to
+"""Reads an upstream's answer up to a limit, because a small compressed body can unpack to
 gigabytes.
 """
 
@@ -15,7 +15,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer that was read: `whole` is False where its body is longer than was wanted."""
+    """An answer that was read. `whole` is False where its body is longer than the limit."""
 
     status: int
     headers: "httpx.Headers"
@@ -28,8 +28,8 @@ class Answer:
 
 
 async def read_answer(response: "httpx.Response", most: int) -> Answer:
-    """Read and unpack at most `most` bytes. Raises httpx.HTTPError where the body breaks off or is
-    packed in another way than ACCEPTED.
+    """Read and unpack at most `most` bytes of the body. Raises httpx.HTTPError where the body
+    breaks off, or has another encoding than ACCEPTED.
     """
     import httpx
 
@@ -46,7 +46,7 @@ async def read_answer(response: "httpx.Response", most: int) -> Answer:
 
 
 class _Unpacked:
-    """The bytes of a body as they were before they were packed."""
+    """The bytes of a body, unpacked as they arrive."""
 
     def __init__(self, encoding: str, most: int) -> None:
         if encoding not in ("", "identity", "gzip"):

@@ -1,8 +1,7 @@
-"""The one client of the /videos dialect, for Azure OpenAI and for any other server that speaks it.
+"""The client of the /videos dialect, for Azure OpenAI and for any other server that keeps to it.
 
-Only `create` and `remix` can make a job. Their failures say whether that may have happened:
-Unreachable (it did not), Uncertain (it may have), or a refusal. Everything else may be repeated
-freely.
+Only `create` and `remix` can make a job. Their errors say whether they may have made one:
+Unreachable (no), Uncertain (perhaps), or a refusal (no). All other calls may be repeated.
 """
 
 import asyncio
@@ -32,22 +31,20 @@ logger = logging.getLogger("gateway")
 
 _REDIRECTS = 3
 _DENIED = (401, 403)
-_LONGEST_CALL = 120.0  # seconds, of any call but a download; a server that sends a byte a minute is as good as gone
-_MOST_PAGES = 30  # of a list; one that goes on is not known to its end
+_LONGEST_CALL = 120.0  # seconds, of any call but a download: a server may send a byte a minute without end
+_MOST_PAGES = 30  # of a list; a longer one counts as incomplete
 _LARGEST_ANSWER = 16 * 1024 * 1024  # bytes of JSON; a list of 100 videos with the longest prompts fits
 
 
 class TokenSource(Protocol):
-    """A bearer token for a scope; `renew` asks for one that is new, since the last one was
-    refused.
-    """
+    """Gives a bearer token for a scope. `renew` asks for a new one, since the last was refused."""
 
     async def __call__(self, scope: str, *, renew: bool = False) -> str: ...
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """The upstream took the job."""
+    """The upstream has accepted the job."""
 
     job: Job
     request_id: str | None
@@ -55,7 +52,9 @@ class Accepted:
 
 @dataclass(frozen=True)
 class Content:
-    """A download in progress. `length` is what the upstream promised, where it did."""
+    """A download in progress. `length` is the number of bytes that the upstream announced, if it
+    did.
+    """
 
     length: int | None
     media_type: str
@@ -75,8 +74,8 @@ class Upstream:
         self._clock = clock
 
     async def create(self, prompt: str, seconds: int, size: str, reference: Reference | None = None) -> Accepted:
-        """Start a job. Always multipart, every value as text: the one form that all servers of the
-        dialect take.
+        """Start a job. Always multipart with every value as text, the one form that all servers of
+        the dialect accept.
         """
         texts = {"model": self.deployment.model, "prompt": prompt, "seconds": str(seconds), "size": size}
         parts: dict[str, tuple[str | None, str | bytes, str | None]] = {
@@ -88,9 +87,9 @@ class Upstream:
         return await self._start("/videos", files=files)
 
     async def remix(self, upstream_id: str, prompt: str) -> Accepted:
-        """Start a job from a finished one; the upstream knows no other parameter than the prompt.
+        """Start a job from a finished one. The upstream takes no other parameter than the prompt.
 
-        Raises Missing where it no longer has that one.
+        Raises Missing where it no longer has the finished one.
         """
         return await self._start(f"/videos/{_segment(upstream_id)}/remix", about_video=True, json={"prompt": prompt})
 
@@ -99,7 +98,7 @@ class Upstream:
         return self._job(answer, Unreachable)
 
     async def recent(self, since: datetime) -> Listing:
-        """The resource's jobs that were made since then, the newest first, and some older ones."""
+        """The resource's jobs made since then, newest first, and some older ones."""
         listing, after = Listing(since), ""
         for _ in range(_MOST_PAGES):
             params = {"limit": str(PAGE), "order": "desc", **({"after": after} if after else {})}
@@ -112,7 +111,7 @@ class Upstream:
         return listing
 
     async def ping(self) -> None:
-        """Ask for next to nothing, to learn whether the upstream answers."""
+        """Send a small request that makes no job, to learn whether the upstream answers."""
         await self._send("GET", "/videos", params={"limit": "1"})
 
     async def delete(self, upstream_id: str) -> None:
@@ -120,13 +119,13 @@ class Upstream:
 
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:
-        """Stream a job's bytes. Redirects are followed without credentials: they lead to other
-        servers.
+        """Stream a job's bytes. Redirects are followed without credentials, since they lead to
+        other servers.
         """
         import httpx
 
         path = f"/videos/{_segment(upstream_id)}/content"
-        # Bytes as they are: a compressed answer would have no length to compare with.
+        # Uncompressed: a compressed answer has no length to compare with.
         headers = {"accept-encoding": "identity", **await self._credentials()}
         own = httpx.URL(self.deployment.base_url)
         url = httpx.URL(self._url(path), params=self._params({} if variant == "video" else {"variant": variant}))
@@ -150,7 +149,7 @@ class Upstream:
                         request_id=_request_id(response.headers),
                     )
                     return
-        # Not even asking for its host is safe with an address that no server of names would know.
+        # UnicodeError: looking up a host name that is not valid raises it.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=False) from error
         raise Misrouted("The upstream redirected a download too many times.")
@@ -193,8 +192,8 @@ class Upstream:
         return answer
 
     def _job(self, answer: Answer, failure: type[UpstreamError]) -> Job:
-        """The job of an answer. Its reason for a failure is told to callers, so it is masked; what
-        was asked for is not, because it is compared.
+        """The job of an answer. Its error is shown to callers, so it is masked; the prompt is not,
+        because it is compared with the video's.
         """
         job, mask = _decode(answer, Job, failure), mask_of(self.deployment)
         error = job.error
@@ -212,14 +211,14 @@ class Upstream:
         if key is not None:
             return {"api-key": key} if self.deployment.azure else {"authorization": f"Bearer {key}"}
         if not self.deployment.azure:
-            return {}  # a server of our own on a private network may want none
+            return {}  # a server on a private network may need none
         from azure.core.exceptions import AzureError
 
         try:
             token = await self._tokens(self.deployment.token_scope, renew=renew)
-        except AzureError as error:  # nothing was sent yet; its text tells how the identity is set up, and stays inside
+        except AzureError as error:  # nothing was sent yet; its text describes the identity, so it stays out
             report = UpstreamReport(message=type(error).__name__)
-            raise Unreachable("No token for the upstream could be had.", report=report) from error
+            raise Unreachable("The gateway got no token for the upstream.", report=report) from error
         return {"authorization": f"Bearer {token}"}
 
     def _url(self, path: str) -> str:
@@ -230,7 +229,7 @@ class Upstream:
         return {**params, "api-version": version} if version else dict(params)
 
     def _failure(self, answer: Answer, *, creating: bool, about_video: bool) -> UpstreamError:
-        """The error that an answer stands for, in words that callers may see."""
+        """The error of an answer, in words that callers may see."""
         return from_upstream(
             answer.status,
             answer.headers,
@@ -243,8 +242,8 @@ class Upstream:
 
 
 def _transport_failure(error: Exception, *, creating: bool) -> UpstreamError:
-    """Only a connection that was never made proves that nothing was accepted. Names no address:
-    errors reach callers.
+    """The error of a call without an answer. Only a connection that was never made proves that
+    nothing was accepted. Names no address: errors reach callers.
     """
     import httpx
 
@@ -266,13 +265,13 @@ def _decode(answer: Answer, kind: type[_T], failure: type[UpstreamError]) -> _T:
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    """What the vendor knows an answer by."""
+    """The vendor's id of an answer, for its support."""
     return headers.get("apim-request-id") or headers.get("x-request-id")
 
 
 def log_failure(video_id: str, operation: str, error: GatewayError) -> None:
-    """One line that an operator can take to the vendor. The upstream's message may quote the
-    prompt, so it stays out.
+    """Log a failed call with the vendor's request id. The upstream's message stays out, because it
+    may quote the prompt.
     """
     report = error.report if isinstance(error, UpstreamError) else UpstreamReport()
     logger.warning(
@@ -281,8 +280,10 @@ def log_failure(video_id: str, operation: str, error: GatewayError) -> None:
 
 
 def _segment(upstream_id: str) -> str:
-    """An id as one path segment: what another server named must not lead anywhere else."""
+    """An id as one path segment, escaped so that an id from another server cannot change
+    the path.
+    """
     from urllib.parse import quote
 
-    # Not the dots either: clients and servers resolve `.` and `..`.
+    # Dots are escaped too: clients and servers resolve `.` and `..`.
     return quote(upstream_id, safe="").replace(".", "%2E")

@@ -1,4 +1,4 @@
-"""How the app reaches the outside world: one HTTP client, and the app's identity."""
+"""How the app reaches other services: one HTTP client, and the app's identity."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -8,21 +8,21 @@ if TYPE_CHECKING:
     from azure.identity.aio import DefaultAzureCredential
 
 _CONNECTIONS = 100
-# Seconds between two new tokens: while a role is missing every call is refused, and no new token
-# changes that.
+# Seconds between two forced renewals: while a role is missing every call is refused, and a new
+# token does not change that.
 _RENEW_AGAIN = 30.0
 _UPSTREAM_TIMEOUT = {"connect": 5.0, "read": 60.0, "write": 60.0, "pool": 30.0}
 
 
 class Connections:
-    """The shared clients of the outside world: made on first use, on the loop that uses them."""
+    """The shared clients, made on first use, on the event loop that uses them."""
 
     def __init__(self, client_id: str | None) -> None:
         self._client_id = client_id
         self._http: httpx.AsyncClient | None = None
         self._credential: DefaultAzureCredential | None = None
-        # Apart from the one that the storage clients hold, since only a new one is sure to ask for
-        # a new token.
+        # Not the credential that the storage clients hold: only a new one is certain to fetch a new
+        # token.
         self._token_source: DefaultAzureCredential | None = None
         self._former_source: DefaultAzureCredential | None = None
         self._renewed_at = 0.0
@@ -32,8 +32,8 @@ class Connections:
             import httpx
 
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
-            # Redirects are followed by hand, without credentials; proxies and .netrc of the machine
-            # have no say.
+            # Redirects are followed in `client`, without credentials. The machine's proxies and
+            # .netrc are ignored.
             self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
         return self._http
 
@@ -45,14 +45,14 @@ class Connections:
         return self._credential
 
     async def token(self, scope: str, *, renew: bool = False) -> str:
-        """A bearer token; the library keeps it, and renews it before it runs out. `renew` asks for
-        one that is new.
+        """A bearer token for the scope. The library caches it and renews it before it expires;
+        `renew` fetches a new one at once. Raises AzureError.
         """
         from azure.identity.aio import DefaultAzureCredential
 
         now = asyncio.get_running_loop().time()
         if self._token_source is None or (renew and now - self._renewed_at > _RENEW_AGAIN):
-            # The one before may still be in use by others; the one before that no longer is.
+            # The previous source may still be in use by other calls; the one before that is not.
             if self._former_source is not None:
                 await self._former_source.close()
             self._former_source, self._renewed_at = self._token_source, now

@@ -1,4 +1,4 @@
-"""Jobs as an upstream tells them, one at a time or in pages of its list."""
+"""An upstream's jobs: one alone, or the list of a resource, read page by page."""
 
 import logging
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import msgspec
 logger = logging.getLogger("gateway")
 
 PAGE = 100  # jobs in a page, the most that the dialect allows
-_LATEST = 2.0**33  # in the year 2242; whatever is later is not in seconds
+_LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -20,11 +20,11 @@ class JobError(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """A job as the upstream tells it. Only the id is sure to be there: some servers answer a create
-    with little else.
+    """A job as the upstream answers it. Only `id` is certain: some servers answer a create with
+    little else.
 
-    Times are unix seconds and `progress` is percent; values out of range become None. `model` is a
-    deployment's name or the model's own.
+    Times are unix seconds; a time out of range becomes None. `progress` is percent, limited to 0 to
+    100. `model` is the deployment's name or the model's own.
     """
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
@@ -48,7 +48,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page of the list. Servers without paging leave out `has_more`."""
+    """One page of the list. Servers without paging leave out `has_more`."""
 
     data: list[msgspec.Raw]
     has_more: bool | None = None
@@ -58,9 +58,9 @@ class Page(msgspec.Struct, frozen=True):
 class Listing:
     """The newest jobs of a resource, read page by page until they are older than `since`.
 
-    `unreadable` holds the times of the entries that are no jobs, None where one has none.
-    `complete` says that nothing made since then can be missing. `ahead` is by how many seconds the
-    upstream's clock is ahead of ours, None where its answers bear no date.
+    `unreadable` holds one entry for each listed entry that is not a job: its `created_at`, or None.
+    `complete` is True where no job made since then can be missing. `ahead` is the number of seconds
+    by which the upstream's clock is ahead of ours, None where its answers have no date.
     """
 
     since: datetime
@@ -73,8 +73,8 @@ class Listing:
     _in_order: bool = True  # every job so far has a time, and none is newer than the one before
 
     def add(self, page: Page, dated: str | None, now: datetime) -> str | None:
-        """Take in one more page, with the `Date` of its answer; the id after which the next one
-        begins, or None where there is no next one to ask for.
+        """Add a page. `dated` is the `Date` header of its answer. Returns the id after which the
+        next page begins, or None where no further page is needed.
         """
         self.ahead = _ahead(dated, now) if self.ahead is None else self.ahead
         last: str | None = None
@@ -86,7 +86,7 @@ class Listing:
         return last  # None as well where a server repeats itself
 
     def _take(self, raw: msgspec.Raw) -> str | None:
-        """Read an entry; the id of a job that was not seen before."""
+        """Add an entry. Returns its id if it is a job that was not listed before."""
         try:
             job = msgspec.json.decode(raw, type=Job, strict=False)
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -103,7 +103,7 @@ class Listing:
         return job.id
 
     def _reaches_back(self) -> bool:
-        """Whether everything that is still to come is older than `since`, by either clock."""
+        """Whether all further pages are older than `since`, by the upstream's clock and by ours."""
         if not self._in_order or self._last is None:
             return False
         return self._last < self.since.timestamp() + min(self.ahead or 0.0, 0.0)
@@ -113,7 +113,7 @@ class Listing:
 
 
 def _ahead(dated: str | None, now: datetime) -> float | None:
-    """By how many seconds the clock that an answer was dated with is ahead of ours."""
+    """Seconds by which the clock behind a `Date` header is ahead of ours; None for no date."""
     if dated is None:
         return None
     try:
@@ -123,7 +123,7 @@ def _ahead(dated: str | None, now: datetime) -> float | None:
 
 
 def _time_of(raw: msgspec.Raw) -> float | None:
-    """The `created_at` of an entry that is no job, where it has one."""
+    """The `created_at` of an entry that is not a job, if it has a usable one."""
     try:
         told = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):

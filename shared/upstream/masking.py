@@ -1,7 +1,7 @@
-"""What the upstream says, without what only the gateway may know: addresses and credentials.
+"""Removes addresses and credentials from the upstream's texts.
 
-Its words reach callers, in errors and in the reasons of failed jobs, and upstreams quote what they
-were asked with.
+These texts reach callers, in errors and in the reasons of failed jobs, and an upstream may quote
+the request it was sent.
 """
 
 import re
@@ -11,14 +11,14 @@ from urllib.parse import urlsplit
 from shared.config.catalog import Deployment
 
 _MASK = "..."
-_SHORTEST = 4  # characters: a shorter "secret" is part of too many words
+_SHORTEST = 4  # characters: a shorter secret would match ordinary words
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*:\\*/\\*/[^\s\"'<>]+", re.IGNORECASE)
 _TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Takes every address, the tokens and these secrets out of a text."""
+    """Replaces addresses, tokens and the given secrets in a text."""
 
     secrets: tuple[str, ...] = ()
 
@@ -29,7 +29,7 @@ class Mask:
 
 
 def mask_of(deployment: Deployment) -> Mask:
-    """What an answer of this deployment must not tell."""
+    """The mask for a deployment's answers: its key and its host."""
     address = urlsplit(deployment.base_url)
     told = (deployment.api_key, address.netloc, address.hostname)
     return Mask(tuple(each for each in told if each and len(each) >= _SHORTEST))

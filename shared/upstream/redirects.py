@@ -1,9 +1,9 @@
-"""Where a download may be sent on to.
+"""Which redirects of a download may be followed.
 
-An upstream names the address, and the gateway fetches it from inside the operator's network. So an
-upstream that is wrong or taken over must not choose a server of that network: a redirect leads to a
-public name over TLS, or back to the upstream's own origin. Names are not resolved: behind private
-endpoints a public name has a private address, and TLS proves who answers to it.
+The upstream chooses the address, and the gateway fetches it from inside the operator's network. An
+upstream that is faulty or taken over must not reach other servers of that network, so a redirect
+may only lead to a public name over TLS, or to the upstream's own origin. Names are not resolved:
+behind private endpoints a public name has a private address, and TLS proves which server answers.
 """
 
 import re
@@ -20,9 +20,9 @@ _PRIVATE_NAME = re.compile(r"[^.]*|.*:.*|(.*\.)?(0x[0-9a-f]*|\d+)|.*\.(localhost
 
 
 def redirected(url: "httpx.URL", location: str, upstream: "httpx.URL") -> "httpx.URL":
-    """The address that an answer from `url` leads to.
+    """The address that a redirect from `url` leads to.
 
-    Raises Misrouted where it may not be followed, or httpx.InvalidURL where it is no address.
+    Raises Misrouted where it may not be followed, or httpx.InvalidURL where it is not a URL.
     """
     target = url.join(location)
     if _origin(target) == _origin(upstream):

@@ -1,4 +1,4 @@
-"""The client of a deployment, found by the deployment or by a video's record."""
+"""Finds the client of a deployment, by the deployment itself or by a video's record."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,9 @@ from shared.upstream.identity import Connections
 
 @dataclass(frozen=True)
 class Upstreams:
-    """Every upstream of the configuration. A client holds no state, so each call makes one."""
+    """The clients of all configured deployments. A client holds no state, so each call makes a new
+    one.
+    """
 
     catalog: Catalog
     connections: Connections
@@ -21,8 +23,8 @@ class Upstreams:
         return Upstream(deployment, self.connections.http, self.connections.token, self.clock)
 
     def of(self, video: Video) -> Upstream | None:
-        """The client of the deployment that has the video's job, or None where that is no longer
-        configured. It follows from the record, never from the request.
+        """The client of the deployment that has the video's job; None where it is no longer
+        configured. The record names the deployment, never the request.
         """
         deployment = self.catalog.deployment(video.deployment)
         return None if deployment is None else self.at(deployment)
