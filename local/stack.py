@@ -112,7 +112,7 @@ async def start(options: Options) -> AsyncIterator[Stack]:
 @asynccontextmanager
 async def _simulator(directory: Path, speed: float) -> AsyncIterator[str]:
     """The simulated Azure OpenAI as a child process; its URL. Raises ChildError."""
-    command = [sys.executable, "-m", "local.sora", "--port", "0", "--data", str(_prepared(directory))]
+    command = [sys.executable, "-m", "local.simulator", "--port", "0", "--data", str(_prepared(directory))]
     command += ["--speed", f"{speed:g}", "--api-key", _SIMULATOR_KEY]
     child = await Child.start(
         "The simulated Azure OpenAI", command, log=directory / "sora.log", environment={"PYTHONPATH": str(_CHECKOUT)}

@@ -12,8 +12,8 @@ import av
 import httpx
 from PIL import Image
 
-from local.sora.process import listening
-from local.sora.server import Sora
+from local.simulator.process import listening
+from local.simulator.server import SimulatedServer
 from tests.fakes.clock import VirtualClock
 
 DAY = 24 * 60 * 60
@@ -24,7 +24,7 @@ LONGEST_RENDER = 160  # simulated seconds
 class Simulator:
     """`http` speaks to the Azure dialect with a key."""
 
-    sora: Sora
+    sora: SimulatedServer
     clock: VirtualClock
     url: str
     http: httpx.AsyncClient
@@ -56,9 +56,9 @@ class Simulator:
 
 @asynccontextmanager
 async def simulator(data: Path, *, clock: VirtualClock | None = None, **options: Any) -> AsyncIterator[Simulator]:
-    """`options` are those of `Sora`."""
+    """`options` are those of `SimulatedServer`."""
     clock = clock or VirtualClock()
-    sora = Sora(data, clock, api_key="the-key", **options)
+    sora = SimulatedServer(data, clock, api_key="the-key", **options)
     async with (
         listening(sora) as url,
         # A film is drawn when it is first asked for, which takes its time where others draw as

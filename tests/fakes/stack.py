@@ -22,8 +22,8 @@ from anyio.from_thread import start_blocking_portal
 from local.durable import TaskHub
 from local.functions_host.functions import load
 from local.functions_host.host import Host, timing_of
-from local.sora.process import listening
-from local.sora.server import Sora
+from local.simulator.process import listening
+from local.simulator.server import SimulatedServer
 from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.clock import SystemClock
@@ -89,7 +89,7 @@ def simulating(data: Path, *, speed: float = SPEED) -> Iterator[str]:
 @asynccontextmanager
 async def _simulated(data: Path, speed: float) -> AsyncIterator[str]:
     # Made on the thread that serves it: its database belongs to one.
-    sora = Sora(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY)
+    sora = SimulatedServer(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY)
     async with listening(sora) as upstream:
         yield upstream
 
@@ -181,7 +181,7 @@ def play(path: Path) -> Played:
 
 
 def arm(upstream: str, **fault: Any) -> None:
-    """Script a fault (`local.sora.faults`) into the simulator."""
+    """Script a fault (`local.simulator.faults`) into the simulator."""
     answer = httpx.post(f"{upstream}/_sim/faults", json=fault, trust_env=False)
     assert answer.status_code == 200, answer.text
 

@@ -53,7 +53,7 @@ class Stack:
         part of the app.
         """
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        simulators = [int(pid) for pid in children if b"local.sora" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        simulators = [int(pid) for pid in children if b"local.simulator" in Path(f"/proc/{pid}/cmdline").read_bytes()]
         os.killpg(self.process.pid, signal.SIGKILL)
         for pid in simulators:
             os.kill(pid, signal.SIGKILL)

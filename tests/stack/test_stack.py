@@ -24,7 +24,7 @@ from rich.console import Console
 from local import configure
 from local.__main__ import main, parse, until_told_to_stop
 from local.demo import Demo
-from local.sora import film
+from local.simulator import film
 from local.stack import Options, Stack, StackError, greeting, require_free
 from shared.config import settings
 from shared.config.catalog import KNOWN_MODELS, Model

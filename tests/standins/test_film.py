@@ -10,7 +10,7 @@ import av
 import pytest
 from PIL import Image, ImageChops
 
-from local.sora.film import SPRITESHEET, THUMBNAIL, VIDEO, Scene, Studio, pad_with_free_box, pictures, shoot
+from local.simulator.film import SPRITESHEET, THUMBNAIL, VIDEO, Scene, Studio, pad_with_free_box, pictures, shoot
 from shared.media.mp4 import Mp4Check
 from tests.fakes.simulator import colour_at, duration, picture
 

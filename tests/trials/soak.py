@@ -204,7 +204,7 @@ async def _upstream(folder: Path) -> AsyncIterator[str]:
     command = [
         sys.executable,
         "-m",
-        "local.sora",
+        "local.simulator",
         "--port",
         "0",
         "--data",

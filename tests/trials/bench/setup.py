@@ -46,7 +46,7 @@ class Upstream:
 @asynccontextmanager
 async def simulated_upstream(folder: Path) -> AsyncIterator[Upstream]:
     """Without quotas; its data is in `folder`, which exists. Raises ChildError."""
-    command = [sys.executable, "-m", "local.sora", "--port", "0", "--data", str(folder), "--unlimited"]
+    command = [sys.executable, "-m", "local.simulator", "--port", "0", "--data", str(folder), "--unlimited"]
     command += ["--speed", f"{_SPEED:g}", "--api-key", _UPSTREAM_KEY]
     child = await Child.start("The simulated Azure OpenAI", command, log=folder / "sora.log", environment=_PATH)
     try:

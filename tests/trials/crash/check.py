@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from local.sora.jobs import Job
+from local.simulator.jobs import Job
 from shared.accounts.account import recount
 from shared.media.video import GATEWAY_OWNER, Video
 from shared.storage.blobs import VARIANTS

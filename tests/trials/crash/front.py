@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from local.sora.server import Sora
+from local.simulator.server import SimulatedServer
 
 _HOST = "127.0.0.1"
 _GRACE_SECONDS = 1.0  # for answers under way at the end
@@ -35,7 +35,7 @@ class Front:
 
 
 @asynccontextmanager
-async def front(sora: Sora) -> AsyncIterator[Front]:
+async def front(sora: SimulatedServer) -> AsyncIterator[Front]:
     """One that is open. The upstream's store of jobs is closed at the end."""
     runner = web.AppRunner(sora.application(), access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()

@@ -15,7 +15,7 @@ import msgspec
 
 from local.azurite import Azurite
 from local.processes import ChildError
-from local.sora.film import Scene, Studio
+from local.simulator.film import Scene, Studio
 from tests.trials.crash.app import Order
 
 _CHECKOUT = Path(__file__).parents[3]

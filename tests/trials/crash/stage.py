@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import msgspec
 
-from local.sora.admission import SoraDeployment
-from local.sora.faults import parse_fault
-from local.sora.jobs import Job
-from local.sora.server import Sora
+from local.simulator.admission import SoraDeployment
+from local.simulator.faults import parse_fault
+from local.simulator.jobs import Job
+from local.simulator.server import SimulatedServer
 from shared import gateway as composition
 from shared.accounts.commits import ACCOUNT
 from shared.accounts.keys import KEYS
@@ -50,7 +50,7 @@ class Stage:
     clock: FastClock
     models: list[str]
     settings: dict[str, str]
-    sora: Sora
+    sora: SimulatedServer
     front: Front
     gateway: Gateway
     owner: str
@@ -174,9 +174,9 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
         await _clear(gateway, others, sora.jobs.accepted())
 
 
-def _upstream(lab: Lab, terms: Terms, clock: FastClock) -> Sora:
+def _upstream(lab: Lab, terms: Terms, clock: FastClock) -> SimulatedServer:
     first, second = AT_THE_UPSTREAM
-    sora = Sora(
+    sora = SimulatedServer(
         lab.folder / "sora",
         clock,
         _SPEED,

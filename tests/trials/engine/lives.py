@@ -16,8 +16,8 @@ import httpx
 import yaml
 
 from local.processes import Child, ChildError
-from local.sora.process import listening
-from local.sora.server import Sora
+from local.simulator.process import listening
+from local.simulator.server import SimulatedServer
 from shared.clock import SystemClock
 from tests.trials.engine import engines
 from tests.trials.engine.engines import HUB
@@ -49,7 +49,7 @@ async def lives(binary: Path | None, folder: Path, storage: str) -> Lives:
     """Eight videos, killed in the middle of their lives; `binary` None is the stand-in."""
     await asyncio.to_thread(folder.mkdir)
     async with AsyncExitStack() as running:
-        sora = Sora(
+        sora = SimulatedServer(
             folder / "sora",
             SystemClock(),
             _SPEED,

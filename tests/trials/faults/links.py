@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from local.sora.faults import Cut
+from local.simulator.faults import Cut
 from shared.upstream.identity import Connections
 from tests.fakes.clock import SkippingClock
 

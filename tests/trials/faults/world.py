@@ -16,10 +16,10 @@ from uuid import uuid4
 
 import msgspec
 
-from local.sora.faults import parse_fault
-from local.sora.jobs import Job
-from local.sora.process import listening
-from local.sora.server import Sora
+from local.simulator.faults import parse_fault
+from local.simulator.jobs import Job
+from local.simulator.process import listening
+from local.simulator.server import SimulatedServer
 from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config import settings
@@ -46,7 +46,8 @@ Moment = Literal["unclear", "running", "completed"]
 class Story:
     """What a video is to live through.
 
-    faults: what goes wrong, each as `local.sora.faults` has it, or of kind `refuse` or `no_token`.
+    faults: what goes wrong, each as `local.simulator.faults` has it, or of kind `refuse` or
+    `no_token`.
     remix: it is made from another video. second: there is a second deployment, on a resource
     without faults. identity: tokens instead of a key. over: the vendor's last day for the
     deployment has passed. delete_when: its client deletes it then.
@@ -95,8 +96,8 @@ class FaultWorld:
     """
 
     given: Settings
-    sora: Sora
-    second: Sora
+    sora: SimulatedServer
+    second: SimulatedServer
     upstreams: tuple[str, str]
     clock: SkippingClock
     log: Lines
@@ -274,9 +275,9 @@ async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
         root.setLevel(level)
 
 
-def _sora(folder: Path, clock: SkippingClock) -> Sora:
+def _sora(folder: Path, clock: SkippingClock) -> SimulatedServer:
     slow = UpstreamClock(clock)
-    return Sora(folder, slow, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True)
+    return SimulatedServer(folder, slow, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True)
 
 
 def _settings(storage: str, upstream: str) -> Settings:

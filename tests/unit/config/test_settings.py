@@ -305,9 +305,9 @@ def test_deployments_keep_their_names_when_others_come_and_go(configured: Load) 
     def names(*entries: str) -> list[str]:
         return [each.name for each in only_model(configured("model_list:\n" + "".join(entries))).deployments]
 
-    assert names(east, west, named, local) == ["east/sora-2", "west/sora-2", "spare", "local/sora-2"]
+    assert names(east, west, named, local) == ["east/sora-2", "west/sora-2", "spare", "local/simulator-2"]
     assert names(west, east) == ["west/sora-2", "east/sora-2"]
-    assert names(entry(api_base="http://localhost:9")) == ["local/sora-2"]
+    assert names(entry(api_base="http://localhost:9")) == ["local/simulator-2"]
 
 
 def capability(configured: Load, **given: str) -> Any:

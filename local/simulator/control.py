@@ -9,8 +9,8 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
-from local.sora.faults import Faults, parse_fault
-from local.sora.jobs import Jobs
+from local.simulator.faults import Faults, parse_fault
+from local.simulator.jobs import Jobs
 
 LARGEST_CONTENT = 2**32 - 1  # bytes: what a 32-bit `free` box can fill
 
@@ -58,7 +58,7 @@ class _Content(msgspec.Struct, forbid_unknown_fields=True):
 
 def control_routes(sora: Steered) -> list[web.RouteDef]:
     """
-    POST /_sim/faults    arm a fault (`local.sora.faults`) → {"id": n}
+    POST /_sim/faults    arm a fault (`local.simulator.faults`) → {"id": n}
     GET /_sim/faults     how often each armed fault is still to happen
     DELETE /_sim/faults  disarm them all
     GET /_sim/requests   what was asked, oldest first

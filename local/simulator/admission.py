@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
-from local.sora.answers import GONE, RATE_LIMITED, TOO_MANY_RUNNING, Refused, unknown_deployment
-from local.sora.jobs import Job, Jobs, fate, schedule
-from local.sora.requests import Order
+from local.simulator.answers import GONE, RATE_LIMITED, TOO_MANY_RUNNING, Refused, unknown_deployment
+from local.simulator.jobs import Job, Jobs, fate, schedule
+from local.simulator.requests import Order
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from local.sora.answers import DOCUMENTED, Answer, apim_error, fastapi_error, html, json_answer, openai_error
+from local.simulator.answers import DOCUMENTED, Answer, apim_error, fastapi_error, html, json_answer, openai_error
 from shared.clock import Clock
 
 Operation = Literal["create", "get", "content", "list", "delete", "remix"]

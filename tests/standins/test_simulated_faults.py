@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from local.sora.answers import DOCUMENTED
-from local.sora.faults import Delay, Faults, Garble, ResetAfter, ResetBefore, Status, Trickle, Truncate
+from local.simulator.answers import DOCUMENTED
+from local.simulator.faults import Delay, Faults, Garble, ResetAfter, ResetBefore, Status, Trickle, Truncate
 from tests.fakes.simulator import Simulator, duration, eventually, simulator
 
 pytestmark = pytest.mark.anyio

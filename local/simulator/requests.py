@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from PIL import Image
 
-from local.sora.answers import (
+from local.simulator.answers import (
     INPAINT_MISMATCH,
     Answer,
     Refused,
@@ -22,7 +22,7 @@ from local.sora.answers import (
     missing_parameter,
     openai_error,
 )
-from local.sora.jobs import SIZES
+from local.simulator.jobs import SIZES
 
 LARGEST_BODY = 64 * 1024 * 1024
 LONGEST_PROMPT = 32_000  # characters

@@ -1,4 +1,4 @@
-"""The simulated Azure OpenAI as a process of its own: `python -m local.sora`."""
+"""The simulated Azure OpenAI as a process of its own: `python -m local.simulator`."""
 
 import argparse
 import asyncio
@@ -10,14 +10,14 @@ from pathlib import Path
 
 from aiohttp import web
 
-from local.sora.server import Sora
+from local.simulator.server import SimulatedServer
 from shared.clock import SystemClock
 
 _GRACE_SECONDS = 1.0  # for answers under way at the end; one that a fault delays would take for ever
 
 
 @asynccontextmanager
-async def listening(sora: Sora, port: int = 0) -> AsyncIterator[str]:
+async def listening(sora: SimulatedServer, port: int = 0) -> AsyncIterator[str]:
     """Serve on 127.0.0.1 (`port` 0: a free one); the URL."""
     runner = web.AppRunner(sora.application(), access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()
@@ -29,7 +29,7 @@ async def listening(sora: Sora, port: int = 0) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def serve(sora: Sora, port: int) -> None:
+async def serve(sora: SimulatedServer, port: int) -> None:
     """Say the URL in one line of JSON once requests are answered; end on SIGTERM or SIGINT."""
     told_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -41,7 +41,7 @@ async def serve(sora: Sora, port: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.sora", description="A simulated Azure OpenAI with Sora 2.")
+    parser = argparse.ArgumentParser(prog="python -m local.simulator", description="A simulated Azure OpenAI with Sora 2.")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--data", type=Path, required=True, help="where jobs and films stay")
     parser.add_argument("--speed", type=float, default=1.0, help="how many times faster than life")
@@ -52,7 +52,7 @@ def main() -> None:
     if options.speed <= 0:
         parser.error("--speed must be above 0")
     quota = None if options.unlimited else 2
-    sora = Sora(
+    sora = SimulatedServer(
         options.data,
         SystemClock(),
         options.speed,

@@ -15,10 +15,10 @@ import openai
 import pytest
 from PIL import Image
 
-from local.sora.admission import SoraDeployment
-from local.sora.jobs import schedule
-from local.sora.process import listening
-from local.sora.server import Sora
+from local.simulator.admission import SoraDeployment
+from local.simulator.jobs import schedule
+from local.simulator.process import listening
+from local.simulator.server import SimulatedServer
 from shared.clock import SystemClock
 from tests.fakes.simulator import DAY, LONGEST_RENDER, Simulator, colour_at, duration, picture, simulator
 
@@ -81,7 +81,7 @@ async def test_the_official_client_polls_in_the_other_dialect(tmp_path: Path) ->
     of their own.
     """
     async with (
-        listening(Sora(tmp_path, SystemClock(), speed=1e9)) as url,
+        listening(SimulatedServer(tmp_path, SystemClock(), speed=1e9)) as url,
         openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
     ):
         video = await client.videos.create_and_poll(prompt="A cat", poll_interval_ms=1)
@@ -552,7 +552,7 @@ async def test_jobs_and_quotas_outlive_the_service(tmp_path: Path) -> None:
 
 async def _start(data: Path, *options: str) -> tuple[asyncio.subprocess.Process, str]:
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "local.sora", "--port", "0", "--data", str(data), "--speed", "1000", *options),
+        *(sys.executable, "-m", "local.simulator", "--port", "0", "--data", str(data), "--speed", "1000", *options),
         stdout=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )

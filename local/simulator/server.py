@@ -1,8 +1,9 @@
 """A simulated Azure OpenAI with Sora 2 deployments: the operations, quotas, errors and expiry of
 the videos API.
 
-`python -m local.sora --port 0 --data DIR --speed 10` serves it on loopback and prints `{"url": …}`
-when it is ready. Azure's dialect is at /openai/v1/videos, the one of other servers at /v1/videos.
+`python -m local.simulator --port 0 --data DIR --speed 10` serves it on loopback and prints
+`{"url": …}` when it is ready. Azure's dialect is at /openai/v1/videos, the one of other servers
+at /v1/videos.
 Some words in a prompt decide how its job goes: "forbidden" is refused at once, "disturbing" and
 "unlucky" fail, "endless" never ends. Tests steer it under /_sim/.
 """
@@ -16,9 +17,9 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from local.sora import film
-from local.sora.admission import DEPLOYMENTS, Admission, SoraDeployment
-from local.sora.answers import (
+from local.simulator import film
+from local.simulator.admission import DEPLOYMENTS, Admission, SoraDeployment
+from local.simulator.answers import (
     ACCESS_DENIED,
     BAD_KEY,
     NOT_FOUND,
@@ -32,10 +33,10 @@ from local.sora.answers import (
     openai_error,
     send,
 )
-from local.sora.control import Asked, control_routes
-from local.sora.faults import Cut, Faults, spoil
-from local.sora.jobs import Job, Jobs
-from local.sora.requests import LARGEST_BODY, Order, read_create, read_remix
+from local.simulator.control import Asked, control_routes
+from local.simulator.faults import Cut, Faults, spoil
+from local.simulator.jobs import Job, Jobs
+from local.simulator.requests import LARGEST_BODY, Order, read_create, read_remix
 from shared.clock import Clock
 
 Act = Callable[[web.Request], Awaitable[Answer]]
@@ -50,7 +51,7 @@ _VARIANTS = {
 }
 
 
-class Sora:
+class SimulatedServer:
     """The service; its jobs and films stay in `data`.
 
     speed: how many times faster than life jobs render and quotas recover. creates_per_minute and

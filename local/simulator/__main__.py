@@ -1,0 +1,3 @@
+from local.simulator.process import main
+
+main()

@@ -1,3 +1,0 @@
-from local.sora.process import main
-
-main()
