@@ -1,4 +1,4 @@
-"""One create at one deployment, as the video's record notes it before the upstream is asked."""
+"""One create at one deployment, as recorded before the upstream is asked."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,8 +10,8 @@ from shared.storage.video_store import VideoRow
 
 @dataclass(frozen=True)
 class Attempt:
-    """`entry` is the video's row as it was last read or written, `model` the one it is made with,
-    `deployment` the one that is asked.
+    """`entry` is the video's row as last read or written, `model` the model that makes it,
+    `deployment` the deployment that is asked.
     """
 
     entry: VideoRow
@@ -24,8 +24,8 @@ class Attempt:
 
     @property
     def noted_at(self) -> datetime:
-        """When the attempt was noted, which is before the upstream was asked. Raises ValueError for
-        a video that is not being asked for.
+        """When the attempt was recorded, which is before the create was sent. Raises ValueError for
+        a video without an attempt.
         """
         if self.video.attempted_at is None:
             raise ValueError("the upstream was never asked for it")

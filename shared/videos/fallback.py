@@ -1,4 +1,4 @@
-"""Another model in the place of one that cannot serve: moving a video there with its price."""
+"""Moves a video to another model, with its price, where its own cannot serve."""
 
 import logging
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ class Fallback:
     pool: Pool
 
     async def take(self, video: Video, model: Model, *, patient: bool) -> bool:
-        """Move the video to the first of its model's fallbacks that can make it and that the budget
-        allows; False where there is none.
+        """Move the video to the first of its model's fallbacks that can make it and that the
+        budgets allow; False where there is none.
 
-        A `patient` video has nothing else to wait for, so that a fallback which is down only for a
-        moment will do.
+        A `patient` video has no other chance, so it also moves to a fallback whose outage will
+        pass.
         """
         for other in self._able(video, model):
             if await (self.pool.is_lost(other) if patient else self.pool.is_down(other)):
@@ -37,7 +37,9 @@ class Fallback:
         return False
 
     def _able(self, video: Video, model: Model) -> list[Model]:
-        """The fallbacks that make such videos. A remix has none: it runs where its source lives."""
+        """The fallbacks that can make such a video. None for a remix, which runs where its source
+        lives.
+        """
         if video.source_upstream_id:
             return []
         return [
@@ -49,13 +51,13 @@ class Fallback:
         ]
 
     async def _move(self, video: Video, other: Model) -> bool:
-        # Noted there before it is forgotten here: a crash between the two leaves a note too many,
-        # which the sweep drops.
+        # Entered there before it leaves here: a crash in between leaves one row too many, which the
+        # sweep drops.
         await self.pool.enter(other, video.id)
         price = other.capability.price(video.seconds, video.size)
         try:
-            # The dearer of the two is held until the key has the new price: never less is held than
-            # is reserved.
+            # The higher of the two prices is held until the key has the new one: the hold is never
+            # less than what the key has reserved.
             await self.budget.reprice(video.id, max(price, video.cost))
             await self.ledger.move(video.id, other.name, price)
         except RequestError as error:

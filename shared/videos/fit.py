@@ -1,7 +1,7 @@
-"""Whether a job that the upstream lists can be the one that an attempt made. Pure.
+"""Whether a listed job can be the one that an attempt made. Pure.
 
-A wrong yes gives a caller another one's video, and a wrong no pays for a second one. Between them
-lies every job that nothing tells apart for certain.
+A wrong yes gives a caller somebody else's video; a wrong no pays for a second job. A job that
+cannot be told apart for certain is neither.
 """
 
 import html
@@ -16,25 +16,25 @@ from shared.media.video import Video
 from shared.upstream.jobs import Job, Listing
 from shared.videos.attempt import Attempt
 
-LOOKBACK = timedelta(seconds=300)  # before an attempt: what is older cannot be a matter of clocks
+LOOKBACK = timedelta(seconds=300)  # before an attempt: no clock is so far off that an older job could be its own
 
-_CLOCK_SKEW = timedelta(seconds=15)  # that is nothing to wonder at; times are whole seconds
-_DOUBT = timedelta(seconds=60)  # the same where answers are dated, which may be by another server
-_ALIKE = 0.8  # the part of the longer prompt's words that both have
+_CLOCK_SKEW = timedelta(seconds=15)  # that is ordinary; times are whole seconds
+_DOUBT = timedelta(seconds=60)  # the same where the upstream's answers have a date, perhaps that of another server
+_ALIKE = 0.8  # the share of the longer prompt's words that similar prompts have in common
 
 
 class Fit(IntEnum):
     """How well a job fits an attempt; of two tests the lower result counts."""
 
     NO = 0
-    NEAR = 1  # it is told a little differently, as by a server that changes what it was sent
-    UNTOLD = 2  # nothing tells it apart, and not everything is told
+    NEAR = 1  # similar: a server that alters what it was sent may list it so
+    UNTOLD = 2  # nothing speaks against it, but some of its fields are missing
     EXACT = 3
 
 
 def fit(job: Job, attempt: Attempt, listed: Listing, neighbours: Set[str]) -> Fit:
-    """How well a listed job fits an attempt. `neighbours` are the names that the upstream may give
-    to jobs of other deployments of the same resource.
+    """How well a listed job fits an attempt. `neighbours` are the names under which the upstream
+    may list jobs of the resource's other deployments.
     """
     return min(
         made_since(job.created_at, attempt.noted_at, listed.ahead),
@@ -45,8 +45,8 @@ def fit(job: Job, attempt: Attempt, listed: Listing, neighbours: Set[str]) -> Fi
 
 
 def made_since(made_at: float | None, noted_at: datetime, ahead: float | None) -> Fit:
-    """Whether something was made since an attempt was noted, by a clock that is `ahead` of ours by
-    so many seconds (None where nobody tells).
+    """Whether a job was made since the attempt was recorded, by a clock that is `ahead` of ours by
+    so many seconds (None where that is unknown).
     """
     if made_at is None:
         return Fit.UNTOLD
@@ -59,15 +59,15 @@ def made_since(made_at: float | None, noted_at: datetime, ahead: float | None) -
 
 
 def _source_fits(job: Job, video: Video) -> Fit:
-    """A remix names its source, unless the list leaves that out; another job names none."""
+    """A remix names its source, unless the list leaves that out; any other job names none."""
     if job.remixed_from_video_id == video.source_upstream_id:
         return Fit.EXACT
     return Fit.UNTOLD if job.remixed_from_video_id is None else Fit.NO
 
 
 def _wish_fits(job: Job, video: Video) -> Fit:
-    """The prompt decides. Where it is the same, another length or size may be the server's way of
-    putting it.
+    """The prompt decides. With the same prompt, another length or size may be another notation of
+    the server.
     """
     if job.prompt is not None and not resembles(job.prompt, video.prompt):
         return Fit.NO
@@ -79,8 +79,8 @@ def _wish_fits(job: Job, video: Video) -> Fit:
 
 
 def _name_fits(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:
-    """A job that goes by another name is most likely another one's, and perhaps ours under a name
-    that nobody has told us.
+    """A job under another model name most likely belongs to another deployment, but may be ours
+    under a name that the configuration does not know.
     """
     deployment = attempt.deployment
     known = deployment.base_model is not None and job.model is not None
@@ -90,7 +90,9 @@ def _name_fits(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:
 
 
 def resembles(told: str, asked: str) -> bool:
-    """Whether a prompt can be another one that was trimmed, cut, cleaned or spelled differently."""
+    """Whether a listed prompt can be the one that was sent: trimmed, cut off, cleaned or
+    escaped.
+    """
     one, other = _words(told), _words(asked)
     if not other:
         return not one
@@ -102,6 +104,6 @@ def resembles(told: str, asked: str) -> bool:
 
 
 def _words(text: str) -> list[str]:
-    """The words of a text without accents, case, punctuation and the codes of HTML."""
+    """The words of a text without accents, case, punctuation and HTML escapes."""
     plain = unicodedata.normalize("NFKD", html.unescape(text)).casefold()
     return re.findall(r"\w+", "".join(each for each in plain if not unicodedata.combining(each)))

@@ -1,7 +1,7 @@
-"""Signs of life of a step that takes long: by them the sweep tells a slow step from a stuck one.
+"""Heartbeats of long steps, by which the sweep tells a slow step from a stuck one.
 
-A row `<video id>` in the partition `beats` of the table `pools`, written first when a step has
-taken 20 seconds. Almost none does.
+A row `<video id>` in the partition `beats` of the table `pools`, written only once a step has taken
+20 seconds, which is rare.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ _PARTITION = "beats"
 
 @dataclass(frozen=True)
 class Heartbeats:
-    """`sleep` takes seconds of real time: a process that is frozen gives no sign of life."""
+    """`sleep` takes seconds of real time, so that a frozen process writes no heartbeat."""
 
     table: Table
     clock: Clock
@@ -32,7 +32,7 @@ class Heartbeats:
 
     @asynccontextmanager
     async def of(self, video_id: str) -> AsyncIterator[None]:
-        """Give signs of life of this video's step for as long as the block runs."""
+        """Write heartbeats of this video's step for as long as the block runs."""
         beating = asyncio.create_task(self._beat(video_id))
         try:
             yield
@@ -41,12 +41,12 @@ class Heartbeats:
             await asyncio.wait([beating])
 
     async def last(self, video_id: str) -> datetime | None:
-        """When a step of this video gave the last sign of life, where it has taken long."""
+        """The time of the video's last heartbeat; None where no step has taken long."""
         row = await self.table.get(_PARTITION, video_id)
         return row.values["at"].astimezone(UTC) if row else None
 
     async def forget(self, before: datetime) -> None:
-        """Drop the signs of life that are older."""
+        """Drop heartbeats older than `before`."""
         async for row in self.table.scan(_PARTITION):
             if row.values["at"].astimezone(UTC) < before:
                 await self._commit(Delete(row))
@@ -59,7 +59,7 @@ class Heartbeats:
                 values = {"at": self.clock.now()}
                 await self._commit(Insert(video_id, values) if row is None else Replace(row, values))
             except StorageUnavailable as error:
-                logger.info("video %s: no sign of life could be given: %s", video_id, error.message)
+                logger.info("video %s: no heartbeat could be written: %s", video_id, error.message)
 
     async def _commit(self, write: Insert | Replace | Delete) -> None:
         try:

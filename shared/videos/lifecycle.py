@@ -1,8 +1,8 @@
-"""The beginning and the end of a video: start, finish, and delete. What lies between is submission
-and rendering.
+"""The first and the last step of a video: start, finish, delete. Between them come submission and
+rendering.
 
 Every step may run twice, and may be killed between any two lines: it reads the record first and
-goes on from what is true.
+continues from there.
 """
 
 import logging
@@ -123,11 +123,11 @@ class Lifecycle:
         return admitted
 
     async def _refuse_early(self, video: Video, account: Account) -> None:
-        """Refuse for the cost of a read where that is clear: a client that does not stop costs the
-        others nothing.
+        """Refuse what the account clearly forbids at the cost of one read, so that a client which
+        keeps asking does not slow down others.
 
-        The account that a caller was let in with may be some seconds old, so that it refuses nobody
-        by itself.
+        The account that the caller was authenticated with may be seconds old, so a refusal is
+        decided on the newest one.
         """
         try:
             reserve(account, video, self.clock.now())
@@ -137,7 +137,7 @@ class Lifecycle:
                 reserve(newest, video, self.clock.now())
 
     async def _forget(self, video: Video) -> None:
-        """Take back what was noted of a video that is not made, or not any more. May be
+        """Remove everything that was only needed while the video was unfinished. May be
         repeated.
         """
         await self.budget.release(video.id, video.spent)
@@ -147,11 +147,13 @@ class Lifecycle:
             await self.lines.drop(video.id)
         if video.reference:
             await self.archive.drop_reference(video.id)
-        # Last: by its note the sweep finds the rest.
+        # Last: as long as this row is there, the sweep finds what a crash has left of the rest.
         await self.pool.leave(video.model, video.id, ended=video.rendered_at is not None)
 
     async def finish(self, video_id: str, failure: Failure | None) -> None:
-        """Settle, free the slot, forget what was only needed on the way."""
+        """Settle the price, free the slot, and remove what was only needed on the way. May be
+        repeated.
+        """
         now = self.clock.now()
         if failure is None:
             days = self.knobs.retention_days
@@ -166,36 +168,38 @@ class Lifecycle:
             return
         if video.deleted or (video.status == "failed" and video.rendered_at is not None):
             await self.archive.drop(video)  # it may have been given up while it was being saved
-        if video.deleted and video.status == "failed":  # else its copy upstream went instead of being saved
+        if video.deleted and video.status == "failed":  # a completed one was deleted upstream instead of being saved
             await self._delete_upstream(video)
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
     async def delete(self, video_id: str, token: str | None = None) -> None:
-        """Give a video up: its caller sees it no more. May be repeated.
+        """Delete a video: its caller no longer sees it. May be repeated.
 
-        A waiting one is cancelled at no cost. One that the upstream may be making is seen out by
-        its orchestration, and charged if the upstream completes it. A finished one loses its bytes.
-        Raises Unauthenticated where `token` no longer lets its holder in.
+        A waiting video is cancelled and costs nothing. The orchestration of one that the upstream
+        may be making goes on until the job ends, and the video is charged if the job completes. A
+        finished video loses its bytes. Raises Unauthenticated where `token` is no longer the key's.
         """
         video = await self.ledger.give_up(video_id, token)
         if video is None:
             return
         if video.finished and not video.deleted:
-            # The mark comes last: whoever is told that there is no such video cannot ask for the
-            # rest of it to go.
+            # The mark comes last: once it is there the caller gets 404, and could not repeat the
+            # delete to remove the rest.
             await self.archive.drop(video)
             await self._delete_upstream(video)
             await self.videos.hide(video_id)
-            # An image may have been fetched since the bytes went. Whoever stores one from now on
-            # sees the mark, and drops it.
+            # An image may have been fetched since the bytes were dropped. Whoever stores one from
+            # now on sees the mark, and drops it.
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
             await self._forget(video)
         logger.info("video %s deleted", video_id)
 
     async def _delete_upstream(self, video: Video) -> None:
-        """Delete the upstream's copy where it can be reached; the upstream drops it after a day."""
+        """Delete the upstream's copy. A failure is only logged: the upstream drops it after
+        a day.
+        """
         upstream = self.upstreams.of(video)
         if upstream is None or video.upstream_id is None:
             return

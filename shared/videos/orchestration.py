@@ -1,9 +1,8 @@
-"""The recipe of a video's life as a durable orchestration, and the few things the rest asks of
-Durable Functions.
+"""A video's life as a durable orchestration, and what the app asks of Durable Functions.
 
-Instance id = video id. The recipe must stay deterministic: names, constants and the context only.
-Changing the order or number of its actions breaks running instances; a new recipe gets a new name,
-and the old one stays until it has drained.
+The instance id is the video id. The generator must stay deterministic: it uses names, constants and
+the context only. Changing the order or number of its actions breaks running instances, so a changed
+recipe gets a new name, and the old one stays until its instances have ended.
 """
 
 from collections.abc import Generator
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
     import azure.durable_functions as df
 
 VIDEO_LIFE = "video_life"
-VIDEO_LIFECYCLE = "video_lifecycle"  # the recipe before: nothing is started with it any more
+VIDEO_LIFECYCLE = "video_lifecycle"  # the former recipe: nothing is started with it any more
 SUBMIT, CHECK, SAVE, FINISH = "submit", "check", "save", "finish"
 STEPS = (SUBMIT, CHECK)
 TURN = "turn"  # the event that wakes a video that waits for a slot
@@ -24,8 +23,8 @@ TURN = "turn"  # the event that wakes a video that waits for a slot
 # A step that raises (storage did not answer) runs again this often; then the orchestration fails
 # and the sweep restarts it.
 _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 5_000, 6
-# The whole history is replayed at every step, at a cost that grows with its square, so it is cut
-# off after this many waits.
+# The whole history is replayed at every step, so its cost grows with the square of its length. It
+# is cut off after this many waits.
 _WAITS_PER_EXECUTION = 9
 
 Recipe = Generator[Any, Any, None]
@@ -42,8 +41,8 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
             yield from _wait(context, step, outcome["again"])
             outcome = yield _activity(context, step, context.instance_id)
             waits -= 1
-            # Not right after the wait: the engine would hand the event that ended it to the next
-            # execution once more.
+            # Not right after the wait: the engine would deliver the event that ended it to the next
+            # execution again.
             if waits <= 0 and "again" in outcome:
                 context.continue_as_new({"step": step, "outcome": outcome})
                 return
@@ -55,9 +54,9 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
 
 
 def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Recipe:
-    """Until the time is over; a video that waits for a slot is also woken by an event.
+    """Wait for `seconds`. A video that waits for a slot can also be woken by an event.
 
-    An event that comes while the step runs may be lost. The timer is there for that.
+    An event that arrives while the step runs may be lost; then the timer ends the wait.
     """
     timer = _timer(context, step, seconds)
     if step != SUBMIT:
@@ -69,8 +68,8 @@ def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) 
 
 
 def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
-    """The recipe of videos that were started before `video_life` came. It stays until they have
-    ended.
+    """The former recipe, for videos that were started before `video_life` existed. It stays until
+    they have ended.
     """
     steps = (SUBMIT, CHECK, SAVE)
     first = (context.get_input() or {}).get("step", SUBMIT)
@@ -99,8 +98,8 @@ def _activity(context: "df.DurableOrchestrationContext", name: str, given: Any) 
 
 
 def _timer(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Any:
-    """A wait before the next run of a step. The status says until when, for the sweep: an
-    orchestration that sleeps longer than this is stuck.
+    """A timer before the next run of a step. The custom status has its end: the sweep takes an
+    orchestration that sleeps longer for stuck.
     """
     until = context.current_utc_datetime + timedelta(seconds=seconds)
     context.set_custom_status({"step": step, "until": until.isoformat()})
@@ -108,8 +107,8 @@ def _timer(context: "df.DurableOrchestrationContext", step: str, seconds: float)
 
 
 class Orchestrations(Protocol):
-    """What the app asks of the engine: start a video's orchestration, and whether it has a living
-    one.
+    """What a create asks of the engine: start a video's orchestration, and say whether it has a
+    living one.
     """
 
     async def start(self, video_id: str) -> None: ...
@@ -118,7 +117,7 @@ class Orchestrations(Protocol):
 
 
 class DurableOrchestrations:
-    """Orchestrations, and a Waker, over the durable client binding."""
+    """Orchestrations and Waker, implemented by the durable client binding."""
 
     def __init__(self, client: "df.DurableOrchestrationClient") -> None:
         self._client = client
@@ -128,19 +127,19 @@ class DurableOrchestrations:
         await self.keep_watch()
 
     async def wake(self, video_id: str) -> None:
-        """Raises an Exception where it has no orchestration, or one that has ended."""
+        """Send the event TURN. Raises Exception where the video has no living orchestration."""
         await self._client.raise_event(video_id, TURN)
 
     async def keep_watch(self) -> None:
-        """Start the watch, unless it is under way."""
+        """Start the watch, unless it runs already."""
         await self._start(WATCH, WATCH, None)
 
     async def _start(self, recipe: str, instance: str, given: Any) -> None:
-        """Start an orchestration. One that lives already is what was wanted."""
+        """Start an orchestration, unless it runs already."""
         try:
             await self._client.start_new(recipe, instance, given)
         except Exception as error:
-            # The library has no type for it, only the engine's words.
+            # The library raises a plain Exception with the engine's text.
             if "already exists" not in str(error):
                 raise
 

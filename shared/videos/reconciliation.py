@@ -1,4 +1,4 @@
-"""What became of a create whose answer was lost: the upstream's own list of jobs decides."""
+"""Decides the outcome of a create whose answer was lost, by the upstream's own list of jobs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from shared.videos.fit import LOOKBACK, Fit, fit, made_since
 
 @dataclass(frozen=True)
 class Adopt:
-    """The job is the attempt's. Nobody else has claimed it so far."""
+    """The job belongs to the attempt, and no other video has claimed it."""
 
     job: Job
 
 
 @dataclass(frozen=True)
 class LookAgain:
-    """Nothing is decided yet: look again after `seconds`, or when `left` are over."""
+    """Not decided yet: look again after `seconds`, at the latest when `left` seconds are over."""
 
     seconds: float
     left: float
@@ -31,7 +31,7 @@ class LookAgain:
 
 @dataclass(frozen=True)
 class Unclear:
-    """The upstream cannot tell whether it has a job for the attempt."""
+    """It cannot be decided whether the upstream has a job for the attempt."""
 
     message: str
     request_id: str | None = None
@@ -39,7 +39,9 @@ class Unclear:
 
 @dataclass(frozen=True)
 class NotMade:
-    """No listed job can be the attempt's, and none has come up for as long as one is looked for."""
+    """The attempt made no job: none that could be its own was listed for all of
+    `reconcile_seconds`.
+    """
 
 
 Verdict = Adopt | LookAgain | Unclear | NotMade
@@ -47,7 +49,7 @@ Verdict = Adopt | LookAgain | Unclear | NotMade
 
 @dataclass(frozen=True)
 class Candidate:
-    """A listed job that has no video and may be the attempt's."""
+    """A listed job that no video has claimed and that may be the attempt's."""
 
     job: Job
     fit: Fit
@@ -61,8 +63,8 @@ class Reconciliation:
     knobs: GatewayKnobs
 
     async def look(self, attempt: Attempt, upstream: Upstream) -> Verdict:
-        """Look once for the attempt's job. Whatever cannot be told apart is never adopted, and
-        never leads to a second job.
+        """Look once for the attempt's job. A job that cannot be told apart for certain is never
+        adopted, and never leads to a second create.
         """
         try:
             listed = await upstream.recent(attempt.noted_at - LOOKBACK)
@@ -87,8 +89,8 @@ class Reconciliation:
         return LookAgain(max(error.retry_after or 0.0, self.knobs.poll_seconds), left)
 
     async def _candidates(self, attempt: Attempt, listed: Listing) -> list[Candidate] | Adopt:
-        """The listed jobs that can be the attempt's and are bound to no video, the oldest first; or
-        the job that is bound to its video already.
+        """The unclaimed jobs that may be the attempt's, oldest first; or Adopt where the video has
+        claimed its job already.
         """
         neighbours = self.catalog.neighbours(attempt.deployment)
         free = []
@@ -108,10 +110,11 @@ class Reconciliation:
 
 
 def _why_unclear(attempt: Attempt, listed: Listing, found: Sequence[Candidate]) -> str | None:
-    """Why the list does not tell whether the attempt has made a job, and which; None where it does.
+    """Why the list does not decide whether the attempt has made a job, and which; None where it
+    does.
 
-    A server that lists the very prompt of one job has not changed the prompts of others: they are
-    no candidates beside it.
+    A server that lists one job with exactly our prompt does not alter prompts, so jobs with similar
+    prompts are no candidates then.
     """
     exact = [each for each in found if each.fit is Fit.EXACT]
     possible = [each for each in found if each.fit >= Fit.UNTOLD] if exact else found

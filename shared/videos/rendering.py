@@ -1,8 +1,7 @@
-"""A job that the upstream has accepted: look at it until it ends, then bring its bytes into our
-storage.
+"""Follows an accepted job: looks at it until it ends, then brings its bytes into our storage.
 
 Every step may run twice, and may be killed between any two lines: it reads the record first and
-goes on from what is true.
+continues from there.
 """
 
 import asyncio
@@ -35,11 +34,11 @@ from shared.upstream.jobs import Job, JobError
 from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import DONE, StepResult, again, failed
 
-_BELIEVED_AFTER = timedelta(seconds=60)  # a job may take a moment until every server of the upstream knows it
-_TO_SAVE = timedelta(seconds=300)  # there is for fetching a video, however late it was done
-_TO_DELETE = 60.0  # seconds there are to delete what nobody needs; its price stays reserved meanwhile
+_BELIEVED_AFTER = timedelta(seconds=60)  # a new job may be unknown to some of the upstream's servers for a moment
+_TO_SAVE = timedelta(seconds=300)  # at least, to fetch a video that was completed near its deadline
+_TO_DELETE = 60.0  # seconds to try to delete a job upstream; its price stays reserved meanwhile
 _DELETE_AGAIN = 30.0  # seconds between the tries
-_LONGEST_FETCH = 480.0  # seconds: the host ends a function after ten minutes, and then nothing is learned from it
+_LONGEST_FETCH = 480.0  # seconds: before the host ends the function, which it does after ten minutes
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _CLOSE_LOOKS, _CLOSE_PAUSE = 8, 0.4  # looks after the first, and the seconds between them
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
@@ -59,7 +58,7 @@ class Rendering:
     knobs: GatewayKnobs
 
     async def check(self, video_id: str) -> StepResult:
-        """Look once at the running job."""
+        """Look at the running job, and store what it reports; `again` while it runs."""
         entry = await self.videos.find(video_id)
         if entry is None or entry.video.finished or entry.video.rendered_at is not None:
             return DONE
@@ -76,9 +75,8 @@ class Rendering:
         return await self._note_progress(entry, job)
 
     async def _look(self, upstream: Upstream, video: Video) -> Job:
-        """Look at the job; at one that is about to end a few times in a row, because the next step
-        would come seconds later. Not at one that has not moved since the last step: it may stand
-        still for long.
+        """Look at the job; where it is about to end, several times in a row, because the next step
+        would come seconds later. Not where it has not moved since the last step: it may be stuck.
         """
         usual = await self.render_times.of(video.model, video.seconds)
         pause = min(_CLOSE_PAUSE, self.knobs.poll_seconds)
@@ -92,19 +90,20 @@ class Rendering:
         return job
 
     async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
-        """Keep status and progress, which only ever go forward. An unknown status counts as
-        running, until the deadline.
+        """Store status and progress, which never go back. An unknown status counts as running,
+        until the deadline.
         """
         video = entry.video
         if job.status in _UNSUCCESSFUL:
             return _failure_of(job)
         done = job.status == "completed"
         running = done or job.status != "queued" or video.status == "in_progress"
-        # The last percent is ours: the video is complete when its bytes are stored.
+        # 99 % at most: the video is complete when its bytes are stored.
         progress = 99 if done else max(video.progress, min(int(job.progress or 0), 99))
         status = "in_progress" if running else "queued"
         if done:
-            # Before the record: once that tells the end, nobody comes back here to free the slot.
+            # Before the record: once the record has the end, no later run comes here to free the
+            # slot.
             await self.pool.ended(video.model, video.id)
             await self.videos.change(entry, status=status, progress=progress, rendered_at=self.clock.now(), gone_since=None)
             took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
@@ -117,14 +116,16 @@ class Rendering:
         return await self._look_again(video, progress)
 
     async def _look_again(self, video: Video, progress: int) -> StepResult:
-        """At a running job: seldom while it cannot be done, closely when it may be."""
+        """When to look at a running job again: rarely while it cannot be done, often when it may
+        be.
+        """
         usual = await self.render_times.of(video.model, video.seconds)
         wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self.knobs.poll_seconds, self.random)
         return again(wait, self._left(video))
 
     async def save(self, video_id: str) -> StepResult:
-        """Bring the bytes into our storage, whole or not at all; of a deleted video, delete them
-        upstream.
+        """Bring the bytes into our storage, completely or not at all. A deleted video's job is
+        deleted upstream instead.
         """
         entry = await self.videos.find(video_id)
         if entry is None:
@@ -172,7 +173,7 @@ class Rendering:
         return DONE
 
     async def _delete_job(self, entry: VideoRow) -> StepResult:
-        """Its caller has deleted the video, and its job is completed: nobody needs its bytes."""
+        """The caller has deleted the video and its job is completed: delete the job upstream."""
         upstream, job_id = self.upstreams.of(entry.video), entry.video.upstream_id
         if upstream is None or job_id is None:
             return DONE
@@ -196,10 +197,10 @@ class Rendering:
             raise Unreachable("The upstream sends the video too slowly.") from error
 
     async def _try_again(self, entry: VideoRow, error: GatewayError, reason: StepResult, wait: float) -> StepResult:
-        """After a failed call about a job: once more in `wait` seconds or so, until the deadline.
+        """After a failed call about a job: try again in about `wait` seconds, until the deadline.
 
-        What was paid for is worth some patience; only that the job is gone is believed after a
-        while.
+        The job is paid for, so most failures are only temporary here. That the job is gone is
+        believed after a minute of the same answer.
         """
         video, now = entry.video, self.clock.now()
         gone_since = (video.gone_since or now) if isinstance(error, Missing | Retired) else None
@@ -211,11 +212,11 @@ class Rendering:
         return again(max(wait, error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
 
     def _elapsed(self, video: Video) -> float:
-        """Seconds since the upstream accepted it."""
+        """Seconds since the upstream accepted the video."""
         return (self.clock.now() - (video.accepted_at or video.created_at)).total_seconds()
 
     def _left(self, video: Video) -> float:
-        """Seconds until its deadline."""
+        """Seconds until the video's deadline."""
         left = self.knobs.deadline_seconds - self._elapsed(video)
         if video.rendered_at is None:
             return left
@@ -223,8 +224,8 @@ class Rendering:
 
 
 def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
-    """How long the job ran, in seconds; else as long as is known, or half of that at the first
-    look.
+    """How long the job ran, in seconds, by the upstream's times; without them the elapsed time, or
+    half of it if it was never seen running.
     """
     if job.created_at is not None and job.completed_at is not None:
         return max(job.completed_at - job.created_at, 0.0)
@@ -232,8 +233,8 @@ def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
 
 
 def _failure_of(job: Job) -> StepResult:
-    """The upstream's reason in our words, at a bounded length; moderation has one code, however it
-    is called.
+    """The upstream's reason as a failed step, of bounded length. All its moderation codes become
+    `moderation_blocked`.
     """
     error = job.error if isinstance(job.error, JobError) else JobError(message=job.error)
     code = (error.code or "generation_failed")[:_LONGEST_CODE]

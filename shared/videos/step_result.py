@@ -1,11 +1,11 @@
-"""How a step of a video's life ends: plain JSON, because the orchestration's history keeps it."""
+"""The result of a step: plain JSON, because the orchestration's history stores it."""
 
 from math import inf
 from typing import TypedDict
 
 
 class Failure(TypedDict):
-    """Why a video cannot be made. `request_id` is what the vendor knows the refusal by."""
+    """Why a video cannot be made. `request_id` is the vendor's id of its refusal."""
 
     code: str
     message: str
@@ -13,7 +13,9 @@ class Failure(TypedDict):
 
 
 class StepResult(TypedDict, total=False):
-    """Exactly one key: `done`, `again` (run the same step after so many seconds), or `failed`."""
+    """Has exactly one key: `done`, `again` (seconds after which to run the same step again), or
+    `failed`.
+    """
 
     done: bool
     again: float
@@ -24,12 +26,10 @@ DONE: StepResult = {"done": True}
 
 
 def again(seconds: float, left: float = inf) -> StepResult:
-    """Not yet: run the same step again after so many seconds; when `left` seconds are over at the
-    latest, for the last time.
-    """
+    """Run the same step again after `seconds`, but no later than when `left` seconds are over."""
     return {"again": min(seconds, max(left, 1.0))}
 
 
 def failed(code: str, message: str, request_id: str | None = None) -> StepResult:
-    """The video cannot be made, for this reason."""
+    """The video cannot be made. `code` is one of docs/errors.md or the upstream's."""
     return {"failed": {"code": code, "message": message, "request_id": request_id}}

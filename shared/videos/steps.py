@@ -1,9 +1,7 @@
-"""The steps as the engine runs them: whatever goes wrong in one, the video goes on or comes to an
-end.
+"""The steps as the engine runs them: whatever a step raises, the video continues or fails.
 
-A step that raises is run again by the engine, and an orchestration that fails is started again by
-the sweep. That helps while storage does not answer, and against nothing else, so only
-StorageUnavailable leaves here.
+The engine runs a step that raises again, and the sweep restarts an orchestration that fails. That
+helps while storage does not answer, and in no other case, so a step raises only StorageUnavailable.
 """
 
 import logging
@@ -24,18 +22,18 @@ from shared.videos.submission import Submission
 
 logger = logging.getLogger("gateway")
 
-_TRIES = 3  # of a step that raises what nobody expected
+_TRIES = 3  # of a step that raises an unexpected error
 _PAUSE = 5.0  # seconds between them
 _OVERTAKEN = 5.0  # seconds until a step that was overtaken looks again
 _SHORTEST_TIMER = 1.0  # seconds: the engine's timers come up to a second early
-_MOST_REPEATS = timedelta(seconds=1)  # in which a step repeats itself
+_MOST_REPEATS = timedelta(seconds=1)  # during which `_repeat` runs a step again itself
 
 Step = Callable[[str], Awaitable[StepResult]]
 
 
 @dataclass(frozen=True)
 class Steps:
-    """What the activities call; they raise StorageUnavailable alone."""
+    """What the activities call. Raises only StorageUnavailable."""
 
     submission: Submission
     rendering: Rendering
@@ -48,8 +46,8 @@ class Steps:
             return await self._repeat(self.submission.submit, video_id)
 
     async def check(self, video_id: str) -> StepResult:
-        """Look at the job, and bring its bytes into our storage as soon as it has ended: a step of
-        its own would begin a second later.
+        """Look at the job, and save its bytes as soon as it has ended: a separate step would start
+        a second later.
         """
         async with self.heartbeats.of(video_id):
             outcome = await self._repeat(self.rendering.check, video_id)
@@ -60,11 +58,13 @@ class Steps:
             return await self._run(self.rendering.save, video_id)
 
     async def finish(self, outcome: Any) -> None:
-        """There is no end but this one, so what it raises goes to the engine."""
+        """Finish the video. Whatever this raises goes to the engine, which runs it again."""
         await self.lifecycle.finish(outcome["video"], outcome["failure"])
 
     async def _repeat(self, step: Step, video_id: str) -> StepResult:
-        """Run a step, and again after a wait that is shorter than the engine's timers are exact."""
+        """Run a step, and run it again here while it asks for waits shorter than the engine's
+        timers are exact.
+        """
         until = self.clock.now() + _MOST_REPEATS
         while True:
             outcome = await self._run(step, video_id)
@@ -76,7 +76,9 @@ class Steps:
             await self.clock.sleep(seconds)
 
     async def _run(self, step: Step, video_id: str) -> StepResult:
-        """Run a step, three times where it raises what nobody expected; the last ends the video."""
+        """Run a step, up to three times where it raises an unexpected error; the third one fails
+        the video.
+        """
         for tries_left in reversed(range(_TRIES)):
             try:
                 return await step(video_id)
@@ -99,6 +101,8 @@ def _name(step: Step) -> str:
 
 
 def _log(video_id: str, step: Step, error: Exception) -> None:
-    """What was raised, and where. Not its words: they may quote a prompt or an address."""
+    """Log the type and the place of an error. Not its message, which may quote a prompt or an
+    address.
+    """
     where = "".join(format_tb(error.__traceback__))
     logger.error("video %s: %s: unexpected error %s\n%s", video_id, _name(step), type(error).__name__, where)

@@ -1,9 +1,9 @@
-"""Getting a video accepted upstream exactly once: wait for a slot, note the attempt, ask; and where
-the answer is lost, look.
+"""Gets a video accepted upstream exactly once: wait for a slot, record the attempt, send the
+create; where its answer is lost, look for the job.
 
-May run twice, and may be killed between any two lines: it reads the record first and goes on from
-what is true. An attempt that is noted without a job is one whose outcome is unclear, and the
-upstream's own list decides it.
+Every step may run twice, and may be killed between any two lines: it reads the record first and
+continues from there. An attempt on record without a job has an unclear outcome, which the
+upstream's list of jobs decides.
 """
 
 import asyncio
@@ -43,16 +43,16 @@ from shared.videos.step_result import DONE, StepResult, again, failed
 
 logger = logging.getLogger("gateway")
 
-# An answer to a create is awaited for this part of `reconcile_seconds`; through the rest of it the
-# job is looked for, since an upstream may accept a create that nobody waits for any more. (The
-# service's own front door gives up after 60 s.)
+# The part of `reconcile_seconds` in which a create's answer is awaited. The job is looked for
+# through the rest as well, since an upstream may accept a create after its caller has given up.
+# (The service's front door gives up after 60 s.)
 _CREATE_SHARE = 0.5
-_MOST_UNCLEAR = 2  # creates whose answer was lost and whose job was not found: one new attempt
-_MOST_LOST_UPLOADS = 3  # the upstream may lose a reference image now and then, but not for ever
-_LONGEST_REST = 3600.0  # seconds, of a deployment, whatever it asks for: one strange answer must not cost a day
+_MOST_UNCLEAR = 2  # creates of one video whose answer was lost and whose job was not found
+_MOST_LOST_UPLOADS = 3  # times that the upstream may lose a video's reference image
+_LONGEST_REST = 3600.0  # seconds: a deployment's `retry-after` is followed up to here
 
-# How long a deployment is down (seconds) when it refuses everybody: a model that is gone stays
-# gone; a role, a route, or a deployment that does not exist yet may be mended any minute.
+# How long a deployment that refuses everybody is down (seconds): a retired model stays retired; a
+# role, a route or a missing deployment may be mended any minute.
 _GONE, _MENDABLE = 6 * 3600.0, 60.0
 
 
@@ -71,7 +71,9 @@ class Submission:
     reconciliation: Reconciliation
 
     async def submit(self, video_id: str) -> StepResult:
-        """One try at getting the video accepted."""
+        """Try once to get the video accepted; `again` while it waits or while its create is
+        unclear.
+        """
         entry = await self.videos.find(video_id)
         if entry is None or entry.video.upstream_id:
             return DONE
@@ -79,7 +81,7 @@ class Submission:
         unclear = video.attempted_at is not None
         if video.finished:
             return DONE
-        if video.deleted and not unclear:  # the create that was under way when it was deleted made no job
+        if video.deleted and not unclear:  # its create was withdrawn or made no job
             return failed("cancelled", CANCELLED_MESSAGE)
         model = self.catalog.get(video.model)
         if model is None:
@@ -93,7 +95,7 @@ class Submission:
         return await self._take_turn(entry, model)
 
     async def _take_turn(self, entry: VideoRow, model: Model) -> StepResult:
-        """Ask where a slot is free; else wait for one, or move to a fallback."""
+        """Send the create where a slot is free; else wait for one, or move to a fallback."""
         video = entry.video
         turn = await self.pool.acquire(model, video, video.priority)
         if isinstance(turn, Outage):
@@ -108,7 +110,9 @@ class Submission:
         return await self._ask(entry, model, turn.deployment)
 
     async def _wait(self, entry: VideoRow, model: Model, turn: Wait) -> StepResult:
-        """Keep the place for those who ask; it only ever gets better."""
+        """Store the place in the queue for callers to see; it never gets worse. Test deployments
+        that could not be reached.
+        """
         for deployment in turn.unreachable:
             if await self._reaches(entry.video, deployment):
                 await self.pool.reached(model, deployment)
@@ -121,7 +125,9 @@ class Submission:
         return outcome
 
     async def _reaches(self, video: Video, deployment: Deployment) -> bool:
-        """Whether a deployment answers that could not be reached: its list costs nothing."""
+        """Whether a deployment that could not be reached answers now. Asks for its list, which
+        makes no job.
+        """
         try:
             await self.upstreams.at(deployment).ping()
         except UpstreamError as error:
@@ -130,7 +136,7 @@ class Submission:
         return True
 
     async def _ask(self, entry: VideoRow, model: Model, deployment: Deployment) -> StepResult:
-        """Note the attempt, then ask."""
+        """Record the attempt, then send the create, unless an equal one is under way."""
         reference = await self.archive.reference(entry.video) if entry.video.reference else None
         if entry.video.reference and reference is None:
             return failed("reference_missing", "The reference image is no longer stored.")
@@ -148,7 +154,7 @@ class Submission:
         return result
 
     async def _step_aside(self, attempt: Attempt) -> StepResult:
-        """An equal request is under way at the resource: wait for its outcome at the head of the
+        """An equal create is under way at the resource: wait for its outcome at the head of the
         queue.
         """
         await self._withdraw(attempt)
@@ -156,7 +162,9 @@ class Submission:
         return again(self.knobs.poll_seconds)
 
     async def _lose_answer(self, attempt: Attempt, error: Uncertain) -> StepResult:
-        """The note stands: the next run looks for the job."""
+        """The create's answer is lost: keep the attempt on record, so that the next run looks for
+        the job.
+        """
         log_failure(attempt.video.id, "create", error)
         await self.pool.rest(attempt.model, attempt.deployment)
         if error.report.request_id:
@@ -164,10 +172,10 @@ class Submission:
         return again(self.knobs.poll_seconds)
 
     async def _note(self, entry: VideoRow, model: Model, deployment: Deployment) -> Attempt:
-        """Write down that the upstream is about to be asked: whoever finds this note without a job
-        knows that the outcome is unclear.
+        """Record the attempt before the create is sent: an attempt on record without a job tells
+        later runs that the outcome is unclear.
 
-        Raises WriteConflict where another run of the step was faster: only one of them may ask.
+        Raises WriteConflict where another run of the step was faster: only one may send the create.
         """
         noted = await self.videos.change(
             entry,
@@ -181,8 +189,8 @@ class Submission:
 
     async def _create(self, attempt: Attempt, reference: Reference | None) -> Accepted:
         video, upstream = attempt.video, self.upstreams.at(attempt.deployment)
-        # Counted from the note: a host that was frozen since then has been given up on, and must
-        # not ask any more.
+        # Counted from the record: where the host was frozen since then, the attempt may have been
+        # given up, and must not be sent any more.
         since = (self.clock.now() - attempt.noted_at).total_seconds()
         patience = self.knobs.reconcile_seconds * _CREATE_SHARE - since
         if patience <= 0:
@@ -196,7 +204,7 @@ class Submission:
             raise Uncertain("The upstream did not answer the create in time.") from error
 
     async def _not_accepted(self, attempt: Attempt, error: UpstreamError) -> StepResult:
-        """What a create that failed means for the video and for the deployment."""
+        """Decide what a failed create means for the video and for its deployment."""
         video, request_id = attempt.video, error.report.request_id
         log_failure(video.id, "create", error)
         match error:
@@ -216,9 +224,7 @@ class Submission:
                 return failed(error.code, error.message, request_id)
 
     async def _take_down(self, attempt: Attempt, error: UpstreamError) -> None:
-        """Send nothing more to a deployment that refuses everybody, for as long as that may take to
-        mend.
-        """
+        """Take down a deployment that refuses everybody, for as long as mending it may take."""
         deployment, report = attempt.deployment, error.report
         lost = isinstance(error, Retired) and (report.status == 410 or self._is_over(deployment))
         seconds = _GONE if lost else _MENDABLE
@@ -227,8 +233,8 @@ class Submission:
     async def _stand_back(
         self, attempt: Attempt, rest: float | None, request_id: str | None, *, unreachable: bool = False, **changes: Any
     ) -> StepResult:
-        """No job was made: to the head of the queue again, where another deployment may be free at
-        once.
+        """No job was made: put the video back at the head of the queue, where another deployment
+        may be free.
         """
         request_id = request_id or attempt.video.upstream_request_id
         await self._withdraw(attempt, upstream_request_id=request_id, **changes)
@@ -236,23 +242,22 @@ class Submission:
         return again(0.0)
 
     async def _withdraw(self, attempt: Attempt, **changes: Any) -> None:
-        """Take the note back, before the slot: whoever is killed in between keeps the slot and asks
-        again, instead of looking for a job.
+        """Remove the attempt from the record, before the slot is freed: a crash in between leaves
+        the slot with the video, which then asks again instead of looking for a job.
         """
         await self.videos.change(attempt.entry, deployment=None, attempted_at=None, **changes)
 
     async def _accept(self, attempt: Attempt, accepted: Accepted) -> StepResult:
-        """Bind the job to the video. Where another video has adopted it meanwhile, go on looking
-        for ours.
+        """Bind the job to the video. Where another video has claimed it, go on looking for this
+        one's.
         """
         video = attempt.video
         if not await self.claims.claim(attempt.deployment, accepted.job, video.id):
             return again(self.knobs.poll_seconds)
-        # Before the record: once that has the job, nobody comes back here to end the create for the
-        # pool.
+        # Before the record: once the record has the job, no later run comes here to tell the pool
+        # that the create was answered.
         await self.pool.answered(video.model, video.id)
-        # Whatever has happened to the video since: a job whose video was deleted has to be seen
-        # out.
+        # Also where the video was deleted meanwhile: its job has to be followed to its end.
         await self.videos.update(
             video.id,
             upstream_id=accepted.job.id,
@@ -263,12 +268,12 @@ class Submission:
         return DONE
 
     async def _reconcile(self, entry: VideoRow, model: Model) -> StepResult:
-        """A create was under way and its answer is unknown: find out what became of it."""
+        """The outcome of a create is unknown: look for its job, and act on what is found."""
         deployment = model.deployment(entry.video.deployment or "")
         if deployment is None:
             return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
         attempt = Attempt(entry, model, deployment)
-        # Killed before it had noted this, it may find an equal request under way by now.
+        # A run that was killed before it had recorded this may find an equal create under way.
         alone = await self.equal_asks.begin(deployment, attempt.video)
         if alone is None:
             return self._wait_for_equal(attempt)
@@ -296,7 +301,9 @@ class Submission:
                 return await self._ask_again(attempt)
 
     async def _ask_again(self, attempt: Attempt) -> StepResult:
-        """A create without an answer has made no job: one more is allowed, and no third."""
+        """The unclear create made no job. Send one more; after a second unclear create the video
+        fails.
+        """
         video = attempt.video
         if video.lost_answers + 1 >= _MOST_UNCLEAR:
             return _uncertain("The upstream gave no clear answer, more than once, and lists no job for the video.", video)
@@ -306,11 +313,11 @@ class Submission:
         return await self._stand_back(attempt, None, None, lost_answers=video.lost_answers + 1)
 
     def _is_over(self, deployment: Deployment) -> bool:
-        """Whether the vendor's announced last day has come."""
+        """Whether the vendor's announced retirement date has come."""
         return deployment.retires is not None and deployment.retires <= self.clock.now().date()
 
     def _gives_up(self, video: Video) -> datetime:
-        """When it has waited too long."""
+        """The time at which a waiting video fails as `queue_timeout`."""
         return video.created_at + timedelta(seconds=self.knobs.queue_seconds)
 
 

@@ -1,9 +1,8 @@
-"""The watch: an orchestration beside the videos' own. While anything is unfinished it has the sweep
-look every half minute; then it ends.
+"""The watch: an orchestration that has the sweep look every half minute while any video is
+unfinished, and then ends.
 
-A timer that looked as often would keep an idle app awake, which costs more than all else that an
-idle app does. Whatever starts a video also starts the watch; the sweep's timer does it again where
-the watch itself was lost.
+A timer as frequent would keep an idle app awake, at a higher cost than everything else that an idle
+app does. Starting a video starts the watch; the sweep's timer starts it again where it was lost.
 """
 
 from collections.abc import Generator
@@ -21,7 +20,7 @@ _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 30_000, 60
 
 
 def watch(context: "df.DurableOrchestrationContext") -> Generator[Any, Any, None]:
-    """Wait, look, and begin anew while a look finds anything unfinished."""
+    """Wait, look, and start over while a look finds unfinished videos."""
     import azure.durable_functions as df
 
     yield context.create_timer(context.current_utc_datetime + EVERY)
