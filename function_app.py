@@ -145,7 +145,7 @@ async def finish(outcome: Any, durable: df.DurableOrchestrationClient) -> None: 
 
 
 def _steps(durable: df.DurableOrchestrationClient) -> Steps:
-    """The steps. A step that frees a slot wakes the next in line through this client."""
+    """The steps. A step that frees a slot wakes the next video through this client."""
     gateway = composition.current()
     gateway.pool.wake_ups.go_through(DurableOrchestrations(durable))
     return gateway.steps

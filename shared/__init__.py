@@ -1,3 +1,1 @@
-"""What the triggers in function_app.py call: the gateway itself, free of trigger types below the
-http module.
-"""
+"""The app that the triggers in function_app.py call. Only `routes.calls` knows trigger types."""

@@ -1,4 +1,4 @@
-"""Time as a collaborator, so that tests of the app and its stand-ins never wait in real time."""
+"""Time as a collaborator, so that tests of the app and of its stand-ins never wait in real time."""
 
 import asyncio
 from datetime import UTC, datetime

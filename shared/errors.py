@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as a tree of exceptions, and what a client is told of it.
+"""The tree of all errors, with the status and the codes that a client sees.
 
     GatewayError                  500  internal_error
     ├── ConfigurationError        500  configuration_error      the operator must mend a setting
@@ -39,11 +39,11 @@ from typing import Any, ClassVar
 
 
 class GatewayError(Exception):
-    """An error with an answer: HTTP `status`, OpenAI `type` and `code`, and whether a client's
-    retry can help.
+    """An error that becomes an answer: HTTP `status`, OpenAI `type` and `code`, and `should_retry`,
+    which tells the official client whether to retry (None leaves that to its own rule for the
+    status).
 
-    `retry_after` is in seconds. `headers` are sent with the answer. A `None` in `should_retry`
-    leaves the decision to the client's own rule for the status.
+    `retry_after` is in seconds. `param` names the parameter. `headers` are sent with the answer.
     """
 
     status: ClassVar[int] = 500
@@ -69,8 +69,8 @@ class GatewayError(Exception):
 
 
 class ConfigurationError(GatewayError):
-    """A setting is missing or wrong. The message is for the operator's log, callers see only that
-    there is one.
+    """A setting is missing or wrong. The message goes to the operator's log; callers only see that
+    the gateway is not configured.
     """
 
     default_code = "configuration_error"
@@ -83,14 +83,14 @@ class StorageUnavailable(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """The upstream cannot give a part of a finished video just now."""
+    """The upstream cannot send an image of a finished video now."""
 
     status = 503
     default_code = "variant_unavailable"
 
 
 class RequestError(GatewayError):
-    """The caller can mend it; nothing was changed and nothing was spent."""
+    """The caller can mend the request. Nothing was changed and nothing was spent."""
 
     status = 400
     type = "invalid_request_error"
@@ -124,8 +124,8 @@ class MethodNotAllowed(RequestError):
 
 
 class Conflict(RequestError):
-    """The video is not in a state that allows it. The client would retry a 409 on its own, which
-    cannot help here.
+    """The video's state does not allow it. The official client would retry a 409, which cannot help
+    here.
     """
 
     status = 409
@@ -155,7 +155,7 @@ class IdempotencyMismatch(RequestError):
 
 
 class RateLimited(RequestError):
-    """Too many just now: waiting helps."""
+    """Too many requests or running videos. Waiting helps."""
 
     status = 429
     type = "rate_limit_error"
@@ -163,9 +163,7 @@ class RateLimited(RequestError):
 
 
 class BudgetExceeded(RequestError):
-    """Nothing is left: waiting a moment does not help, and the client would retry a 429 on
-    its own.
-    """
+    """The budget is used up. The official client would retry a 429, which cannot help here."""
 
     status = 429
     type = "budget_exceeded"
@@ -175,7 +173,7 @@ class BudgetExceeded(RequestError):
 
 @dataclass(frozen=True)
 class UpstreamReport:
-    """What the upstream said, for logs and for `provider_specific_fields`. `request_id` is its
+    """The upstream's own words, for logs and for `provider_specific_fields`. `request_id` is its
     `apim-request-id`.
     """
 
@@ -188,7 +186,7 @@ class UpstreamReport:
 
 
 class UpstreamError(GatewayError):
-    """A call to the upstream did not succeed. The message is ours; the upstream's own words are in
+    """A call to the upstream failed. The message is ours; the upstream's own words are in
     `report`.
     """
 
@@ -237,8 +235,8 @@ class Missing(UpstreamError):
 
 
 class NotAVideo(UpstreamError):
-    """The bytes are not a complete MP4 (cut short, another format, without index or media), or not
-    the image they should be.
+    """The bytes are not a complete MP4 (cut off, another format, without index or media), or not
+    the image that was asked for.
     """
 
     default_code = "upstream_content_invalid"
@@ -253,7 +251,7 @@ class Uncertain(UpstreamError):
 
 
 def envelope(error: GatewayError) -> dict[str, Any]:
-    """The OpenAI error object; upstream errors add the upstream's own words under
+    """The OpenAI error object. Errors of the upstream carry its own words in
     `provider_specific_fields`.
     """
     body: dict[str, Any] = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}

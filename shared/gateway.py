@@ -1,4 +1,4 @@
-"""The composition: settings in, everything that works together out. Nothing connects before it is
+"""The composition root: makes every collaborator from the settings. Nothing connects before it is
 used.
 """
 
@@ -40,7 +40,7 @@ from shared.videos.steps import Steps
 from shared.videos.submission import Submission
 
 logger = logging.getLogger("gateway")
-_POLLS_A_VIDEO = 24  # at the usual pace, two minutes: the first guess of how long a video takes
+_POLLS_A_VIDEO = 24  # the first estimate of how long a video takes: two minutes with the default `poll_seconds`
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,13 @@ class Gateway:
 
     @property
     def steps(self) -> Steps:
-        """What the engine's activities call."""
+        """The steps that the engine's activities call."""
         return Steps(self.submission, self.rendering, self.lifecycle, self.heartbeats, self.clock)
 
     async def close(self) -> None:
-        """For tests and commands; a function app is never told that it ends."""
+        """Close all connections. For tests and commands: a function app is never told that
+        it ends.
+        """
         await self.tables.close()
         await self.archive.close()
         await self.connections.close()
@@ -123,15 +125,15 @@ def build(
 
 
 def build_for_storage(storage: Storage) -> Gateway:
-    """A gateway that can read what is stored and nothing else: no models, no operator's key."""
+    """A gateway that can only read storage: it has no models and no operator's key."""
     return build(Settings(storage, None, GatewayKnobs(), Catalog(())))
 
 
 def hush() -> None:
-    """Keep out of the log what libraries write for every request, in whatever worker this is.
+    """Silence what libraries log for every request.
 
-    At the level that Azure keeps, httpx logs the address of the upstream, which is to stay inside;
-    the storage clients log a dozen lines for each request, which are paid for by the gigabyte.
+    At the level that Azure keeps, httpx logs the upstream's address, which must stay inside, and
+    the storage clients log a dozen lines per request, which are paid for by the gigabyte.
     """
     for name in ("httpx", "azure"):
         logging.getLogger(name).setLevel(logging.WARNING)

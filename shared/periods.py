@@ -1,4 +1,4 @@
-"""Periods as key settings write them (`30d`, `1mo`), and the budget windows that they make.
+"""Lengths of time as key settings write them (`30d`, `1mo`), and the budget windows they make.
 
 A window is computed from its anchor whenever it is needed, so nothing has to run when one ends.
 """
@@ -9,21 +9,21 @@ from datetime import UTC, datetime, timedelta
 
 from shared.errors import InvalidRequest
 
-# At most three digits of months: a thousand of them lie within the calendar, a million do not.
+# At most three digits of months: 999 months later is still a date, a million months are not.
 _LENGTH = re.compile(r"([1-9]\d{0,5})(s|m|h|d|(?<!\d{4})mo)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def check_length(text: object, param: str) -> str:
-    """`30s`, `30m`, `30h`, `30d` or `1mo`. Raises InvalidRequest."""
+    """Returns `text` if it is a length such as 30s, 30m, 30h, 30d or 1mo. Raises InvalidRequest."""
     if isinstance(text, str) and _LENGTH.fullmatch(text):
         return text
     raise InvalidRequest(f"`{param}` must be a length of time such as 30s, 30m, 30h, 30d or 1mo.", param=param)
 
 
 def later(start: datetime, length: str, times: int = 1) -> datetime:
-    """`start` moved by `times` lengths. A month keeps the day of the month, or takes the month's
-    last day where that is earlier.
+    """`start` plus `times` lengths. Months keep the day of the month, or take the month's last day
+    where that is earlier.
     """
     match = _LENGTH.fullmatch(length)
     if match is None:
@@ -37,8 +37,8 @@ def later(start: datetime, length: str, times: int = 1) -> datetime:
 
 
 def window(anchor: datetime, length: str, now: datetime) -> tuple[datetime, datetime]:
-    """The window of `now`, as (start, end) with start ≤ now < end. Before the anchor it is the
-    first window.
+    """The window that contains `now`, as (start, end) with start ≤ now < end. Before the anchor it
+    is the first window.
     """
     anchor, now = anchor.astimezone(UTC), now.astimezone(UTC)
     passed = max(0, _periods(anchor, length, now))

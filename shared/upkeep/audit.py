@@ -1,6 +1,4 @@
-"""Is the money right? Every key's counters, worked out again from its videos, beside what its row
-says.
-"""
+"""Checks every key's counters against the sums of its videos."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -10,12 +8,12 @@ from shared.gateway import Gateway
 from shared.media.video import GATEWAY_OWNER, MASTER_OWNER
 
 COUNTERS = ("reserved", "spend", "running", "seconds_reserved", "seconds_used")
-_HELD = ("reserved", "running")  # what the gateway's own account holds; its spend is the keys' together
+_HELD = ("reserved", "running")  # compared for the gateway's own account: the sums of its holds
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A counter that is not what the videos say. Money in micro-dollars."""
+    """A counter of a key that differs from the sum of its videos. Money in micro-dollars."""
 
     key_id: str
     alias: str | None
@@ -26,14 +24,16 @@ class Difference:
 
 @dataclass
 class Audit:
-    """Goes through all keys, one at a time; `keys` and `videos` count what was looked at."""
+    """Goes through all keys, one at a time. `keys` and `videos` count what has been read."""
 
     gateway: Gateway
     keys: int = 0
     videos: int = 0
 
     async def differences(self) -> AsyncIterator[Difference]:
-        """Counters move while videos do, so a difference is looked at twice before it is one."""
+        """Every difference. Counters change while videos run, so a key with a difference is
+        compared again before it is reported.
+        """
         async for key_id in self._key_ids():
             self.keys += 1
             if await self._compare(key_id):

@@ -1,4 +1,4 @@
-"""What the sweep asks of the orchestration engine, beyond what starts a video."""
+"""What the sweep asks of the orchestration engine, beyond starting a video."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ _PREFIX = "video_"
 
 @dataclass(frozen=True)
 class Status:
-    """The engine's word on an orchestration.
+    """The state of an orchestration.
 
-    It is `due` to act by then: a step that runs since it last acted, or at the end of its wait.
-    None where the engine cannot tell: it is suspended, or was started by an earlier recipe.
+    `due` is when it should have acted: since its last action where a step runs, or at the end of
+    its wait. None where that is unknown: it is suspended, or was started by the former recipe.
     """
 
     living: bool
@@ -31,32 +31,32 @@ class Engine(Orchestrations, Protocol):
     """The orchestrations of all videos."""
 
     async def status(self, video_id: str) -> Status | None:
-        """None where there never was one."""
+        """None for a video that never had an orchestration."""
         ...
 
     async def keep_watch(self) -> None:
-        """Start the watch, unless it is under way."""
+        """Start the watch, unless it runs already."""
         ...
 
     async def terminate(self, video_id: str) -> None:
-        """Ask for its end, which comes a moment later."""
+        """Ask the engine to terminate it, which happens a moment later."""
         ...
 
     async def failed(self) -> Sequence[str]:
-        """Videos whose orchestration has failed; not more than a page of them."""
+        """Videos whose orchestration has failed, at most one page."""
         ...
 
     async def over(self, started_before: datetime) -> Sequence[str]:
-        """Videos whose orchestration is over; not more than a page of them."""
+        """Videos whose orchestration has ended and was started before then, at most one page."""
         ...
 
     async def purge(self, video_id: str) -> None:
-        """Forget an orchestration and its history."""
+        """Delete an orchestration and its history."""
         ...
 
 
 class DurableEngine(DurableOrchestrations):
-    """The engine behind the durable client binding."""
+    """Engine, implemented by the durable client binding."""
 
     def __init__(self, client: "df.DurableOrchestrationClient") -> None:
         super().__init__(client)
@@ -92,7 +92,7 @@ class DurableEngine(DurableOrchestrations):
 
 
 def _due(state: str, told: Any) -> datetime | None:
-    """The recipe says in its custom status what it is at, and until when it waits, if it does."""
+    """The custom status names the step, and the end of its wait while it waits."""
     if state == "Suspended":
         return None
     if state == "Pending":

@@ -1,8 +1,8 @@
-"""What the sweep does once an hour for videos of all keys: find those that no model knows of, drop
-old records of requests, and drop bytes whose retention is over.
+"""What the sweep does once an hour for all keys: find unfinished videos that no pool knows, drop
+old idempotency records, and drop bytes whose retention has ended.
 
-It reads what is unfinished, and the days in which something may have come to its end; never a key's
-whole history, and no key that has asked for nothing in those days.
+It reads unfinished videos, and the days in which something may have expired; never a key's whole
+history, and no key without requests in those days.
 """
 
 import logging
@@ -21,16 +21,16 @@ from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
 
-_STARTING = timedelta(minutes=2)  # younger videos may simply not have got further yet
-_ADMITTING = timedelta(hours=1)  # what a request's record may be younger than its video's id, and more
-_EXPIRY_WINDOW = timedelta(days=2)  # in which bytes whose retention is over are looked for
-_IDENTITIES = "identities"  # the row that says until when old records of requests have been dropped
+_STARTING = timedelta(minutes=2)  # a younger video may just be starting
+_ADMITTING = timedelta(hours=1)  # the most by which an idempotency record may be younger than its video's id, with a margin
+_EXPIRY_WINDOW = timedelta(days=2)  # length of the range of days in which expired bytes are looked for
+_IDENTITIES = "identities"  # the row with the time up to which idempotency records have been dropped
 
 
 @dataclass
 class Housekeeping:
-    """One run. `noted` are the videos that a model knows of as unfinished; `attempt` runs a part so
-    that its failure keeps nothing else from being done.
+    """One run. `noted` are the unfinished videos that a pool knows; `attempt` runs one part so that
+    its failure does not stop the others.
     """
 
     gateway: Gateway
@@ -52,11 +52,11 @@ class Housekeeping:
                 await self.attempt(self._find(video_id))
 
     async def _find(self, video_id: str) -> None:
-        """An unfinished video that no model knows of is noted again, and the next run starts it.
-        One of a model that is no longer configured is started at once, to fail for that reason.
+        """Enter an unfinished video into its model's pool again, so that the next run starts it.
+        Where its model is no longer configured, start it at once: it fails for that reason.
         """
         entry = await self.gateway.videos.find(video_id)
-        if entry is None:  # it is just being admitted, or its model knows of it
+        if entry is None:  # it is being admitted, and its pool knows it
             return
         if entry.video.finished:
             await self.gateway.lines.close(SpendLine.of(entry.video))
@@ -69,7 +69,9 @@ class Housekeeping:
             await self.orchestrations.start(video_id)
 
     async def _forget_identities(self) -> None:
-        """Of the keys whose requests have become too old to be repeated since the last run."""
+        """Drop idempotency records older than KEY_LIFETIME, of the keys that had requests since the
+        last run.
+        """
         table, until = self.gateway.tables.gateway, self.now - KEY_LIFETIME
         row = await table.get(UPKEEP, _IDENTITIES)
         since = id_bound(row.values["until"].astimezone(UTC) - _ADMITTING) if row else None
@@ -81,10 +83,10 @@ class Housekeeping:
         try:
             await table.commit(UPKEEP, Insert(_IDENTITIES, noted) if row is None else Replace(row, noted))
         except WriteConflict:
-            return  # another run has noted as much
+            return  # another run has written its own time
 
     async def _expire(self) -> None:
-        """Remove the bytes of videos whose retention is over; what they cost stays on record."""
+        """Remove the bytes of videos whose retention has ended. Their records and costs stay."""
         knobs = self.gateway.settings.knobs
         if knobs.retention_days is None:
             return
@@ -101,7 +103,7 @@ class Housekeeping:
                 await self.gateway.videos.update(video.id, bytes=0)
 
     async def _owners(self, *, after: str | None, before: str | None) -> set[str]:
-        """The keys that made videos in a range of ids; all, while older ones have no lines yet."""
+        """The keys that made videos in a range of ids; all keys until older videos are indexed."""
         if await self.gateway.videos.indexed():
             return await self.gateway.lines.owners(after=after, before=before)
         return {MASTER_OWNER, *[key_id async for key_id, _ in self.gateway.keys.all()]}

@@ -1,8 +1,8 @@
-"""Gives videos of an earlier version the rows of this one: the listing rows of `video_store`, and
-the rows of `spend_lines`.
+"""Writes the rows that videos of an earlier version lack: the listing rows of `video_store` and the
+rows of `spend_lines`.
 
-It goes through all keys once, some thousand videos a run, and remembers how far it is; until it is
-done, listings and reports read the old way. May be cut off anywhere, and run twice at once.
+It goes through all keys once, some thousand videos a run, and stores how far it got. Until it is
+done, listings and reports read the old way. It may be killed anywhere, and run twice at once.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared.media.video import MASTER_OWNER
 from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict, retry_conflicts
 from shared.storage.video_store import INDEXING, UPKEEP, VideoRow, indexing, listing_of
 
-# Instances of the earlier version may run on for a while beside the first ones of this.
+# Instances of the earlier version may run for a while beside the first ones of this version.
 _SETTLED = timedelta(minutes=30)
 _A_RUN = 10_000  # videos
 _AT_ONCE = 16
@@ -28,13 +28,13 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Indexing:
-    """One run over what is left."""
+    """One run over the videos that are not indexed yet."""
 
     gateway: Gateway
     a_run: int = _A_RUN
 
     async def run(self) -> None:
-        """Index up to `a_run` videos, and note how far it is."""
+        """Index up to `a_run` videos, and store how far it got."""
         if await self.gateway.videos.indexed():
             return
         row = await self._table.get(UPKEEP, INDEXING)
@@ -64,7 +64,7 @@ class Indexing:
         await self._note(row, {"since": since, "done": True})
 
     async def _owners(self, first: str) -> AsyncIterator[str]:
-        """From `first` on, in the order of their names, and the operator's own before all."""
+        """The keys from `first` on, in order; the operator's own partition before all."""
         if first in ("", MASTER_OWNER):
             yield MASTER_OWNER
         elif first:
@@ -88,7 +88,9 @@ class Indexing:
         await retry_conflicts(attempt, self.gateway.clock, self.gateway.videos.random)
 
     async def _write_line(self, account: Account, entry: VideoRow) -> None:
-        """With the key's alias and user of today, where the video does not have them."""
+        """Write the video's spend line; a finished video without alias and user gets the key's
+        present ones.
+        """
         video = entry.video
         if not video.finished:
             await self.gateway.lines.open(video.id)
@@ -99,8 +101,8 @@ class Indexing:
         await self.gateway.lines.close(SpendLine.of(video))
 
     async def _note(self, row: Row | None, values: dict[str, object]) -> None:
-        """Where two runs write, the first stands: the other's videos are indexed twice, which
-        changes nothing.
+        """Store how far it got. Of two runs at once the first one's stands: the other's videos are
+        indexed twice, which changes nothing.
         """
         try:
             await self._table.commit(UPKEEP, Insert(INDEXING, values) if row is None else Replace(row, values))

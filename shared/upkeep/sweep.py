@@ -1,12 +1,11 @@
-"""The repair: nothing that was promised stays forgotten, nothing stands still, and nothing is kept
-that nobody needs.
+"""The sweep repairs: it restarts orchestrations that are missing, dead or stuck, frees leaked
+slots, and removes what is no longer needed.
 
-A look is at what is unfinished, which costs one range read a model when nothing is: at those that
-hold a slot, at those that have just begun or failed, and of a long queue at as many as one look can
-take, in turn. The watch looks every half minute while anything is unfinished. The timer runs
-whether or not, and purges what the engine keeps of orchestrations that are over. Once an hour it
-does the housekeeping: for videos that no model knows of, for old idempotency records, and for
-videos whose retention is over.
+A look covers unfinished videos, at the cost of one range read per model when there are none: those
+that hold a slot, those that have just begun or failed, and of a long queue a part in turn. The
+watch looks every half minute while any video is unfinished. The timer always runs: it looks, and
+purges what the engine keeps of finished orchestrations. Once an hour it also does the housekeeping
+(`housekeeping`).
 """
 
 import asyncio
@@ -28,22 +27,22 @@ logger = logging.getLogger("gateway")
 EVERY = timedelta(minutes=5)  # as the timer in function_app.py runs it
 PATIENCE = timedelta(seconds=45)  # with an orchestration that is due to act
 
-_STARTING = timedelta(seconds=30)  # younger videos may simply not have got further yet
-_BEGUN = timedelta(minutes=2)  # until then a video is looked at every time
-_ABANDONED = timedelta(minutes=10)  # a note this old without a video belongs to a request that was never admitted
+_STARTING = timedelta(seconds=30)  # a younger video may just be starting
+_BEGUN = timedelta(minutes=2)  # a video younger than this is looked at every time
+_ABANDONED = timedelta(minutes=10)  # a pool row this old without a video belongs to a request that was never admitted
 _MARGIN = timedelta(minutes=30)  # for a video to end by itself, beyond what its waits and its job may take
-_MOST_REPLACED = 32  # in one look, where a whole instance holds 15; more are late for want of instances
+_MOST_REPLACED = 32  # in one look; an instance runs 15, so more than this are late because instances are missing
 _MOST_WAITS = 10  # seconds for an orchestration to be terminated
 _AT_ONCE = 16  # reads under way at the same moment
-_KEPT = timedelta(hours=1)  # since its start an orchestration is kept, to be looked into
+_KEPT = timedelta(hours=1)  # since its start a finished orchestration is kept for inspection
 _MOST_PAGES = 100  # of orchestrations that are over, in one run
 _CLAIM_DAYS = 3  # the upstream forgets jobs after one
 
 
 @dataclass
 class Sweep:
-    """One run. Of the videos that wait it looks at about `per_run`; the runs after it, which come
-    `every` so often, look at the others.
+    """One run. Of the waiting videos it looks at about `per_run`; later runs, one `every` so often,
+    look at the others.
     """
 
     gateway: Gateway
@@ -53,7 +52,7 @@ class Sweep:
     now: datetime = field(init=False)
     failures: list[Exception] = field(default_factory=list, init=False)
     _entered: dict[str, Mapping[str, datetime]] = field(default_factory=dict, init=False)  # by model
-    _notes: Counter[str] = field(default_factory=Counter, init=False)  # by video: two where it fell back just now
+    _notes: Counter[str] = field(default_factory=Counter, init=False)  # by video: two while it moves to another model
     _failed: Set[str] | None = field(default=None, init=False)
     _replaced: int = field(default=0, init=False)
 
@@ -61,10 +60,10 @@ class Sweep:
         self.now = self.gateway.clock.now()
 
     async def run(self) -> None:
-        """All of it, as the timer runs it.
+        """The whole sweep, as the timer runs it.
 
-        What cannot be repaired keeps nothing else from it; in the end an ExceptionGroup tells of
-        all of it.
+        A repair that fails does not stop the others; at the end an ExceptionGroup of all failures
+        is raised.
         """
         await self._look()
         if self._notes:
@@ -79,7 +78,8 @@ class Sweep:
         self._tell()
 
     async def look(self) -> bool:
-        """Restart what is dead or stuck and free what is leaked; whether anything is unfinished.
+        """Restart dead and stuck orchestrations and free leaked slots. Returns whether any video is
+        unfinished.
 
         Raises as `run` does.
         """
@@ -135,11 +135,13 @@ class Sweep:
             await asyncio.gather(*(self._attempt(self._look_at(model, *each)) for each in batch))
 
     def _has_its_turn(self, video_id: str, turns: int) -> bool:
-        run = int(self.now.timestamp() / self.every.total_seconds())  # the next one's is one higher
+        run = int(self.now.timestamp() / self.every.total_seconds())  # the next run has the next number
         return crc32(video_id.encode()) % turns == run % turns
 
     async def _all_failed(self) -> Set[str]:
-        """The videos whose orchestration has failed: all that a worker had in hand when it died."""
+        """The videos whose orchestration has failed, read once: after a worker's death that may be
+        all it was running.
+        """
         if self._failed is None:
             self._failed = set(await self.orchestrations.failed())
         return self._failed
@@ -158,16 +160,15 @@ class Sweep:
                 await self.gateway.lines.drop(video_id)
                 await self.gateway.archive.drop_reference(video_id)
                 await self.gateway.pool.leave(model.name, video_id)
-        elif entry.video.model != model.name:  # it fell back to another model, which knows of it
+        elif entry.video.model != model.name:  # it moved to another model, whose pool has it
             await self.gateway.pool.leave(model.name, video_id)
         elif overdue:
             await self._end(video_id, living=living)
         elif stuck:
             await self._replace(video_id)
         elif not living and await self.gateway.pool.is_unfinished(model, video_id):
-            # It may have come to its end since the notes were read. A finished one that is noted
-            # still needs its last step, which frees the slot, settles the rest, and may be
-            # repeated.
+            # `is_unfinished` is read anew: the video may have ended since. A finished video that is
+            # still there needs its last step again, which frees the slot and settles the rest.
             logger.warning("video %s had no living orchestration; starting it", video_id)
             await self.orchestrations.start(video_id)
 
@@ -177,8 +178,8 @@ class Sweep:
         return timedelta(seconds=knobs.queue_seconds + knobs.deadline_seconds) + _MARGIN
 
     async def _stuck(self, video_id: str, status: Status | None) -> bool:
-        """Whether its orchestration lives in name only: it was due to act, and no step of it says
-        that it is at work.
+        """Whether its orchestration should have acted by now, and no step of it writes
+        heartbeats.
         """
         if status is None or status.due is None or self.now - status.due < PATIENCE:
             return False
@@ -186,7 +187,9 @@ class Sweep:
         return beat is None or self.now - beat >= PATIENCE
 
     async def _replace(self, video_id: str) -> None:
-        """End an orchestration that does not move; another goes on from the record."""
+        """Terminate an orchestration that does not move, and start another, which continues from
+        the record.
+        """
         if self._replaced == _MOST_REPLACED:
             return
         self._replaced += 1
@@ -201,15 +204,17 @@ class Sweep:
         # The next look finds it terminated.
 
     async def _end(self, video_id: str, *, living: bool) -> None:
-        """The last resort, whatever its orchestration claims. It gives back money and slot."""
+        """Fail a video that has outlived every deadline, whatever its orchestration says: that
+        frees its money and its slot.
+        """
         logger.warning("video %s has outlived every deadline; ending it", video_id)
         await self.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "The video was not made in time.")["failed"])
         if living:
             await self.orchestrations.terminate(video_id)
 
     async def _purge(self) -> None:
-        """Forget orchestrations that are over: their histories hold messages that may quote
-        prompts. Those of unfinished videos are for `_look_at`.
+        """Purge finished orchestrations, whose histories may quote prompts. Those of unfinished
+        videos are left for `_look_at`.
         """
         for _ in range(_MOST_PAGES):
             ended = await self.orchestrations.over(self.now - _KEPT)
