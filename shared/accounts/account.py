@@ -1,12 +1,11 @@
-"""A key's account: its limits, its counters, and the arithmetic between them. Pure: no storage, no
-clock.
+"""A key's account: its limits, its counters, and their arithmetic. Pure: no storage, no clock.
 
     reserved   the price of every unfinished video
     spend      the price of every video completed since `window_start`
     running    the number of unfinished videos
-    seconds_*  the same two for seconds of video
+    seconds_*  reserved and used: the same two sums for seconds of video
 
-so every counter can be worked out again from the videos; `recount` does it.
+So every counter can be computed again from the videos, which `recount` does.
 """
 
 from collections.abc import Iterable
@@ -24,10 +23,10 @@ _SLOT_WAIT = 10.0  # seconds: when a caller with too many running videos may loo
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One key as it lies in its row. Money in micro-dollars, times in UTC, `models`, `tags` and
-    `metadata` as JSON text.
+    """One key's row. Money in micro-dollars, times in UTC; `models`, `tags` and `metadata` are JSON
+    text.
 
-    `token` is the SHA-256 of the secret, in hex. None of a limit means that there is none.
+    `token` is the SHA-256 of the secret, in hex. A limit of None does not limit.
     """
 
     token: str | None = None
@@ -80,8 +79,8 @@ def check_usable(account: Account, now: datetime) -> None:
 
 
 def check_model(account: Account, model: str) -> None:
-    """Raises PermissionDenied for a model that is not on the key's list; an empty list
-    allows all.
+    """Raises PermissionDenied for a model that is not on the key's list. An empty list allows all
+    models.
     """
     allowed = msgspec.json.decode(account.models, type=list[str])
     if allowed and model not in allowed:
@@ -91,7 +90,7 @@ def check_model(account: Account, model: str) -> None:
 
 
 def check_budget(account: Account, cost: int) -> None:
-    """Raises BudgetExceeded where what is spent and held leaves less than `cost`."""
+    """Raises BudgetExceeded where `cost` exceeds the budget less spend and reservations."""
     limit = account.max_budget
     if limit is not None and account.spend + account.reserved + cost > limit:
         raise BudgetExceeded(
@@ -101,8 +100,8 @@ def check_budget(account: Account, cost: int) -> None:
 
 
 def rolled(account: Account, now: datetime) -> Account:
-    """The account in the budget window of `now`. A window never rolls back, whatever an instance's
-    clock says.
+    """The account with spend of the budget window of `now`. It never goes back to an earlier
+    window, so an instance with a slow clock changes nothing.
     """
     if account.budget_duration is None or account.window_anchor is None:
         return account
@@ -120,8 +119,8 @@ def resets_at(account: Account, now: datetime) -> datetime | None:
 
 
 def reserve(account: Account, video: Video, now: datetime) -> Account:
-    """The account with the video's price, seconds and slot reserved. Raises what forbids it, and
-    then nothing has changed.
+    """The account with the video's price, seconds and place reserved. Raises the RequestError of
+    the first limit that forbids it, and leaves `account` unchanged.
     """
     check_usable(account, now)
     check_model(account, video.model)
@@ -142,8 +141,8 @@ def reserve(account: Account, video: Video, now: datetime) -> Account:
 
 
 def reprice(account: Account, before: Video, after: Video, now: datetime) -> Account:
-    """The account with another model's price reserved for an unfinished video. Raises what forbids
-    it.
+    """The account with another model's price reserved for an unfinished video. Raises
+    PermissionDenied or BudgetExceeded.
     """
     check_model(account, after.model)
     account = rolled(account, now)
@@ -153,8 +152,8 @@ def reprice(account: Account, before: Video, after: Video, now: datetime) -> Acc
 
 
 def settle(account: Account, video: Video) -> Account:
-    """The account after the end of a video: what was reserved becomes spend where it was completed,
-    or is given back.
+    """The account after the end of a video: its reservation becomes spend where it was completed,
+    and is released where it failed.
     """
     if not video.finished or video.finished_at is None:
         raise ValueError("only a finished video is settled")
@@ -171,7 +170,7 @@ def settle(account: Account, video: Video) -> Account:
 
 
 def recount(account: Account, videos: Iterable[Video]) -> Account:
-    """The account with its counters worked out from the videos alone."""
+    """The account with its counters computed from these videos alone."""
     reserved = running = seconds_reserved = spend = seconds_used = 0
     for video in videos:
         if not video.finished:
@@ -189,14 +188,14 @@ def recount(account: Account, videos: Iterable[Video]) -> Account:
 
 
 def add(one: Account, other: Account) -> Account:
-    """The first account with the counters of both together, where `recount` was done in parts."""
+    """The first account with the sums of both accounts' counters, for a `recount` in parts."""
     names = ("reserved", "running", "seconds_reserved", "spend", "seconds_used")
     return msgspec.structs.replace(one, **{name: getattr(one, name) + getattr(other, name) for name in names})
 
 
 def rate_headers(account: Account, now: datetime) -> dict[str, str]:
-    """`x-ratelimit-*` for a key with a request limit: creates per minute, the rest of this minute,
-    and when it ends.
+    """Headers `x-ratelimit-*` for a key with a request limit: creates per minute, how many are
+    left, and when the minute ends. Empty for a key without.
     """
     if account.rpm_limit is None:
         return {}
@@ -210,13 +209,13 @@ def rate_headers(account: Account, now: datetime) -> dict[str, str]:
 
 
 def spend_headers(account: Account) -> dict[str, str]:
-    """`x-key-spend` and `x-key-max-budget`, in dollars."""
+    """Headers `x-key-spend` and `x-key-max-budget`, in dollars."""
     budget = {} if account.max_budget is None else {"x-key-max-budget": dollars(account.max_budget)}
     return {"x-key-spend": dollars(account.spend), **budget}
 
 
 def over_soft_budget(account: Account) -> bool:
-    """Whether what is spent and held has passed the limit that only warns."""
+    """Whether spend and reservations exceed the soft budget, which only warns."""
     return account.soft_budget is not None and account.spend + account.reserved > account.soft_budget
 
 
@@ -271,8 +270,8 @@ def _latest(minute: datetime, counted: datetime | None) -> datetime:
 
 
 def _rate_count(account: Account, minute: datetime) -> int:
-    """Creates in this minute; the count of an earlier one is over. An instance whose clock is
-    behind counts into the newer.
+    """The number of creates in this minute; 0 where the stored count is of an earlier minute. A
+    stored minute ahead of `minute`, by a faster clock, counts as this one.
     """
     if account.rate_minute is None or account.rate_minute.astimezone(UTC) < minute:
         return 0

@@ -1,9 +1,9 @@
-"""What happens to an account together with its videos: admission, settlement, and the move to
-another model.
+"""The changes of an account together with one of its videos: admission, settlement, deletion, and
+the move to another model.
 
-A change reads what it depends on, decides against the account as it then is, and says which rows go
-into the same commit. `Commits` runs it, together with whatever else wants to change the account at
-that moment, until the commit wins its race.
+A change reads the rows it depends on, decides against the account as it is then, and names the rows
+to write in the same commit. `Commits` runs it, together with other changes of the account at that
+moment, until the commit succeeds.
 """
 
 from dataclasses import dataclass, field
@@ -26,7 +26,9 @@ CANCELLED_MESSAGE = "The video was deleted before it was finished."
 
 
 def check_secret(account: Account, token: str | None, now: datetime) -> None:
-    """Raises Unauthenticated where `token` no longer lets anybody in; None is the operator."""
+    """Raises Unauthenticated where `token` is no longer the key's, or the key is not usable. None
+    is the operator.
+    """
     if token is None:
         return
     if not compare_digest(token, account.token or ""):
@@ -36,8 +38,8 @@ def check_secret(account: Account, token: str | None, now: datetime) -> None:
 
 @dataclass(frozen=True)
 class Admitted:
-    """What became of a request: its video, whether an earlier request had already made it, and the
-    key afterwards.
+    """The result of a request: its video, whether an equal earlier request had made it
+    (`replayed`), and the key's account afterwards.
     """
 
     video: Video
@@ -47,9 +49,9 @@ class Admitted:
 
 @dataclass
 class Admission:
-    """Reserve a video's price and record it, unless the same request has been admitted before.
+    """Reserve a video's price and record it, unless the same request was admitted before.
 
-    `token` is what the caller was let in with: a key may have been given a new secret since.
+    `token` is the one that the caller was authenticated with: the key may have a new secret since.
     """
 
     video: Video
@@ -64,8 +66,7 @@ class Admission:
         return len(self.video.prompt) + len(self.video.metadata or "") + len(self.video.user or "")
 
     async def read(self, table: Table, *, again: bool) -> None:
-        # A row that is there after a lost race may be our own: the write had worked, and only its
-        # answer was lost.
+        # After a conflict the row may be our own: the write worked, and only its answer was lost.
         mine = await find_video(table, self.video.id) if again else None
         self._earlier = mine.video if mine else None
         if self.identity is None:
@@ -99,11 +100,11 @@ class Admission:
 
 @dataclass
 class Settlement:
-    """End a video with its outcome; a video that has ended already keeps the outcome it has."""
+    """End a video with this outcome. A video that has ended already keeps its own."""
 
     video_id: str
     outcome: dict[str, Any]
-    weight: int = 40_000  # the row is written again, with a prompt of any length
+    weight: int = 40_000  # the whole row is written again, with a prompt of up to 32,000 characters
     _entry: VideoRow | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
@@ -121,14 +122,14 @@ class Settlement:
 
 @dataclass
 class Deletion:
-    """The caller gives a video up.
+    """Delete a video for its caller.
 
-    A video that the upstream was never asked for is cancelled and gives its price back. One that
-    the upstream may be making is only marked: its price and its place stay reserved until its job
-    has ended. A finished one stays as it is, until its bytes are dropped.
+    A video that the upstream was never asked for is cancelled, and its price is released. One that
+    the upstream may be making is only marked: its price and its slot stay reserved until its job
+    has ended. A finished one is left unchanged; its bytes have to be dropped first.
 
-    `token` is what the caller was let in with: a key may have been blocked or given a new secret
-    since. None is the operator.
+    `token` is the one that the caller was authenticated with: the key may be blocked or have a new
+    secret since. None is the operator.
     """
 
     video_id: str
@@ -161,7 +162,7 @@ class Deletion:
 
 @dataclass
 class Move:
-    """Change an unfinished video's model, and what is reserved for it."""
+    """Change an unfinished video's model, and its reserved price."""
 
     video_id: str
     model: str

@@ -1,8 +1,8 @@
-"""The shared transaction: whoever wants to change one account at the same moment shares one write.
+"""The shared transaction: callers that change one account at the same moment share one write.
 
-A key and its videos share a partition of the table `gateway`: the row `key` is the account, the
-rows `video_…` are its videos, and the rows `once_…` remember requests that must not start twice.
-One caller reads the account, lets every waiting change decide in turn, and commits them together.
+A key and its videos share a partition of the table `gateway`: the row `key` is the account, rows
+`video_…` are its videos, and rows `once_…` remember requests that must not start twice. One task
+reads the account, lets every waiting change decide in turn, and commits them together.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from shared.storage.tables import Insert, Replace, Row, Table, Write, retry_conf
 
 ACCOUNT = "key"
 
-# A transaction holds 100 rows and 4 MiB. A change writes at most four rows beside the
-# account's, and a character of a caller's text may take twelve bytes on the wire. The
-# rest of the space is for the key's tags, which every video repeats.
+# A transaction holds 100 rows and 4 MiB. A change writes at most four rows besides the account, and
+# a character may take twelve bytes on the wire. The remaining space is for the key's tags, which
+# every video repeats.
 _MOST_CHANGES = 24
 _MOST_CHARACTERS = 250_000
 
@@ -29,8 +29,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Decision(Generic[T]):
-    """The account after a change, the answer to its caller, and the rows to write beside the
-    account.
+    """The result of a change: the account afterwards, the answer for its caller, and the rows to
+    write in the same commit.
     """
 
     account: Account
@@ -39,12 +39,12 @@ class Decision(Generic[T]):
 
 
 class Change(Protocol[T]):
-    """A change of one account. `read` fetches what it depends on, anew for every attempt; `decide`
-    may raise a RequestError.
+    """A change of one account. `read` fetches the rows it depends on, anew for every attempt
+    (`again` is True after the first); `decide` may raise a RequestError.
 
-    `taken` holds the keys of the rows that other changes of the same commit write: a change that
-    needs one of them waits for the next commit (it returns None). `weight` is about how many
-    characters it writes.
+    `taken` holds the keys of rows that earlier changes of the same commit write. A change that
+    needs one of them returns None and waits for the next commit. `weight` is the approximate number
+    of characters it writes.
     """
 
     @property
@@ -56,7 +56,7 @@ class Change(Protocol[T]):
 
 
 class Commits:
-    """Runs the changes of accounts, in as few transactions as they fit."""
+    """Runs changes of accounts, in as few transactions as possible."""
 
     def __init__(self, table: Table, clock: Clock, random: Random) -> None:
         self.table = table
@@ -71,8 +71,7 @@ class Commits:
         return Account.from_row(row.values) if row else _unwritten(owner)
 
     async def change_account(self, owner: str, change: Change[T]) -> T:
-        """Run a change of a key's account, together with whatever else wants to change it at this
-        moment.
+        """Run a change of a key's account, together with other changes of it at this moment.
 
         Raises what the change raises, Unauthenticated for a key that does not exist, or
         StorageUnavailable.
@@ -81,8 +80,7 @@ class Commits:
         queue = self._waiting.get(owner)
         if queue is None:
             self._waiting[owner] = [waiting]
-            # A task of its own: a caller who hangs up must not take the others' write
-            # along.
+            # A separate task: where a caller is cancelled, the others' write must go on.
             leader = asyncio.create_task(self._lead(owner))
             self._leaders.add(leader)
             leader.add_done_callback(self._leaders.discard)
@@ -109,7 +107,7 @@ class Commits:
 
         try:
             await retry_conflicts(attempt, self._clock, self._random)
-        except Exception as error:  # whatever it is, it belongs to those who wait for this batch
+        except Exception as error:  # every error goes to the callers of this batch
             for waiting in batch:
                 waiting.end(error)
 
@@ -153,7 +151,9 @@ class _Waiting:
     done: "asyncio.Future[Any]"
 
     def end(self, result: Any) -> None:
-        """With a result, or with an exception to raise; a caller who has hung up is past both."""
+        """Give the caller a result, or an exception to raise. Does nothing where the caller was
+        cancelled.
+        """
         if self.done.done():
             return
         if isinstance(result, Exception):
@@ -163,7 +163,7 @@ class _Waiting:
 
 
 def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":
-    """As many as fit one transaction, taken off the queue; always at least one."""
+    """Take as many changes off the queue as fit one transaction, at least one."""
     batch: list[_Waiting] = []
     weight = 0
     while queue and len(batch) < _MOST_CHANGES:
@@ -175,8 +175,8 @@ def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":
 
 
 def _unwritten(owner: str) -> Account | None:
-    """The accounts that nobody issues: without limits, and without a row before their first
-    video.
+    """The operator's and the gateway's accounts, which exist without a row until their first video;
+    None for any other key.
     """
     names = {MASTER_OWNER: "master", GATEWAY_OWNER: "gateway"}
     return Account(name=names[owner]) if owner in names else None

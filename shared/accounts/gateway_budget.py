@@ -1,10 +1,10 @@
-"""The budget of the whole gateway, across all keys: a hold for every unfinished video, in a
-partition of its own.
+"""The budget of the whole gateway, over all keys: a hold for every unfinished video, in a partition
+of its own.
 
-A key's admission and this hold cannot be one transaction, so the hold comes first and goes last:
-what is held is never less than what the keys have reserved, and the limit holds under every
-interleaving. Holding and releasing may be repeated; a hold whose video was never admitted is
-released by the sweep.
+A key's admission and this hold cannot be one transaction, so the hold is placed before the
+admission and released after the settlement: the sum of holds is never less than what the keys have
+reserved, and the limit holds under every interleaving. Placing and releasing may be repeated. The
+sweep releases a hold whose video was never admitted.
 """
 
 from abc import ABC, abstractmethod
@@ -26,7 +26,7 @@ _ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday and the first of a month,
 
 @dataclass(frozen=True)
 class GatewayBudget:
-    """`limit` in micro-dollars, or None: then nothing is held and nothing is written."""
+    """`limit` in micro-dollars, or None: then there are no holds, and nothing is written."""
 
     commits: Commits
     clock: Clock
@@ -39,22 +39,22 @@ class GatewayBudget:
             await self.commits.change_account(GATEWAY_OWNER, _Hold(self, video.id, video.cost))
 
     async def reprice(self, video_id: str, cost: int) -> None:
-        """Hold another price for an unfinished video. Raises BudgetExceeded."""
+        """Change the price held for an unfinished video. Raises BudgetExceeded."""
         await self.commits.change_account(GATEWAY_OWNER, _Reprice(self, video_id, cost))
 
     async def release(self, video_id: str, spent: int = 0) -> None:
-        """Give the hold back, and count what was spent of it; also one from a time when there was a
-        limit.
+        """Release a video's hold, and count `spent` micro-dollars. Also where no limit is
+        configured any more.
         """
         await self.commits.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
 
     async def recount(self, account: Account) -> Account:
-        """The gateway's account with what is held worked out from the holds."""
+        """The gateway's account with `reserved` and `running` computed from the holds."""
         holds = [row.values["cost"] async for row in self.commits.table.beginning_with(GATEWAY_OWNER, _HOLD)]
         return msgspec.structs.replace(account, reserved=sum(holds), running=len(holds))
 
     def applied(self, account: Account) -> Account:
-        """The gateway's account with the limits of the configuration, in the window of now."""
+        """The gateway's account with the configured limits, in the budget window of now."""
         limited = msgspec.structs.replace(account, max_budget=self.limit, budget_duration=self.duration, window_anchor=_ANCHOR)
         return rolled(limited, self.clock.now())
 
@@ -82,7 +82,7 @@ class _Hold:
 
 @dataclass
 class _OfHold(ABC):
-    """A change of a hold that is there; without one there is nothing to change."""
+    """A change of an existing hold; does nothing without one."""
 
     budget: GatewayBudget
     video_id: str
@@ -131,7 +131,7 @@ class _Release(_OfHold):
 
 
 def _check(account: Account, cost: int) -> None:
-    """Raises BudgetExceeded, without the sums: those of other keys are no caller's business."""
+    """Raises BudgetExceeded, without the sums: other keys' spend is not told to a caller."""
     try:
         check_budget(account, cost)
     except BudgetExceeded:

@@ -1,11 +1,11 @@
-"""Requests that must not start twice: by the caller's own key, or by the official client's silent
-retries.
+"""Requests that must not start twice: repeated by the caller with a key of its own, or by the
+official client silently.
 
-With an `Idempotency-Key` the key decides, for a day. Without one the client's own count of its
-retries does: a retry gets the video of the last equal request of the same caller, if that is not
-long ago and if the retry does not follow a refusal. The first try of such a request may arrive
-after its retry. It was on its way already when the retry was admitted, which tells it from a new
-request that looks the same.
+An `Idempotency-Key` identifies its request for a day. Without one, the official client's count of
+retries does: a retry gets the video of the last equal request of the same key, unless that is more
+than half an hour old, or the retry follows a refusal. The first try of such a request may arrive
+after its retry. It had arrived before the retry was admitted, which tells it from a new request
+with equal content.
 """
 
 import hashlib
@@ -33,9 +33,7 @@ _MOST_DIGITS = 6  # of a count of retries, whatever a client says
 
 @dataclass(frozen=True)
 class Remembered:
-    """What is stored about requests like one: the row of the last that was admitted, and a row of
-    refusals.
-    """
+    """The stored rows about a request: of the last equal one that was admitted, and of refusals."""
 
     admitted: Row | None = None
     refused: Row | None = None
@@ -43,11 +41,11 @@ class Remembered:
 
 @dataclass(frozen=True)
 class RequestIdentity:
-    """One request's claim to be made once.
+    """What identifies a request, so that it is made only once.
 
-    `key` is the key of its row, `fingerprint` a hash of what was asked, `explicit` whether the
-    caller has sent a key, `number` the client's count of retries (0 for the first try), `arrived`
-    when the request came in.
+    `key` is the key of its row, `fingerprint` a hash of the request, `explicit` whether the caller
+    sent an `Idempotency-Key`, `number` the client's count of retries (0 for the first try),
+    `arrived` when the request came in.
     """
 
     key: str
@@ -58,16 +56,16 @@ class RequestIdentity:
 
     @property
     def refusals_key(self) -> str:
-        """The row that remembers the refusals of this request, and of others."""
+        """The key of the row that remembers refusals of this request, and of others."""
         return f"{PREFIX}r{self.fingerprint[0]}"
 
     @property
     def keys(self) -> set[str]:
-        """The rows that its admission may write."""
+        """The keys of the rows that its admission may write."""
         return {self.key, self.refusals_key} if self.number else {self.key}
 
     async def recall(self, table: Table, owner: str) -> Remembered:
-        """Read what is remembered: one point read, two for a client's retry."""
+        """Read the stored rows: one point read, two for a client's retry."""
         refused = await table.get(owner, self.refusals_key) if self.number else None
         return Remembered(await table.get(owner, self.key), refused)
 
@@ -83,7 +81,7 @@ class RequestIdentity:
         return row.values["video"] if self.explicit or self.number or overtaken else None
 
     def check(self, remembered: Remembered, now: datetime) -> None:
-        """Raises IdempotencyMismatch where the caller's key was used for another request."""
+        """Raises IdempotencyMismatch where the `Idempotency-Key` was used for another request."""
         row = remembered.admitted
         if (
             self.explicit
@@ -94,9 +92,11 @@ class RequestIdentity:
             raise IdempotencyMismatch("This Idempotency-Key was used for another request: use a new key for a new request.")
 
     def admit(self, remembered: Remembered, video_id: str, now: datetime) -> list[Write]:
-        """Remember the video; a refusal before it is made good."""
+        """The writes that remember the admitted video, and remove the refusal that this retry
+        follows.
+        """
         refusal = self._follows(remembered, now)
-        # The first try of a refused request was answered, so it cannot be on its way any more.
+        # A refused request's first try was answered, so it cannot still arrive.
         overtakes = self.number > 0 and refusal is None
         values = {"video": video_id, "fingerprint": self.fingerprint, "made": now, "retry": overtakes}
         row = remembered.admitted
@@ -107,7 +107,7 @@ class RequestIdentity:
         return writes
 
     def refuse(self, refused: Row | None, retry_after: float | None, now: datetime) -> Write | None:
-        """Remember that this try was refused; None where that needs no write."""
+        """The write that remembers this refusal; None where nothing changes."""
         known = refusals.read(refused, now)
         left = _without(known, self._follows(Remembered(refused=refused), now))
         noted = refusals.added(left, self._ask, self.number, retry_after, now)
@@ -118,12 +118,12 @@ class RequestIdentity:
         return self.fingerprint[:_ASK]
 
     def _follows(self, remembered: Remembered, now: datetime) -> Refusal | None:
-        """The refusal that this request is the retry of."""
+        """The refusal that this request retries, if any."""
         return refusals.followed(refusals.read(remembered.refused, now), self._ask, self.number, now)
 
 
 def _without(known: list[Refusal], one: Refusal | None) -> list[Refusal]:
-    """The refusals without one of them; equal others stay."""
+    """The refusals without one of them; others equal to it stay."""
     left = list(known)
     if one is not None:
         left.remove(one)
@@ -131,8 +131,8 @@ def _without(known: list[Refusal], one: Refusal | None) -> list[Refusal]:
 
 
 def read_identity(headers: Mapping[str, str], request: CreateRequest, arrived: datetime) -> RequestIdentity | None:
-    """The claim that a create's headers make; None for a client that sends neither. Raises
-    InvalidRequest.
+    """The identity that a create's headers give it; None where the client sends neither header.
+    Raises InvalidRequest.
     """
     fingerprint = _fingerprint(request)
     key = headers.get("idempotency-key")
@@ -147,14 +147,14 @@ def read_identity(headers: Mapping[str, str], request: CreateRequest, arrived: d
 
 
 def _number(count: str) -> int:
-    """A client's count of its retries; of one that is no number it is only known that it is one."""
+    """The client's count of its retries. A count that is not a number means a retry: 1."""
     if not (count.isascii() and count.isdigit()):
         return 1 if count else 0
     return int(count[:_MOST_DIGITS])
 
 
 def _fingerprint(request: CreateRequest) -> str:
-    """The same for the same request, in whichever encoding it came."""
+    """A hash that is the same for the same request, as JSON or as a form."""
     reference = _digest(request.image) if request.image is not None else None
     source = request.source.id if request.source else None
     asked = (

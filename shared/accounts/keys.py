@@ -1,8 +1,8 @@
-"""Virtual keys: who is calling, and the operator's routes to make, change and end keys.
+"""Virtual keys: authenticates callers, and issues, changes and ends keys for the operator.
 
-A key's secret is shown once and stored as its SHA-256. The partition `tokens` leads from that hash
-to the key's id, under which its account and its videos lie; so a secret can be exchanged and
-everything else stays.
+A key's secret is shown once, and stored as its SHA-256, the token. The partition `tokens` maps
+tokens and aliases to key ids; a key's account and videos lie under its id, so a key can get a new
+secret and keep everything else.
 """
 
 import hashlib
@@ -29,16 +29,16 @@ KEYS = "keys"  # partition: every key id there ever was
 
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 _KEY_ID = re.compile(r"key_[0-9a-f]{8}")
-# How long an account that was read may answer for reads of videos; a create always reads it anew,
-# in its transaction.
+# How long an account in memory may be used to authenticate. A create reads the account again, in
+# its transaction.
 _FRESH = timedelta(seconds=5)
 _REMEMBERED = 10_000  # keys; about 1 KB each
 
 
 @dataclass(frozen=True)
 class Caller:
-    """An authenticated caller: the key whose videos it sees. `master` sees all, and has no account
-    of its own limits.
+    """An authenticated caller. `owner` is the id of its key; `master` sees all videos and has no
+    limits, so no `account`.
     """
 
     owner: str
@@ -48,7 +48,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Issued:
-    """A new key: the only time that the secret is there."""
+    """A new key or a new secret: the only time that `secret` is known."""
 
     key_id: str
     secret: str
@@ -57,15 +57,13 @@ class Issued:
 
 @dataclass
 class Keys:
-    """The keys of the gateway. `master_key` is the operator's; without one nobody gets in as the
-    operator.
-    """
+    """The keys of the gateway. `master_key` is the operator's; without one there is no operator."""
 
     commits: Commits
     clock: Clock
     random: Random
     master_key: str | None
-    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, as it was when last looked up
+    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, when last read
     _accounts: dict[str, tuple[datetime, Account]] = field(default_factory=dict, init=False)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
@@ -84,8 +82,8 @@ class Keys:
         return master is not None and hmac.compare_digest(_encoded(secret), master.encode())
 
     async def issue(self, account: Account, secret: str | None = None) -> Issued:
-        """Make a key with these limits. Raises Conflict (409) where the alias or the chosen secret
-        is taken.
+        """Make a key with these settings. Raises Conflict (409) where the alias or the chosen
+        secret is in use.
         """
         now = self.clock.now()
         secret = secret or f"sk-{secrets.token_urlsafe(32)}"
@@ -99,8 +97,8 @@ class Keys:
         except WriteConflict:  # the id is taken, once in some billion
             return await self.issue(account, secret)
         written = await self._write_account(key_id, made)
-        # Until a signpost leads to it, the account cannot be used, so a crash here leaves nothing
-        # that counts.
+        # Without a row in `tokens` the account cannot be used, so a crash here leaves nothing that
+        # counts.
         try:
             await self._point(key_id, [token, *_alias_keys(made.alias)])
         except Conflict:
@@ -110,14 +108,14 @@ class Keys:
         return Issued(key_id, secret, made)
 
     async def update(self, key_id: str, changes: Mapping[str, Any]) -> Account:
-        """Change a key's settings; its counters stay what its videos say. Raises NotFound, or
-        Conflict (409) for an alias.
+        """Change a key's settings, never its counters. Raises NotFound, or Conflict (409) where the
+        alias is in use.
         """
         return await self._change(key_id, await self.get(key_id), changes)
 
     async def regenerate(self, key_id: str, secret: str | None = None, changes: Mapping[str, Any] | None = None) -> Issued:
-        """A new secret for a key, and new settings where there are some. Raises NotFound, or
-        Conflict (409).
+        """Give a key a new secret, and new settings if there are any. Raises NotFound, or Conflict
+        (409).
         """
         before = await self.get(key_id)
         secret = secret or f"sk-{secrets.token_urlsafe(32)}"
@@ -129,13 +127,13 @@ class Keys:
         return Issued(key_id, secret, after)
 
     async def delete(self, key_id: str) -> None:
-        """End a key for good. Its videos and what it spent stay on record. Raises NotFound."""
+        """End a key for good. Its videos and its spend stay on record. Raises NotFound."""
         before = await self.get(key_id)
         await self._change(key_id, before, {"deleted": True, "alias": None})
         await self._point(key_id, [], [before.token or ""])
 
     async def get(self, key_id: str) -> Account:
-        """Raises NotFound, also for a key that was deleted."""
+        """The account of a key. Raises NotFound, also for a deleted key."""
         account = await self.commits.account(key_id) if key_id != MASTER_OWNER else None
         if account is None or account.deleted:
             raise _unknown()
@@ -166,8 +164,8 @@ class Keys:
         return str(row.values["key"])
 
     async def _holder(self, token: str) -> Caller | None:
-        """Whose token it is. What is remembered of the way there may be old: then the signpost is
-        read again.
+        """The caller whose token this is. The remembered key id may be outdated; then the row in
+        `tokens` is read again.
         """
         remembered = self._owners.get(token)
         account = await self._account(remembered, token) if remembered else None
@@ -182,7 +180,7 @@ class Keys:
         return Caller(owner, account=await self._account(owner, token))
 
     async def _account(self, owner: str, token: str) -> Account | None:
-        """The account, if the token is still its own: the way there may be an old one."""
+        """The key's account, if `token` is still its token."""
         now = self.clock.now()
         read_at, account = self._accounts.get(owner, (now - 2 * _FRESH, None))
         if account is None or now - read_at > _FRESH:
@@ -195,8 +193,8 @@ class Keys:
         return account if hmac.compare_digest(account.token or "", token) and not account.deleted else None
 
     async def _change(self, key_id: str, before: Account, changes: Mapping[str, Any], *tokens: str) -> Account:
-        """Signposts first, then the account; after a crash in between, the same change again
-        completes it.
+        """Write the rows in `tokens` first, then the account. After a crash in between, repeating
+        the change completes it.
         """
         renamed = "alias" in changes and changes["alias"] != before.alias
         new, old = (_alias_keys(changes["alias"]), _alias_keys(before.alias)) if renamed else ([], [])
@@ -206,8 +204,8 @@ class Keys:
         return after
 
     async def _write_account(self, key_id: str, made: Account) -> str:
-        """The etag of a new account's row. The id is ours alone, so a row that is there is ours:
-        only its answer was lost.
+        """Write a new account and return its etag. The id is random, so an existing row is our own:
+        only the answer of the first write was lost.
         """
         try:
             (etag,) = await self.commits.table.commit(key_id, Insert(ACCOUNT, made.to_row()))
@@ -219,8 +217,8 @@ class Keys:
         return etag
 
     async def _point(self, key_id: str, new: Sequence[str], old: Sequence[str] = ()) -> None:
-        """Let signposts lead to a key and take down others that do, in one transaction. May be
-        repeated.
+        """Write rows in `tokens` that lead to the key (`new`), and delete others (`old`), in one
+        transaction. May be repeated.
 
         Raises Conflict (409) where a new one leads to another key already.
         """
@@ -245,18 +243,18 @@ class Keys:
 
 @dataclass
 class _Edit:
-    """Settings of an account set anew; nothing of its counters."""
+    """Change an account's settings, not its counters."""
 
     changes: dict[str, Any]
     now: datetime
     weight: int = 0
 
     async def read(self, table: Table, *, again: bool) -> None:
-        """Nothing but the account itself is needed."""
+        """Reads nothing: only the account itself is needed."""
 
     def decide(self, account: Account, taken: set[str]) -> Decision[Account] | None:
         del taken
-        if account.deleted and "deleted" not in self.changes:  # since it was looked up
+        if account.deleted and "deleted" not in self.changes:  # it was deleted since it was looked up
             raise _unknown()
         after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
         if after.budget_duration != account.budget_duration:
@@ -273,7 +271,7 @@ def _taken() -> Conflict:
 
 
 def presented_secret(headers: Mapping[str, str]) -> str:
-    """The secret of either header. Raises Unauthenticated where there is none."""
+    """The secret in `authorization` or `api-key`. Raises Unauthenticated where there is none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
     secret = token.strip() if scheme.lower() == "bearer" else ""
     secret = secret or headers.get("api-key", "").strip()
@@ -283,12 +281,12 @@ def presented_secret(headers: Mapping[str, str]) -> str:
 
 
 def token_of(secret: str) -> str:
-    """What is stored of a secret. It is long and random, so a plain hash is enough."""
+    """The SHA-256 of a secret, in hex. Secrets are long and random, so no slow hash is needed."""
     return hashlib.sha256(_encoded(secret)).hexdigest()
 
 
 def _encoded(secret: str) -> bytes:
-    """Servers hand on header bytes that are no UTF-8 as lone surrogates."""
+    """Encode a secret. A server passes header bytes that are not UTF-8 as lone surrogates."""
     return secret.encode(errors="surrogatepass")
 
 
@@ -301,5 +299,7 @@ def _alias_keys(alias: str | None) -> list[str]:
 
 
 def _alias_key(alias: str) -> str:
-    """A row's key may not hold every character that an alias may."""
+    """The row key of an alias: a hash, because a row key may not contain every character of an
+    alias.
+    """
     return f"alias_{hashlib.sha256(alias.encode()).hexdigest()}"

@@ -1,5 +1,5 @@
-"""Money: reserve when a video is admitted, settle or release when it ends, each in one transaction
-with the video itself.
+"""Money: a price is reserved when a video is admitted, and settled or released when it ends, each
+in one transaction with the video itself.
 """
 
 from dataclasses import dataclass
@@ -18,24 +18,24 @@ from shared.storage.video_store import VideoStore
 
 @dataclass(frozen=True)
 class Ledger:
-    """The counters of every key, changed together with its videos."""
+    """Changes the counters of keys together with their videos."""
 
     commits: Commits
     videos: VideoStore
     clock: Clock
 
     async def admit(self, video: Video, identity: RequestIdentity | None = None, token: str | None = None) -> Admitted:
-        """Reserve the video's price and record it: both or neither. May be repeated with the same
+        """Reserve the video's price and record it, both or neither. May be repeated with the same
         video.
 
-        With `identity`, a request that was admitted before gives the earlier video; with `token`,
-        the key's secret must still be that one's. Raises what the account forbids.
+        With `identity`, a request that was admitted before gets its earlier video; with `token`,
+        the key's token must still be this one. Raises the RequestError of what the account forbids.
         """
         return await self.commits.change_account(video.owner, Admission(video, identity, token, self.clock))
 
     async def earlier(self, owner: str, identity: RequestIdentity, token: str | None = None) -> Admitted | None:
-        """What the same request has made before; None if it is the first. Raises
-        IdempotencyMismatch, or Unauthenticated where `token` no longer lets its holder in.
+        """The earlier result of the same request; None if it is the first. Raises
+        IdempotencyMismatch, or Unauthenticated where `token` is no longer the key's.
         """
         now = self.clock.now()
         remembered = await identity.recall(self.commits.table, owner)
@@ -49,8 +49,8 @@ class Ledger:
         return Admitted(entry.video, True, account)
 
     async def remember_refusal(self, owner: str, identity: RequestIdentity, retry_after: float | None) -> None:
-        """Remember a 429, so that the client's retry of it is not answered with another request's
-        video. An `Idempotency-Key` needs no such memory: it stays unused.
+        """Remember a 429, so that its retry is not taken for the retry of an equal request, and
+        answered with that one's video. Not for an `Idempotency-Key`, which a refusal leaves unused.
         """
         if identity.explicit:
             return
@@ -65,22 +65,22 @@ class Ledger:
         await retry_conflicts(attempt, self.clock, self.videos.random)
 
     async def settle(self, video_id: str, **outcome: Any) -> Video | None:
-        """End a video: turn its reservation into spend, or give it back. The first outcome stands;
-        None if it is unknown.
+        """End a video: turn its reservation into spend, or release it. A video that has ended keeps
+        its outcome; None for an unknown video.
         """
         return await self.commits.change_account(owner_of(video_id), Settlement(video_id, outcome))
 
     async def give_up(self, video_id: str, token: str | None = None) -> Video | None:
-        """The caller wants no more of a video: cancel it, or mark it where the upstream may be
-        making it. A finished one stays as it is; None if it is unknown.
+        """Delete a video for its caller: cancel it, or mark it where the upstream may be making it.
+        A finished one is left unchanged; None for an unknown video.
 
-        Raises Unauthenticated where `token` no longer lets its holder in.
+        Raises Unauthenticated where `token` is no longer the key's.
         """
         return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, self.clock))
 
     async def move(self, video_id: str, model: str, cost: int) -> Video | None:
-        """Let another model make an unfinished video, at its price. Raises what the account
-        forbids.
+        """Move an unfinished video to another model, at that one's price in micro-dollars. Raises
+        PermissionDenied or BudgetExceeded.
         """
         return await self.commits.change_account(owner_of(video_id), Move(video_id, model, cost, self.clock))
 
@@ -89,11 +89,11 @@ class Ledger:
         return await self.commits.account(owner)
 
     async def forget_identities(self, owner: str, before: datetime) -> None:
-        """Drop the records of requests that were made before then and can no longer be repeated."""
+        """Drop idempotency records made before then, which can no longer be repeated."""
         table = self.commits.table
         async for row in table.beginning_with(owner, PREFIX):
             if row.values["made"].astimezone(UTC) < before:
                 try:
                     await table.commit(owner, Delete(row))
                 except WriteConflict:
-                    continue  # used anew just now
+                    continue  # it was used again meanwhile

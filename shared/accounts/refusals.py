@@ -1,9 +1,8 @@
-"""Requests that were refused with 429, remembered so that a retry of one is a new request.
+"""Remembers requests that were refused with 429, so that their retries count as new requests.
 
-A refused client comes back when `retry-after` has told it to, with a higher number in its count of
-retries. Both together tell its retry from that of an equal request whose answer was lost. A key's
-refusals lie in a few rows of its partition, each of a bounded length, so that a client which is
-refused all day leaves no more behind than one that was refused for a minute.
+A refused client returns after its `retry-after`, with a higher count of retries. Both together tell
+its retry from that of an equal request whose answer was lost. The refusals of a key lie in a few
+rows of bounded length, so that constant refusals do not fill its partition.
 """
 
 from collections.abc import Iterable
@@ -14,14 +13,14 @@ import msgspec
 from shared.storage.tables import Insert, Replace, Row, Write
 
 _EARLY = 1.0  # seconds by which the clocks of two instances may differ
-_EXPECTED = 120.0  # seconds after its time in which the retry of a refusal is expected
+_EXPECTED = 120.0  # seconds after `due` in which a retry is still expected
 _LONGEST_WAIT = 60.0  # seconds: clients come back sooner than `retry-after` where that is longer
-_MOST_EQUAL, _MOST = 8, 64  # refusals remembered, of equal tries and in a row
+_MOST_EQUAL, _MOST = 8, 64  # the most refusals remembered: equal ones, and in one row
 
 
 class Refusal(msgspec.Struct, frozen=True, array_like=True):
-    """`ask` is what was asked for, as a hash; `number` is the client's count of retries, and `due`
-    the time from which the next one may come, in unix seconds.
+    """`ask` is a hash of the request, `number` the client's count of retries, and `due` the
+    earliest time of the next retry, in unix seconds.
     """
 
     ask: str
@@ -30,19 +29,19 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
 
 def read(row: Row | None, now: datetime) -> list[Refusal]:
-    """The refusals in a row whose retries may still come."""
+    """The refusals of a row whose retries may still come."""
     kept = [] if row is None else msgspec.json.decode(row.values["refusals"], type=list[Refusal])
     return [each for each in kept if now.timestamp() <= each.due + _EXPECTED]
 
 
 def followed(refusals: Iterable[Refusal], ask: str, number: int, now: datetime) -> Refusal | None:
-    """The refusal that the retry of this number follows; None for the retry of a lost answer."""
+    """The refusal that a retry with this count follows; None for the retry of a lost answer."""
     due = [each for each in refusals if each.ask == ask and each.number < number and each.due - _EARLY <= now.timestamp()]
     return max(due, key=lambda each: each.number, default=None)
 
 
 def added(refusals: list[Refusal], ask: str, number: int, retry_after: float | None, now: datetime) -> list[Refusal]:
-    """The refusals with one more; the same ones where enough of equal tries are remembered."""
+    """The refusals and one more; unchanged where enough equal ones are remembered."""
     equal = sum(each.ask == ask and each.number == number for each in refusals)
     if equal >= _MOST_EQUAL:
         return refusals

@@ -1,10 +1,9 @@
-"""What every video has cost, of all keys together, in the order of time.
+"""What every video of all keys has cost, in the order of time.
 
 The partition `spend` has a row for every video: `open_<id>`, empty, from before its admission until
-it has ended, then `done_<id>` with what it has cost. Ids sort newest first, so a page of them is a
-range read, however many keys and videos there are. The videos themselves stay what counts: these
-rows follow from them, and each is written before its video is forgotten as unfinished, so that a
-step that is cut off is repeated until the row is there.
+it ends, then `done_<id>` with its cost. Ids sort newest first, so a page is one range read, however
+many keys and videos there are. The videos remain the truth: a line is written before its video
+leaves the pool, so that a step which is cut off is repeated until the line is there.
 """
 
 import json
@@ -26,8 +25,8 @@ _FIRST, _LAST = "video_", "video`"
 
 
 class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
-    """What is added up of one video. `cost` in micro-dollars, `tags` as JSON text; `alias` and
-    `user` as they were when it was admitted. `status` is "running" until the video has ended.
+    """What reports add up of one video. `cost` in micro-dollars, `tags` as JSON text; `alias` and
+    `user` as of its admission. `status` is "running" until the video has ended.
     """
 
     id: str
@@ -62,7 +61,7 @@ class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def day(self) -> date:
-        """The day on which it was asked for, in UTC."""
+        """The day of its creation, in UTC."""
         return created_at(self.id).astimezone(UTC).date()
 
     @property
@@ -88,14 +87,14 @@ class SpendLines:
     random: Random
 
     async def open(self, video_id: str) -> None:
-        """Note a video that is to be admitted. May be repeated."""
+        """Add the open line of a video before its admission. May be repeated."""
         try:
             await self.table.commit(SPEND, Insert(f"{_OPEN}{video_id}", {}))
         except WriteConflict:
             return
 
     async def close(self, line: SpendLine) -> None:
-        """Write down what a video that has ended has cost. May be repeated."""
+        """Replace the open line of a video that has ended by its cost. May be repeated."""
         values = msgspec.structs.asdict(line)
         del values["id"]
 
@@ -109,7 +108,7 @@ class SpendLines:
         await retry_conflicts(attempt, self.clock, self.random)
 
     async def drop(self, video_id: str) -> None:
-        """Forget a video that was never admitted. May be repeated."""
+        """Remove the open line of a video that was never admitted. May be repeated."""
         opened = await self.table.get(SPEND, f"{_OPEN}{video_id}")
         if opened is not None:
             try:
@@ -118,15 +117,15 @@ class SpendLines:
                 return
 
     async def unfinished(self) -> AsyncIterator[str]:
-        """The ids of all videos that have not ended, and of requests that are being admitted."""
+        """The ids of all unfinished videos, and of requests that are being admitted."""
         async for row in self._rows(_OPEN, None, None, None, []):
             yield row[0]
 
     async def between(
         self, *, after: str | None = None, before: str | None = None, page: int | None = None
     ) -> AsyncIterator[tuple[str, SpendLine | None]]:
-        """The ids of all videos in a range, newest first, with the line of those that have
-        ended.
+        """The ids of all videos in a range, newest first, each with its line, or None where it has
+        not ended.
         """
         opened = self._rows(_OPEN, after, before, page, [])
         waiting = await anext(opened, None)
@@ -138,7 +137,7 @@ class SpendLines:
             last = video_id
             yield video_id, SpendLine.from_row(video_id, values)
         while waiting is not None:
-            if waiting[0] != last:  # one that ends meanwhile may be read in both places
+            if waiting[0] != last:  # a video that ends meanwhile may be read as open and as done
                 yield waiting[0], None
             waiting = await anext(opened, None)
 
