@@ -1,4 +1,4 @@
-"""The models that callers may ask for: their abilities, prices and deployments."""
+"""The configured models: their abilities, prices and deployments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from datetime import date
 from shared.errors import InvalidRequest
 
 AZURE_OPENAI_SCOPE = "https://cognitiveservices.azure.com/.default"
-MICROS = 1_000_000  # micro-dollars in a dollar: money is kept in whole micro-dollars everywhere
+MICROS = 1_000_000  # micro-dollars in a dollar: all money is in whole micro-dollars
 
 
 @dataclass(frozen=True)
 class Capability:
-    """What a model accepts, and its price.
+    """What a model accepts, and what it costs.
 
     `sizes` are `WIDTHxHEIGHT` in pixels, `seconds` whole seconds; the first of each is the default.
-    `prices` are micro-dollars per second of video, by size. `variants` are the parts of a finished
+    `prices` are micro-dollars per second of video, by size. `variants` are the files of a finished
     video that can be fetched.
     """
 
@@ -34,10 +34,10 @@ class Capability:
 class Deployment:
     """A deployment of one upstream resource, with its own quota.
 
-    `model` is the upstream's name of the deployment; `base_model` its name of the model, where that
-    is known to differ. Stored videos refer to `name`, so it must stay the same when the
-    configuration changes around it. `azure` tells the dialect: Azure OpenAI's `/openai/v1/videos`,
-    or any other server's `/v1/videos`. `retires` is the day the vendor has announced, if any.
+    `model` is the upstream's name of the deployment, `base_model` its name of the model where that
+    differs. Stored videos refer to `name`, so it must not change with the rest of the
+    configuration. `azure` selects the dialect: Azure OpenAI's `/openai/v1/videos`, or any other
+    server's `/v1/videos`. `retires` is the retirement date that the vendor has announced.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Model:
-    """A name that callers use, and the deployments behind it. `aliases` are other spellings."""
+    """A model name that callers use, and its deployments. `aliases` are other names for it."""
 
     name: str
     capability: Capability
@@ -67,7 +67,7 @@ class Model:
 
 
 class Catalog:
-    """Every configured model, in the order of the configuration; the first is the default."""
+    """All configured models, in the order of the configuration. The first is the default."""
 
     def __init__(self, models: tuple[Model, ...], fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> None:
         self.models = models
@@ -76,7 +76,7 @@ class Catalog:
         self._by_name |= {model.name: model for model in models}
 
     def find(self, name: str | None) -> Model:
-        """The model of a name, an alias or `provider/name`; the default model for None.
+        """The model with this name, alias or `provider/name`; the default model for None.
 
         Raises InvalidRequest (`model_not_found`).
         """
@@ -91,7 +91,7 @@ class Catalog:
         return model
 
     def spelled(self, name: str) -> Model | None:
-        """The model of a name, an alias or `provider/name`; None where there is none."""
+        """The model with this name, alias or `provider/name`; None where there is none."""
         return self._by_name.get(name)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
@@ -99,11 +99,13 @@ class Catalog:
         return tuple(self._by_name[name] for name in self._fallbacks.get(model.name, ()))
 
     def get(self, name: str) -> Model | None:
-        """The model of exactly this name, which records hold and capacity is counted under."""
+        """The model with exactly this name, the one that records and pools use."""
         return next((each for each in self.models if each.name == name), None)
 
     def home(self, deployment: str | None) -> Model | None:
-        """The model that has the deployment now; a configuration change may have moved it."""
+        """The model that has this deployment now: the configuration may have moved it since a video
+        was made.
+        """
         return next((each for each in self.models if deployment and each.deployment(deployment)), None)
 
     def deployment(self, name: str | None) -> Deployment | None:
@@ -113,7 +115,7 @@ class Catalog:
 
     def neighbours(self, deployment: Deployment) -> set[str]:
         """The names under which the upstream may list jobs of the resource's other deployments,
-        less the names of this one.
+        except this one's own names.
         """
         everything = (each for model in self.models for each in model.deployments)
         names = {name for each in everything if each.base_url == deployment.base_url for name in (each.model, each.base_model)}
@@ -124,9 +126,9 @@ _LANDSCAPE_AND_PORTRAIT = ("720x1280", "1280x720")
 _HIGH_RESOLUTION = ("1024x1792", "1792x1024")
 _SECONDS = (4, 8, 12)
 
-# Sizes, lengths and list prices of the models Azure has offered. Azure accepts the high resolutions
-# for sora-2 and then fails the job, and the 16 and 20 seconds of OpenAI's guide never applied to
-# it.
+# Sizes, lengths and list prices of the models that Azure has offered. Azure accepts the high
+# resolutions for sora-2 and then fails the job. The 16 and 20 seconds of OpenAI's guide never
+# worked there.
 KNOWN_MODELS: Mapping[str, Capability] = {
     "sora-2": Capability(_LANDSCAPE_AND_PORTRAIT, _SECONDS, dict.fromkeys(_LANDSCAPE_AND_PORTRAIT, 100_000)),
     "sora-2-pro": Capability(

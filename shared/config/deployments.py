@@ -1,4 +1,6 @@
-"""Turns the entries of config.yaml into models and deployments; every mistake is named."""
+"""Turns the entries of config.yaml into models and deployments. Every mistake is an error that
+names the entry.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,7 +12,9 @@ from shared.errors import ConfigurationError
 
 
 def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str]) -> tuple[Model, ...]:
-    """One Model per `model_name`; a name that is repeated is one model with several deployments."""
+    """One Model per `model_name`: entries with the same name are deployments of one model. Raises
+    ConfigurationError.
+    """
     by_name: dict[str, list[tuple[Deployment, Capability]]] = {}
     aliases: dict[str, list[str]] = {}
     names: set[str] = set()
@@ -47,7 +51,7 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
         wanted = f"set {BASE_NAMES[0]}, or api_base" if azure else "set api_base"
         raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: {wanted}.")
     params = entry.params
-    # Secrets that were pasted or piped end in a newline, which no header may hold.
+    # A secret that was pasted or piped may end in a newline, which no header may contain.
     key = (params.api_key or (first(env, KEY_NAMES) if azure else None) or "").strip()
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
@@ -72,7 +76,7 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
 
 
 def normalise_base(base: str, *, azure: bool) -> str:
-    """The address under which `/videos` lies, the same for every accepted spelling of a base.
+    """The base URL without `/videos`, the same for every accepted spelling.
 
     Raises ConfigurationError.
     """
@@ -104,7 +108,9 @@ def _checked_version(version: str | None) -> str | None:
 
 
 def _read_capability(entry: ModelEntry) -> Capability:
-    """The built-in capability of a known model; `model_info` changes or completes it."""
+    """The built-in capability of a known model, changed or completed by `model_info`. Raises
+    ConfigurationError.
+    """
     info = entry.model_info
     base = (info.base_model or entry.params.model).rpartition("/")[2]
     known = KNOWN_MODELS.get(base)

@@ -1,5 +1,5 @@
-"""The shape of config.yaml, and its reading: references to app settings, other people's names,
-suggestions for typos.
+"""The shape of config.yaml, and how it is read: references to app settings, names of other
+gateways, suggestions for typos.
 """
 
 import difflib
@@ -17,22 +17,22 @@ DEFAULT_FILE = Path(__file__).parents[2] / "config.yaml"
 BASE_NAMES = ("AZURE_OPENAI_API_BASE", "AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
 KEY_NAMES = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
 
-# Bounds that keep a slip of the pen from becoming a busy loop or a date that no calendar has.
+# Bounds, so that a typo becomes neither a busy loop nor a date out of range.
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
 _Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
-_UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # what signs a URL lives seven days at most
+_UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # the key that signs a URL lives at most seven days
 
 
 class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `gateway:` section of config.yaml.
 
     `poll_seconds`: between two looks at a running video. `deadline_seconds`: from the upstream's
-    acceptance to giving up. `delivery`: `redirect` to a short-lived signed URL, or `proxy` the
-    bytes through the app. `reconcile_seconds`: how long an unclear create is looked for in the
-    upstream's list before it counts as never accepted. `on_unclear`: whether it is made once more
-    then (`retry`), or the video fails (`fail`), so that it is never paid for twice.
-    `queue_seconds`: how long a video may wait for capacity. `fallbacks`: the models that take a
-    model's place, in order, when every deployment of it is closed.
+    acceptance until the video fails. `delivery`: `redirect` to a short-lived signed URL, or `proxy`
+    the bytes through the app. `reconcile_seconds`: how long the job of an unclear create is looked
+    for before it counts as never made. `on_unclear`: whether the create is then sent once more
+    (`retry`), or the video fails (`fail`), so that it is never paid for twice. `queue_seconds`: how
+    long a video may wait for capacity. `fallbacks`: the models that replace a model, in order,
+    while all its deployments are down.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -60,7 +60,9 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model can do and costs (dollars a second), where that is not known here."""
+    """What a model can do and costs, in dollars per second: required for a model that the gateway
+    does not know.
+    """
 
     id: str | None = None
     base_model: str | None = None
@@ -82,7 +84,7 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What concerns the gateway as a whole; `max_budget` in dollars."""
+    """Settings of the gateway as a whole. `max_budget` is in dollars."""
 
     master_key: str | None = None
     max_budget: float | None = None
@@ -98,8 +100,8 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_file(env: Mapping[str, str]) -> ConfigFile:
-    """The file that `GATEWAY_CONFIG` names, else config.yaml beside the app, else nothing. Raises
-    ConfigurationError.
+    """The file that `GATEWAY_CONFIG` names, else config.yaml beside the app, else an empty one.
+    Raises ConfigurationError.
     """
     named = env.get("GATEWAY_CONFIG")
     path = DEFAULT_FILE.parent / named if named else DEFAULT_FILE  # an absolute path stays what it is
@@ -111,8 +113,8 @@ def read_file(env: Mapping[str, str]) -> ConfigFile:
 
 
 def read_yaml(path: Path) -> Any:
-    """The document in a file, {} if it is empty. Raises ConfigurationError, which quotes nothing of
-    the file: any line may hold a key.
+    """The document in a file, {} for an empty one. Raises ConfigurationError, which quotes nothing
+    of the file, because any line may hold a key.
     """
     import yaml
 
@@ -121,7 +123,8 @@ def read_yaml(path: Path) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path.name} cannot be read as a text file in UTF-8.") from error
     except yaml.YAMLError as error:
-        # The error's own text quotes the line, so it is not chained; its problem may quote a name.
+        # The error's own text quotes the line, so it is not chained. Its `problem` may quote a
+        # name.
         mark = getattr(error, "problem_mark", None)
         place = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or "it holds a character that YAML does not allow"
@@ -130,15 +133,17 @@ def read_yaml(path: Path) -> Any:
 
 
 def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:
-    """Replace `os.environ/NAME` wherever it stands."""
+    """Replace every `os.environ/NAME` by the app setting NAME. Raises ConfigurationError where that
+    is not set.
+    """
     if isinstance(value, dict):
         return {key: _resolved(each, env, f"{where}.{key}") for key, each in value.items()}
     if isinstance(value, list):
         return [_resolved(each, env, f"{where}[{index}]") for index, each in enumerate(value)]
     if isinstance(value, str) and value.startswith("os.environ/"):
         name = value.removeprefix("os.environ/")
-        # The two settings of the upstream have several accepted names, and a key may be absent: an
-        # identity is used then.
+        # The upstream's address and key have several names each. A key may be absent: then the
+        # app's identity is used.
         for names in (BASE_NAMES, KEY_NAMES):
             if name in names:
                 return first(env, (name, *names))
@@ -149,7 +154,7 @@ def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:
 
 
 def _renamed(document: Any) -> Any:
-    """Accept `litellm_params`, the name people's files already have, for `params`."""
+    """Accept `litellm_params`, LiteLLM's name, for `params`."""
     if isinstance(document, dict) and isinstance(document.get("model_list"), list):
         for entry in document["model_list"]:
             if isinstance(entry, dict) and "litellm_params" in entry and "params" not in entry:
@@ -168,7 +173,7 @@ def _convert(document: Any, kind: type[_T], where: str) -> _T:
 
 
 def _suggestion(complaint: str) -> str:
-    """For an unknown key: the known key it looks like."""
+    """A suggestion for an unknown key: the known key that resembles it."""
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
@@ -179,5 +184,5 @@ def _suggestion(complaint: str) -> str:
 
 
 def first(env: Mapping[str, str], names: Iterable[str]) -> str | None:
-    """The first of several names for one app setting that is set."""
+    """The value of the first of these app settings that is set."""
     return next((env[name] for name in names if env.get(name)), None)

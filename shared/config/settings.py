@@ -1,6 +1,6 @@
-"""App settings and config.yaml, read once into frozen objects.
+"""Reads app settings and config.yaml into frozen objects.
 
-Every complaint names the setting and what it should be.
+Every error names the setting and what is expected.
 """
 
 import os
@@ -36,7 +36,7 @@ APP_SETTINGS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Storage:
-    """How storage is reached: by a connection string (local), or at the account's endpoints with an
+    """How storage is reached: by a connection string (local), or by the account's URLs and an
     identity (Azure).
     """
 
@@ -48,8 +48,8 @@ class Storage:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the app was configured with. `master_key` is the operator's; `max_budget` limits all
-    keys together, in micro-dollars.
+    """The app's configuration. `master_key` is the operator's; `max_budget` limits all keys
+    together, in micro-dollars.
     """
 
     storage: Storage
@@ -67,7 +67,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     file = read_file(env)
     master_key = env.get("GATEWAY_MASTER_KEY") or file.general_settings.master_key
     storage = load_storage(env)
-    # A short key can be guessed. It is allowed on a laptop alone, where storage has a connection
+    # A short key can be guessed. It is only allowed on a laptop, where storage has a connection
     # string.
     if master_key and len(master_key) < _SHORTEST_MASTER_KEY and storage.connection_string is None:
         raise ConfigurationError(
@@ -80,8 +80,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
 
 
 def _refuse_unresolved(env: Mapping[str, str]) -> None:
-    """Refuse unresolved Key Vault references: they arrive as their own text, which anybody can
-    guess, and would become the key.
+    """Refuse unresolved Key Vault references: the setting then holds the reference's own text,
+    which anybody can guess, and it would become the key.
     """
     for name, value in env.items():
         if value.startswith("@Microsoft.KeyVault("):

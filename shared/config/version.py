@@ -1,7 +1,6 @@
-"""Which release this is.
+"""The version of this release.
 
-pyproject.toml has the version and does not reach Azure, where only the app's own modules do. A
-test compares the two.
+It is also in pyproject.toml, which is not deployed; a test compares the two.
 """
 
 VERSION = "0.9.0"

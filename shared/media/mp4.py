@@ -1,18 +1,20 @@
-"""Is this stream of bytes a whole MP4? Read as it passes, without keeping it.
+"""Checks whether a stream of bytes is a complete MP4, without keeping it.
 
-An ISO base media file (ISO/IEC 14496-12) is a row of boxes: a 32-bit size, a four-letter type, then
-the content; size 1 means a 64-bit size follows, size 0 means "to the end of the file". A file that
-was cut short ends inside a box.
+An ISO base media file (ISO/IEC 14496-12) is a sequence of boxes: a 32-bit size, a four-letter type,
+then the content. Size 1 means that a 64-bit size follows; size 0 means "to the end of the file". A
+file that was cut off ends inside a box.
 """
 
 from shared.errors import NotAVideo
 
 
 class Mp4Check:
-    """Feed it every chunk, then `finish()`, which raises NotAVideo. Memory: one box header."""
+    """Takes every chunk by `feed()`, then `finish()`. Both raise NotAVideo. Keeps one box header in
+    memory.
+    """
 
     _SHORT, _LONG = 8, 16
-    _NEEDED = frozenset({b"ftyp", b"moov", b"mdat"})  # what it is, the index, the media
+    _NEEDED = frozenset({b"ftyp", b"moov", b"mdat"})  # file type, index, media
 
     def __init__(self) -> None:
         self.length = 0

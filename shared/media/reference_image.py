@@ -1,5 +1,5 @@
-"""Reference images: what they are by their bytes, not by what the client calls them, and whether
-they fit the video.
+"""Checks reference images by their bytes, whatever media type the client names: format, size in
+pixels, and the cost of unpacking them.
 """
 
 import asyncio
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 LARGEST = 20 * 1024 * 1024  # bytes
 _AT_ONCE = 2
-_LONGEST_UNPACKING = 2.0  # seconds of a processor; the largest honest images take a tenth
-# A progressive JPEG comes in scans of the whole picture, ten or so; each is unpacked in full.
+_LONGEST_UNPACKING = 2.0  # seconds of processor time; the largest ordinary images take a tenth
+# A progressive JPEG has about ten scans of the whole picture, and unpacking each takes the full
+# time.
 _JPEG, _SCAN, _MOST_SCANS = b"\xff\xd8", b"\xff\xda", 100
 
-# MPO is what some cameras write: a JPEG with more pictures behind the first.
+# MPO, which some cameras write, is a JPEG followed by more pictures.
 _MEDIA_TYPES = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _ORIENTATION = 0x0112  # the EXIF tag; 1 means upright
@@ -28,21 +29,21 @@ _ORIENTATION = 0x0112  # the EXIF tag; 1 means upright
 
 @dataclass(frozen=True)
 class Reference:
-    """An image that was checked: its bytes and its real media type."""
+    """An image that was checked: its bytes and its actual media type."""
 
     data: bytes
     media_type: str
 
     @property
     def filename(self) -> str:
-        """The upstream wants a name whose ending tells the type."""
+        """A file name with the ending of the type, which the upstream requires."""
         return f"reference.{_SUFFIXES[self.media_type]}"
 
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Checks images in threads, a few at a time: however many are sent, and whatever is in them,
-    the event loop goes on, and a processor is left for it.
+    """Checks images in threads, two at a time, so that many or expensive images leave the event
+    loop free, and a processor for it.
     """
 
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
@@ -54,11 +55,11 @@ class ReferenceImages:
 
 
 def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING) -> Reference:
-    """The image, upright, if it is a JPEG, PNG or WebP of exactly `size` pixels that is unpacked in
-    so many seconds of a processor. Raises InvalidRequest.
+    """The image, turned upright. Raises InvalidRequest unless it is a JPEG, PNG or WebP of exactly
+    `size` pixels that unpacks within `seconds` of processor time.
 
-    The upstream refuses any other pixel size. An image that is only stored on its side is turned
-    first.
+    The upstream refuses any other pixel size, and does not follow the orientation of a stored
+    image.
     """
     from PIL import Image
 
@@ -67,7 +68,7 @@ def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING)
     wanted = tuple(int(side) for side in size.split("x"))
     try:
         image = Image.open(_Timed(data, seconds), formats=("JPEG", "PNG", "WEBP"))
-        # By the header alone: pixels are unpacked only where they are as many as wanted.
+        # Checked by the header alone: pixels are unpacked only where their number is right.
         if sorted(image.size) != sorted(wanted):
             raise _refusal(f"must be exactly {size} pixels, the size of the video; this one is {image.width}x{image.height}")
         image.load()
@@ -89,12 +90,12 @@ def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING)
 
 
 class _TooSlow(Exception):
-    """An image has used up its time."""
+    """Unpacking the image has used up its time."""
 
 
 class _Timed(io.BytesIO):
-    """The bytes of an image, as long as this thread has not worked for so many seconds on them.
-    Images are read in small pieces, so that a slow one is stopped soon.
+    """The bytes of an image. Reading raises _TooSlow once this thread has used `seconds` of
+    processor time; images are read in small pieces, so a slow one is stopped soon.
     """
 
     def __init__(self, data: bytes, seconds: float) -> None:
@@ -108,7 +109,7 @@ class _Timed(io.BytesIO):
 
 
 def _upright(image: "ImageFile") -> "Image":
-    """The image itself, or a turned copy where it is stored on its side or mirrored."""
+    """The image itself, or a turned copy where its EXIF orientation is not upright."""
     from PIL.Image import Transpose
 
     turns = {

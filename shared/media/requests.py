@@ -1,5 +1,5 @@
-"""What callers may send, checked before anything is spent or sent: a request comes out whole and
-valid, or not at all.
+"""Checks what callers send, before anything is spent or sent: the result is a complete, valid
+request, or an error.
 """
 
 import base64
@@ -23,7 +23,7 @@ _LONGEST_USER = 512
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
 _CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "user", "metadata")
-_OTHER_WORDS = {  # what people bring along from Sora 1 and from other gateways
+_OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
     "duration": "seconds",
     "width": "size",
@@ -36,10 +36,10 @@ _OTHER_WORDS = {  # what people bring along from Sora 1 and from other gateways
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A valid request for one video; of a remix, `source` is the video it is made from.
+    """A valid request for one video. `source` is the video that a remix is made from.
 
-    `image` is the reference image as it was sent, not yet looked into. `metadata` is JSON text;
-    `price` is the full price in micro-dollars.
+    `image` holds the reference image's bytes, which `ReferenceImages` checks later. `metadata` is
+    JSON text; `price` is the full price in micro-dollars.
     """
 
     prompt: str
@@ -57,8 +57,8 @@ class CreateRequest:
 
 
 def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
-    """Check a create request, all but the pixels of its image, which cost too much to be looked at
-    for a request that is refused anyway. A file part is `bytes` in `fields`.
+    """Check a create request, except the pixels of its image: decoding is too expensive for a
+    request that the account may refuse. A file part is `bytes` in `fields`.
 
     Raises InvalidRequest or TooLarge.
     """
@@ -80,11 +80,10 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
 
 
 def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateRequest:
-    """Check a remix of a completed video. Only the prompt is the caller's; length, size and so the
-    price are the source's.
+    """Check a remix of a completed video. Only the prompt is the caller's; length and size, and so
+    the price, are the source's.
 
-    Raises InvalidRequest, also for parameters that a create knows: they are refused rather than
-    dropped.
+    Raises InvalidRequest, also for parameters of a create: ignoring them would be a surprise.
     """
     for name in ("seconds", "size", "input_reference", "model"):
         if name in fields:
@@ -121,7 +120,7 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateReques
 
 @dataclass(frozen=True)
 class ListRequest:
-    """One page of videos: at most `limit`, after the video `after` in the given order."""
+    """One page of a list: at most `limit` videos, after the video `after` in the given order."""
 
     limit: int = 20
     after: str | None = None
@@ -143,9 +142,7 @@ def parse_list(query: Mapping[str, str]) -> ListRequest:
 
 
 def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
-    """Raises InvalidRequest for the first parameter that is not known, with the one that may be
-    meant.
-    """
+    """Raises InvalidRequest for the first unknown parameter, and suggests a known one."""
     for name in fields:
         if name in known:
             continue
@@ -176,7 +173,7 @@ def _prompt(fields: Fields) -> str:
 
 
 def _seconds(value: object, model: Model) -> int:
-    """Whole seconds, as a number or as text: Azure wants the text, people send both."""
+    """The length in seconds, given as a number or as text: Azure takes text, callers send both."""
     allowed = model.capability.seconds
     if value is None:
         return allowed[0]
@@ -210,7 +207,7 @@ def _image_bytes(value: object) -> bytes:
 
 
 def _inline_image(value: object) -> bytes:
-    """The bytes of a data URL. Other addresses are never fetched."""
+    """The bytes of a data URL. Other URLs are never fetched."""
     url = value.get("image_url") if isinstance(value, dict) and value.keys() == {"image_url"} else None
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url[:128]:
         try:
@@ -226,7 +223,7 @@ def _inline_image(value: object) -> bytes:
 
 
 def _metadata(value: object) -> str | None:
-    """Up to 16 pairs of text, kept as JSON text. In a form it may also come as JSON text."""
+    """Up to 16 pairs of text, as JSON text. A form may send them as JSON text too."""
     if isinstance(value, str):
         try:
             value = msgspec.json.decode(value)

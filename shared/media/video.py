@@ -1,4 +1,4 @@
-"""A video: its id, its record, and the object callers see."""
+"""A video: its id, its record, and the object that callers see."""
 
 import json
 import re
@@ -10,8 +10,8 @@ import msgspec
 
 from shared.config.catalog import MICROS
 
-MASTER_OWNER = "key_00000000"  # the partition of what the operator makes with the master key itself
-GATEWAY_OWNER = "gateway"  # the partition of what holds for all keys together
+MASTER_OWNER = "key_00000000"  # the partition of videos made with the master key
+GATEWAY_OWNER = "gateway"  # the partition of the gateway-wide budget
 
 Status = Literal["queued", "in_progress", "completed", "failed"]
 
@@ -20,13 +20,13 @@ _LATEST = 2**44 - 1  # milliseconds; eleven hex digits last until the year 2527
 
 
 class Video(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one video, as it lies in its key's partition.
+    """One video's record, a row of its key's partition.
 
     `cost` is the full price in micro-dollars: reserved while the video is unfinished, spent once it
-    is completed, given back when it failed. What was spent or reserved is never stored apart from
-    this: it follows from `status` and `cost`. `attempted_at` is written before the upstream is
-    asked to create, `upstream_id` after it answered: an attempt without an id is one whose outcome
-    is unclear.
+    is completed, released when it failed. Spend and reservation are never stored beside it: they
+    follow from `status` and `cost`. `attempted_at` is written before the create is sent,
+    `upstream_id` after its answer: a record with the first and without the second has an unclear
+    create.
     """
 
     id: str
@@ -128,24 +128,24 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def new_id(owner: str, now: datetime) -> str:
-    """An id that sorts newest first and names its partition: reversed milliseconds, the owner's
-    tag, 52 random bits.
+    """A new id, which sorts newest first and contains its partition: reversed milliseconds, the
+    owner's eight digits, 52 random bits, all in hex.
     """
     reversed_time = _LATEST - int(now.timestamp() * 1000)
     return f"video_{reversed_time:011x}{owner.removeprefix('key_')}{secrets.randbits(52):013x}"
 
 
 def reversed_id(video_id: str) -> str:
-    """The id without its prefix and with its time the other way round: sorts oldest first. Applied
-    to what it gives, with the prefix, it gives the id back.
+    """The id without its prefix and with its time reversed, so that it sorts oldest first. Applied
+    to its own result behind `video_`, it returns the id's digits.
     """
     bare = video_id.removeprefix("video_")
     return f"{_LATEST - int(bare[:11], 16):011x}{bare[11:]}"
 
 
 def id_bound(moment: datetime) -> str:
-    """Between the ids of videos made at `moment` or later, which sort before it, and those made
-    earlier.
+    """A bound between ids: those made at `moment` or later sort before it, earlier ones
+    after it.
     """
     return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
 
@@ -160,8 +160,8 @@ def is_id(text: str) -> bool:
 
 
 def owner_of(video_id: str) -> str:
-    """The id of the key that made it, which is also its partition: characters 11 to 19 after the
-    prefix.
+    """The id of the key that made the video, which is its partition: the eight digits after the
+    time.
     """
     return f"key_{video_id[17:25]}"
 

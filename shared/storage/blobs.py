@@ -1,9 +1,9 @@
-"""The bytes: save a finished video in bounded memory, verify it, read ranges of it, sign URLs to
-it, remove it.
+"""The blobs: saves a finished video in bounded memory, checks it, reads ranges, signs URLs, and
+removes it.
 
-Blobs lie under the key that made them: `videos/<key id>/<video id>.mp4`. A blob is all or nothing:
-blocks are staged while the upstream is read, and committed only after the whole was verified.
-Memory: one block and its copy per save.
+A blob's name begins with its key's id: `videos/<key id>/<video id>.mp4`. A blob is complete or
+absent: blocks are staged while the upstream is read, and committed after the whole was checked. A
+save holds one block and its copy in memory.
 """
 
 import secrets
@@ -29,7 +29,7 @@ VIDEOS, REFERENCES = "videos", "references"
 
 _BLOCK = 1024 * 1024  # bytes; Azure takes 50,000 blocks, so a video may have 50 GB
 _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_base": 2}
-# Media types of what the upstream offers beside the video, by its own name for it.
+# Media types of a video's images, by the upstream's names of them.
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
 _LARGEST_IMAGE = 16 * 1024 * 1024
@@ -37,7 +37,7 @@ _LARGEST_IMAGE = 16 * 1024 * 1024
 
 @dataclass
 class Archive:
-    """The blob containers. `url_seconds` is how long a signed URL works."""
+    """The blob containers. A signed URL works for `url_seconds`."""
 
     storage: Storage
     credential: Callable[[], Any]
@@ -52,11 +52,11 @@ class Archive:
         what the stream raises.
 
         May be repeated: a second save of the same video replaces the first, or finds that another
-        one has won.
+        save has committed.
         """
         check = Mp4Check()
         blob = await self._blob(VIDEOS, f"{video.owner}/{video.id}.mp4", writing=True)
-        attempt = secrets.token_hex(4)  # blocks of two saves at once must not be taken for each other's
+        attempt = secrets.token_hex(4)  # so that two saves at once do not mix their blocks
         blocks: list[str] = []
         async for block in _blocks(content.chunks):
             check.feed(block)
@@ -83,7 +83,7 @@ class Archive:
                     metadata={"video": video.id, "model": video.model, "seconds": str(video.seconds), "size": video.size},
                 )
             except HttpResponseError as error:
-                # Another save of this video committed first, which drops our staged blocks.
+                # Another save of this video committed first, which dropped our staged blocks.
                 if (
                     getattr(error, "error_code", None) != "InvalidBlockList"
                     or (await blob.get_blob_properties()).size != length
@@ -91,7 +91,9 @@ class Archive:
                     raise
 
     async def length(self, video: Video, variant: str = "video") -> int | None:
-        """The number of bytes stored of a video or an image of it; None where none are."""
+        """The length in bytes of a stored video, or of an image of it; None where it is not
+        stored.
+        """
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(VIDEOS, _blob_name(video, variant))
@@ -102,7 +104,7 @@ class Archive:
                 return None
 
     async def read(self, video: Video, start: int, length: int, variant: str = "video") -> bytes | None:
-        """At most `length` bytes from `start`; None where the blob is gone."""
+        """At most `length` bytes from `start` on; None where the blob does not exist."""
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(VIDEOS, _blob_name(video, variant))
@@ -114,9 +116,7 @@ class Archive:
                 return None
 
     async def url(self, video: Video, variant: str = "video") -> str:
-        """An address that serves the bytes to whoever holds it, for `url_seconds`, with type and
-        filename.
-        """
+        """A signed URL of the bytes, with media type and filename, that works for `url_seconds`."""
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
         name, media_type = _blob_name(video, variant), MEDIA_TYPES[variant]
@@ -135,8 +135,8 @@ class Archive:
         return f"{blob.url}?{signature}"
 
     async def save_image(self, video: Video, variant: str, content: Content) -> int:
-        """Store a thumbnail or spritesheet and return its length. Raises NotAVideo where it is no
-        such image, or a huge one.
+        """Store a thumbnail or spritesheet and return its length in bytes. Raises NotAVideo where
+        it is not such an image, incomplete, or larger than 16 MiB.
         """
         data = bytearray()
         async for chunk in content.chunks:
@@ -153,7 +153,7 @@ class Archive:
         await self._put(REFERENCES, f"{video.owner}/{video.id}", reference.data, reference.media_type)
 
     async def reference(self, video: Video) -> Reference | None:
-        """The stored image; None where it is gone."""
+        """The stored reference image; None where it does not exist."""
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
@@ -198,8 +198,7 @@ class Archive:
         from azure.core.exceptions import ResourceExistsError
 
         service = self._connect()
-        # Azure's containers are made by the templates; a new laptop's are made here, once per
-        # process.
+        # In Azure the templates make the containers; on a new laptop this does, once per process.
         if writing and container not in self._containers:
             async with _guarded():
                 with suppress(ResourceExistsError):
@@ -220,8 +219,8 @@ class Archive:
         return self._service
 
     async def _signing_key(self) -> dict[str, Any]:
-        """The account's key where a connection string holds one, else a delegation key of our
-        identity, kept for its hour.
+        """The account's key from the connection string, or else a delegation key of the app's
+        identity, kept until shortly before it expires.
         """
         service = self._connect()
         if self.storage.connection_string:
@@ -231,7 +230,7 @@ class Archive:
         if self._delegation is None or self._delegation[1] < wanted:
             until = wanted + timedelta(hours=1)
             async with _guarded():
-                # A few minutes back: clocks differ.
+                # Valid from five minutes ago, because clocks differ.
                 key = await service.get_user_delegation_key(now - timedelta(minutes=5), until)
             self._delegation = (key, until)
         return {"user_delegation_key": self._delegation[0]}
@@ -242,7 +241,7 @@ class Archive:
 
 
 def filename(video: Video, variant: str) -> str:
-    """What the file is called, in our storage and for whoever downloads it."""
+    """The name of the file, in our storage and for downloads."""
     ending = {"thumbnail": "thumbnail.webp", "spritesheet": "spritesheet.jpg"}.get(variant, "mp4")
     return f"{video.id}.{ending}"
 
@@ -252,7 +251,7 @@ def _blob_name(video: Video, variant: str) -> str:
 
 
 async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same bytes in blocks of one size."""
+    """The same bytes in blocks of `_BLOCK` bytes, the last one shorter."""
     buffer = bytearray()
     async for chunk in chunks:
         buffer += chunk
@@ -265,7 +264,7 @@ async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def _guarded() -> AsyncIterator[None]:
-    """The library's errors as ours."""
+    """Turns the library's errors into StorageUnavailable."""
     from azure.core.exceptions import AzureError
 
     try:

@@ -1,8 +1,8 @@
-"""Azure Table Storage by point read, range read, atomic commit, retry of a lost race.
+"""Azure Table Storage: point reads, range reads, atomic commits, and retries after a conflict.
 
 The rows of a partition change together or not at all (an entity group transaction: at most 100 rows
-and 4 MiB). A write that depends on a read carries the etag of that read, so a race has one winner;
-the others get `WriteConflict`.
+and 4 MiB). A write that depends on a read carries that row's etag, so of two writers one succeeds
+and the other gets `WriteConflict`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -24,26 +24,26 @@ _OPTIONS: dict[str, Any] = {
     "retry_total": 4,
     "retry_backoff_factor": 0.2,
     "retry_backoff_max": 3,
-    # Ignore the machine's proxies and .netrc. Looking for them takes two turns in a thread for
+    # Ignore the machine's proxies and .netrc: looking for them costs two calls in a thread for
     # every request.
     "use_env_settings": False,
 }
 # A commit is a POST, which the library does not repeat after a broken connection, such as an idle
-# one that storage has just closed. Repeating is safe: if the first one worked, the second is a
-# WriteConflict, and the caller reads everything again.
+# one that storage has closed. Repeating is safe: if the first one worked, the second is a
+# WriteConflict, and the caller reads again.
 _REPEATED = frozenset({"POST"})
-# A property holds 64 KiB of UTF-16. Each character is counted as two units, the most it can take.
+# A property holds 64 KiB of UTF-16, and a character takes at most two units of two bytes.
 _PROPERTY_CHARACTERS = 16_000
 _PAGE = 1000
 
 
 class WriteConflict(Exception):
-    """Another writer was first, or the row exists or is gone: read again and decide again."""
+    """The row was changed, exists already, or does not exist: read again and decide again."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row as it was read. A conditional write of it needs the etag."""
+    """A row as it was read. Conditional writes need its etag."""
 
     key: str
     values: dict[str, Any]
@@ -77,9 +77,7 @@ Write = Insert | Replace | Delete
 
 
 class Table:
-    """One table. `client` is asked for at each use, so that nothing connects before it is
-    needed.
-    """
+    """One table. The client is made at the first use, so nothing connects before."""
 
     def __init__(self, service: "Callable[[], TableServiceClient]", name: str) -> None:
         self._service = service
@@ -97,14 +95,14 @@ class Table:
                 return None
 
     async def commit(self, partition: str, *writes: Write) -> list[str]:
-        """All of them or none; the new etags, in order. Raises WriteConflict or
+        """Write all of these or none; returns the new etags, in order. Raises WriteConflict or
         StorageUnavailable.
         """
         operations = [_operation(partition, write) for write in writes]
         async with self._guarded() as client:
             match operations:
-                # A single row is not sent as a batch, which takes several times as long to write
-                # and read. A deletion is, because the library hides that the row was gone.
+                # A single row is not sent as a batch, which takes several times as long. A deletion
+                # is: alone, the library hides that the row did not exist.
                 case [("create", entity)]:
                     answers = [await client.create_entity(entity, retry_on_methods=_REPEATED)]
                 case [("update", entity, condition)]:
@@ -143,7 +141,9 @@ class Table:
 
     @asynccontextmanager
     async def _guarded(self) -> "AsyncIterator[TableClient]":
-        """The client, made on first use. Turns the library's errors into ours."""
+        """The client, made on first use. Turns the library's errors into WriteConflict and
+        StorageUnavailable.
+        """
         from azure.core.exceptions import AzureError, HttpResponseError
 
         if self._client is None:
@@ -198,9 +198,9 @@ _T = TypeVar("_T")
 
 
 async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, random: Random, *, tries: int = 40) -> _T:
-    """Run `attempt` (read, decide, commit) until it wins its race.
+    """Run `attempt` (read, decide, commit) until it meets no conflict.
 
-    Raises StorageUnavailable where it never does.
+    Raises StorageUnavailable after `tries` conflicts.
     """
     for count in range(tries):
         try:
@@ -211,12 +211,16 @@ async def retry_conflicts(attempt: Callable[[], Awaitable[_T]], clock: Clock, ra
 
 
 def partition_of(model_name: str) -> str:
-    """The partition of a model. Keys contain no slash; model names may, but never a colon."""
+    """The partition of a model. A row key may not contain a slash, and a model name contains no
+    colon.
+    """
     return model_name.replace("/", ":")
 
 
 async def _create_if_missing(client: "TableClient") -> None:
-    """Azure's tables are made by the templates; a new laptop's are made here, once per process."""
+    """Create a table. In Azure the templates make it; on a new laptop this does, once per
+    process.
+    """
     from azure.core.exceptions import AzureError, ResourceExistsError
 
     try:
@@ -243,8 +247,8 @@ def _operation(partition: str, write: Write) -> tuple[Any, ...]:
 
 
 def _entity(partition: str, key: str, values: Values) -> dict[str, Any]:
-    """The stored form: integers in 64 bits (money outgrows 32), no property for None, long text in
-    numbered parts.
+    """The stored form of a row: 64-bit integers (money exceeds 32 bits), no property for None, long
+    text in numbered parts.
     """
     from azure.data.tables import EdmType, EntityProperty
 

@@ -1,12 +1,12 @@
-"""The videos as they are stored: find, change and list them. None of it moves money.
+"""The stored videos: find, change and list them. Nothing here moves money.
 
-A video lies in its key's partition of the table `gateway`, under its id, which sorts newest first.
-When its caller deletes it, it moves to `gone_<id>`, so that a listing reads no deleted ones. Beside
-every video that can be listed lies an empty row `old_…`, whose key sorts oldest first. What belongs
-together moves in one transaction.
+A video is a row of its key's partition of the table `gateway`, under its id, which sorts newest
+first. When its caller deletes it, the row moves to `gone_<id>`, so that listings read no deleted
+videos. Every listed video also has an empty row `old_…`, whose key sorts oldest first. Rows that
+belong together change in one transaction.
 
 Videos of an earlier version have no row `old_…`, and stay under their id when they are deleted,
-until `upkeep.indexing` has gone through them; until then listings read the old way.
+until `upkeep.indexing` has gone through them. Until then listings read them in the old way.
 """
 
 import heapq
@@ -24,12 +24,12 @@ from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, re
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
 _GONE = "gone_"
 _OLD, _AFTER_OLD = "old_", "old`"
-UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row: how far the older videos are indexed
+UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row that store how far older videos are indexed
 
 
 @dataclass(frozen=True)
 class VideoRow:
-    """A video as it was read, with the row that a conditional change of it needs."""
+    """A video as it was read, with the row that a conditional change needs."""
 
     video: Video
     row: Row
@@ -40,7 +40,7 @@ async def find_video(table: Table, video_id: str) -> VideoRow | None:
     if not is_id(video_id):
         return None
     owner = owner_of(video_id)
-    # In this order: a video that is deleted between the two reads is found by the second.
+    # In this order: a video that is deleted between the two reads is found by the second one.
     row = await table.get(owner, video_id) or await table.get(owner, f"{_GONE}{video_id}")
     return None if row is None else _entry(row)
 
@@ -51,23 +51,23 @@ def listed(video_id: str) -> Insert:
 
 
 async def listing_of(table: Table, video_id: str) -> Row | None:
-    """The row by which a video is listed oldest first; a deletion takes it away."""
+    """The row by which a video is listed oldest first, if it has one. A deletion removes it."""
     return await table.get(owner_of(video_id), _old_key(video_id))
 
 
 def hiding(entry: VideoRow, deleted: Video, listing: Row | None) -> tuple[Write, ...]:
-    """The writes that take a deleted video out of every listing."""
+    """The writes that remove a deleted video from every listing."""
     moved = (Delete(entry.row), Insert(f"{_GONE}{deleted.id}", deleted.to_row()))
     return moved if listing is None else (*moved, Delete(listing))
 
 
 def indexing(entry: VideoRow, listing: Row | None) -> tuple[Write, ...]:
-    """The writes that move a video of an earlier version to the rows of this one."""
+    """The writes that give a video of an earlier version the rows of this version."""
     if entry.row.key.startswith(_GONE):
         return ()
     if entry.video.deleted:
         return hiding(entry, entry.video, listing)
-    # The video is written again unchanged: one that is deleted meanwhile is a conflict.
+    # The video is written again unchanged, so that a deletion at the same moment is a conflict.
     return () if listing else (Replace(entry.row, entry.video.to_row()), listed(entry.video.id))
 
 
@@ -85,8 +85,8 @@ class VideoStore:
         return await find_video(self.table, video_id)
 
     async def change(self, entry: VideoRow, **changes: Any) -> VideoRow:
-        """Change what has nothing to do with money. Raises WriteConflict when the video has changed
-        since it was read.
+        """Change fields that do not concern money. Raises WriteConflict where the video has changed
+        since it was read, and ValueError for a change of money.
         """
         video = msgspec.structs.replace(entry.video, **changes)
         if video.finished != entry.video.finished or video.cost != entry.video.cost:
@@ -96,8 +96,8 @@ class VideoStore:
         return VideoRow(video, Row(entry.row.key, values, etag))
 
     async def update(self, video_id: str, **changes: Any) -> Video | None:
-        """The same for a change that holds whatever else happens to the video; None if it is
-        unknown.
+        """The same, repeated until it meets no conflict: for a change that is right whatever else
+        has changed. None for an unknown video.
         """
 
         async def attempt() -> Video | None:
@@ -107,7 +107,7 @@ class VideoStore:
         return await retry_conflicts(attempt, self.clock, self.random)
 
     async def hide(self, video_id: str) -> None:
-        """Mark a finished video as deleted, and take it out of every listing. May be repeated."""
+        """Mark a finished video as deleted, and remove it from every listing. May be repeated."""
 
         async def attempt() -> None:
             entry = await self.find(video_id)
@@ -126,7 +126,7 @@ class VideoStore:
         before: str | None = None,
         page: int | None = None,
     ) -> AsyncIterator[Video]:
-        """All videos of a key, also the deleted ones, newest first. `page` are read at a time."""
+        """All videos of a key, deleted ones too, newest first; read in pages of `page` rows."""
         readers = [self._range(owner, prefix, after, before, page) for prefix in ("", _GONE)]
         heads: list[tuple[str, int, Video]] = []
         for index, reader in enumerate(readers):
@@ -137,7 +137,7 @@ class VideoStore:
         last = ""
         while heads:
             _, index, video = heapq.heappop(heads)
-            if video.id != last:  # one that is moved meanwhile may be read in both places
+            if video.id != last:  # a video that is moved meanwhile may be read twice
                 yield video
             last = video.id
             async for following in readers[index]:
@@ -145,7 +145,7 @@ class VideoStore:
                 break
 
     async def newest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
-        """The `count` newest videos of a key that can be listed, older than `after`."""
+        """The `count` newest listed videos of a key that are older than the video `after`."""
         videos: list[Video] = []
         async for video in self._range(owner, "", after, None, count):
             if not video.deleted:
@@ -155,7 +155,7 @@ class VideoStore:
         return videos
 
     async def oldest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
-        """The other way round: the `count` oldest, newer than `after`."""
+        """The `count` oldest listed videos of a key that are newer than the video `after`."""
         if not await self.indexed():
             return await self._oldest_by_ids(owner, count, after)
         videos: list[Video] = []
@@ -170,14 +170,14 @@ class VideoStore:
         return videos
 
     async def indexed(self) -> bool:
-        """Whether all videos of earlier versions have been indexed. Once true, it stays so."""
+        """Whether all videos of earlier versions have been indexed. Once True, it stays True."""
         if not self._indexed:
             row = await self.table.get(UPKEEP, INDEXING)
             self._indexed = bool(row and row.values.get("done"))
         return self._indexed
 
     async def entries(self, owner: str, *, after: str = "") -> AsyncIterator[VideoRow]:
-        """The videos under their ids, with their rows: for the indexing of earlier ones."""
+        """The videos under their ids with their rows, for the indexing of older ones."""
         async for row in self.table.scan(owner, after=max(after, _FIRST_VIDEO), before=_AFTER_VIDEOS):
             yield _entry(row)
 
@@ -190,17 +190,19 @@ class VideoStore:
         return keys
 
     async def _between(self, owner: str, ids: list[str]) -> list[Video]:
-        """These videos, oldest first: they lie side by side, so they are one range."""
+        """These videos, oldest first. They are neighbours, so one range read returns them."""
         if not ids:
             return []
         wanted = {video_id: place for place, video_id in enumerate(ids)}
         before = f"{max(ids)}~"
-        after = min(ids)[:-1]  # sorts before the id itself, and after every older neighbour's
+        after = min(ids)[:-1]  # sorts before this id and after those of newer videos
         found = [video async for video in self._range(owner, "", after, before, len(ids)) if video.id in wanted]
         return sorted((each for each in found if not each.deleted), key=lambda each: wanted[each.id])
 
     async def _oldest_by_ids(self, owner: str, count: int, after: str | None) -> list[Video]:
-        """Reads every id of the key that is newer than `after`, then the videos one by one."""
+        """The oldest videos without the rows `old_…`: reads every id of the key newer than `after`,
+        then the videos one by one.
+        """
         before = min(after or _AFTER_VIDEOS, _AFTER_VIDEOS)
         ids = [row.key async for row in self.table.scan(owner, after=_FIRST_VIDEO, before=before, select=[])]
         videos: list[Video] = []
