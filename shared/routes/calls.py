@@ -1,7 +1,8 @@
-"""Between HttpRequest and HttpResponse: who calls, what was sent, what is answered, and what an
-error looks like.
+"""Translates HttpRequest to Call and Answer to HttpResponse: authentication, the body's fields, and
+the error object.
 
-The only module that knows trigger types. Handlers get a `Call` and give an `Answer`, or raise.
+The only module that knows trigger types. A handler takes a `Call`, and returns an `Answer` or
+raises.
 """
 
 import json
@@ -25,8 +26,8 @@ from shared.videos.orchestration import Orchestrations
 logger = logging.getLogger("gateway")
 
 _LARGEST_BODY = 32 * 1024 * 1024  # bytes: a reference image of 20 MiB, in base64, and the rest
-# Values in a JSON body, counted by the marks before them: a prompt of the longest kind with nothing
-# but commas has a third of them.
+# The most values in a JSON body, counted by the characters that separate them. The longest prompt
+# of nothing but commas has a third of them.
 _MOST_VALUES = 100_000
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
@@ -34,7 +35,7 @@ _BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler gives back. A `body` that is not bytes is sent as JSON."""
+    """What a handler returns. A `body` that is not bytes is sent as JSON."""
 
     body: Any = None
     status: int = 200
@@ -44,8 +45,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """One request on its way to a handler. `given` is the gateway to use, where it is not that of
-    the app settings.
+    """One request, as a handler gets it. `given` is the gateway to use; None means the one of the
+    app settings.
     """
 
     given: Gateway | None
@@ -55,7 +56,9 @@ class Call:
 
     @property
     def gateway(self) -> Gateway:
-        """Raises ConfigurationError; so only what asks for it depends on the configuration."""
+        """The gateway. Raises ConfigurationError here, so that handlers that need no gateway work
+        without configuration.
+        """
         return self.given or composition.current()
 
     @property
@@ -69,7 +72,7 @@ class Call:
         return headers
 
     async def caller(self) -> Caller:
-        """Raises Unauthenticated."""
+        """The authenticated caller. Raises Unauthenticated."""
         return await self.gateway.keys.authenticate(self.headers)
 
     async def operator(self) -> Caller:
@@ -80,7 +83,7 @@ class Call:
         return caller
 
     def fields(self) -> dict[str, Any]:
-        """The body as fields, from JSON or a form; a file part is bytes. Raises InvalidRequest or
+        """The body's fields, from JSON or a form; a file's value is bytes. Raises InvalidRequest or
         TooLarge.
         """
         declared = self.headers.get("content-length", "")
@@ -106,7 +109,7 @@ async def respond(
     gateway: Gateway | None = None,
     **parts: str,
 ) -> func.HttpResponse:
-    """Run a handler and turn whatever comes of it into a response. `parts` are the route's
+    """Run a handler, and turn its answer or its error into a response. `parts` are the route's
     parameters.
     """
     request_id = f"req_{secrets.token_hex(12)}"
@@ -160,8 +163,8 @@ def _json_fields(body: bytes) -> dict[str, Any]:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose names differ. Raises InvalidRequest: of two values one would be dropped, and
-    another reader of the same body, such as a filter in front of the gateway, may drop the other.
+    """A JSON object, whose names must differ. Raises InvalidRequest: only one of two values could
+    be kept, and a filter in front of the gateway may have checked the other.
     """
     fields: dict[str, Any] = {}
     for name, value in pairs:
@@ -177,8 +180,8 @@ def _set(fields: dict[str, Any], name: str, value: Any, *, shown: str) -> None:
 
 
 def _form_fields(parts: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A form's text parts and files. `metadata[key]` parts, as the official client sends them,
-    become one object.
+    """A form's values by name. `metadata[key]` parts, as the official client sends them, become one
+    object.
     """
     fields: dict[str, Any] = {}
     for name, value in parts:

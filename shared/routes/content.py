@@ -1,4 +1,4 @@
-"""The bytes of a finished video: the film itself, its thumbnail and its sprite sheet."""
+"""The files of a finished video: the MP4, its thumbnail, and its spritesheet."""
 
 import asyncio
 
@@ -23,12 +23,12 @@ from shared.routes.videos import own_video
 from shared.storage.blobs import MEDIA_TYPES, filename
 from shared.upstream.client import log_failure
 
-# With `delivery: proxy` the bytes of an answer are in the app's memory: a piece of a range at most,
-# or a whole small file.
+# With `delivery: proxy` an answer is held in memory: at most one piece of a range, or a whole small
+# file (bytes).
 LARGEST_PIECE = 2 * 1024 * 1024
 LARGEST_WHOLE = 16 * 1024 * 1024
-_LONGEST_FETCH = 60.0  # seconds, of an image from the upstream, while its caller waits
-_LOOK_AGAIN = 5.0  # seconds, where the upstream does not say when
+_LONGEST_FETCH = 60.0  # seconds to fetch an image from the upstream, while the caller waits
+_LOOK_AGAIN = 5.0  # seconds of `retry-after`, where the upstream names none
 
 
 async def get_content(call: Call, video_id: str) -> Answer:
@@ -49,7 +49,7 @@ async def get_content(call: Call, video_id: str) -> Answer:
 
 
 async def _image_length(call: Call, video: Video, variant: str) -> int:
-    """The length of a stored image. Images are stored when they are first asked for, while the
+    """The length of an image in bytes. Images are stored when they are first asked for, while the
     upstream still has them.
     """
     length = await call.gateway.archive.length(video, variant)
@@ -57,16 +57,16 @@ async def _image_length(call: Call, video: Video, variant: str) -> int:
 
 
 async def _stored_image(call: Call, video: Video, variant: str) -> int:
-    """Bring an image into our storage and return its length.
+    """Fetch an image from the upstream, store it, and return its length in bytes.
 
-    Raises NotFound where the upstream has none, and Unavailable where it cannot tell just now.
+    Raises NotFound where the upstream has none, and Unavailable where it cannot send it now.
     """
     gateway = call.gateway
     model, upstream = gateway.settings.catalog.get(video.model), gateway.upstreams.of(video)
     if model is None or upstream is None or variant not in model.capability.variants:
         raise _no_such(variant)
-    # While it is noted as unfinished, the sweep drops what a killed process leaves of a video that
-    # was deleted meanwhile.
+    # While the pool has the video, the sweep drops what a killed process leaves of a video that was
+    # deleted meanwhile.
     await gateway.pool.enter(model, video.id)
     try:
         async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "", variant) as content:
@@ -84,8 +84,8 @@ async def _stored_image(call: Call, video: Video, variant: str) -> int:
 
 
 async def _drop_if_deleted(call: Call, video: Video) -> None:
-    """A video that was deleted while its image was fetched may have had no image to drop then.
-    Raises NotFound for one.
+    """Drop the image of a video that was deleted while it was fetched: the delete had found no
+    image to drop. Raises NotFound then.
     """
     entry = await call.gateway.videos.find(video.id)
     if entry is None or entry.video.deleted:
@@ -98,8 +98,8 @@ def _no_such(variant: str) -> NotFound:
 
 
 async def _proxied(call: Call, video: Video, variant: str, total: int) -> Answer:
-    """The bytes through the app, for storage that callers cannot reach: whole where small, else
-    piece by piece.
+    """The bytes through the app, for storage that callers cannot reach: a small file whole, any
+    other in pieces.
     """
     name, media_type = filename(video, variant), MEDIA_TYPES[variant]
     etag = f'"{video.id}"' if variant == "video" else f'"{name}"'
@@ -122,7 +122,9 @@ async def _proxied(call: Call, video: Video, variant: str, total: int) -> Answer
 
 
 def _wanted(call: Call, total: int, etag: str) -> tuple[int, int] | None:
-    """The range that is asked for, or None for the whole. Raises RangeNotSatisfiable."""
+    """The requested range as first and last byte; None for the whole file. Raises
+    RangeNotSatisfiable.
+    """
     asked = call.headers.get("range", "") if call.headers.get("if-range", etag) == etag else ""
     try:
         return read_range(asked, total, largest=LARGEST_PIECE)

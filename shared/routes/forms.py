@@ -1,7 +1,7 @@
-"""The parts of a form, read from a body that is in memory already.
+"""Reads the parts of a form from a body in memory.
 
-Whoever sends a form chooses how many parts it has, and each costs more than its bytes. So they are
-counted while they are found, and nothing is kept of a form with too many.
+The sender chooses the number of parts, and each costs more than its bytes. So they are counted
+while they are found, and a form with too many is refused as a whole.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from shared.errors import InvalidRequest, TooLarge
 
-MOST_PARTS = 100  # every parameter, with all pairs of `metadata`, is less than a third of it
+MOST_PARTS = 100  # all parameters and all pairs of `metadata` are less than a third of it
 _LONGEST_HEAD = 8 * 1024  # bytes of the headers of one part
 _LONGEST_BOUNDARY = 200  # RFC 2046 allows 70
 
@@ -19,9 +19,9 @@ Value = str | bytes
 
 
 def read_form(body: bytes, content_type: str) -> list[tuple[str, Value]]:
-    """Names and values in the order in which they were sent; a file is bytes.
+    """The names and values, in the order in which they were sent. A file's value is bytes.
 
-    Raises InvalidRequest for what is no form, and TooLarge for more than MOST_PARTS.
+    Raises InvalidRequest where the body is not a form, and TooLarge for more than MOST_PARTS.
     """
     if content_type.lower().startswith("multipart/form-data"):
         return [_part(piece) for piece in _pieces(body, _boundary(content_type))]
@@ -41,7 +41,9 @@ def _boundary(content_type: str) -> bytes:
 
 
 def _pieces(body: bytes, boundary: bytes) -> Iterator[bytes]:
-    """What stands between the boundaries: each piece begins with the line break after its own."""
+    """The bytes between the boundaries. Each piece begins with the line break after its
+    boundary.
+    """
     edge = b"\r\n--" + boundary
     start = _after(body, edge, 0) if not body.startswith(edge[2:]) else len(edge) - 2
     for _ in range(MOST_PARTS):

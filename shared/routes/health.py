@@ -1,4 +1,4 @@
-"""Whether the gateway can serve. Anybody may ask, so only the operator is told what is where."""
+"""Whether the gateway can serve. Needs no key, so only the operator sees names of deployments."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ from shared.routes.calls import Answer, Call
 
 
 async def health(call: Call, probe: str = "") -> Answer:
-    """`liveliness` only says that the app runs; `readiness` also that storage answers, which
-    deployments cannot be used, and until when the vendor serves.
+    """`liveliness` only says that the app runs. `readiness` says that storage answers, which
+    deployments cannot be used, and when models retire.
 
-    A deployment is told by its number in the model's list, to the operator by its name. Raises
+    The operator sees a deployment's name, others its number in the model's list. Raises
     StorageUnavailable, and NotFound for another probe.
     """
     if probe in ("liveliness", "liveness"):
@@ -30,7 +30,7 @@ async def health(call: Call, probe: str = "") -> Answer:
 
 
 def _is_operator(call: Call) -> bool:
-    """A wrong key is no reason to refuse: a prober may send any."""
+    """Whether the caller sent the master key. A wrong key is not refused: a prober may send any."""
     try:
         return call.gateway.keys.is_master(presented_secret(call.headers))
     except Unauthenticated:

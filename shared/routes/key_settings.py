@@ -1,4 +1,4 @@
-"""What the operator may say of a key, checked; and a key as it is shown."""
+"""A key's settings: checks those that an operator's request sets, and shows a key in an answer."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -24,10 +24,10 @@ Fields = Mapping[str, Any]
 
 
 def parse_settings(fields: Fields, catalog: Catalog, now: datetime, *, also: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The account's fields that a request sets: absent keeps, null clears. `also` are fields that
-    the route takes itself.
+    """The fields of an Account that a request sets. An absent field keeps its value, null clears
+    it. `also` names fields of the request that are not settings.
 
-    Raises InvalidRequest, and then nothing has changed.
+    Raises InvalidRequest before anything is changed.
     """
     refuse_unknown(fields, (*_PARSERS, "models", "duration", *also))
     changes: dict[str, Any] = {}
@@ -46,7 +46,9 @@ def parse_settings(fields: Fields, catalog: Catalog, now: datetime, *, also: tup
 
 
 def show(key_id: str, account: Account, now: datetime) -> dict[str, Any]:
-    """A key as the operator sees it: settings and counters, money in dollars. Never the secret."""
+    """A key as an answer shows it: settings and counters, money in dollars, times in ISO 8601.
+    Never the secret.
+    """
     account = rolled(account, now)
     return {
         "key_id": key_id,
@@ -103,7 +105,9 @@ def _count(name: str, value: Any) -> int:
 
 
 def _priority(name: str, value: Any) -> int:
-    """How many of a key's videos start for each one of a key that has 1, while both wait."""
+    """A weight: a key of priority 3 starts three waiting videos for each one of a key of priority
+    1.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= HIGHEST_PRIORITY:
         raise InvalidRequest(f"`{name}` must be a whole number from 1 to {HIGHEST_PRIORITY}.", param=name)
     return value
@@ -138,7 +142,9 @@ def _metadata(name: str, value: Any) -> str:
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
-    """What is nested deeper could be stored and then not read."""
+    """Whether a value is nested deeper than `levels`. JSON nested too deep could be stored, but not
+    parsed again.
+    """
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
@@ -154,7 +160,9 @@ def _length(name: str, value: Any) -> str:
 
 
 def _models(value: Any, catalog: Catalog) -> str:
-    """Names as the catalog has them, so that any spelling of a request is found on the list."""
+    """The model names as JSON text, each as the catalog has it, because requests are compared under
+    that name whatever alias they use.
+    """
     if not isinstance(value, list) or len(value) > _MOST_MODELS or any(not isinstance(each, str) for each in value):
         raise InvalidRequest(f"`models` must be a list of at most {_MOST_MODELS} model names.", param="models")
     names = []
@@ -167,7 +175,7 @@ def _models(value: Any, catalog: Catalog) -> str:
     return json.dumps(list(dict.fromkeys(names)))
 
 
-# Request field → field of the account, and how it is read.
+# Field of the request → field of the account, and the function that checks it.
 _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "key_alias": ("alias", _text(_LONGEST_ALIAS)),
     "user_id": ("user_id", _text(_LONGEST_USER)),

@@ -8,7 +8,7 @@ from shared.config.catalog import Model
 from shared.errors import NotFound
 from shared.routes.calls import Answer, Call
 
-_BUILT = 1_760_000_000  # `created` of a model: the models API wants a time, and ours have none
+_BUILT = 1_760_000_000  # `created` of every model: the models API requires a time
 
 
 async def list_models(call: Call) -> Answer:
@@ -16,7 +16,7 @@ async def list_models(call: Call) -> Answer:
 
 
 async def get_model(call: Call, name: str) -> Answer:
-    """One model, by any name that a create takes. Raises NotFound, also for a model that the key
+    """One model, by any name that a create accepts. Raises NotFound, also for a model that the key
     may not use.
     """
     usable = usable_models(call, await call.caller())
@@ -28,7 +28,7 @@ async def get_model(call: Call, name: str) -> Answer:
 
 
 def usable_models(call: Call, caller: Caller) -> list[Model]:
-    """The configured models, for a key with a list only those on it."""
+    """The configured models, or those of them on the key's list."""
     allowed = json.loads(caller.account.models) if caller.account else []
     return [each for each in call.gateway.settings.catalog.models if not allowed or each.name in allowed]
 

@@ -1,5 +1,5 @@
-"""The operator's routes: keys, spend, and what the models are. All but a key's look at itself need
-the master key.
+"""The operator's routes: keys, spend and models. All need the master key, except that a key may
+read its own settings, and the models that it may use.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,8 +28,8 @@ async def generate_key(call: Call) -> Answer:
 
 
 async def update_key(call: Call) -> Answer:
-    """A merge: absent fields stay, null clears. `key_alias` renames the key, or names it where
-    there is no `key`.
+    """Change the settings that the request names; null clears one. With `key`, `key_alias` is the
+    new alias; without, it says which key.
     """
     await call.operator()
     fields = dict(call.fields())
@@ -48,7 +48,7 @@ async def delete_keys(call: Call) -> Answer:
     keys, aliases = (_names(fields, name) for name in ("keys", "key_aliases"))
     if not keys and not aliases:
         raise InvalidRequest("Missing required parameter: 'keys'.", code="missing_required_parameter", param="keys")
-    # All are found before the first is deleted: bad input changes nothing.
+    # All are looked up before the first is deleted: bad input changes nothing.
     found = [await call.gateway.keys.find(name) for name in keys] + [
         await call.gateway.keys.find_alias(name) for name in aliases
     ]
@@ -68,7 +68,9 @@ async def unblock_key(call: Call) -> Answer:
 
 
 async def regenerate_key(call: Call) -> Answer:
-    """A new secret, and new settings where there are some; the old secret stops at once."""
+    """Give a key a new secret, and the settings that the request names. Creates with the old secret
+    are refused from now on.
+    """
     await call.operator()
     fields = dict(call.fields())
     key_id = await _named(call, fields)
@@ -77,7 +79,7 @@ async def regenerate_key(call: Call) -> Answer:
 
 
 async def key_info(call: Call) -> Answer:
-    """The operator sees any key, a key itself."""
+    """A key's settings and counters. The master key may read every key, any other key itself."""
     caller = await call.caller()
     name = call.query.get("key")
     if name is None and caller.master:
@@ -117,7 +119,9 @@ async def list_keys(call: Call) -> Answer:
 
 
 async def spend_logs(call: Call) -> Answer:
-    """One line a video, newest first; `page` and `page_size`, and the header `x-has-more`."""
+    """One line per video, newest first. The header `x-has-more` says whether there is
+    another page.
+    """
     await call.operator()
     spend.check_query(call.query, ("page", "page_size", "summarize"))
     if call.query.get("summarize", "false").lower() == "true":
@@ -129,7 +133,7 @@ async def spend_logs(call: Call) -> Answer:
 
 
 async def spend_report(call: Call) -> Answer:
-    """Sums by day, key, user, tag or model; the last 30 days unless dates are given."""
+    """Sums by day, key, user, tag or model, of the last 30 days unless dates are given."""
     await call.operator()
     spend.check_query(call.query, ("group_by",))
     group, csv = spend.parse_group(call.query), _wants_csv(call)
@@ -138,8 +142,8 @@ async def spend_report(call: Call) -> Answer:
 
 
 async def model_info(call: Call) -> Answer:
-    """What each model that the caller may use costs and can do, one entry a deployment. Only the
-    operator sees what a deployment is called and where it is.
+    """The prices and abilities of the models that the caller may use, one entry per deployment.
+    Only the master key sees a deployment's name and address.
     """
     caller = await call.caller()
     data = []
@@ -164,7 +168,7 @@ async def model_info(call: Call) -> Answer:
     return Answer({"data": data})
 
 
-# The table of routes has one path `key/<name>` for each.
+# `paths` makes a route `key/<name>` of each.
 ACTIONS: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
     ("generate", "POST", generate_key),
     ("update", "POST", update_key),
@@ -187,7 +191,9 @@ async def _set_blocked(call: Call, *, blocked: bool) -> Answer:
 
 
 async def _named(call: Call, fields: Mapping[str, Any]) -> str:
-    """The key that a request is about. Raises InvalidRequest or NotFound."""
+    """The id of the key that a request names by `key` or `key_alias`. Raises InvalidRequest or
+    NotFound.
+    """
     key, alias = fields.get("key"), fields.get("key_alias")
     if isinstance(key, str) and 0 < len(key) <= _LONGEST_SECRET:
         return await call.gateway.keys.find(key)
@@ -197,8 +203,8 @@ async def _named(call: Call, fields: Mapping[str, Any]) -> str:
 
 
 def _chosen_secret(fields: Mapping[str, Any], name: str) -> str | None:
-    """A secret of the operator's own making, for people who bring keys along. Raises
-    InvalidRequest.
+    """The secret that the operator chose, such as one from another gateway; None to generate one.
+    Raises InvalidRequest.
     """
     secret = fields.get(name)
     if secret is None:
@@ -250,7 +256,7 @@ async def _filter(call: Call, *, default_days: int | None = None) -> Filter:
 
 
 def _wants_csv(call: Call) -> bool:
-    """CSV with `?format=csv` or where the caller accepts it first, else JSON. Raises
+    """Whether to answer in CSV: with `?format=csv`, or where `Accept` begins with text/csv. Raises
     InvalidRequest.
     """
     wanted = call.query.get("format") or ("csv" if call.headers.get("accept", "").startswith("text/csv") else "json")

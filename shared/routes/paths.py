@@ -1,4 +1,6 @@
-"""The table of routes: which handler a path and a method lead to, in any spelling of the path."""
+"""The table of routes: finds the handler of a method and a path, under any of the prefixes
+in use.
+"""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +12,8 @@ from shared.routes.calls import Answer, Call, Handler
 
 
 async def other_path(call: Call, path: str) -> Answer:
-    """The other spellings people use, on the same handlers; everything else is an OpenAI-shaped 404
-    or 405.
+    """Answer a path that no trigger has, with the handler of the same path under another prefix.
+    Raises NotFound or MethodNotAllowed.
     """
     route = find(call.request.method, path)
     return await route.handler(call, **route.parts)
@@ -23,8 +25,8 @@ class Route:
     parts: Mapping[str, str]
 
 
-# Without a prefix, so that `/v1`, none, `/openai/v1` and `/openai` (the official Azure client) all
-# lead here.
+# Matched without prefix, so that `/v1`, `/openai/v1`, `/openai` (the official Azure client) and
+# none all lead here.
 _ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (r"videos", ("POST",), videos.create_video),
     (r"videos/generations", ("POST",), videos.create_video),
@@ -44,7 +46,7 @@ _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 
 
 def find(method: str, path: str) -> Route:
-    """The handler of a path in any of its spellings. Raises NotFound or MethodNotAllowed."""
+    """The handler of a path under any of the prefixes. Raises NotFound or MethodNotAllowed."""
     bare = _PREFIX.sub("", path.strip("/"), count=1)
     allowed: list[str] = []
     for pattern, methods, handler in _ROUTES:

@@ -1,4 +1,4 @@
-"""What videos have cost: one line each, or added up by day, key, user, tag or model."""
+"""What videos have cost: one line each, or sums by day, key, user, tag or model."""
 
 import asyncio
 import csv
@@ -18,13 +18,13 @@ from shared.media.video import MASTER_OWNER, Video, id_bound
 from shared.storage.video_store import VideoStore
 
 _MOST_ROWS = 1000
-_READ_AHEAD = 50  # rows that are held of each key, or of all together
+_READ_AHEAD = 50  # rows in memory, of each key or of all together
 _AT_ONCE = 16  # reads under way at the same moment
 _LONGEST_REPORT = timedelta(days=366)
 _LONGEST_NUMBER = 9  # digits
-_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)  # far from where calendars end
+_FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)  # far from the limits of `date`
 
-_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # the wide ones too: some programs fold them
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # some programs fold the wide ones
 _FILTERS = ("api_key", "key", "user", "user_id", "tag", "model", "start_date", "end_date")
 _T = TypeVar("_T")
 GROUPS = ("day", "key", "user", "tag", "model")
@@ -33,8 +33,8 @@ _OTHER_GROUPS = {"api_key": "key", "customer": "user", "tags": "tag", "models": 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which videos: of one key or all, of a user, a tag, a model, created on the days from `start`
-    to `end` (UTC, both in).
+    """Which videos to report: of one key or all, of a user, a tag, a model, created from day
+    `start` to day `end` (UTC, both included).
     """
 
     key_id: str | None = None
@@ -62,8 +62,8 @@ class Spend:
     log_prompts: bool
 
     async def logs(self, wanted: Filter, page: int, size: int) -> tuple[list[dict[str, Any]], bool]:
-        """One page of lines, newest first, and whether there are more. Reads as many rows as the
-        pages up to this one hold, and the videos of this page.
+        """One page of lines, newest first, and whether there is another. Reads the rows of this
+        page and all before it, and this page's videos.
         """
         found: list[tuple[SpendLine, Video | None]] = []
         skip = (page - 1) * size
@@ -79,8 +79,8 @@ class Spend:
         return [self._line(line, video) for (line, _), video in zip(shown, videos, strict=True) if video], len(found) > size
 
     async def report(self, wanted: Filter, group: str) -> list[dict[str, Any]]:
-        """One line for each day, key, user, tag or model: videos, how they ended, seconds made,
-        dollars spent and reserved. Reads a row for each video of the days asked for.
+        """One line per day, key, user, tag or model: numbers of videos by how they ended, seconds
+        made, dollars spent and reserved. Reads one row per video of the days in question.
         """
         sums: dict[str, dict[str, Any]] = {}
         async for line, _ in self._lines(wanted):
@@ -95,7 +95,7 @@ class Spend:
         return [{**total, "spend": total["spend"] / MICROS, "reserved": total["reserved"] / MICROS} for total in ordered]
 
     async def _lines(self, wanted: Filter, page: int | None = None) -> AsyncIterator[tuple[SpendLine, Video | None]]:
-        """The lines that the filter takes, with the video where it had to be read."""
+        """The lines that pass the filter, each with its video where that had to be read."""
         after = id_bound(_midnight(wanted.end + timedelta(days=1))) if wanted.end else None
         before = id_bound(_midnight(wanted.start)) if wanted.start else None
         if wanted.key_id is not None:
@@ -112,7 +112,9 @@ class Spend:
     async def _of_all(
         self, after: str | None, before: str | None, page: int | None
     ) -> AsyncIterator[tuple[SpendLine, Video | None]]:
-        """Of the videos that have not ended, which are few, each is read; so many at once."""
+        """The lines of all keys. A video that has not ended is read itself; there are few of these,
+        read 16 at once.
+        """
         batch: list[tuple[str, SpendLine | None]] = []
         async for each in self.lines.between(after=after, before=before, page=page):
             batch.append(each)
@@ -124,7 +126,7 @@ class Spend:
             yield read
 
     async def _read(self, batch: list[tuple[str, SpendLine | None]]) -> list[tuple[SpendLine, Video | None]]:
-        """The lines of a batch; a request that was not admitted has none."""
+        """The lines of a batch. A request that was not admitted has none."""
         entries = iter(await _at_once([self.videos.find(video_id) for video_id, line in batch if line is None]))
         lines: list[tuple[SpendLine, Video | None]] = []
         for _, line in batch:
@@ -138,7 +140,7 @@ class Spend:
     async def _of_keys(
         self, key_ids: list[str], after: str | None, before: str | None, page: int | None
     ) -> AsyncIterator[tuple[SpendLine, Video | None]]:
-        """Of these keys, merged by time; of each key only a few rows are held."""
+        """The lines of these keys, merged by time, with a few rows of each key in memory."""
         readers = [self.videos.of(key_id, after=after, before=before, page=page) for key_id in key_ids]
         heads: list[tuple[str, int, Video]] = []
         for index, reader in enumerate(readers):
@@ -186,8 +188,8 @@ _COUNTS = ("videos", "completed", "failed", "running", "seconds", "spend", "rese
 
 
 def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
-    """Raises InvalidRequest for a filter that is unknown or empty: ignoring one would show what was
-    not asked for. `also` are the route's own parameters.
+    """Raises InvalidRequest for an unknown or an empty filter: ignoring it would show videos that
+    were not asked for. `also` names the route's own parameters.
     """
     known = (*_FILTERS, *also, "format", "api-version")
     for name, value in query.items():
@@ -200,7 +202,7 @@ def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
 
 
 def parse_group(query: Mapping[str, str]) -> str:
-    """`group_by`, in our words or LiteLLM's. Raises InvalidRequest."""
+    """`group_by`, by our names or LiteLLM's. Raises InvalidRequest."""
     given = query.get("group_by", "day")
     group = _OTHER_GROUPS.get(given, given)
     if group not in GROUPS:
@@ -214,7 +216,7 @@ def parse_page(query: Mapping[str, str]) -> tuple[int, int]:
 
 
 def parse_days(query: Mapping[str, str], today: date, *, default_days: int | None = None) -> tuple[date | None, date | None]:
-    """`start_date` and `end_date`, as YYYY-MM-DD, both in. Raises InvalidRequest."""
+    """`start_date` and `end_date` as YYYY-MM-DD, both included. Raises InvalidRequest."""
     start, end = _day(query, "start_date"), _day(query, "end_date")
     if default_days is not None:
         end = end or today
@@ -225,8 +227,8 @@ def parse_days(query: Mapping[str, str], today: date, *, default_days: int | Non
 
 
 def as_csv(lines: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> bytes:
-    """Lines as CSV (RFC 4180). Text that a spreadsheet would run as a formula is quoted with an
-    apostrophe.
+    """The lines as CSV (RFC 4180). Text that a spreadsheet would run as a formula gets an
+    apostrophe in front.
     """
     output = io.StringIO()
     writer = csv.DictWriter(output, list(columns))
@@ -260,12 +262,12 @@ def _names(group: str, line: SpendLine) -> list[str]:
 
 
 def _named(group: str, line: SpendLine) -> dict[str, str | None]:
-    """The alias beside a key's id: the one of its newest video in the report."""
+    """For a sum by key, the key's alias as of its newest video in the report."""
     return {"key_alias": line.alias} if group == "key" else {}
 
 
 async def _at_once(reads: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """The results of many reads, `_AT_ONCE` of them under way."""
+    """The results of many reads, `_AT_ONCE` of them running at the same time."""
     results: list[_T] = []
     for first in range(0, len(reads), _AT_ONCE):
         results += await asyncio.gather(*reads[first : first + _AT_ONCE])

@@ -1,4 +1,6 @@
-"""What each route does. Handlers check the caller, call one thing below, and shape the answer."""
+"""The routes of videos. Each handler authenticates the caller, calls one thing below, and shapes
+the answer.
+"""
 
 import logging
 from collections.abc import Mapping
@@ -15,7 +17,7 @@ logger = logging.getLogger("gateway")
 
 
 async def create_video(call: Call) -> Answer:
-    """Admit a video and answer at once; the orchestration does the rest."""
+    """Admit a video and answer at once. Its orchestration does the rest."""
     caller = await call.caller()
     return await _admit(call, caller, parse_create(call.fields(), call.gateway.settings.catalog))
 
@@ -46,8 +48,8 @@ async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
 
 
 async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool) -> None:
-    """The video is recorded, so the promise stands whatever happens here: the sweep starts what has
-    no orchestration.
+    """Start the video's orchestration. A failure is only logged, and the caller gets 200: the video
+    is on record, and the sweep starts what has no orchestration.
     """
     try:
         if call.orchestrations is None or (maybe_started and await call.orchestrations.alive(video.id)):
@@ -87,8 +89,8 @@ async def delete_video(call: Call, video_id: str) -> Answer:
 
 
 async def own_video(call: Call, video_id: str) -> Video:
-    """The video, if it is the caller's. Another key's, an unknown and a malformed id are all the
-    same 404.
+    """The video, if it is the caller's or the caller is the operator. Raises NotFound: another
+    key's video, an unknown id and a malformed id get the same 404.
     """
     caller = await call.caller()
     mine = caller.master or owner_of(video_id) == caller.owner
@@ -99,8 +101,8 @@ async def own_video(call: Call, video_id: str) -> Video:
 
 
 def _video_answer(call: Call, video: Video, headers: Mapping[str, str] | None = None) -> Answer:
-    """The video, and while it is unfinished when to look again: the official client wants whole
-    milliseconds.
+    """The video, and while it is unfinished `openai-poll-after-ms`, which the official client reads
+    as whole milliseconds.
     """
     pace = {} if video.finished else {"openai-poll-after-ms": str(round(call.gateway.settings.knobs.poll_seconds * 1000))}
     return Answer(video.wire(), headers={**pace, **(headers or {})})
