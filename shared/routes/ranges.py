@@ -3,30 +3,30 @@
 import re
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+_MOST_DIGITS = 18  # of a position, enough for any file: `int` refuses thousands of them
 
 
 class CannotSatisfy(Exception):
-    """The range begins after the end."""
+    """No byte of the range exists."""
 
 
 def read_range(header: str, total: int, *, largest: int) -> tuple[int, int] | None:
-    """First and last byte to send, or None for the whole: no header, another unit, several ranges,
-    or nonsense.
+    """The first and the last byte to send; None for the whole body: without a header, with another
+    unit, with several ranges, or malformed.
 
-    A range that is longer than `largest` bytes is cut short, which RFC 9110 allows; the client asks
-    for the rest. Raises CannotSatisfy.
+    A range longer than `largest` bytes is shortened, which RFC 9110 allows: the client asks for the
+    rest. Raises CannotSatisfy where no byte of the range lies within `total` bytes.
     """
     match = _RANGE.fullmatch(header.strip())
     if not match or match.group(1, 2) == ("", ""):
         return None
-    first, last = match.groups()
-    if not first:
-        length = min(int(last[:18]), total)
-        start, end = total - length, total - 1
+    first, last = (int(digits[:_MOST_DIGITS]) if digits else None for digits in match.groups())
+    if first is None:  # `bytes=-500`: the last 500
+        start, end = total - min(last or 0, total), total - 1
+    elif last is not None and last < first:
+        return None
     else:
-        start, end = int(first[:18]), min(int(last[:18]) if last else total - 1, total - 1)
-        if last and int(last[:18]) < int(first[:18]):
-            return None
-    if start >= total or end < start:
+        start, end = first, total - 1 if last is None else min(last, total - 1)
+    if start > end:
         raise CannotSatisfy
     return start, min(end, start + largest - 1)
