@@ -1,5 +1,5 @@
-"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `demo` sends one
-prompt through it.
+"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `demo` makes one
+video with it, `audit` checks its counters.
 """
 
 import argparse
@@ -27,14 +27,14 @@ except ModuleNotFoundError as missing:
 
 @dataclass(frozen=True)
 class Command:
-    """What to carry out, and the exit code if a person or another program stops it."""
+    """What to run, and the exit code where a signal stops it."""
 
     run: Callable[[], Coroutine[Any, Any, None]]
     stopped: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Carry out a command line. Returns the exit code."""
+    """Run a command line and return its exit code: 0, or 1 after an error message on stderr."""
     command = parse(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def until_told_to_stop(run: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-    """Whether `run` came to its end. The first Ctrl-C or SIGTERM stops it with all it started, a
-    second does not wait.
+    """Run until it ends or a signal comes; returns whether it ended. The first Ctrl-C or SIGTERM
+    stops it and everything it started; a second one kills the process.
     """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(run())
@@ -72,9 +72,7 @@ async def until_told_to_stop(run: Callable[[], Coroutine[Any, Any, None]]) -> bo
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that the arguments ask for. Exits with a usage message (code 2) where they make
-    no sense.
-    """
+    """The command of these arguments. Exits with a usage message (code 2) where they are wrong."""
     parser = argparse.ArgumentParser(prog="python -m local", description="The gateway on this machine.")
     parser.add_argument("--version", action="version", version=SERVER)
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,5 +1,5 @@
-"""`python -m local audit`: the shared audit against local storage, or against the account that the
-environment names.
+"""`python -m local audit`: compares counters and videos in local storage, or in the storage account
+that the environment names.
 """
 
 import os
@@ -17,12 +17,12 @@ from shared.upkeep.audit import Audit
 
 
 class AuditError(Exception):
-    """The counters are not what the videos say, or there are none."""
+    """A counter differs from the videos, or there is no data."""
 
 
 async def audit(data: Path) -> None:
-    """Print what differs, as a table. Raises AuditError if anything does, ConfigurationError for
-    storage that is half set.
+    """Print the differences as a table. Raises AuditError where there are any, ConfigurationError
+    where only a part of the storage settings is there.
     """
     console = Console()
     async with AsyncExitStack() as running:
@@ -45,8 +45,8 @@ async def audit(data: Path) -> None:
 
 
 async def _storage(data: Path, running: AsyncExitStack) -> Storage:
-    """The account of the environment, else the local one: of the stack that is running, or started
-    just for this.
+    """The storage account of the environment, else the local one: that of the running stack, or
+    started for the audit alone.
     """
     if any(name.startswith("AzureWebJobsStorage") for name in os.environ):
         return load_storage(os.environ)

@@ -35,12 +35,11 @@ class AzuriteError(RuntimeError):
 class Azurite:
     """Serves blobs, queues and tables from `directory` between `async with` and its end.
 
-    It listens on its usual ports 10000 to 10002 if all are free, else on any. It survives a kill of
-    our whole process group just long enough to save its data, because it runs in its own session
-    and is told of our end with SIGTERM. An Azurite that is still shutting down on the same
-    directory is waited for, `patience` seconds long, and `say` is told so at once. Raises
-    AzuriteError if it is not installed or the directory is in use, ChildError if it does not come
-    up.
+    It listens on its usual ports 10000 to 10002 if all are free, else on any. It runs in a session
+    of its own and gets SIGTERM when this process ends, so it saves its data even when our whole
+    process group is killed. An Azurite that is still shutting down on the same directory is waited
+    for, `patience` seconds long, after a line to `say`. Raises AzuriteError if it is not installed
+    or the directory is in use, ChildError if it does not start.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class Azurite:
         if all(map(_is_free, _USUAL_PORTS)):
             try:
                 await self._launch(_USUAL_PORTS)
-            except ChildError:  # somebody else took them in this very moment
+            except ChildError:  # another program took one of them meanwhile
                 await self._launch(_ANY_PORTS)
         else:
             await self._launch(_ANY_PORTS)
@@ -110,8 +109,8 @@ class Azurite:
         return ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(self._directory), *listen]
 
     async def _lock(self) -> int:
-        """The directory's lock as an open file. flock(2) belongs to the open file, so whoever
-        inherits it holds it.
+        """Lock the directory and return the open file. flock(2) belongs to the open file, so a
+        child that inherits it holds the lock.
         """
         lock = os.open(self._directory / "azurite.lock", os.O_RDWR | os.O_CREAT, 0o644)
         begun = time.monotonic()
@@ -154,7 +153,7 @@ def connection_of(directory: Path) -> str | None:
 
 
 def _holder(lock: int) -> str:
-    """Who holds a lock, from what it wrote there."""
+    """The holder of the lock, by the process id it wrote there."""
     pid = os.pread(lock, 20, 0).decode(errors="replace")
     return f"process {pid}" if pid.isdecimal() else "another process"
 
@@ -169,8 +168,8 @@ def _installed(executable: Path | None) -> Path:
 
 
 async def _node() -> str:
-    """The node binary itself. What is called `node` may be a wrapper that would not pass SIGTERM
-    on, so it is asked.
+    """The path of the node binary. `node` may be a wrapper that does not pass SIGTERM on, so it is
+    asked for its binary.
     """
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
     found = shutil.which("node", path=path)

@@ -1,5 +1,5 @@
-"""What the app is told locally: its app settings, and the project's own config.yaml, hurried as
-much as the simulator is.
+"""The app settings of a local run, and a copy of the project's config.yaml that is adapted to the
+simulator's speed.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ _PARAMS = ("params", "litellm_params")
 
 @dataclass(frozen=True)
 class Source:
-    """The configuration file that a person wrote: what is in it, and what it is called."""
+    """The configuration file as written by the operator: its name and its content."""
 
     name: str
     document: Any
 
     def is_simulated(self, given: Mapping[str, str], model: str | None) -> bool:
-        """Whether any deployment is where the app settings say, and they do not say it: the
-        simulator takes its place.
+        """Whether the simulator is needed: some deployment takes its address from the app settings,
+        and they have none.
         """
         if any(given.get(name) for name in BASE_NAMES):
             return False
@@ -51,15 +51,15 @@ def read(given: Mapping[str, str]) -> Source:
 
 
 def has_address(entry: Any) -> bool:
-    """Whether a deployment of model_list says itself where it is."""
+    """Whether an entry of model_list has an address of its own."""
     params = next((entry[name] for name in _PARAMS if name in entry), None) if isinstance(entry, dict) else None
     base = params.get("api_base") if isinstance(params, dict) else None
     return base is not None and base not in [f"os.environ/{name}" for name in BASE_NAMES]
 
 
 def app_settings(given: Mapping[str, str], source: Source, folder: Path, *, speed: float, model: str | None) -> dict[str, str]:
-    """The app's settings: those given, the local defaults, and a configuration file that is derived
-    from `source` and written to `folder` under the same name, which complaints are to show.
+    """The app's settings: those given, local defaults, and a configuration file that is derived
+    from `source`. It is written to `folder` under the same name, which error messages then show.
     """
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / source.name
@@ -73,13 +73,12 @@ def app_settings(given: Mapping[str, str], source: Source, folder: Path, *, spee
 
 
 def derive(config: dict[str, Any], *, speed: float = 1.0, model: str | None = None) -> dict[str, Any]:
-    """A configuration for an upstream that runs `speed` times faster than life.
+    """A configuration for an upstream that runs `speed` times faster than Azure.
 
-    The gateway polls that much more often (down to every 0.2 s) and sends that many more creates a
-    minute. Deployments with an address of their own are not hurried, and where there are any, the
-    polling is not either. With `model` (`azure/sora-2`), that one alone is served, under its own
-    name with a dash (`azure-sora-2`). What makes no sense stays as it is: the app's own settings
-    say what is wrong with it.
+    The gateway polls that much more often (at most every 0.2 s) and sends that many more creates a
+    minute. A deployment with an address of its own keeps its pace, and where there is one, so does
+    the polling. With `model` (`azure/sora-2`), only that model is served, under its name with a
+    dash (`azure-sora-2`). A wrong value is copied, so that the app itself reports it.
     """
     entries = config.get("model_list") if model is None else [_entry(model)]
     derived = dict(config)

@@ -1,4 +1,4 @@
-"""One prompt becomes one saved video, through the gateway's public HTTP API alone."""
+"""`make demo`: makes one video through the gateway's public HTTP API, saves it and checks it."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Film:
-    """What a saved file turned out to be: length in `seconds`, `width` and `height` in pixels."""
+    """A saved file as it plays: length in `seconds`, `width` and `height` in pixels."""
 
     seconds: float
     width: int
@@ -40,7 +40,7 @@ class Film:
 
 @dataclass(frozen=True)
 class Demo:
-    """A stack to start, and the video to ask it for; `size` None is the model's first."""
+    """A stack to start, and the video to make with it. `size` None is the model's first."""
 
     options: Options
     prompt: str = "A cat playing with a ball of yarn in a sunny garden"
@@ -50,7 +50,7 @@ class Demo:
 
     async def run(self) -> None:
         """Start the stack, make the video, stop the stack. Raises StackError with the API's message
-        if there is none.
+        where a step fails.
         """
         console = Console()
         if console.is_terminal:  # log lines go above the progress bar, not through it
@@ -61,8 +61,8 @@ class Demo:
             await self.make(stack.url, stack.master_key, console)
 
     async def make(self, url: str, key: str, console: Console, sleep: Sleep = asyncio.sleep) -> Path:
-        """Ask the gateway at `url` for the video, wait for it, save it and check it. Returns where
-        it was saved.
+        """Create the video at the gateway at `url`, wait for it, save it and check it. Returns its
+        path. Raises StackError.
         """
         begun = time.monotonic()
         async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
@@ -105,8 +105,8 @@ def inspect(path: Path) -> Film:
 
 
 async def _download(client: httpx.AsyncClient, video_id: str, folder: Path) -> Path:
-    """Stream the content to `<folder>/<video id>.mp4`. httpx forgets our key when it is sent on to
-    another address.
+    """Stream the content to `<folder>/<video id>.mp4`. httpx drops our key when it follows a
+    redirect to another host.
     """
     _require_folder(folder)
     path = folder / f"{video_id}.mp4"
@@ -121,8 +121,8 @@ async def _download(client: httpx.AsyncClient, video_id: str, folder: Path) -> P
 
 
 def _require_folder(folder: Path) -> None:
-    """Make it if it is missing. Raises StackError where no file can be put there: found out before
-    anything is generated.
+    """Make the folder if it is missing. Raises StackError where no file can be saved there, before
+    a video is made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -147,7 +147,7 @@ def _accepted(response: httpx.Response) -> httpx.Response:
 
 @contextmanager
 def _progress(console: Console) -> Iterator[Show]:
-    """A progress bar on a terminal; elsewhere a line whenever something changed."""
+    """A progress bar on a terminal; elsewhere one line for each change."""
     if not console.is_terminal:
         last = None
 

@@ -14,12 +14,12 @@ _TETHER = Path(__file__).with_name("tethered.py")
 
 
 class ChildError(RuntimeError):
-    """A child process ended, or stayed silent, while something was expected of it."""
+    """A child process ended or printed nothing while output of it was awaited."""
 
 
 class Child:
-    """A running child. Its output goes to a file: a pipe would break under it when the parent is
-    killed first.
+    """A running child. Its output goes to a file: writing to a pipe would fail once the parent is
+    killed.
     """
 
     def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:

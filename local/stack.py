@@ -30,13 +30,16 @@ _SIMULATOR_KEY = "simulated"
 
 
 class StackError(Exception):
-    """Something a person has to change before the stack can start; the message says what."""
+    """The stack cannot start; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """Where to serve (`port` 0: a free one), where `data` stays, which `model` alone, the
-    simulator's `speed`, and whether requests are told (not if `quiet`).
+    """How to start a stack.
+
+    `port` 0 means any free one. `data` is the folder that keeps everything. `model` serves one
+    model instead of the configured ones. `speed` is how many times faster than Azure the simulator
+    is. `quiet` prints no line per request.
     """
 
     port: int = 4000
@@ -48,7 +51,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Stack:
-    """A running stack: what a client needs to use it, and what a person wants to know about it."""
+    """A running stack: its address, the operator's key, its first model, and where data and
+    upstream are.
+    """
 
     url: str
     master_key: str
@@ -68,10 +73,10 @@ async def serve(options: Options) -> None:
 
 @asynccontextmanager
 async def start(options: Options) -> AsyncIterator[Stack]:
-    """Start everything that is not there already, and stop it again at the end.
+    """Start what the environment does not name, and stop it again at the end.
 
     Storage that `AzureWebJobsStorage` names and an upstream that `AZURE_OPENAI_API_BASE` names are
-    used as they are. The app reads its settings from the environment, as in Azure, so they are put
+    used as they are. The app reads its settings from the environment, as in Azure, so they are set
     there before it is loaded. Raises StackError, or ConfigurationError where a setting or the
     configuration file is wrong.
     """
@@ -94,14 +99,14 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         speed = options.speed if simulated else 1.0
         app_settings = configure.app_settings(given, source, data / "configuration", speed=speed, model=options.model)
         os.environ.update(app_settings)
-        # The app would make its gateway at the first request. Made here, a mistake in the settings
-        # ends the start with a message instead of answering 500, and the gateway's clients are
-        # closed, which nothing does in Azure.
+        # The app makes its gateway at the first request. It is made here so that a wrong setting
+        # ends the start with a message instead of answering 500, and so that its clients are closed
+        # at the end.
         gateway = current()
         running.push_async_callback(gateway.close)
         functions = load("function_app")
         tell = None if options.quiet else _say
-        timing = timing_of(functions).faster(speed)  # the engine is hurried as much as the upstream
+        timing = timing_of(functions).faster(speed)  # the engine runs as much faster as the upstream
         host = await running.enter_async_context(
             Host(functions, data, SystemClock(), port=options.port, timing=timing, tell=tell)
         )
@@ -133,7 +138,7 @@ def _say(line: str) -> None:
 
 
 def _prepared(data: Path) -> Path:
-    """The folder as an absolute path; made if it is missing. Raises StackError."""
+    """Make the folder if it is missing, and return its absolute path. Raises StackError."""
     try:
         data.mkdir(parents=True, exist_ok=True)
         if not os.access(data, os.W_OK):
@@ -157,9 +162,7 @@ def _require_whole(file: Path) -> None:
 
 
 def require_free(port: int) -> None:
-    """Raises StackError where another program listens on `port`: found out before anything has been
-    started.
-    """
+    """Raises StackError where `port` is in use, before anything is started."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -169,7 +172,7 @@ def require_free(port: int) -> None:
 
 
 def greeting(stack: Stack) -> str:
-    """What a newcomer needs next: address, key, where things are, and commands to paste."""
+    """The text to print after the start: address, key, and commands that make a video."""
     key = stack.master_key if stack.master_key == configure.MASTER_KEY else "$GATEWAY_MASTER_KEY"
     able = stack.model.capability
     body = {

@@ -1,10 +1,10 @@
 """The workers of a task hub. Several hubs, in as many processes, may share one file.
 
 An orchestrator is called outside any transaction, under a lease on its instance: the hub reads
-history and message, replays on a thread, and commits only if the lease is still its own and the
-message still there. The write lock is then held for the microseconds of the writes, not for the
-milliseconds of user code, and hosts do not wait for each other's replays. The lease is no more than
-a courtesy that saves double work; the check at commit is what makes effects happen exactly once.
+history and message, replays on a thread, and commits only if it still has the lease and the message
+is still there. So the write lock is held for the microseconds of the writes, not for the
+milliseconds of user code, and hosts do not wait for each other's replays. The lease only saves
+double work; the check at the commit makes effects happen exactly once.
 """
 
 import asyncio
@@ -69,9 +69,10 @@ class TaskHub:
         self._wake = asyncio.Event()
         self._playing = 0
         self._performing = 0
-        # The SDK only warns when a completion carries a task id it does not know, and later
-        # resolves the wrong task with it. For an event that comes before anybody waits for it, it
-        # warns likewise, naming the event: that one is legitimate.
+        # The SDK only warns about a completion with a task id it does not know, and later resolves
+        # the wrong task with it: that warning becomes an error. For an event that arrives before
+        # anybody waits for it, it gives the same warning with the event's name: that one is
+        # ignored.
         warnings.filterwarnings("ignore", message="Potential duplicate Task completion")
         warnings.filterwarnings("error", message=r"Potential duplicate Task completion for TaskId: \d+$")
 
@@ -190,8 +191,8 @@ class TaskHub:
                 group.create_task(self._perform(activity))
             found = bool(claims.episodes or claims.activities)
             poll = timing.shortest_poll if found else min(poll * 1.5, timing.longest_poll)
-            # Counted from when we looked: what fell due while the database answered must not wait
-            # for another poll.
+            # Counted from when we looked: work that became due while the database answered must not
+            # wait for another poll.
             again = looked + timedelta(seconds=poll)
             if claims.next_due is not None and not timing.grain:
                 again = min(again, datetime.fromisoformat(claims.next_due))
@@ -262,8 +263,8 @@ class TaskHub:
             self._wake.set()
 
     async def _outcome(self, claim: tables.ActivityClaim) -> Event:
-        """Being stopped is not a failure: the activity runs again elsewhere. A cancellation of its
-        own making is one.
+        """Run the activity; the event of its result or failure. Stopping the hub is not a failure:
+        the activity runs again elsewhere. A cancellation that the activity caused itself is one.
         """
         try:
             result = await self._activities[claim.name](claim.id, claim.input)
@@ -283,7 +284,7 @@ class TaskHub:
 
 
 def _dotnet(told: str) -> str:
-    """An exception of Python's as the extension writes it down: one of .NET around another."""
+    """A Python exception as the extension writes it: a .NET exception inside another."""
     around = {"$type": "System.Exception, System.Private.CoreLib", "ClassName": "System.Exception"}
     inner = {**around, "Message": f"Result: Failure\nException: {told}", "InnerException": None}
     return json.dumps({**around, "Message": f" {told}", "InnerException": inner})

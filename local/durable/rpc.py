@@ -164,12 +164,12 @@ class Endpoints:
 
 
 async def no_entity(_: web.Request) -> web.Response:
-    """There are none."""
+    """404: the gateway has no entities."""
     return web.Response(status=404)
 
 
 async def unsupported(request: web.Request) -> web.Response:
-    """Say so, rather than pretend."""
+    """501: this stand-in does not support the call."""
     what = request.path.removeprefix(PREFIX)
     return web.json_response({"Message": f"The local stand-in does not support {request.method} {what}."}, status=501)
 

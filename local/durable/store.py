@@ -1,7 +1,7 @@
 """SQLite on a thread of its own, so that the event loop never waits for the disk.
 
-Whatever asks at the same moment shares one transaction and therefore one disk flush (group commit):
-each piece of work is a savepoint inside it, so one that fails takes nothing else with it.
+Work that is asked for at the same moment shares one transaction and so one disk flush (group
+commit). Each piece of work is a savepoint in it, so one that fails does not affect the others.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ class Store:
         raises.
         """
         if self._thread is None:
-            # A daemon: a process that dies without closing loses nothing, that is what the log is
-            # for.
+            # A daemon thread: SQLite's log keeps what a process has committed, also when it ends
+            # without `close`.
             self._thread = threading.Thread(target=self._serve, args=(self._queue,), name="durable-store", daemon=True)
             self._thread.start()
         done: Future[T] = Future()

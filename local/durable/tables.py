@@ -57,8 +57,8 @@ CREATE INDEX IF NOT EXISTS instances_by_owner ON instances (owner) WHERE owner I
 CREATE INDEX IF NOT EXISTS outbox_by_owner ON outbox (owner) WHERE owner IS NOT NULL;
 """
 
-# A suspended instance hears only of its resumption or its end; one that drains keeps client events
-# for its next execution.
+# A suspended instance is delivered only its resumption or its end. One that drains keeps client
+# events for its next execution.
 _DELIVERABLE = f"""(i.status <> 'Suspended' OR x.kind IN ({EventType.RESUMED:d}, {EventType.EXECUTION_TERMINATED:d}))
     AND (NOT i.draining OR x.kind <> {EventType.EVENT_RAISED:d})"""
 _READY = f"""SELECT x.id FROM inbox x JOIN instances i ON i.id = x.id
@@ -128,20 +128,20 @@ def claim(db: sqlite3.Connection, *, owner: str, now: str, until: Leases, episod
 
 
 def renew(db: sqlite3.Connection, owner: str, until: Leases) -> None:
-    """Hold on to everything `owner` works on."""
+    """Renew the leases of everything that `owner` works on."""
     db.execute("UPDATE instances SET lease_until = ? WHERE owner = ?", (until.episodes, owner))
     db.execute("UPDATE outbox SET lease_until = ? WHERE owner = ?", (until.activities, owner))
 
 
 def release(db: sqlite3.Connection, owner: str) -> None:
-    """Let go of everything, so that another hub need not wait for the leases to run out."""
+    """Release all leases of `owner`, so that another hub need not wait for their end."""
     db.execute("UPDATE instances SET owner = NULL WHERE owner = ?", (owner,))
     db.execute("UPDATE outbox SET owner = NULL WHERE owner = ?", (owner,))
 
 
 def finish_activity(db: sqlite3.Connection, work: ActivityClaim, outcome: Event) -> None:
-    """Deliver the outcome, unless somebody else has or nobody wants it any more. Whoever comes
-    first counts, lease or not.
+    """Deliver the outcome, unless it was delivered or is no longer awaited. The first outcome
+    counts, whether or not its hub still has the lease.
     """
     if _take_work(db, work.id, work.execution, work.task):
         send(db, work.id, outcome, execution=work.execution)

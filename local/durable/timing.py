@@ -1,4 +1,4 @@
-"""The engine's times: how early and late timers are, and how long a dead hub's work waits."""
+"""The engine's times: how early and late timers fire, and how long work of a dead hub waits."""
 
 from dataclasses import dataclass
 
@@ -27,8 +27,8 @@ class Timing:
         return min(self.hold_orchestration, self.hold_activity)
 
     def faster(self, speed: float) -> "Timing":
-        """All of it in so many times less time, for a world that is hurried as much; a hub looks
-        around no oftener than `shortest_poll` says even so.
+        """The same times divided by `speed`. A hub still looks for work at most as often as
+        `shortest_poll` says.
         """
         return Timing(
             self.grain / speed,

@@ -11,11 +11,13 @@ from aiohttp.typedefs import Middleware
 Tell = Callable[[str], None]
 
 _VIDEO = re.compile(rb"video_\w+")
-_FIRST_BYTES = 500  # of an answer, in which a video's own id stands
+_FIRST_BYTES = 500  # of an answer: they contain the video's own id
 
 
 def access_lines(tell: Tell) -> Middleware:
-    """A middleware that tells of every request but those of the app itself to its engine."""
+    """A middleware that calls `tell` with a line for every request, except those of the app to its
+    engine.
+    """
 
     @web.middleware
     async def told(request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> web.StreamResponse:
@@ -31,7 +33,7 @@ def access_lines(tell: Tell) -> Middleware:
 
 
 def _video(request: web.Request, answer: web.StreamResponse) -> str:
-    """The id in the path, or the first in the answer to a create."""
+    """The video id in the path, or the first one in the answer to a create."""
     found = _VIDEO.search(request.path.encode())
     body: Any = getattr(answer, "body", None)
     if found is None and request.method == "POST" and isinstance(body, bytes):

@@ -23,8 +23,8 @@ _LONGEST_POLL_SECONDS = 1.0  # Azure waits up to a minute to save transactions; 
 
 
 class QueueListener:
-    """Feeds one function from its queue: at least once, in no order, with a poison queue for what
-    keeps failing.
+    """Calls one function for each message of its queue: at least once, in no order. A message that
+    keeps failing goes to the poison queue.
     """
 
     def __init__(self, function: Function, functions: Functions, invoker: Invoker, clock: Clock) -> None:
@@ -79,7 +79,7 @@ class QueueListener:
     async def _process(self, queue: QueueClient, message: StoredMessage) -> None:
         attempt = message.dequeue_count or 0
         held = _Held(queue, message, self._clock)
-        if attempt > self._attempts:  # its earlier attempts died without a word
+        if attempt > self._attempts:  # its earlier attempts ended without a result
             await held.settle(self._poison(held))
             return
         try:
@@ -103,8 +103,8 @@ class QueueListener:
 
 
 class _Held:
-    """A dequeued message, which is hidden from others; within `async with` it stays hidden however
-    long that takes.
+    """A dequeued message, hidden from other hosts. Within `async with` it stays hidden for as long
+    as the block runs.
     """
 
     def __init__(self, queue: QueueClient, message: StoredMessage, clock: Clock) -> None:
@@ -117,12 +117,12 @@ class _Held:
         self._renewal = asyncio.create_task(self._renew())
 
     async def __aexit__(self, *_: object) -> None:
-        async with self._updating:  # a renewal cut short would leave us with a receipt that is no longer good
+        async with self._updating:  # after an interrupted renewal the receipt would be outdated
             self._renewal.cancel()
         await asyncio.wait([self._renewal])
 
     async def hide(self, seconds: float) -> None:
-        """Let the message be seen in `seconds`, by whoever is there then."""
+        """Make the message visible again in `seconds`, to any host."""
         updated = await self._queue.update_message(self.message, visibility_timeout=round(seconds))
         self.message.pop_receipt = updated.pop_receipt
 
@@ -130,8 +130,8 @@ class _Held:
         await self._queue.delete_message(self.message)
 
     async def settle(self, action: Awaitable[None]) -> None:
-        """Await what is done to the message. If someone else has taken it meanwhile, it is theirs
-        to settle.
+        """Await an operation on the message. Where another host has taken it meanwhile, only log
+        that.
         """
         try:
             await action

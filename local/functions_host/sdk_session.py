@@ -1,10 +1,10 @@
-"""The HTTP session that azure-functions-durable 1.7 keeps for a whole process, on the event loop
-that first used it.
+"""The HTTP session that azure-functions-durable 1.7 keeps per process, on the event loop that first
+used it.
 
-A Functions worker has one loop for ever. Here hosts come and go with their loops, and the session
-of a loop that is closed is of no use to the next. So it is opened before functions can race for it
-(the SDK's lock, too, belongs to the first loop that has to wait for it), and closed when the last
-host of the process ends.
+A Functions worker has one loop for its whole life. Here hosts come and go, each with its loop, and
+the session of a closed loop cannot be used by the next. So the session is opened before functions
+can compete for it (the SDK's lock, too, belongs to the first loop that waits for it), and closed
+when the last host of the process ends.
 """
 
 from collections.abc import AsyncIterator

@@ -81,7 +81,7 @@ class Timer:
             await self._tick(next_tick, past_due=False)
 
     async def _tick(self, tick: datetime | None, *, past_due: bool) -> None:
-        """Run the function for `tick`, or for no tick but the start of this host, unless another
+        """Run the function for `tick`, or for this host's start where it is None, unless another
         host does or did.
         """
         with self._record.claim(tick, self._clock.now()) as mine:
@@ -94,8 +94,8 @@ class Timer:
 
 
 class _Record:
-    """The file of one timer: the time of the last run, as text of one fixed length, so that a write
-    is one step.
+    """The file of one timer: the time of the last run, as text of fixed length, so that it is
+    written in one step.
     """
 
     def __init__(self, file: Path) -> None:
@@ -106,7 +106,7 @@ class _Record:
         return datetime.fromisoformat(text) if text else None
 
     def begin(self, moment: datetime) -> None:
-        """Note when this timer was first seen: only ticks after that can be missed."""
+        """Store when this timer was first seen: only later ticks can be missed."""
         with self._locked() as file:
             if file is not None and not os.fstat(file).st_size:
                 self._write(file, moment)

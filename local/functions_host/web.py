@@ -48,7 +48,7 @@ class Front:
                 return web.Response(status=500)
 
     def _home(self) -> web.Response:
-        """What the host says at `/` when no function wants it."""
+        """The host's answer at `/` where no function has that route."""
         if not self._home_page:
             return web.Response(status=204)
         return web.Response(text="<h1>Your Functions app is up and running</h1>", content_type="text/html")
