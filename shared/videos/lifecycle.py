@@ -7,7 +7,7 @@ continues from there.
 
 import logging
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -53,48 +53,34 @@ class Lifecycle:
     async def start(
         self, request: CreateRequest, owner: str, identity: RequestIdentity | None = None, account: Account | None = None
     ) -> Admitted:
-        """Admit a request: note it as unfinished, then reserve its price and record it. Raises what
-        admission raises.
+        """Admit a request: enter its video into the pool, then reserve its price and record it.
 
-        With `identity`, a request that was admitted before gives the earlier video; `account` is
-        what the caller was let in with.
+        With `identity`, a request that was admitted before gets its earlier video; `account` is the
+        one that the caller was authenticated with. Raises the RequestError that refuses it.
         """
         token = account.token if account else None
-        # Before anything is noted or held: a repeated request is answered even where nothing more
-        # could be admitted.
-        admitted = await self.ledger.earlier(owner, identity, token) if identity else None
-        if admitted is not None:
-            return admitted
-        now = self.clock.now()
-        source = request.source
-        video = Video(
-            id=new_id(owner, now),
-            model=request.model.name,
-            created_at=now,
-            prompt=request.prompt,
-            seconds=request.seconds,
-            size=request.size,
-            cost=request.price,
-            user=request.user,
-            metadata=request.metadata,
-            remixed_from=source.id if source else None,
-            source_upstream_id=source.upstream_id if source else None,
-            source_deployment=source.deployment if source else None,
-        )
+        # First: a repeated request is answered even where nothing more could be admitted.
+        earlier = await self._earlier(owner, identity, token)
+        if earlier is not None:
+            return earlier
+        video = _video_of(request, owner, self.clock.now())
         try:
             if account is not None:
                 await self._refuse_early(video, account)
-            # Only now: to unpack an image is the dearest part of a request.
+            # Only now: unpacking an image is the most expensive part of a request.
             reference = None if request.image is None else await self.images.check(request.image, request.size)
-            return await self._admit(video, request.model, reference, identity, account)
+            return await self._admit(video, request.model, reference, identity, token)
         except RequestError as refusal:
             # A concurrent equal request may have been admitted meanwhile; answer with its video.
-            admitted = await self.ledger.earlier(owner, identity, token) if identity else None
-            if admitted is not None:
-                return admitted
+            earlier = await self._earlier(owner, identity, token)
+            if earlier is not None:
+                return earlier
             if identity is not None and refusal.status == 429:
                 await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
             raise
+
+    async def _earlier(self, owner: str, identity: RequestIdentity | None, token: str | None) -> Admitted | None:
+        return await self.ledger.earlier(owner, identity, token) if identity else None
 
     async def _admit(
         self,
@@ -102,7 +88,7 @@ class Lifecycle:
         model: Model,
         reference: Reference | None,
         identity: RequestIdentity | None,
-        account: Account | None,
+        token: str | None,
     ) -> Admitted:
         await self.pool.enter(model, video.id)
         if reference is not None:
@@ -112,7 +98,7 @@ class Lifecycle:
             if reference is not None:
                 await self.archive.keep_reference(video, reference)
             await self.budget.hold(video)
-            admitted = await self.ledger.admit(video, identity, account.token if account else None)
+            admitted = await self.ledger.admit(video, identity, token)
         except RequestError:
             await self._forget(video)
             raise
@@ -207,3 +193,22 @@ class Lifecycle:
             await upstream.delete(video.upstream_id)
         except UpstreamError as error:
             log_failure(video.id, "delete", error)
+
+
+def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:
+    """The record of a requested video, as yet without a reference image."""
+    source = request.source
+    return Video(
+        id=new_id(owner, now),
+        model=request.model.name,
+        created_at=now,
+        prompt=request.prompt,
+        seconds=request.seconds,
+        size=request.size,
+        cost=request.price,
+        user=request.user,
+        metadata=request.metadata,
+        remixed_from=source.id if source else None,
+        source_upstream_id=source.upstream_id if source else None,
+        source_deployment=source.deployment if source else None,
+    )
