@@ -91,12 +91,16 @@ def build(
     connections: Any = None,
     tables: Tables | None = None,
 ) -> Gateway:
-    """Put a gateway together; time, chance, connections and tables can be given by tests."""
+    """Put a gateway together. Tests may give it their own time, chance, connections and tables."""
     hush()
     logger.addFilter(_add_server)
-    clock, random = clock or SystemClock(), random or SystemRandom()
     links: Connections = connections or Connections(given.storage.client_id)
     tables = tables or Tables(given.storage, links.credential)
+    return _assembled(given, clock or SystemClock(), random or SystemRandom(), links, tables)
+
+
+def _assembled(given: Settings, clock: Clock, random: Random, links: Connections, tables: Tables) -> Gateway:
+    """Every collaborator, each made from those before it."""
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
     lines = SpendLines(tables.gateway, clock, random)
@@ -116,8 +120,7 @@ def build(
         given.catalog, videos, pool, claims, equal_asks, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
-    images = ReferenceImages()
-    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, images, upstreams, clock, given.knobs)
+    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, ReferenceImages(), upstreams, clock, given.knobs)
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
         *(pool, claims, equal_asks, archive, upstreams, submission, rendering, lifecycle),
