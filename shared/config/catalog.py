@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from shared.dialects.dialect import Dialect
 from shared.errors import InvalidRequest
 
 AZURE_OPENAI_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -36,12 +37,11 @@ class Deployment:
 
     `model` is the upstream's name of the deployment, `base_model` its name of the model where that
     differs. Stored videos refer to `name`, so it must not change with the rest of the
-    configuration. `azure` selects the dialect: Azure OpenAI's `/openai/v1/videos`, or any other
-    server's `/v1/videos`. `retires` is the retirement date that the vendor has announced.
+    configuration. `retires` is the retirement date that the vendor has announced.
     """
 
     name: str
-    azure: bool
+    dialect: Dialect
     model: str
     base_url: str
     api_key: str | None = field(default=None, repr=False)

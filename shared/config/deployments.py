@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from shared.config.catalog import KNOWN_MODELS, MICROS, RETIREMENT_DATES, Capability, Deployment, Model
-from shared.config.file import BASE_NAMES, KEY_NAMES, GatewayKnobs, ModelEntry, first
+from shared.config.file import GatewayKnobs, ModelEntry, Params, first
+from shared.dialects.dialect import Dialect
+from shared.dialects.known import DIALECTS
 from shared.errors import ConfigurationError
 
 
@@ -38,45 +40,52 @@ def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str]) -> tuple[
     return tuple(models)
 
 
+def _read_dialect(params: Params) -> tuple[Dialect, str]:
+    """The dialect of a deployment, and the server's name of the model: everything behind the first
+    slash, since the name may hold slashes itself.
+    """
+    provider, _, rest = params.model.partition("/")
+    model = rest if provider in DIALECTS else params.model
+    dialect = DIALECTS.get(params.dialect or provider)
+    if dialect is None or not model:
+        kinds = ", ".join(f"{each.name}/<model> for {each.meaning}" for each in DIALECTS.values())
+        raise ConfigurationError(f"model_list: {params.model!r} names no kind of server. There are: {kinds}.")
+    return dialect, model
+
+
 def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
-    provider, _, model = entry.params.model.rpartition("/")
-    if provider not in ("azure", "openai") or not model:
-        raise ConfigurationError(
-            f"model_list: {entry.params.model!r} must be azure/<deployment> for Azure OpenAI, "
-            "or openai/<model> for any other server of the /v1/videos dialect."
-        )
-    azure = provider == "azure"
-    base = entry.params.api_base or (first(env, BASE_NAMES) if azure else None)
-    if not base:
-        wanted = f"set {BASE_NAMES[0]}, or api_base" if azure else "set api_base"
-        raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: {wanted}.")
     params = entry.params
+    dialect, model = _read_dialect(params)
+    base = params.api_base or first(env, dialect.base_names)
+    if not base:
+        wanted = " or ".join([*dialect.base_names[:1], "api_base"])
+        raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: set {wanted}.")
     # A secret that was pasted or piped may end in a newline, which no header may contain.
-    key = (params.api_key or (first(env, KEY_NAMES) if azure else None) or "").strip()
+    key = (params.api_key or first(env, dialect.key_names) or "").strip()
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
     if min(params.max_running, params.creates_per_minute) < 1:
         raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
-    address = normalise_base(base, azure=azure)
+    address = normalise_base(base, dialect)
     host = urlsplit(address).hostname or ""
     place = "local" if host in ("localhost", "127.0.0.1", "::1") else host.partition(".")[0]
     return Deployment(
         name=entry.model_info.id or f"{place}/{model}",
-        azure=azure,
+        dialect=dialect,
         model=model,
         base_url=address,
         api_key=key or None,
-        api_version=_checked_version(params.api_version or (env.get("AZURE_API_VERSION") if azure else None)),
+        api_version=_checked_version(params.api_version or first(env, dialect.version_names)),
         token_scope=params.token_scope,
         max_running=params.max_running,
         creates_per_minute=params.creates_per_minute,
         base_model=entry.model_info.base_model,
-        retires=RETIREMENT_DATES.get(f"{provider}/{(entry.model_info.base_model or model).rpartition('/')[2]}"),
+        retires=RETIREMENT_DATES.get(f"{dialect.name}/{(entry.model_info.base_model or model).rpartition('/')[2]}"),
     )
 
 
-def normalise_base(base: str, *, azure: bool) -> str:
-    """The base URL without `/videos`, the same for every accepted spelling.
+def normalise_base(base: str, dialect: Dialect) -> str:
+    """The address under which `/videos` lies, the same for every accepted spelling of a base.
 
     Raises ConfigurationError.
     """
@@ -86,7 +95,8 @@ def normalise_base(base: str, *, azure: bool) -> str:
     except ValueError as error:
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.") from error
     loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    if parts.scheme not in ("https", "http") or not parts.hostname or (parts.scheme == "http" and azure and not loopback):
+    schemes = ("https", "http") if loopback or not dialect.needs_tls else ("https",)
+    if parts.scheme not in schemes or not parts.hostname:
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.")
     if parts.username or parts.password or parts.query:
         raise ConfigurationError("An upstream address (api_base) must not contain credentials or a query.")
@@ -95,8 +105,9 @@ def normalise_base(base: str, *, azure: bool) -> str:
             "An upstream address (api_base) is that of a project (/api/projects/…); videos need the resource's own, "
             "https://<resource>.openai.azure.com."
         )
-    path = re.sub(r"(/openai)?(/v1)?(/videos)?/*$", "", parts.path) if azure else re.sub(r"(/v1)?(/videos)?/*$", "", parts.path)
-    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}{'/openai/v1' if azure else '/v1'}"
+    spelled = "".join(f"(/{each})?" for each in [*dialect.path.strip("/").split("/"), "videos"])
+    path = re.sub(rf"{spelled}/*$", "", parts.path)
+    return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}{dialect.path}"
 
 
 def _checked_version(version: str | None) -> str | None:

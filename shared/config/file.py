@@ -11,11 +11,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from shared.config.catalog import AZURE_OPENAI_SCOPE
+from shared.dialects.azure import Azure
 from shared.errors import ConfigurationError
 
 DEFAULT_FILE = Path(__file__).parents[2] / "config.yaml"
-BASE_NAMES = ("AZURE_OPENAI_API_BASE", "AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE")
-KEY_NAMES = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
+BASE_NAMES, KEY_NAMES = Azure.base_names, Azure.key_names
 
 # Bounds, so that a typo becomes neither a busy loop nor a date out of range.
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
@@ -51,6 +51,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where a deployment is, how it is reached, and what it allows."""
 
     model: str
+    dialect: str | None = None
     api_base: str | None = None
     api_key: str | None = None
     api_version: str | None = None

@@ -163,7 +163,7 @@ async def model_info(call: Call) -> Answer:
             }
             params = {"model": model.name}
             if caller.master:
-                params = {"model": f"{'azure' if each.azure else 'openai'}/{each.model}", "api_base": each.base_url}
+                params = {"model": f"{each.dialect.name}/{each.model}", "api_base": each.base_url}
             data.append({"model_name": model.name, "params": params, "litellm_params": params, "model_info": info})
     return Answer({"data": data})
 

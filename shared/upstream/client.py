@@ -16,6 +16,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
+from shared.dialects.dialect import Ask
 from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
@@ -73,18 +74,13 @@ class Upstream:
         self._tokens = tokens
         self._clock = clock
 
-    async def create(self, prompt: str, seconds: int, size: str, reference: Reference | None = None) -> Accepted:
-        """Start a job. Always multipart with every value as text, the one form that all servers of
-        the dialect accept.
-        """
-        texts = {"model": self.deployment.model, "prompt": prompt, "seconds": str(seconds), "size": size}
-        parts: dict[str, tuple[str | None, str | bytes, str | None]] = {
-            name: (None, value, None) for name, value in texts.items()
-        }
+    async def create(self, ask: Ask, reference: Reference | None = None) -> Accepted:
+        """Start a job."""
+        texts = self.deployment.dialect.form(self.deployment.model, ask)
+        parts: dict[str, Any] = {name: (None, text) for name, text in texts.items()}
         if reference is not None:
             parts["input_reference"] = (reference.filename, reference.data, reference.media_type)
-        files = {name: part if part[2] else part[:2] for name, part in parts.items()}
-        return await self._start("/videos", files=files)
+        return await self._start("/videos", files=parts)
 
     async def remix(self, upstream_id: str, prompt: str) -> Accepted:
         """Start a job from a finished one. The upstream takes no other parameter than the prompt.
@@ -204,13 +200,13 @@ class Upstream:
         return msgspec.structs.replace(job, error=error)
 
     def _uses_token(self) -> bool:
-        return self.deployment.azure and self.deployment.api_key is None
+        return self.deployment.dialect.identity and self.deployment.api_key is None
 
     async def _credentials(self, *, renew: bool = False) -> dict[str, str]:
         key = self.deployment.api_key
         if key is not None:
-            return {"api-key": key} if self.deployment.azure else {"authorization": f"Bearer {key}"}
-        if not self.deployment.azure:
+            return self.deployment.dialect.key_header(key)
+        if not self._uses_token():
             return {}  # a server on a private network may need none
         from azure.core.exceptions import AzureError
 

@@ -20,6 +20,7 @@ from shared.capacity.slots import Outage
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.config.file import GatewayKnobs
+from shared.dialects.dialect import Ask
 from shared.errors import (
     Busy,
     Denied,
@@ -199,7 +200,7 @@ class Submission:
             async with asyncio.timeout(patience):
                 if video.source_upstream_id:
                     return await upstream.remix(video.source_upstream_id, video.prompt)
-                return await upstream.create(video.prompt, video.seconds, video.size, reference)
+                return await upstream.create(Ask(video.prompt, video.seconds, video.size), reference)
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
 

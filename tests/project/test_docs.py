@@ -15,7 +15,7 @@ PROJECT = Path(__file__).parents[2]
 DOCS = PROJECT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 FACTS = "facts"
-GROUND = {"config", FACTS}
+GROUND = {"config", "dialects", FACTS}
 
 
 def page(name: str) -> str:

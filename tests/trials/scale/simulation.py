@@ -22,6 +22,7 @@ from shared.accounts.account import Account
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
+from shared.dialects.known import AZURE
 from shared.gateway import Gateway
 from shared.media.requests import CreateRequest
 from shared.media.video import Video
@@ -56,7 +57,7 @@ class Simulation:
         deployments = tuple(
             Deployment(
                 name=f"place-{number}",
-                azure=True,
+                dialect=AZURE,
                 model="sora-2",
                 base_url=f"https://place-{number}.invalid",
                 max_running=plan.max_running,

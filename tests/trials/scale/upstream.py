@@ -14,6 +14,7 @@ from random import Random
 from shared.clock import Clock
 from shared.config.catalog import Deployment
 from shared.config.settings import Storage
+from shared.dialects.dialect import Ask
 from shared.errors import Busy, Missing
 from shared.media.reference_image import Reference
 from shared.media.video import Video
@@ -111,10 +112,10 @@ class SimulatedUpstream(Upstream):
         self.deployment = simulated.deployment
         self._simulated = simulated
 
-    async def create(self, prompt: str, seconds: int, size: str, reference: Reference | None = None) -> Accepted:
+    async def create(self, ask: Ask, reference: Reference | None = None) -> Accepted:
         del reference
         await self._travel(_CREATE)
-        job = self._simulated.accept(prompt, seconds, size)
+        job = self._simulated.accept(ask.prompt, ask.seconds, ask.size)
         await self._travel(_CREATE)
         return Accepted(self._simulated.look(job), None)
 

@@ -18,6 +18,7 @@ from shared.capacity.pool import Pool, Slot, Wait
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.slots import Outage, State
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
+from shared.dialects.known import AZURE
 from shared.media.video import Video, new_id
 from shared.storage.tables import partition_of
 from tests.fakes.clock import SkippingClock
@@ -41,7 +42,7 @@ class Yard:
 
     def __post_init__(self) -> None:
         deployments = tuple(
-            Deployment(f"d{number}", azure=True, model="m", base_url="", max_running=running, creates_per_minute=creates)
+            Deployment(f"d{number}", dialect=AZURE, model="m", base_url="", max_running=running, creates_per_minute=creates)
             for number, (running, creates) in enumerate(self.limits)
         )
         self.model = Model("a/model", KNOWN_MODELS["sora-2"], deployments)

@@ -8,13 +8,16 @@ from hypothesis import strategies as st
 from shared.capacity import slots
 from shared.capacity.slots import Lease, State
 from shared.config.catalog import Deployment
+from shared.dialects.known import AZURE
 
 NOW = 1_000_000.0
 WINDOW = 61.0
 
 
 def place(name: str = "a", max_running: int = 2, creates_per_minute: int = 2) -> Deployment:
-    return Deployment(name, azure=True, model="m", base_url="", max_running=max_running, creates_per_minute=creates_per_minute)
+    return Deployment(
+        name, dialect=AZURE, model="m", base_url="", max_running=max_running, creates_per_minute=creates_per_minute
+    )
 
 
 def start(state: State, deployment: Deployment, video_id: str, now: float, *, ask: str = "", tag: int = 0) -> None:

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from shared.config.catalog import Model
 from shared.config.deployments import normalise_base
 from shared.config.settings import Settings, load
+from shared.dialects.dialect import Dialect
+from shared.dialects.known import AZURE, DIALECTS, OPENAI
 from shared.errors import ConfigurationError, InvalidRequest
 
 Load = Callable[..., Settings]
@@ -69,7 +71,7 @@ def test_the_file_people_already_have_works(configured: Load, params: str) -> No
     model = only_model(configured(SEED.format(params=params)))
     (deployment,) = model.deployments
     assert model.name == "azure-sora-2"
-    assert (deployment.base_url, deployment.model, deployment.azure) == (f"{BASE}/openai/v1", "sora-2", True)
+    assert (deployment.base_url, deployment.model, deployment.dialect) == (f"{BASE}/openai/v1", "sora-2", AZURE)
     assert deployment.api_key == "upstream-secret"
     assert deployment.retires == date(2026, 10, 15)
 
@@ -138,8 +140,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "URLs nobody may sign": ("gateway: {url_seconds: 604801}", "url_seconds"),
     "a list": ("- x", "object"),
     "not YAML": ("model_list: [", "line 1"),
-    "no provider": ("model_list:\n" + entry(model="sora-2"), "azure/<deployment>"),
-    "unknown provider": ("model_list:\n" + entry(model="bedrock/nova"), "azure/<deployment>"),
+    "no provider": ("model_list:\n" + entry(model="sora-2"), "azure/<model> for Azure"),
+    "unknown provider": ("model_list:\n" + entry(model="bedrock/nova"), "azure/<model> for Azure"),
     "no address": ("model_list:\n" + entry(model="openai/wan-2"), "api_base"),
     "unknown model": ("model_list:\n" + entry(model="azure/mine"), r"model_info\.sizes"),
     "no price": ("model_list:\n" + entry(model="azure/mine", info="{sizes: [640x480], seconds: [5]}"), "output_cost"),
@@ -242,7 +244,7 @@ def test_storage_is_a_connection_string_or_an_identity(configured: Load) -> None
 @pytest.mark.parametrize("path", ["", "/", "/openai", "/openai/", "/openai/v1", "/openai/v1/", "/openai/v1/videos", "/v1/"])
 def test_an_azure_address_may_be_spelled_in_many_ways(host: str, path: str) -> None:
     """`/openai/v1` occurs exactly once, whatever was configured."""
-    assert normalise_base(f" https://{host}{path} ", azure=True) == f"https://{host}/openai/v1"
+    assert normalise_base(f" https://{host}{path} ", AZURE) == f"https://{host}/openai/v1"
 
 
 @pytest.mark.parametrize(
@@ -256,7 +258,7 @@ def test_an_azure_address_may_be_spelled_in_many_ways(host: str, path: str) -> N
 )
 def test_any_other_server_has_its_videos_under_v1(base: str, normal: str) -> None:
     """One on a private network may do without TLS."""
-    assert normalise_base(base, azure=False) == normal
+    assert normalise_base(base, OPENAI) == normal
 
 
 @pytest.mark.parametrize(
@@ -273,11 +275,11 @@ def test_any_other_server_has_its_videos_under_v1(base: str, normal: str) -> Non
         "https://h?api-version=1",
     ],
 )
-@pytest.mark.parametrize("azure", [True, False])
-def test_what_is_no_address_is_refused(base: str, azure: bool) -> None:
+@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=DIALECTS)
+def test_what_is_no_address_is_refused(base: str, dialect: Dialect) -> None:
     """As a mistake in the configuration, not as a crash at the first request."""
     with pytest.raises(ConfigurationError, match="api_base"):
-        normalise_base(base, azure=azure)
+        normalise_base(base, dialect)
 
 
 PATHS = st.lists(st.sampled_from(["openai", "v1", "videos", "proxy", "", "OpenAI", "a b", "%2F"]), max_size=5).map("/".join)
@@ -285,12 +287,14 @@ PATHS = st.lists(st.sampled_from(["openai", "v1", "videos", "proxy", "", "OpenAI
 
 @hypothesis_settings(deadline=None)
 @given(
-    st.sampled_from(["https://h.example", "https://h:8443", "HTTPS://H.example", "http://localhost:1"]), PATHS, st.booleans()
+    st.sampled_from(["https://h.example", "https://h:8443", "HTTPS://H.example", "http://localhost:1"]),
+    PATHS,
+    st.sampled_from([*DIALECTS.values()]),
 )
-def test_a_normal_address_stays_as_it_is(origin: str, path: str, azure: bool) -> None:
+def test_a_normal_address_stays_as_it_is(origin: str, path: str, dialect: Dialect) -> None:
     """Normalising is idempotent, and keeps the host."""
-    normal = normalise_base(f"{origin}/{path}", azure=azure)
-    assert normalise_base(normal, azure=azure) == normal
+    normal = normalise_base(f"{origin}/{path}", dialect)
+    assert normalise_base(normal, dialect) == normal
     assert normal.lower().startswith(origin.lower())
 
 
@@ -305,9 +309,9 @@ def test_deployments_keep_their_names_when_others_come_and_go(configured: Load) 
     def names(*entries: str) -> list[str]:
         return [each.name for each in only_model(configured("model_list:\n" + "".join(entries))).deployments]
 
-    assert names(east, west, named, local) == ["east/sora-2", "west/sora-2", "spare", "local/simulator-2"]
+    assert names(east, west, named, local) == ["east/sora-2", "west/sora-2", "spare", "local/sora-2"]
     assert names(west, east) == ["west/sora-2", "east/sora-2"]
-    assert names(entry(api_base="http://localhost:9")) == ["local/simulator-2"]
+    assert names(entry(api_base="http://localhost:9")) == ["local/sora-2"]
 
 
 def capability(configured: Load, **given: str) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
+from shared.dialects.known import AZURE
 from shared.errors import InvalidRequest, TooLarge
 from shared.media.reference_image import LARGEST
 from shared.media.requests import LONGEST_PROMPT, CreateRequest, ListRequest, parse_create, parse_list
@@ -21,7 +22,7 @@ from shared.storage.tables import _entity, _row
 VIDEO = "video_" + "0" * 32
 CATALOG = Catalog(
     (
-        Model("films", KNOWN_MODELS["sora-2"], (Deployment("d", True, "sora-2", "https://h/openai/v1"),), ("azure/sora-2",)),
+        Model("films", KNOWN_MODELS["sora-2"], (Deployment("d", AZURE, "sora-2", "https://h/openai/v1"),), ("azure/sora-2",)),
         Model("fine", KNOWN_MODELS["sora-2-pro"], ()),
     )
 )

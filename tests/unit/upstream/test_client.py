@@ -16,6 +16,8 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError
 
 from shared.config.catalog import Deployment
+from shared.dialects import known
+from shared.dialects.dialect import Ask
 from shared.errors import (
     Busy,
     Denied,
@@ -35,12 +37,12 @@ from tests.fakes.upstream import unread
 
 pytestmark = pytest.mark.anyio
 
-AZURE = Deployment("east/sora-2", True, "my-deployment", "https://east.example/openai/v1", api_key="key-secret")
+AZURE = Deployment("east/sora-2", known.AZURE, "my-deployment", "https://east.example/openai/v1", api_key="key-secret")
 BY_IDENTITY = Deployment(
-    "east/sora-2", True, "my-deployment", "https://east.example/openai/v1", token_scope="https://scope/.default"
+    "east/sora-2", known.AZURE, "my-deployment", "https://east.example/openai/v1", token_scope="https://scope/.default"
 )
-OTHER = Deployment("gpu/wan", False, "wan-2", "https://gpu.example/v1", api_key="key-secret")
-OPEN = Deployment("gpu/wan", False, "wan-2", "http://gpu.example/v1")
+OTHER = Deployment("gpu/wan", known.OPENAI, "wan-2", "https://gpu.example/v1", api_key="key-secret")
+OPEN = Deployment("gpu/wan", known.OPENAI, "wan-2", "http://gpu.example/v1")
 JOB = {"id": "video_1", "status": "queued"}
 REFERENCE = Reference(b"\x89PNG...", "image/png")
 
@@ -88,11 +90,11 @@ def failure(do: Callable[[Upstream], Awaitable[Any]], *replies: Reply) -> Upstre
 
 
 async def create(upstream: Upstream) -> Accepted:
-    return await upstream.create("A cat", 8, "1280x720")
+    return await upstream.create(Ask("A cat", 8, "1280x720"))
 
 
 async def create_with_reference(upstream: Upstream) -> Accepted:
-    return await upstream.create("Ein Käfer 🪲\r\n--edge--", 4, "720x1280", REFERENCE)
+    return await upstream.create(Ask("Ein Käfer 🪲\r\n--edge--", 4, "720x1280"), REFERENCE)
 
 
 async def remix(upstream: Upstream) -> Accepted:
@@ -207,7 +209,7 @@ def test_a_variant_is_a_parameter_and_the_video_itself_needs_none() -> None:
 
 def test_a_configured_api_version_is_sent_with_every_operation() -> None:
     """And is not sent where none is configured."""
-    preview = Deployment("e", True, "m", "https://east.example/openai/v1", api_key="k", api_version="preview")
+    preview = Deployment("e", known.AZURE, "m", "https://east.example/openai/v1", api_key="k", api_version="preview")
     for do in (create, remix, get, recent, delete, download):
         _, wire = used(preview, do, ok({"data": [], **JOB}))
         assert wire.asked[0].url.params["api-version"] == "preview"
@@ -297,7 +299,7 @@ def over_loopback(do: Callable[[Upstream], Awaitable[Any]], answer: bytes) -> tu
 
     async def run() -> tuple[Any, bytes]:
         async with loopback(answer) as (base, heads), httpx.AsyncClient(trust_env=False) as client:
-            deployment = Deployment("l", True, "m", base, api_key="k", api_version="preview")
+            deployment = Deployment("l", known.AZURE, "m", base, api_key="k", api_version="preview")
             upstream = Upstream(deployment, lambda: client, Wire([]).token, VirtualClock())
             try:
                 return await do(upstream), heads[0]

@@ -6,12 +6,13 @@ import httpx
 import pytest
 
 from shared.config.catalog import Deployment
+from shared.dialects import known
 from shared.upstream.masking import mask_of
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
 
-DEPLOYMENT = Deployment("e", True, "m", "https://East.openai.example:8443/openai/v1", api_key="key-of-the-upstream")
+DEPLOYMENT = Deployment("e", known.AZURE, "m", "https://East.openai.example:8443/openai/v1", api_key="key-of-the-upstream")
 TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhIn0.c2lnbmF0dXJl"
 
 
@@ -42,7 +43,7 @@ def test_addresses_and_credentials_are_taken_out(secret: str) -> None:
 def test_a_plain_sentence_stays_as_it_is() -> None:
     """Times, paths and short keys look like neither."""
     said = "Failed at 10:30: 1280x720/8s in /tmp/a is bearer of bad news"
-    assert mask_of(Deployment("e", False, "m", "http://gpu.example/v1", api_key="in"))(said) == said
+    assert mask_of(Deployment("e", known.OPENAI, "m", "http://gpu.example/v1", api_key="in"))(said) == said
 
 
 @pytest.mark.parametrize("error", [{"code": "oom", "message": "{}"}, "{}", {"code": "{}", "message": "no memory"}])

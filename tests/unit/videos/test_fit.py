@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config.catalog import KNOWN_MODELS, Deployment, Model
+from shared.dialects.known import AZURE
 from shared.media.video import Video
 from shared.storage.tables import Row
 from shared.storage.video_store import VideoRow
@@ -17,7 +18,7 @@ from shared.videos.attempt import Attempt
 from shared.videos.fit import Fit, fit, made_since, resembles
 
 NOTED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-PLACE = Deployment("here", True, "sora-2", "https://example.openai.azure.com/openai/v1")
+PLACE = Deployment("here", AZURE, "sora-2", "https://example.openai.azure.com/openai/v1")
 MODEL = Model("azure-sora-2", KNOWN_MODELS["sora-2"], (PLACE,))
 PROMPT = "A cat that plays with a ball of yarn, café light"
 
