@@ -6,7 +6,7 @@ reads the account, lets every waiting change decide in turn, and commits them to
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -117,29 +117,17 @@ class Commits:
             self.table.get(owner, ACCOUNT), *(waiting.change.read(self.table, again=again) for waiting in undecided)
         )
         before = Account.from_row(row.values) if row else _unwritten(owner)
-        account = before
-        writes: list[Write] = []
-        ends: list[tuple[_Waiting, Any]] = []
+        together = _Together(before)
         for waiting in undecided:
-            try:
-                if account is None:
-                    raise Unauthenticated("The API key is not valid.")
-                decision = waiting.change.decide(account, {_key_of(write) for write in writes})
-            except RequestError as error:
-                ends.append((waiting, error))
-                continue
-            if decision is None:
+            if not together.decide(waiting):
                 batch.remove(waiting)
                 self._waiting[owner].insert(0, waiting)
-                continue
-            account = decision.account
-            writes += decision.writes
-            ends.append((waiting, decision.result))
-        if account is not None and (writes or account != before):
-            await self.table.commit(owner, _account_write(row, account), *writes)
+        account = together.account
+        if account is not None and (together.writes or account != before):
+            await self.table.commit(owner, _account_write(row, account), *together.writes)
         # A refusal caused by another change of this batch is reported only after the batch is
         # committed.
-        for waiting, end in ends:
+        for waiting, end in together.ends:
             waiting.end(end)
 
 
@@ -160,6 +148,33 @@ class _Waiting:
             self.done.set_exception(result)
         else:
             self.done.set_result(result)
+
+
+@dataclass
+class _Together:
+    """The decisions of one commit: the account after them, the rows to write, and what each caller
+    gets, a result or a refusal.
+    """
+
+    account: Account | None
+    writes: list[Write] = field(default_factory=list)
+    ends: list[tuple[_Waiting, Any]] = field(default_factory=list)
+
+    def decide(self, waiting: _Waiting) -> bool:
+        """Let a change decide; False where it needs a row that an earlier one writes."""
+        try:
+            if self.account is None:
+                raise Unauthenticated("The API key is not valid.")
+            decision = waiting.change.decide(self.account, {_key_of(write) for write in self.writes})
+        except RequestError as refusal:
+            self.ends.append((waiting, refusal))
+            return True
+        if decision is None:
+            return False
+        self.account = decision.account
+        self.writes += decision.writes
+        self.ends.append((waiting, decision.result))
+        return True
 
 
 def _next_batch(queue: "list[_Waiting]") -> "list[_Waiting]":
