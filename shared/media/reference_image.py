@@ -61,16 +61,27 @@ def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING)
     The upstream refuses any other pixel size, and does not follow the orientation of a stored
     image.
     """
-    from PIL import Image
-
     if data.startswith(_JPEG) and data.count(_SCAN) > _MOST_SCANS:
         raise _refusal(f"has more than {_MOST_SCANS} scans: save it anew")
-    wanted = tuple(int(side) for side in size.split("x"))
+    image, upright = _unpacked(data, size, seconds)
+    media_type = _MEDIA_TYPES[image.format or ""]
+    if upright is image:
+        return Reference(data, media_type)
+    output = io.BytesIO()
+    upright.save(output, format=media_type.removeprefix("image/"), quality=95)
+    return Reference(output.getvalue(), media_type)
+
+
+def _unpacked(data: bytes, size: str, seconds: float) -> "tuple[ImageFile, Image]":
+    """The image as it is stored, and turned upright. Raises InvalidRequest."""
+    from PIL import Image
+
+    width, height = (int(side) for side in size.split("x"))
     try:
         image = Image.open(_Timed(data, seconds), formats=("JPEG", "PNG", "WEBP"))
         # Checked by the header alone: pixels are unpacked only where their number is right.
-        if sorted(image.size) != sorted(wanted):
-            raise _refusal(f"must be exactly {size} pixels, the size of the video; this one is {image.width}x{image.height}")
+        if image.size not in ((width, height), (height, width)):
+            raise _wrong_size(size, f"{image.width}x{image.height}")
         image.load()
         upright = _upright(image)
     except (OSError, SyntaxError, ValueError) as error:
@@ -78,15 +89,10 @@ def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING)
     except _TooSlow as error:
         raise _refusal("takes too long to unpack: save it anew") from error
     except Image.DecompressionBombError as error:
-        raise _refusal(f"must be exactly {size} pixels, the size of the video; this one is far larger") from error
-    if upright.size != wanted:
-        raise _refusal(f"must be exactly {size} pixels, the size of the video; this one is {upright.width}x{upright.height}")
-    media_type = _MEDIA_TYPES[image.format or ""]
-    if upright is image:
-        return Reference(data, media_type)
-    output = io.BytesIO()
-    upright.save(output, format=media_type.removeprefix("image/"), quality=95)
-    return Reference(output.getvalue(), media_type)
+        raise _wrong_size(size, "far larger") from error
+    if upright.size != (width, height):
+        raise _wrong_size(size, f"{upright.width}x{upright.height}")
+    return image, upright
 
 
 class _TooSlow(Exception):
@@ -127,3 +133,7 @@ def _upright(image: "ImageFile") -> "Image":
 
 def _refusal(what: str) -> InvalidRequest:
     return InvalidRequest(f"The reference image {what}.", code="invalid_reference", param="input_reference")
+
+
+def _wrong_size(wanted: str, found: str) -> InvalidRequest:
+    return _refusal(f"must be exactly {wanted} pixels, the size of the video; this one is {found}")
