@@ -17,6 +17,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.media.video import Video, created_at, owner_of
+from shared.storage.merging import merged
 from shared.storage.tables import Delete, Insert, Table, Write, WriteConflict, retry_conflicts
 
 SPEND = "spend"  # the partition
@@ -127,19 +128,9 @@ class SpendLines:
         """The ids of all videos in a range, newest first, each with its line, or None where it has
         not ended.
         """
-        opened = self._rows(_OPEN, after, before, page, [])
-        waiting = await anext(opened, None)
-        last = ""
-        async for video_id, values in self._rows(_DONE, after, before, page, None):
-            while waiting is not None and waiting[0] < video_id:
-                yield waiting[0], None
-                waiting = await anext(opened, None)
-            last = video_id
-            yield video_id, SpendLine.from_row(video_id, values)
-        while waiting is not None:
-            if waiting[0] != last:  # a video that ends meanwhile may be read as open and as done
-                yield waiting[0], None
-            waiting = await anext(opened, None)
+        reads = [self._rows(_OPEN, after, before, page, []), self._rows(_DONE, after, before, page, None)]
+        async for video_id, values in merged(reads, lambda row: row[0]):
+            yield video_id, SpendLine.from_row(video_id, values) if values else None
 
     async def owners(self, *, after: str | None, before: str | None) -> set[str]:
         """The keys that have asked for videos in a range of ids."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import csv
-import heapq
 import io
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from shared.accounts.spend_lines import SpendLine, SpendLines
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest
 from shared.media.video import MASTER_OWNER, Video, id_bound
+from shared.storage.merging import merged
 from shared.storage.video_store import VideoStore
 
 _MOST_ROWS = 1000
@@ -141,19 +141,9 @@ class Spend:
         self, key_ids: list[str], after: str | None, before: str | None, page: int | None
     ) -> AsyncIterator[tuple[SpendLine, Video | None]]:
         """The lines of these keys, merged by time, with a few rows of each key in memory."""
-        readers = [self.videos.of(key_id, after=after, before=before, page=page) for key_id in key_ids]
-        heads: list[tuple[str, int, Video]] = []
-        for index, reader in enumerate(readers):
-            async for video in reader:
-                heads.append((video.id, index, video))
-                break
-        heapq.heapify(heads)
-        while heads:
-            _, index, video = heapq.heappop(heads)
+        reads = [self.videos.of(key_id, after=after, before=before, page=page) for key_id in key_ids]
+        async for video in merged(reads, lambda video: video.id):
             yield SpendLine.of(video), video
-            async for following in readers[index]:
-                heapq.heappush(heads, (following.id, index, following))
-                break
 
     async def _video(self, line: SpendLine, video: Video | None) -> Video | None:
         entry = await self.videos.find(line.id) if video is None else None

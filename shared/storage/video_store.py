@@ -9,7 +9,6 @@ Videos of an earlier version have no row `old_…`, and stay under their id when
 until `upkeep.indexing` has gone through them. Until then listings read them in the old way.
 """
 
-import heapq
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from random import Random
@@ -19,6 +18,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.media.video import Video, is_id, owner_of, reversed_id
+from shared.storage.merging import merged
 from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, retry_conflicts
 
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
@@ -127,22 +127,9 @@ class VideoStore:
         page: int | None = None,
     ) -> AsyncIterator[Video]:
         """All videos of a key, deleted ones too, newest first; read in pages of `page` rows."""
-        readers = [self._range(owner, prefix, after, before, page) for prefix in ("", _GONE)]
-        heads: list[tuple[str, int, Video]] = []
-        for index, reader in enumerate(readers):
-            async for video in reader:
-                heads.append((video.id, index, video))
-                break
-        heapq.heapify(heads)
-        last = ""
-        while heads:
-            _, index, video = heapq.heappop(heads)
-            if video.id != last:  # a video that is moved meanwhile may be read twice
-                yield video
-            last = video.id
-            async for following in readers[index]:
-                heapq.heappush(heads, (following.id, index, following))
-                break
+        reads = [self._range(owner, prefix, after, before, page) for prefix in ("", _GONE)]
+        async for video in merged(reads, lambda video: video.id):
+            yield video
 
     async def newest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
         """The `count` newest listed videos of a key that are older than the video `after`."""

@@ -1,0 +1,32 @@
+"""Several ordered reads as one."""
+
+import heapq
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def merged(reads: Sequence[AsyncIterator[T]], key: Callable[[T], str]) -> AsyncIterator[T]:
+    """What all reads give, in the order of `key`, by which each of them is ordered. Holds one item
+    of each.
+
+    Of items with equal keys only that of the first read is given: a row that is moved meanwhile may
+    be read in both places.
+    """
+    heads: list[tuple[str, int, T]] = []
+
+    async def advance(index: int) -> None:
+        async for item in reads[index]:
+            heapq.heappush(heads, (key(item), index, item))
+            return
+
+    for index in range(len(reads)):
+        await advance(index)
+    last = None
+    while heads:
+        first, index, item = heapq.heappop(heads)
+        if first != last:
+            yield item
+        last = first
+        await advance(index)
