@@ -67,7 +67,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     id: str | None = None
     base_model: str | None = None
-    mode: str = "video_generation"
+    mode: Literal["video_generation"] = "video_generation"  # as LiteLLM's files have it
     sizes: list[str] | None = None
     seconds: list[int] | None = None
     remix: bool = True

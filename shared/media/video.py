@@ -60,7 +60,6 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 1  # the key's, when it was admitted
     queue_position: int | None = None
     estimated_start: datetime | None = None
-    wakes_at: datetime | None = None  # while it waits: when its orchestration acts next
     fallback_from: str | None = None  # the model that was asked for, where another one makes it
     remixed_from: str | None = None
     source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`

@@ -120,10 +120,8 @@ class Submission:
                 return again(0.0)
         video = entry.video
         position = min(turn.position, video.queue_position or turn.position)
-        outcome = again(turn.seconds, (self._gives_up(video) - self.clock.now()).total_seconds())
-        wakes_at = self.clock.now() + timedelta(seconds=outcome["again"])
-        await self.videos.change(entry, queue_position=position, estimated_start=turn.estimated_start, wakes_at=wakes_at)
-        return outcome
+        await self.videos.change(entry, queue_position=position, estimated_start=turn.estimated_start)
+        return again(turn.seconds, (self._gives_up(video) - self.clock.now()).total_seconds())
 
     async def _reaches(self, video: Video, deployment: Deployment) -> bool:
         """Whether a deployment that could not be reached answers now. Asks for its list, which
