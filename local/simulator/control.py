@@ -1,4 +1,4 @@
-"""How tests steer the simulated Azure OpenAI over HTTP, under /_sim/: scripted faults, a record of
+"""How tests steer a simulated server over HTTP, under /_sim/: scripted faults, a record of
 requests, jobs, sizes.
 """
 
@@ -9,8 +9,10 @@ from typing import Protocol
 import msgspec
 from aiohttp import web
 
+from local.simulator.dialects.dialect import Dialect
 from local.simulator.faults import Faults, parse_fault
-from local.simulator.jobs import Jobs
+from local.simulator.jobs import Job
+from local.simulator.workshop import Workshop
 
 LARGEST_CONTENT = 2**32 - 1  # bytes: what a 32-bit `free` box can fill
 
@@ -40,54 +42,54 @@ class Asked:
 
 
 class Steered(Protocol):
-    """What can be steered: the service, seen from here."""
+    """What can be steered: the server, seen from here."""
 
     faults: Faults
-    jobs: Jobs
+    dialect: Dialect
+    workshop: Workshop
     requests: deque[Asked]
-    content_bytes: int | None
-
-    def now(self) -> float: ...
 
     def reset(self) -> None: ...
+
+    def restart(self) -> None: ...
 
 
 class _Content(msgspec.Struct, forbid_unknown_fields=True):
     bytes: int | None
 
 
-def control_routes(sora: Steered) -> list[web.RouteDef]:
+def control_routes(server: Steered) -> list[web.RouteDef]:
     """
     POST /_sim/faults    arm a fault (`local.simulator.faults`) → {"id": n}
     GET /_sim/faults     how often each armed fault is still to happen
     DELETE /_sim/faults  disarm them all
     GET /_sim/requests   what was asked, oldest first
-    GET /_sim/jobs       {"accepted_creates": n, "data": [video + deployment + deleted, …]}
+    GET /_sim/jobs       {"accepted_creates": n, "data": [video + deployment + deleted + lost +
+                         parameters, …]}
     POST /_sim/content   {"bytes": n or null}: pad films that are shorter with a `free` box
+    POST /_sim/restart   forget what a process that ends forgets
     POST /_sim/reset     forget everything
     """
 
     async def arm(request: web.Request) -> web.Response:
         try:
-            return web.json_response({"id": sora.faults.add(parse_fault(await request.read()))})
+            return web.json_response({"id": server.faults.add(parse_fault(await request.read()))})
         except msgspec.MsgspecError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
 
     async def armed(_: web.Request) -> web.Response:
-        return web.json_response(sora.faults.left())
+        return web.json_response(server.faults.left())
 
     async def disarm(_: web.Request) -> web.Response:
-        sora.faults.clear()
+        server.faults.clear()
         return web.json_response({})
 
     async def asked(_: web.Request) -> web.Response:
-        return web.json_response([asdict(request) for request in sora.requests])
+        return web.json_response([asdict(request) for request in server.requests])
 
     async def jobs(_: web.Request) -> web.Response:
-        accepted = sora.jobs.accepted()
-        now = sora.now()
-        told = [{**job.video(now), "deployment": job.deployment, "deleted": job.deleted_at is not None} for job in accepted]
-        return web.json_response({"accepted_creates": len(accepted), "data": told})
+        accepted = server.workshop.jobs.accepted()
+        return web.json_response({"accepted_creates": len(accepted), "data": [_seen(server, job) for job in accepted]})
 
     async def content(request: web.Request) -> web.Response:
         try:
@@ -96,11 +98,15 @@ def control_routes(sora: Steered) -> list[web.RouteDef]:
             raise web.HTTPBadRequest(text=str(error)) from error
         if wanted is not None and not 0 < wanted <= LARGEST_CONTENT:
             raise web.HTTPBadRequest(text=f"`bytes` is from 1 to {LARGEST_CONTENT}")
-        sora.content_bytes = wanted
+        server.workshop.content_bytes = wanted
+        return web.json_response({})
+
+    async def restart(_: web.Request) -> web.Response:
+        server.restart()
         return web.json_response({})
 
     async def reset(_: web.Request) -> web.Response:
-        sora.reset()
+        server.reset()
         return web.json_response({})
 
     return [
@@ -110,5 +116,12 @@ def control_routes(sora: Steered) -> list[web.RouteDef]:
         web.get("/_sim/requests", asked),
         web.get("/_sim/jobs", jobs),
         web.post("/_sim/content", content),
+        web.post("/_sim/restart", restart),
         web.post("/_sim/reset", reset),
     ]
+
+
+def _seen(server: Steered, job: Job) -> dict[str, object]:
+    """A job as its server tells it, and what only a test may know."""
+    hidden = {"deployment": job.deployment, "deleted": job.deleted_at is not None, "lost": job.lost}
+    return {**server.dialect.told(job), "prompt": job.prompt, **hidden, "parameters": dict(job.parameters)}

@@ -1,6 +1,4 @@
-"""Scripted faults for the simulated Azure OpenAI: what goes wrong, on which operation, how
-often.
-"""
+"""Scripted faults for a simulated server: what goes wrong, on which operation, how often."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
@@ -12,7 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from local.simulator.answers import DOCUMENTED, Answer, apim_error, fastapi_error, html, json_answer, openai_error
+from local.simulator.answers import Answer, apim_error, fastapi_error, html, json_answer, openai_error
+from local.simulator.dialects.documented import DOCUMENTED
 from shared.clock import Clock
 
 Operation = Literal["create", "get", "content", "list", "delete", "remix"]
@@ -129,6 +128,10 @@ class ResetAfter(_Fault, tag="reset_after"):
         raise Cut(answer.job_id)
 
 
+class Restart(_Fault, tag="restart"):
+    """The server is started again before it acts: what was only in its memory is lost."""
+
+
 class Truncate(_Fault, tag="truncate"):
     """The answer's body ends after a fraction of its bytes. Content-Length promises the whole, or
     what is really sent.
@@ -183,7 +186,7 @@ class Garble(_Fault, tag="garble"):
             video["progress"] = 100 - video.get("progress", 0)
 
 
-Fault = Status | Delay | ResetBefore | ResetAfter | Truncate | Trickle | Garble
+Fault = Status | Delay | ResetBefore | ResetAfter | Restart | Truncate | Trickle | Garble
 
 
 class Faults:

@@ -1,4 +1,4 @@
-"""Films for the simulated Azure OpenAI: real, playable MP4s that show their prompt on moving
+"""Films for the simulated servers: real, playable MP4s that show their prompt on moving
 pictures.
 """
 
@@ -26,14 +26,15 @@ SPRITESHEET = "spritesheet.jpeg"
 
 @dataclass(frozen=True)
 class Scene:
-    """What is to be filmed: `size` is width and height in pixels, `reference` an encoded image of
-    exactly that size.
+    """What is to be filmed: `size` is width and height in pixels, even numbers; `reference` an
+    encoded image. `index_first`: players can begin before they have the whole file.
     """
 
     prompt: str
     size: tuple[int, int]
     seconds: int
     reference: bytes | None = None
+    index_first: bool = True
 
 
 class Studio:
@@ -72,7 +73,7 @@ def _film_once(scene: Scene, film: Path) -> None:
 
 
 def shoot(scene: Scene, folder: Path) -> None:
-    """Write the scene's MP4 (H.264, index first), thumbnail (WebP) and sprite sheet (JPEG) into an
+    """Write the scene's MP4 (H.264), thumbnail (WebP) and sprite sheet (JPEG) into an
     existing folder.
     """
     columns, rows = SPRITES
@@ -81,7 +82,8 @@ def shoot(scene: Scene, folder: Path) -> None:
     width, height = scene.size
     sprite = (width // columns, height // columns)
     sheet = Image.new("RGB", (sprite[0] * columns, sprite[1] * rows))
-    with av.open(str(folder / VIDEO), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    flags = {"movflags": "faststart"} if scene.index_first else {}
+    with av.open(str(folder / VIDEO), "w", format="mp4", options=flags) as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND)
         stream.width, stream.height = scene.size
         stream.pix_fmt = "yuv420p"
@@ -120,7 +122,7 @@ def pictures(scene: Scene) -> Iterator[Image.Image]:
 def _background(scene: Scene) -> Image.Image:
     if scene.reference is not None:
         with Image.open(BytesIO(scene.reference)) as image:
-            return image.convert("RGB")
+            return image.convert("RGB").resize(scene.size)
     return _landscape(scene.prompt, scene.size)
 
 

@@ -1,30 +1,26 @@
-"""The jobs of the simulated Azure OpenAI, on SQLite. What a job looks like follows from its stored
-times and the clock.
+"""The jobs of a simulated server, on SQLite. How far one is follows from its stored times and the
+clock.
 """
 
 import hashlib
+import json
 import sqlite3
+from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-LIFETIME = 24 * 60 * 60  # seconds of clock time, counted from creation
-
 Failure = tuple[str, str]  # code, message
-
-MODERATED: Failure = ("moderation_blocked", "Your request was blocked by our moderation system.")  # E11
-# The texts of these two were never captured (E20 and the like).
-UNSUPPORTED_SIZE: Failure = ("invalid_size", "The requested size is not supported by this model.")
-BROKEN: Failure = ("internal_error", "The video could not be generated.")
-
-SIZES = ("720x1280", "1280x720", "1024x1792", "1792x1024")
-LARGE_SIZES = frozenset(SIZES[2:])
 
 
 @dataclass(frozen=True)
 class Job:
-    """One accepted create. Times are unix seconds; `ends_at` None is a job that never ends."""
+    """One accepted create. Times are unix seconds, `takes` seconds of rendering; None never ends.
+
+    `starts_at` is infinite behind a job that never ends. `parameters` are what the create said
+    beside these fields. A job that is `lost` was forgotten by a server that was started again.
+    """
 
     id: str
     deployment: str
@@ -34,89 +30,59 @@ class Job:
     size: str
     created_at: float
     starts_at: float
-    ends_at: float | None
+    takes: float | None
     failure_code: str | None = None
     failure_message: str | None = None
     remixed_from: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
     deleted_at: float | None = None
+    lost: bool = False
+
+    @property
+    def ends_at(self) -> float:
+        return float("inf") if self.takes is None else self.starts_at + self.takes
 
     def running(self, now: float) -> bool:
-        return self.deleted_at is None and (self.ends_at is None or now < self.ends_at)
-
-    def expired(self, now: float) -> bool:
-        return now >= int(self.created_at) + LIFETIME
+        return now < self.ends_at
 
     def status(self, now: float) -> str:
         if self.running(now):
             return "queued" if now < self.starts_at else "in_progress"
         return "failed" if self.failure_code else "completed"
 
-    def video(self, now: float) -> dict[str, Any]:
-        """The video object, with all the keys that the specification requires."""
-        status = self.status(now)
-        completed = status == "completed"
-        failure = {"code": self.failure_code, "message": self.failure_message} if status == "failed" else None
-        return {
-            "id": self.id,
-            "object": "video",
-            "model": self.model,
-            "status": status,
-            "progress": 100 if completed else self._progress(now),
-            "created_at": int(self.created_at),
-            "completed_at": int(self.ends_at) if completed and self.ends_at is not None else None,
-            "expires_at": int(self.created_at) + LIFETIME if completed else None,
-            "prompt": self.prompt,
-            "size": self.size,
-            "seconds": str(self.seconds),
-            "remixed_from_video_id": self.remixed_from,
-            "error": failure,
-        }
-
-    def _progress(self, now: float) -> int:
-        ends_at = self.ends_at if self.ends_at is not None else self.starts_at + LIFETIME
-        return max(0, min(99, int(100 * (now - self.starts_at) / (ends_at - self.starts_at))))
+    def done(self, now: float) -> float:
+        """How much of it is rendered, from 0 to 1."""
+        if self.takes is None or now < self.starts_at:
+            return 0.0
+        return min(1.0, (now - self.starts_at) / self.takes) if self.takes else 1.0
 
 
-def schedule(job_id: str, seconds: int, created_at: float, speed: float) -> tuple[float, float]:
-    """When rendering starts and ends: after about 60 s for a 4-second film, 100 s for 8, 140 s for
-    12, divided by speed.
+def render_seconds(job_id: str, seconds: int, speed: float) -> float:
+    """How long rendering takes: about 60 s for a 4-second film, 100 s for 8, 140 s for 12, divided
+    by speed.
 
     The id decides, within a tenth, so that a job's times are the same whenever they are asked for.
     """
     chance = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:4], "big") / 2**32
-    takes = (20 + 10 * seconds) * (0.9 + 0.2 * chance) / speed
-    return created_at + takes / 20, created_at + takes
+    return (20 + 10 * seconds) * (0.9 + 0.2 * chance) / speed
 
 
-def fate(prompt: str, model: str, size: str) -> tuple[Failure | None, bool]:
-    """How a job will fail, if it does, and whether it ever ends. Words in the prompt decide, and
-    what the model can do.
-    """
-    words = prompt.lower()
-    if "disturbing" in words:
-        return MODERATED, True
-    if "unlucky" in words:
-        return BROKEN, True
-    if model == "sora-2" and size in LARGE_SIZES:
-        return UNSUPPORTED_SIZE, True
-    return None, "endless" not in words
-
-
-_COLUMNS = ", ".join(field.name for field in fields(Job))
+_COLUMNS = ", ".join(each.name for each in fields(Job))
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, deployment TEXT NOT NULL, model TEXT NOT NULL, prompt TEXT NOT NULL,
-    seconds INTEGER NOT NULL, size TEXT NOT NULL, created_at REAL NOT NULL, starts_at REAL NOT NULL, ends_at REAL,
-    failure_code TEXT, failure_message TEXT, remixed_from TEXT, deleted_at REAL
+    seconds INTEGER NOT NULL, size TEXT NOT NULL, created_at REAL NOT NULL, starts_at REAL NOT NULL, takes REAL,
+    failure_code TEXT, failure_message TEXT, remixed_from TEXT, parameters TEXT NOT NULL, deleted_at REAL, lost INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS creates ON jobs (deployment, created_at);
 CREATE TABLE IF NOT EXISTS reference_images (id TEXT PRIMARY KEY, image BLOB NOT NULL);
 """
+_KNOWN = "deleted_at IS NULL AND NOT lost"
 
 
 class Jobs:
     """Every create that was ever accepted: committed before it is answered, kept when the video is
-    deleted.
+    deleted or forgotten.
 
     Calls are short and synchronous; they belong on the event loop's thread, so that no two of them
     interleave.
@@ -134,14 +100,14 @@ class Jobs:
         self._database.close()
 
     def add(self, job: Job, reference: bytes | None = None) -> None:
-        marks = ", ".join("?" for _ in fields(Job))
+        values = [_stored(getattr(job, each.name)) for each in fields(Job)]
         with self._database as transaction:
-            transaction.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({marks})", astuple(job))
+            transaction.execute(f"INSERT INTO jobs ({_COLUMNS}) VALUES ({', '.join('?' for _ in values)})", values)
             if reference is not None:
                 transaction.execute("INSERT INTO reference_images VALUES (?, ?)", (job.id, reference))
 
     def find(self, job_id: str) -> Job | None:
-        found = self._select("WHERE id = ? AND deleted_at IS NULL", job_id)
+        found = self._select(f"WHERE id = ? AND {_KNOWN}", job_id)
         return found[0] if found else None
 
     def reference(self, job_id: str) -> bytes | None:
@@ -149,14 +115,9 @@ class Jobs:
             row = found.fetchone()
         return row[0] if row else None
 
-    def page(self, *, limit: int, newest_first: bool, after: str | None) -> list[Job]:
-        """Up to `limit` jobs that are not deleted, following the job named `after`."""
-        direction, further = ("DESC", "<") if newest_first else ("ASC", ">")
-        where, values = "WHERE deleted_at IS NULL", []
-        if after is not None:
-            where += f" AND number {further} (SELECT number FROM jobs WHERE id = ?)"
-            values = [after]
-        return self._select(f"{where} ORDER BY number {direction} LIMIT ?", *values, limit)
+    def known(self) -> list[Job]:
+        """Every job that was neither deleted nor lost, in the order in which they were accepted."""
+        return self._select(f"WHERE {_KNOWN} ORDER BY number")
 
     def accepted(self) -> list[Job]:
         """Every accepted create in order, deleted ones too."""
@@ -165,21 +126,39 @@ class Jobs:
     def accepted_since(self, deployment: str, moment: float) -> int:
         return len(self._select("WHERE deployment = ? AND created_at > ?", deployment, moment))
 
-    def running(self, deployment: str, now: float) -> int:
-        unended = self._select(
-            "WHERE deployment = ? AND deleted_at IS NULL AND (ends_at IS NULL OR ends_at > ?)", deployment, now
-        )
-        return len(unended)
+    def running(self, now: float) -> list[Job]:
+        """The jobs that the machine has still to do, deleted ones too."""
+        return self._select("WHERE takes IS NULL OR starts_at + takes > ? ORDER BY number", now)
 
     def delete(self, job_id: str, now: float) -> None:
-        with self._database as transaction:
-            transaction.execute("UPDATE jobs SET deleted_at = ? WHERE id = ?", (now, job_id))
+        self._change("deleted_at = ? WHERE id = ?", now, job_id)
+
+    def lose(self) -> None:
+        """Forget every job; none is worked on any longer."""
+        self._change(f"lost = 1 WHERE {_KNOWN}")
+
+    def move(self, job_id: str, starts_at: float, takes: float | None) -> None:
+        """Let it start and end at other times."""
+        self._change("starts_at = ?, takes = ? WHERE id = ?", starts_at, takes, job_id)
 
     def clear(self) -> None:
         with self._database as transaction:
             transaction.execute("DELETE FROM jobs")
             transaction.execute("DELETE FROM reference_images")
 
+    def _change(self, rest: str, *values: object) -> None:
+        with self._database as transaction:
+            transaction.execute(f"UPDATE jobs SET {rest}", values)
+
     def _select(self, rest: str, *values: object) -> list[Job]:
         with closing(self._database.execute(f"SELECT {_COLUMNS} FROM jobs {rest}", values)) as rows:
-            return [Job(*row) for row in rows]
+            return [_read(row) for row in rows]
+
+
+def _stored(value: object) -> object:
+    return json.dumps(value) if isinstance(value, Mapping) else value
+
+
+def _read(row: Iterable[Any]) -> Job:
+    values = dict(zip((each.name for each in fields(Job)), row, strict=True))
+    return Job(**{**values, "parameters": json.loads(values["parameters"]), "lost": bool(values["lost"])})

@@ -1,4 +1,4 @@
-"""The simulated Azure OpenAI as a process of its own: `python -m local.simulator`."""
+"""A simulated server as a process of its own: `python -m local.simulator`."""
 
 import argparse
 import asyncio
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from local.simulator.dialects import DIALECTS
 from local.simulator.server import SimulatedServer
 from shared.clock import SystemClock
 
@@ -17,9 +18,9 @@ _GRACE_SECONDS = 1.0  # for answers under way at the end; one that a fault delay
 
 
 @asynccontextmanager
-async def listening(sora: SimulatedServer, port: int = 0) -> AsyncIterator[str]:
+async def listening(server: SimulatedServer, port: int = 0) -> AsyncIterator[str]:
     """Serve on 127.0.0.1 (`port` 0: a free one); the URL."""
-    runner = web.AppRunner(sora.application(), access_log=None, shutdown_timeout=_GRACE_SECONDS)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_GRACE_SECONDS)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
@@ -29,36 +30,41 @@ async def listening(sora: SimulatedServer, port: int = 0) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def serve(sora: SimulatedServer, port: int) -> None:
+async def serve(server: SimulatedServer, port: int) -> None:
     """Say the URL in one line of JSON once requests are answered; end on SIGTERM or SIGINT."""
     told_to_end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_end.set)
-    async with listening(sora, port) as url:
+    async with listening(server, port) as url:
         print(json.dumps({"url": url}), flush=True)
         await told_to_end.wait()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.simulator", description="A simulated Azure OpenAI with Sora 2.")
+    parser = argparse.ArgumentParser(prog="python -m local.simulator", description="A simulated server of the videos API.")
+    parser.add_argument("--dialect", choices=DIALECTS, default="azure", help="which server (default: %(default)s)")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--data", type=Path, required=True, help="where jobs and films stay")
     parser.add_argument("--speed", type=float, default=1.0, help="how many times faster than life")
-    parser.add_argument("--unlimited", action="store_true", help="lift both quotas")
+    parser.add_argument("--unlimited", action="store_true", help="lift both quotas; an engine does everything at once")
+    parser.add_argument("--cloud", action="store_true", help="keep films in a bucket (sglang)")
     parser.add_argument("--one-film", action="store_true", help="draw only one film of each size and length")
     parser.add_argument("--api-key", help="the only key that is accepted; any, if not given")
     options = parser.parse_args()
     if options.speed <= 0:
         parser.error("--speed must be above 0")
+    dialect = DIALECTS[options.dialect]
     quota = None if options.unlimited else 2
-    sora = SimulatedServer(
+    server = SimulatedServer(
         options.data,
         SystemClock(),
         options.speed,
+        options.dialect,
         creates_per_minute=quota,
-        max_running=quota,
+        max_running=None if options.unlimited else dialect.at_a_time,
         api_key=options.api_key,
         one_film=options.one_film,
+        cloud=options.cloud,
     )
-    asyncio.run(serve(sora, options.port))
+    asyncio.run(serve(server, options.port))

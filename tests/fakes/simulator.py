@@ -1,4 +1,4 @@
-"""The simulated Azure OpenAI in a test: on a loopback port, with time that the test advances."""
+"""A simulated server in a test: on a loopback port, with time that the test advances."""
 
 import asyncio
 import io
@@ -22,9 +22,9 @@ LONGEST_RENDER = 160  # simulated seconds
 
 @dataclass
 class Simulator:
-    """`http` speaks to the Azure dialect with a key."""
+    """`http` speaks to it with a key."""
 
-    sora: SimulatedServer
+    server: SimulatedServer
     clock: VirtualClock
     url: str
     http: httpx.AsyncClient
@@ -58,14 +58,19 @@ class Simulator:
 async def simulator(data: Path, *, clock: VirtualClock | None = None, **options: Any) -> AsyncIterator[Simulator]:
     """`options` are those of `SimulatedServer`."""
     clock = clock or VirtualClock()
-    sora = SimulatedServer(data, clock, api_key="the-key", **options)
+    server = SimulatedServer(data, clock, api_key="the-key", **options)
     async with (
-        listening(sora) as url,
+        listening(server) as url,
         # A film is drawn when it is first asked for, which takes its time where others draw as
         # well.
-        httpx.AsyncClient(base_url=f"{url}/openai/v1", headers={"api-key": "the-key"}, trust_env=False, timeout=60) as http,
+        httpx.AsyncClient(
+            base_url=f"{url}{server.dialect.base}",
+            headers={"api-key": "the-key", "authorization": "Bearer the-key"},
+            trust_env=False,
+            timeout=60,
+        ) as http,
     ):
-        yield Simulator(sora, clock, url, http)
+        yield Simulator(server, clock, url, http)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.simulator.answers import DOCUMENTED
+from local.simulator.dialects.documented import DOCUMENTED
 from local.simulator.faults import Delay, Faults, Garble, ResetAfter, ResetBefore, Status, Trickle, Truncate
 from tests.fakes.simulator import Simulator, duration, eventually, simulator
 
@@ -33,7 +33,7 @@ async def test_every_documented_error_can_be_had(tmp_path: Path, name: str) -> N
         await arm(sim, kind="status", operation="create", documented=name)
         answer = await sim.create()
         assert (answer.status_code, answer.content) == (DOCUMENTED[name].status, DOCUMENTED[name].body)
-        assert sim.sora.jobs.accepted() == []
+        assert sim.server.jobs.accepted() == []
         await sim.created()
 
 
@@ -69,7 +69,7 @@ async def test_an_error_can_hide_an_accepted_create(tmp_path: Path) -> None:
     async with simulator(tmp_path) as sim:
         await arm(sim, kind="status", operation="create", documented="E12", when="after")
         assert (await sim.create()).status_code == 408
-        (job,) = sim.sora.jobs.accepted()
+        (job,) = sim.server.jobs.accepted()
         assert (await asked(sim))[0]["job"] == job.id
 
 
@@ -80,10 +80,10 @@ async def test_a_connection_is_cut_before_or_after_acceptance(tmp_path: Path, ki
         await arm(sim, kind=kind, operation="create")
         with pytest.raises(httpx.TransportError):
             await sim.create()
-        assert len(sim.sora.jobs.accepted()) == accepted
+        assert len(sim.server.jobs.accepted()) == accepted
         (request,) = await asked(sim)
         assert request["status"] is None
-        assert request["job"] == (sim.sora.jobs.accepted()[0].id if accepted else None)
+        assert request["job"] == (sim.server.jobs.accepted()[0].id if accepted else None)
 
 
 @pytest.mark.parametrize(("when", "accepted"), [("before", 0), ("after", 1)])
@@ -92,13 +92,13 @@ async def test_an_answer_is_delayed_before_or_after_acceptance(tmp_path: Path, w
     async with simulator(tmp_path) as sim:
         await arm(sim, kind="delay", operation="create", seconds=30, when=when)
         creating = asyncio.create_task(sim.create())
-        await eventually(lambda: len(sim.sora.requests) == 1 and len(sim.sora.jobs.accepted()) == accepted)
+        await eventually(lambda: len(sim.server.requests) == 1 and len(sim.server.jobs.accepted()) == accepted)
         await sim.clock.advance(29)
-        assert len(sim.sora.jobs.accepted()) == accepted
+        assert len(sim.server.jobs.accepted()) == accepted
         assert not creating.done()
         await sim.clock.advance(1)
         assert (await creating).status_code == 200
-        assert len(sim.sora.jobs.accepted()) == 1
+        assert len(sim.server.jobs.accepted()) == 1
 
 
 async def test_content_is_cut_short_of_what_was_promised(tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ async def test_content_is_cut_short_without_a_sign(tmp_path: Path) -> None:
     """Content-Length agrees with the half that is sent, padding included."""
     async with simulator(tmp_path) as sim:
         video_id = await sim.completed()
-        sim.sora.content_bytes = 3_000_000
+        sim.server.workshop.content_bytes = 3_000_000
         await arm(sim, kind="truncate", operation="content", promise="sent")
         answer = await sim.content(video_id)
         assert answer.status_code == 200
@@ -154,7 +154,7 @@ async def test_a_create_is_accepted_and_its_answer_garbled(tmp_path: Path, form:
         await arm(sim, kind="garble", operation="create", form=form)
         answer = await sim.create()
         assert answer.status_code == 200
-        assert len(sim.sora.jobs.accepted()) == 1
+        assert len(sim.server.jobs.accepted()) == 1
         if form in ("html", "malformed_json"):
             with pytest.raises(ValueError, match=r"Expecting|Unterminated|delimiter"):
                 answer.json()
@@ -239,7 +239,7 @@ async def test_a_fault_that_makes_no_sense_is_refused(tmp_path: Path, fault: dic
         answer = await sim.http.post(f"{sim.url}/_sim/faults", json=fault)
         assert answer.status_code == 400
         assert answer.text
-        assert sim.sora.faults.left() == {}
+        assert sim.server.faults.left() == {}
 
 
 async def test_faults_can_be_armed_in_process(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ async def test_faults_can_be_armed_in_process(tmp_path: Path) -> None:
             Trickle(operation="list", bytes_per_second=1),
             Status(operation="delete", status=500),
         ):
-            sim.sora.faults.add(fault)
+            sim.server.faults.add(fault)
         path = f"{sim.url}/_sim/faults"
         assert (await sim.http.get(path)).json() == {"1": None, "2": 1, "3": 1, "4": 1}
         assert (await sim.http.delete(path)).status_code == 200
@@ -281,7 +281,7 @@ async def test_a_refused_key_does_not_use_up_a_fault(tmp_path: Path) -> None:
     async with simulator(tmp_path) as sim:
         await arm(sim, kind="reset_before", operation="list")
         assert (await sim.http.get("/videos", headers={"api-key": "wrong"})).status_code == 401
-        assert sim.sora.faults.left() == {1: 1}
+        assert sim.server.faults.left() == {1: 1}
         assert [request["status"] for request in await asked(sim)] == [401]
 
 
@@ -321,10 +321,10 @@ async def test_reset_forgets_everything(tmp_path: Path) -> None:
     async with simulator(tmp_path) as sim:
         video_id = await sim.completed()
         await sim.content(video_id)
-        sim.sora.content_bytes = 1_000_000
+        sim.server.workshop.content_bytes = 1_000_000
         await arm(sim, kind="reset_before", operation="any", times=None)
         assert (await sim.http.post(f"{sim.url}/_sim/reset")).status_code == 200
         assert await asked(sim) == []
         assert (await sim.http.get(f"/videos/{video_id}")).status_code == 404
         assert not (tmp_path / "films").exists()
-        assert sim.sora.content_bytes is None
+        assert sim.server.workshop.content_bytes is None

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from local.simulator.admission import SoraDeployment
+from local.simulator.dialects.dialect import ServedModel
 from local.simulator.faults import parse_fault
 from local.simulator.jobs import Job
 from local.simulator.server import SimulatedServer
@@ -183,11 +183,11 @@ def _upstream(lab: Lab, terms: Terms, clock: FastClock) -> SimulatedServer:
         creates_per_minute=terms.pace,
         max_running=terms.max_running,
         api_key=UPSTREAM_KEY,
-        deployments={first: SoraDeployment(first, terms.retired), second: SoraDeployment(second)},
+        models={first: ServedModel(first, terms.retired), second: ServedModel(second)},
         one_film=True,
     )
     sora.jobs.clear()
-    sora.content_bytes = _CONTENT
+    sora.workshop.content_bytes = _CONTENT
     return sora
 
 

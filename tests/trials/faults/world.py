@@ -180,7 +180,7 @@ class FaultWorld:
         """A completed video from a while ago, here and upstream."""
         now = self.clock.now()
         then = now.timestamp() - 300
-        job = Job(f"video_{uuid4().hex}", "sora-2", "sora-2", "A canary", _SECONDS, _SIZE, then, then, then + 60)
+        job = Job(f"video_{uuid4().hex}", "sora-2", "sora-2", "A canary", _SECONDS, _SIZE, then, then, 60)
         self.sora.jobs.add(job)
         video = Video(
             id=new_id(owner, now - timedelta(seconds=300)),

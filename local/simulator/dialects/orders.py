@@ -1,30 +1,28 @@
-"""What clients ask the simulated Azure OpenAI for: JSON and multipart bodies, validated as the
-service would.
+"""What clients ask in OpenAI's own dialect for: JSON and multipart bodies, validated as the service
+would.
 """
 
 import asyncio
-import json
 import warnings
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from aiohttp import web
 from PIL import Image
 
-from local.simulator.answers import (
+from local.simulator.answers import Answer, Refused, openai_error
+from local.simulator.bodies import FORM, File, form_fields, json_fields
+from local.simulator.dialects.documented import (
     INPAINT_MISMATCH,
-    Answer,
-    Refused,
     blocked_input,
     invalid_type,
     invalid_value,
     missing_parameter,
-    openai_error,
 )
-from local.simulator.jobs import SIZES
+from local.simulator.workshop import Order
 
-LARGEST_BODY = 64 * 1024 * 1024
+SIZES = ("720x1280", "1280x720", "1024x1792", "1792x1024")
+LARGE_SIZES = frozenset(SIZES[2:])
 LONGEST_PROMPT = 32_000  # characters
 DEFAULT_MODEL = "sora-2"
 _SECONDS = ("4", "8", "12")
@@ -32,30 +30,10 @@ _IMAGE_TYPES = {"image/jpeg": "JPEG", "image/png": "PNG", "image/webp": "WEBP"}
 _JSON_NAMES = {str: "a string", bool: "a boolean", int: "an integer", float: "a decimal", list: "an array", dict: "an object"}
 
 
-@dataclass(frozen=True)
-class File:
-    """A file part of a multipart body."""
-
-    name: str
-    content_type: str
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Order:
-    """A create or remix that the service can carry out. `reference` is an encoded image of exactly
-    the film's size.
-    """
-
-    deployment: str
-    prompt: str
-    seconds: int
-    size: str
-    reference: bytes | None
-
-
 async def read_create(request: web.Request, *, model_required: bool) -> Order:
-    """Raises Refused with the answer that names the wrong field."""
+    """What is asked for; its `model` is still the deployment. Raises Refused with the answer that
+    names the wrong field.
+    """
     given = await _fields(request, ("model", "prompt", "seconds", "size", "input_reference"))
     if not model_required:
         given.setdefault("model", DEFAULT_MODEL)
@@ -70,7 +48,8 @@ async def read_create(request: web.Request, *, model_required: bool) -> Order:
     size = _text(given, "size", "720x1280")
     _require_one_of("size", size, SIZES)
     reference = await _reference(given, size)
-    return Order(deployment, _admissible(prompt, with_image=reference is not None), int(seconds), size, reference)
+    prompt = _admissible(prompt, with_image=reference is not None)
+    return Order(deployment, deployment, prompt, int(seconds), size, reference)
 
 
 async def read_remix(request: web.Request) -> str:
@@ -88,20 +67,11 @@ async def _fields(request: web.Request, known: tuple[str, ...]) -> dict[str, Any
 
 async def _body(request: web.Request) -> dict[str, Any]:
     try:
-        if request.content_type == "multipart/form-data":
-            return {name: _part(value) for name, value in (await request.post()).items()}
-        given = json.loads(await request.read())
+        return await (form_fields(request) if request.content_type == FORM else json_fields(request))
     except (ValueError, RecursionError) as error:
         raise Refused(openai_error(400, "We could not parse the body of your request.")) from error
-    if not isinstance(given, dict):
-        raise Refused(openai_error(400, "The body of your request must be a JSON object."))
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _part(value: str | bytes | bytearray | web.FileField) -> object:
-    if isinstance(value, web.FileField):
-        return File(value.filename, value.content_type, value.file.read())
-    return value if isinstance(value, str) else value.decode(errors="replace")
+    except TypeError as error:
+        raise Refused(openai_error(400, str(error))) from error
 
 
 def _prompt(given: dict[str, Any]) -> str:
