@@ -131,9 +131,11 @@ for line in sys.stdin:
 endef
 export PIP_PROGRESS
 
-$(VENV)/.installed: requirements-dev.lock $(VENV)/.created
+# The worker's library says that it needs Python 3.13, and runs on 3.11: see requirements-worker.txt.
+$(VENV)/.installed: requirements-dev.lock requirements-worker.lock $(VENV)/.created
 	@echo "Installing $$(grep -c == $<) Python packages"
 	@$(PIP) install --progress-bar off --require-hashes --requirement $< | $(PYTHON) -c "$$PIP_PROGRESS"
+	@$(PIP) install --quiet --ignore-requires-python --no-deps --require-hashes --requirement requirements-worker.lock
 	@touch $@
 
 # Azurite and its dependencies ask for Node 20; a machine without it gets Node from PyPI, linked into .venv/bin.
@@ -168,15 +170,15 @@ export FORGET_HOSTS
 
 # With the extras that are asked for: an old pip takes `coverage[toml]` for another package than `coverage`, and refuses a lock that
 # pins only the latter as soon as there is a newer one.
-COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
-	--custom-compile-command "make lock"
+COMPILE := $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-strip-extras --custom-compile-command "make lock"
 
 .PHONY: lock
 lock: $(VENV)/.created ## Resolve the lock files again after changing requirements or package.json
 	@$(PIP) install --quiet $(UV)
-	@$(COMPILE) requirements-dev.txt --output-file requirements-dev.lock
-	@$(COMPILE) requirements-node.txt --output-file requirements-node.lock
-	@$(COMPILE) --constraint requirements-dev.lock requirements.txt --output-file requirements.lock
+	@$(COMPILE) --python-version 3.11 requirements-dev.txt --output-file requirements-dev.lock
+	@$(COMPILE) --python-version 3.11 requirements-node.txt --output-file requirements-node.lock
+	@$(COMPILE) --python-version 3.13 --no-deps requirements-worker.txt --output-file requirements-worker.lock
+	@$(COMPILE) --python-version 3.11 --constraint requirements-dev.lock requirements.txt --output-file requirements.lock
 	@npm install --package-lock-only --silent
 	@$(PYTHON) -c "$$FORGET_HOSTS"
 

@@ -13,8 +13,14 @@ import pytest
 import yaml
 
 PROJECT = Path(__file__).parents[2]
-REQUIREMENTS = ("requirements.txt", "requirements-dev.txt", "requirements-node.txt")
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-node.lock", "package-lock.json")
+# Each with the lock that holds it.
+REQUIREMENTS = {
+    "requirements.txt": "requirements-dev.lock",
+    "requirements-dev.txt": "requirements-dev.lock",
+    "requirements-node.txt": "requirements-node.lock",
+    "requirements-worker.txt": "requirements-worker.lock",
+}
+LOCKS = ("requirements.lock", *sorted(set(REQUIREMENTS.values())), "package-lock.json")
 
 
 def lines(name: str) -> list[str]:
@@ -54,8 +60,7 @@ def test_lock_files_name_no_hosts(lock: str) -> None:
 @pytest.mark.parametrize("name", REQUIREMENTS)
 def test_locks_hold_what_is_required(name: str) -> None:
     """A requirement that changed without `make lock` is found out here."""
-    lock = "requirements-node.lock" if name == "requirements-node.txt" else "requirements-dev.lock"
-    locked = {re.sub(r"\[[\w,-]+\]", "", line.split()[0].lower()) for line in lines(lock) if "==" in line}
+    locked = {re.sub(r"\[[\w,-]+\]", "", line.split()[0].lower()) for line in lines(REQUIREMENTS[name]) if "==" in line}
     wanted = {line.split()[0].lower() for line in lines(name) if "==" in line}
     assert wanted <= locked
 
@@ -121,6 +126,7 @@ def test_the_app_is_deployed(path: str) -> None:
         "package-lock.json",
         "requirements-dev.txt",
         "requirements-dev.lock",
+        "requirements-worker.txt",
     ],
 )
 def test_only_the_app_is_deployed(path: str) -> None:
@@ -196,7 +202,14 @@ def test_setup_notices_what_runs_no_more(tmp_path: Path, gone: str, again: bool)
     bin_ = tmp_path / ".venv" / "bin"
     bin_.mkdir(parents=True)
     (tmp_path / "node_modules").mkdir()
-    for name in ("Makefile", "package.json", "package-lock.json", "requirements-dev.lock", "requirements-node.lock"):
+    for name in (
+        "Makefile",
+        "package.json",
+        "package-lock.json",
+        "requirements-dev.lock",
+        "requirements-node.lock",
+        "requirements-worker.lock",
+    ):
         (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
     for stamp in (".venv/.created", ".venv/.installed", "node_modules/.installed"):
         (tmp_path / stamp).touch()
