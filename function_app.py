@@ -13,7 +13,7 @@ import azure.functions as func
 from shared import gateway as composition
 from shared.routes import content, models, operator, paths, videos
 from shared.routes import health as health_route
-from shared.routes.calls import respond
+from shared.routes.web import Request, Response, respond
 from shared.upkeep.engine import DurableEngine
 from shared.upkeep.sweep import EVERY, Sweep
 from shared.videos import orchestration, watch
@@ -27,82 +27,82 @@ app = df.DFApp(http_auth_level=func.AuthLevel.ANONYMOUS)  # callers have keys of
 @app.function_name("create_video")
 @app.route("v1/videos", methods=["POST"])
 @app.durable_client_input(client_name="durable")
-async def create_video(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
+async def create_video(req: Request, durable: df.DurableOrchestrationClient) -> Response:
     return await respond(req, videos.create_video, DurableOrchestrations(durable))
 
 
 @app.function_name("list_videos")
 @app.route("v1/videos", methods=["GET"])
-async def list_videos(req: func.HttpRequest) -> func.HttpResponse:
+async def list_videos(req: Request) -> Response:
     return await respond(req, videos.list_videos)
 
 
 @app.function_name("get_video")
 @app.route("v1/videos/{video_id}", methods=["GET"])
-async def get_video(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, videos.get_video, **req.route_params)
+async def get_video(req: Request) -> Response:
+    return await respond(req, videos.get_video)
 
 
 @app.function_name("delete_video")
 @app.route("v1/videos/{video_id}", methods=["DELETE"])
-async def delete_video(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, videos.delete_video, **req.route_params)
+async def delete_video(req: Request) -> Response:
+    return await respond(req, videos.delete_video)
 
 
 @app.function_name("remix_video")
 @app.route("v1/videos/{video_id}/remix", methods=["POST"])
 @app.durable_client_input(client_name="durable")
-async def remix_video(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
-    return await respond(req, videos.remix_video, DurableOrchestrations(durable), **req.route_params)
+async def remix_video(req: Request, durable: df.DurableOrchestrationClient) -> Response:
+    return await respond(req, videos.remix_video, DurableOrchestrations(durable))
 
 
 @app.function_name("get_content")
 @app.route("v1/videos/{video_id}/content", methods=["GET", "HEAD"])
-async def get_content(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, content.get_content, **req.route_params)
+async def get_content(req: Request) -> Response:
+    return await respond(req, content.get_content)
 
 
 @app.function_name("list_models")
 @app.route("v1/models", methods=["GET"])
-async def list_models(req: func.HttpRequest) -> func.HttpResponse:
+async def list_models(req: Request) -> Response:
     return await respond(req, models.list_models)
 
 
 @app.function_name("health")
 @app.route("health/{probe?}", methods=["GET"])
-async def health(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, health_route.health, **req.route_params)
+async def health(req: Request) -> Response:
+    return await respond(req, health_route.health)
 
 
 @app.function_name("keys")
 @app.route("key/{action}", methods=["GET", "POST"])
-async def keys(req: func.HttpRequest) -> func.HttpResponse:
-    return await respond(req, paths.other_path, path=f"key/{req.route_params.get('action', '')}")
+async def keys(req: Request) -> Response:
+    return await respond(req, paths.key_action)
 
 
 @app.function_name("spend_logs")
 @app.route("spend/logs", methods=["GET"])
-async def spend_logs(req: func.HttpRequest) -> func.HttpResponse:
+async def spend_logs(req: Request) -> Response:
     return await respond(req, operator.spend_logs)
 
 
 @app.function_name("spend_report")
 @app.route("spend/report", methods=["GET"])
-async def spend_report(req: func.HttpRequest) -> func.HttpResponse:
+async def spend_report(req: Request) -> Response:
     return await respond(req, operator.spend_report)
 
 
 @app.function_name("model_info")
 @app.route("model/info", methods=["GET"])
-async def model_info(req: func.HttpRequest) -> func.HttpResponse:
+async def model_info(req: Request) -> Response:
     return await respond(req, operator.model_info)
 
 
 @app.function_name("zz_other_path")
 @app.route("{*path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
 @app.durable_client_input(client_name="durable")
-async def zz_other_path(req: func.HttpRequest, durable: df.DurableOrchestrationClient) -> func.HttpResponse:
-    return await respond(req, paths.other_path, DurableOrchestrations(durable), path=req.route_params.get("path", ""))
+async def zz_other_path(req: Request, durable: df.DurableOrchestrationClient) -> Response:
+    return await respond(req, paths.other_path, DurableOrchestrations(durable))
 
 
 @app.function_name(orchestration.VIDEO_LIFE)

@@ -26,8 +26,10 @@ from local.functions_host.invocation import Invoker
 from local.functions_host.queues import QueueListener
 from local.functions_host.sdk_session import sdk_session
 from local.functions_host.timers import Timer
-from local.functions_host.web import BODY_LIMIT, Front
+from local.functions_host.web import Front
+from local.functions_host.wire import answering_asterisk, listen
 from shared.clock import Clock
+from shared.routes.web import WebApp
 
 _ADDRESS = "127.0.0.1"
 _DRAIN_SECONDS = 5.0
@@ -76,12 +78,13 @@ class Host:
         async with AsyncExitStack() as running:
             await running.enter_async_context(sdk_session())
             running.push_async_callback(self.hub.close)  # what requests opened before the hub ran, or after
-            server = await self._listen()
-            self.url = f"http://{_ADDRESS}:{server.addresses[0][1]}"
+            server, listener = await self._listen()
+            self.url = f"http://{_ADDRESS}:{listener.sockets[0].getsockname()[1]}"
             group = await running.enter_async_context(asyncio.TaskGroup())
             tasks = [group.create_task(worker()) for worker in self._workers]
             running.callback(lambda: [task.cancel() for task in tasks])
             running.push_async_callback(server.cleanup)  # comes first: open requests are answered while all else runs
+            running.callback(listener.close)
             self._running = running.pop_all()
         return self
 
@@ -95,19 +98,21 @@ class Host:
                 return False  # nothing of the host's has failed: the block's own error goes on as it is
             raise
 
-    async def _listen(self) -> web.AppRunner:
-        middlewares = [] if self._tell is None else [access_lines(self._tell)]
-        application = web.Application(client_max_size=BODY_LIMIT, middlewares=middlewares)
+    async def _listen(self) -> tuple[web.AppRunner, asyncio.Server]:
+        extension = WebApp()
+        application = extension.get_app()
         application.add_routes(rpc.routes(self.hub))
-        application.router.add_route("*", "/{path:.*}", self._front.handle)
-        server = web.AppRunner(application, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
+        extension.route(self._front.handle)
+        application.middlewares.append(answering_asterisk(self._front.handle))
+        if self._tell is not None:
+            application.middlewares.append(access_lines(self._tell))
+        server = web.AppRunner(application, shutdown_timeout=_DRAIN_SECONDS)
         await server.setup()
         try:
-            await web.TCPSite(server, _ADDRESS, self._port).start()
+            return server, await listen(server, _ADDRESS, self._port)
         except OSError:
             await server.cleanup()
             raise
-        return server
 
     def _task_hub(self, functions: Functions, file: Path, clock: Clock, timing: Timing | None) -> TaskHub:
         options = functions.extension("durableTask")

@@ -119,8 +119,18 @@ def _route(function: Function, prefix: str) -> Route:
 
 
 def _decoded(raw_path: str) -> str:
-    """The path decoded as Kestrel does it: everything but an encoded slash."""
-    return unquote(re.sub(r"%(2f)", r"%25\1", raw_path, flags=re.IGNORECASE))
+    """The path as Kestrel makes it: everything decoded but an encoded slash, then `.` and `..`
+    followed.
+    """
+    segments: list[str] = []
+    given = unquote(re.sub(r"%(2f)", r"%25\1", raw_path, flags=re.IGNORECASE)).split("/")[1:]
+    for segment in given:
+        if segment == "..":
+            segments = segments[:-1]
+        elif segment != ".":
+            segments.append(segment)
+    ends = [""] if given[-1:] in (["."], [".."]) else []
+    return "/" + "/".join(segments + ends)
 
 
 def _segment(part: str, template: str) -> _Segment:

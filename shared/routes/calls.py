@@ -1,19 +1,18 @@
-"""Translates HttpRequest to Call and Answer to HttpResponse: authentication, the body's fields, and
+"""Translates a Request to a Call and an Answer to a Reply: authentication, the body's fields, and
 the error object.
 
-The only module that knows trigger types. A handler takes a `Call`, and returns an `Answer` or
-raises.
+A handler takes a `Call`, and returns an `Answer` or raises. How requests come and replies go is
+none of its business, nor of this module: see `web`.
 """
 
 import json
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import azure.functions as func
 import msgspec
 
 from shared import gateway as composition
@@ -33,14 +32,49 @@ _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
 
 
+async def pieces(*given: bytes) -> AsyncIterator[bytes]:
+    """These bytes, one after the other."""
+    for piece in given:
+        yield piece
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. Names of headers are in lower case; several values of one name are joined by
+    commas, and empty parameters of the query are left out.
+
+    `parts` are the route's parameters. `body` can be read once; it raises ConnectionError where the
+    caller goes away before its end. `origin` is how the caller reaches the gateway, such as
+    `https://gateway.example`.
+    """
+
+    method: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    body: AsyncIterator[bytes] = field(default_factory=pieces)
+    origin: str = ""
+
+
 @dataclass(frozen=True)
 class Answer:
-    """What a handler returns. A `body` that is not bytes is sent as JSON."""
+    """What a handler returns. A `body` that is an asynchronous iterator is sent piece by piece, as
+    it comes; any other that is not bytes is sent as JSON.
+    """
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     media_type: str = "application/json"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What is sent for an answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | AsyncIterator[bytes]
 
 
 @dataclass(frozen=True)
@@ -50,7 +84,7 @@ class Call:
     """
 
     given: Gateway | None
-    request: func.HttpRequest
+    request: Request
     orchestrations: Orchestrations | None
     request_id: str
 
@@ -63,13 +97,11 @@ class Call:
 
     @property
     def query(self) -> Mapping[str, str]:
-        params: Mapping[str, str] = self.request.params
-        return params
+        return self.request.query
 
     @property
     def headers(self) -> Mapping[str, str]:
-        headers: Mapping[str, str] = self.request.headers
-        return headers
+        return self.request.headers
 
     async def caller(self) -> Caller:
         """The authenticated caller. Raises Unauthenticated."""
@@ -82,40 +114,46 @@ class Call:
             raise PermissionDenied("Only the master key may do this.", code="master_key_required")
         return caller
 
-    def fields(self) -> dict[str, Any]:
+    async def fields(self) -> dict[str, Any]:
         """The body's fields, from JSON or a form; a file's value is bytes. Raises InvalidRequest or
         TooLarge.
         """
-        declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:18]) > _LARGEST_BODY:
-            raise _too_large()
-        body = self.request.get_body()
-        if len(body) > _LARGEST_BODY:
-            raise _too_large()
+        body = await self._whole_body()
         content_type = self.headers.get("content-type", "")
         if content_type.partition(";")[0].strip().lower() in _FORMS:
             return _form_fields(read_form(body, content_type.strip()))
         return _json_fields(body)
+
+    async def _whole_body(self) -> bytes:
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:18]) > _LARGEST_BODY:
+            raise _too_large()
+        body = bytearray()
+        try:
+            async for piece in self.request.body:
+                body += piece
+                if len(body) > _LARGEST_BODY:
+                    raise _too_large()
+        except ConnectionError as error:
+            raise InvalidRequest("The body ended before its end.", code="incomplete_body", param="request_body") from error
+        return bytes(body)
 
 
 Handler = Callable[..., Awaitable[Answer]]
 
 
 async def respond(
-    request: func.HttpRequest,
+    request: Request,
     handler: Handler,
     orchestrations: Orchestrations | None = None,
     *,
     gateway: Gateway | None = None,
-    **parts: str,
-) -> func.HttpResponse:
-    """Run a handler, and turn its answer or its error into a response. `parts` are the route's
-    parameters.
-    """
+) -> Reply:
+    """Run a handler with the route's parameters, and turn its answer or its error into a reply."""
     request_id = f"req_{secrets.token_hex(12)}"
     try:
         call = Call(gateway, request, orchestrations, request_id)
-        answer = await handler(call, **parts)
+        answer = await handler(call, **request.parts)
     except ConfigurationError as error:
         logger.error("%s: %s", request_id, error.message)  # noqa: TRY400 - the message says it all, and is for the operator
         answer = _error_answer(ConfigurationError("The gateway is not configured; its log says what is missing."))
@@ -124,7 +162,7 @@ async def respond(
     except Exception:
         logger.exception("%s: unexpected error", request_id)
         answer = _error_answer(GatewayError(f"Something went wrong here; it is in the log as {request_id}."))
-    return _response(answer, request_id)
+    return _reply(answer, request_id)
 
 
 def _error_answer(error: GatewayError) -> Answer:
@@ -137,12 +175,15 @@ def _error_answer(error: GatewayError) -> Answer:
     return Answer(envelope(error), error.status, headers)
 
 
-def _response(answer: Answer, request_id: str) -> func.HttpResponse:
-    body = answer.body
-    if body is not None and not isinstance(body, bytes):
-        body = msgspec.json.encode(body)
-    headers = {"x-request-id": request_id, "cache-control": "no-store", **answer.headers}
-    return func.HttpResponse(body, status_code=answer.status, headers=headers, mimetype=answer.media_type)
+def _reply(answer: Answer, request_id: str) -> Reply:
+    headers = {"x-request-id": request_id, "cache-control": "no-store", "content-type": answer.media_type, **answer.headers}
+    return Reply(answer.status, headers, _encoded(answer.body))
+
+
+def _encoded(body: Any) -> bytes | AsyncIterator[bytes]:
+    if body is None or isinstance(body, bytes | AsyncIterator):
+        return body or b""
+    return msgspec.json.encode(body)
 
 
 def _too_large() -> TooLarge:

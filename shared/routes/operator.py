@@ -22,7 +22,7 @@ _MOST_AT_ONCE = 100
 
 async def generate_key(call: Call) -> Answer:
     await call.operator()
-    fields = call.fields()
+    fields = await call.fields()
     changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key",))
     return _issued(call, await call.gateway.keys.issue(new_account(changes), _chosen_secret(fields, "key")))
 
@@ -32,7 +32,7 @@ async def update_key(call: Call) -> Answer:
     new alias; without, it says which key.
     """
     await call.operator()
-    fields = dict(call.fields())
+    fields = dict(await call.fields())
     key_id = await _named(call, fields)
     if fields.get("key") is None:
         fields.pop("key_alias", None)
@@ -43,7 +43,7 @@ async def update_key(call: Call) -> Answer:
 
 async def delete_keys(call: Call) -> Answer:
     await call.operator()
-    fields = call.fields()
+    fields = await call.fields()
     refuse_unknown(fields, ("keys", "key_aliases"))
     keys, aliases = (_names(fields, name) for name in ("keys", "key_aliases"))
     if not keys and not aliases:
@@ -72,7 +72,7 @@ async def regenerate_key(call: Call) -> Answer:
     are refused from now on.
     """
     await call.operator()
-    fields = dict(call.fields())
+    fields = dict(await call.fields())
     key_id = await _named(call, fields)
     changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key", "new_key"))
     return _issued(call, await call.gateway.keys.regenerate(key_id, _chosen_secret(fields, "new_key"), changes))
@@ -183,7 +183,7 @@ ACTIONS: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
 
 async def _set_blocked(call: Call, *, blocked: bool) -> Answer:
     await call.operator()
-    fields = call.fields()
+    fields = await call.fields()
     refuse_unknown(fields, ("key",))
     key_id = await _named(call, fields)
     account = await call.gateway.keys.update(key_id, {"blocked": blocked})

@@ -11,7 +11,12 @@ from shared.routes import content, models, operator, videos
 from shared.routes.calls import Answer, Call, Handler
 
 
-async def other_path(call: Call, path: str) -> Answer:
+async def key_action(call: Call, action: str) -> Answer:
+    """What stands under `/key/`."""
+    return await other_path(call, f"key/{action}")
+
+
+async def other_path(call: Call, path: str = "") -> Answer:
     """Answer a path that no trigger has, with the handler of the same path under another prefix.
     Raises NotFound or MethodNotAllowed.
     """

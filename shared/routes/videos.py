@@ -19,7 +19,7 @@ logger = logging.getLogger("gateway")
 async def create_video(call: Call) -> Answer:
     """Admit a video and answer at once. Its orchestration does the rest."""
     caller = await call.caller()
-    return await _admit(call, caller, parse_create(call.fields(), call.gateway.settings.catalog))
+    return await _admit(call, caller, parse_create(await call.fields(), call.gateway.settings.catalog))
 
 
 async def remix_video(call: Call, video_id: str) -> Answer:
@@ -28,7 +28,7 @@ async def remix_video(call: Call, video_id: str) -> Answer:
     source = await own_video(call, video_id)
     if source.status != "completed":
         raise Conflict("Only a completed video can be remixed.")
-    return await _admit(call, caller, parse_remix(call.fields(), source, call.gateway.settings.catalog))
+    return await _admit(call, caller, parse_remix(await call.fields(), source, call.gateway.settings.catalog))
 
 
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-import azure.functions as func
 import httpx
 import msgspec
 
@@ -20,9 +19,9 @@ from shared.gateway import Gateway
 from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
 from shared.routes import paths
-from shared.routes.calls import respond
 from shared.upstream.identity import Connections
 from shared.videos.step_result import StepResult
+from tests.fakes.asking import Reply, ask, request
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import Faults, FaultyTables
 from tests.fakes.upstream import ScriptedUpstream
@@ -86,17 +85,14 @@ class World:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
         gateway: Gateway | None = None,
-    ) -> "Reply":
+    ) -> Reply:
         """A request, the operator's by default, as the host would hand it to the catch-all route.
         `body` may be bytes.
         """
         data = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         sent = {"authorization": f"Bearer {MASTER if secret is None else secret}", "content-type": "application/json"}
         sent |= headers or {}
-        request = func.HttpRequest(method, f"/{path}", headers=sent, params=dict(query or {}), body=data)
-        response = await respond(request, paths.other_path, gateway=gateway or self.gateway, path=path)
-        received = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(response.status_code, received, response.get_body())
+        return await ask(request(method, data, sent, query, path=path), paths.other_path, gateway or self.gateway)
 
     def request(self, **fields: Any) -> CreateRequest:
         return parse_create({"prompt": "A cat", "seconds": "4", **fields}, self.gateway.settings.catalog)
@@ -141,24 +137,6 @@ class World:
                 break
         await self.gateway.lifecycle.finish(video_id, failure)
         return await self.video(video_id)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What a caller gets."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-    @property
-    def code(self) -> str:
-        """The error's code."""
-        return str(self.json["error"]["code"])
 
 
 @asynccontextmanager

@@ -179,6 +179,8 @@ def test_the_package_imports_only_what_it_requires() -> None:
         "azure.storage.blob": "azure-storage-blob",
         "azure.data.tables": "azure-data-tables",
         "azure.identity": "azure-identity",
+        "azurefunctions.extensions": "azurefunctions-extensions-base",
+        "aiohttp": "aiohttp",
         "azure.core": "azure-storage-blob",  # which requires azure-core, as do the other two clients
         "httpx": "httpx",
         "msgspec": "msgspec",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import azure.functions as func
 import pytest
+from aiohttp import web
 
 from local.functions_host.functions import LoadError, read
 from local.functions_host.routing import Route, Router
@@ -69,8 +70,8 @@ def test_a_template_that_cannot_be_served_is_refused(template: str) -> None:
         Route(template)
 
 
-def echo(req: func.HttpRequest) -> str:
-    return ""
+def echo(req: web.Request) -> web.Response:
+    return web.Response()
 
 
 def router(*routes: tuple[str, str, list[str]], prefix: str | None = "", folder: Path) -> Router:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import azure.functions as func
 import pytest
+from aiohttp import web
 
 from local.functions_host.functions import Function, LoadError, read
 from local.functions_host.invocation import Invoker
@@ -67,8 +68,8 @@ class Instance:
         app = func.FunctionApp()
 
         @app.route("unused", methods=["GET"])
-        def unused(req: func.HttpRequest) -> str:
-            return ""
+        def unused(req: web.Request) -> web.Response:
+            return web.Response()
 
         @app.timer_trigger("timer", "%SWEEP%", run_on_startup=self._on_start, use_monitor=self._monitored)
         async def sweep(timer: func.TimerRequest) -> None:

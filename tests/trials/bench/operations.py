@@ -4,12 +4,10 @@ import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import azure.functions as func
-
 from shared import gateway as composition
 from shared.config import settings
 from shared.routes import videos
-from shared.routes.calls import Call
+from shared.routes.calls import Call, Request
 
 _LOGGER = "azure.core.pipeline.policies.http_logging_policy"
 _TIMES = 20
@@ -31,8 +29,7 @@ async def table_operations_per_status(given: Mapping[str, str], key: str, video_
     row.
     """
     gateway = composition.build(settings.load(given))
-    request = func.HttpRequest("GET", f"/v1/videos/{video_id}", headers={"authorization": f"Bearer {key}"}, body=b"")
-    call = Call(gateway, request, None, "bench")
+    call = Call(gateway, Request("GET", {"authorization": f"Bearer {key}"}), None, "bench")
     try:
         await videos.get_video(call, video_id)  # the first call of a process also makes sure that the table exists
         with _counted() as sent:

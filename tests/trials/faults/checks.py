@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import azure.functions as func
 import msgspec
 
 from shared.gateway import Gateway
 from shared.media.video import Video
 from shared.routes import paths
-from shared.routes.calls import respond
 from shared.storage.tables import partition_of
+from tests.fakes.asking import ask, request
 from tests.trials.left_over import left_over
 
 
@@ -35,11 +34,10 @@ class Client:
         """
         headers = {"authorization": f"Bearer {self.secret}", "content-type": "application/json"}
         data = msgspec.json.encode(body) if body is not None else b""
-        request = func.HttpRequest(method, f"/{path}", headers=headers, params={}, body=data)
-        response = await respond(request, paths.other_path, gateway=self.gateway, path=path)
-        text = response.get_body().decode()
-        self.said.append(f"{response.status_code} {dict(response.headers)} {text}")
-        if response.status_code != status:
+        reply = await ask(request(method, data, headers, path=path), paths.other_path, self.gateway)
+        text = reply.body.decode()
+        self.said.append(f"{reply.status} {reply.headers} {text}")
+        if reply.status != status:
             self.wrong.append(f"{method} {path} was answered {self.said[-1]}, not {status}")
         return msgspec.json.decode(text) if text else None
 

@@ -16,8 +16,9 @@ from shared.accounts.ledger import Ledger
 from shared.errors import InvalidRequest
 from shared.media.video import Video, new_id
 from shared.storage.tables import Insert, Replace, Row
+from tests.fakes.asking import Reply
 from tests.fakes.table import FaultyTable
-from tests.fakes.world import Reply, World
+from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
 

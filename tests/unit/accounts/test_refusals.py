@@ -14,8 +14,9 @@ from shared.accounts import refusals
 from shared.accounts.refusals import Refusal
 from shared.gateway import Gateway
 from shared.storage.tables import Insert, Row
+from tests.fakes.asking import Reply
 from tests.fakes.table import key_of
-from tests.fakes.world import Reply, World
+from tests.fakes.world import World
 
 pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")]
 

@@ -2,14 +2,12 @@
 
 import asyncio
 import io
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import azure.functions as func
 import httpx2
 import openai
 import pytest
@@ -18,7 +16,9 @@ from hypothesis import strategies as st
 
 from shared.errors import BudgetExceeded, Conflict, GatewayError, NotFound, RateLimited, Retired, StorageUnavailable
 from shared.routes import content, health, models, paths, videos
-from shared.routes.calls import Answer, Call, Handler, respond
+from shared.routes.calls import Answer, Call, Handler, Request
+from tests.fakes import asking
+from tests.fakes.asking import Reply, ask
 
 # What the client says of the API's own end, at every call.
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
@@ -37,33 +37,33 @@ def app_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_MASTER_KEY", KEY)
 
 
-def request(body: bytes = b"", content_type: str | None = None, headers: Mapping[str, str] | None = None) -> func.HttpRequest:
-    typed = {"Content-Type": content_type} if content_type else {}
-    return func.HttpRequest("POST", "/v1/videos", headers={**(headers or {}), **typed}, body=body)
+def request(body: bytes = b"", content_type: str | None = None, headers: Mapping[str, str] | None = None) -> Request:
+    typed = {"content-type": content_type} if content_type else {}
+    return asking.request("POST", body, {**(headers or {}), **typed})
 
 
-def answered(handler: Handler, asked: func.HttpRequest | None = None, path: str | None = None) -> func.HttpResponse:
-    """The response of a handler; `path` is what the catch-all route was given."""
-    asked = asked or request()
-    return asyncio.run(respond(asked, handler) if path is None else respond(asked, handler, path=path))
+def answered(handler: Handler, asked: Request | None = None) -> Reply:
+    return asyncio.run(ask(asked or request(), handler))
 
 
-def error_of(response: func.HttpResponse) -> dict[str, Any]:
-    error: dict[str, Any] = json.loads(response.get_body())["error"]
+def error_of(response: Reply) -> dict[str, Any]:
+    error: dict[str, Any] = response.json["error"]
     assert set(error) >= {"message", "type", "param", "code"}
     return error
 
 
 async def fields(call: Call) -> Answer:
     """A handler that says what it was sent, and what it is in Python."""
-    return Answer({name: value if isinstance(value, str | dict) else repr(value) for name, value in call.fields().items()})
+    return Answer(
+        {name: value if isinstance(value, str | dict) else repr(value) for name, value in (await call.fields()).items()}
+    )
 
 
 def sent(body: bytes, content_type: str | None = None) -> Any:
     """The fields that come of a body."""
     response = answered(fields, request(body, content_type))
-    assert response.status_code == 200, response.get_body()
-    return json.loads(response.get_body())
+    assert response.status == 200, response.body
+    return response.json
 
 
 def part(disposition: str, content: str = "x", *lines: str) -> str:
@@ -74,12 +74,12 @@ def form(*parts: str) -> bytes:
     return ("".join(parts) + "--edge--\r\n").encode()
 
 
-def captured(ask: Callable[[openai.OpenAI], Any]) -> func.HttpRequest:
+def captured(ask: Callable[[openai.OpenAI], Any]) -> Request:
     """What the official client sends, as the host hands it on."""
-    kept: list[func.HttpRequest] = []
+    kept: list[Request] = []
 
     def keep(sent: httpx2.Request) -> httpx2.Response:
-        kept.append(func.HttpRequest(sent.method, str(sent.url), headers=dict(sent.headers), body=sent.read()))
+        kept.append(asking.request(sent.method, sent.read(), sent.headers))
         return httpx2.Response(200, json={"id": "video_1", "object": "video", "status": "queued"})
 
     with httpx2.Client(transport=httpx2.MockTransport(keep)) as transport:
@@ -89,8 +89,8 @@ def captured(ask: Callable[[openai.OpenAI], Any]) -> func.HttpRequest:
 
 def read(ask: Callable[[openai.OpenAI], Any]) -> Any:
     response = answered(fields, captured(ask))
-    assert response.status_code == 200, response.get_body()
-    return json.loads(response.get_body())
+    assert response.status == 200, response.body
+    return response.json
 
 
 def test_the_official_clients_create_is_read() -> None:
@@ -130,7 +130,7 @@ def test_a_form_without_files_is_read() -> None:
 def test_broken_json_is_the_callers_mistake(body: bytes) -> None:
     """400, whatever it is that is broken."""
     response = answered(fields, request(body, "application/json"))
-    assert response.status_code == 400
+    assert response.status == 400
     assert (error_of(response)["code"], error_of(response)["param"]) == ("invalid_json", "request_body")
 
 
@@ -158,7 +158,7 @@ def test_a_broken_form_is_the_callers_mistake(body: bytes, content_type: str) ->
     """400 and never 500: what can be read of it is not a valid request."""
     asked = request(body, content_type, BEARER)
     response = answered(videos.create_video, asked)
-    assert response.status_code == 400
+    assert response.status == 400
     assert error_of(response)["type"] == "invalid_request_error"
 
 
@@ -185,15 +185,15 @@ def test_no_body_crashes_the_reading(body: str, content_type: str) -> None:
     asked = request(body.encode(), content_type)
 
     async def counted(call: Call) -> Answer:
-        return Answer(len(call.fields()))
+        return Answer(len(await call.fields()))
 
-    assert answered(counted, asked).status_code in (200, 400)
+    assert answered(counted, asked).status in (200, 400)
 
 
 def test_a_body_beyond_every_limit_is_refused_unread() -> None:
     """A reference image of 20 MiB fits, in base64 too; a film does not."""
     response = answered(fields, request(b" " * (32 * 1024 * 1024 + 1)))
-    assert (response.status_code, error_of(response)["code"]) == (413, "request_too_large")
+    assert (response.status, error_of(response)["code"]) == (413, "request_too_large")
 
 
 def raising(error: Exception) -> Handler:
@@ -206,10 +206,10 @@ def raising(error: Exception) -> Handler:
 def test_an_unexpected_error_is_logged_once_and_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """The caller gets a clean 500 with the id under which the log has the rest."""
     response = answered(raising(ValueError("secret inside")))
-    assert response.status_code == 500
+    assert response.status == 500
     request_id = response.headers["x-request-id"]
     assert request_id in error_of(response)["message"]
-    assert b"secret" not in response.get_body()
+    assert b"secret" not in response.body
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.ERROR, "gateway")
     assert request_id in record.getMessage()
@@ -219,7 +219,7 @@ def test_an_unexpected_error_is_logged_once_and_told_to_nobody(caplog: pytest.Lo
 def test_an_expected_error_is_an_answer_and_no_news(caplog: pytest.LogCaptureFixture) -> None:
     """The log is not for callers' mistakes."""
     response = answered(raising(NotFound("No such video.", param="video_id")))
-    assert response.status_code == 404
+    assert response.status == 404
     assert error_of(response) == {
         "message": "No such video.",
         "type": "invalid_request_error",
@@ -235,8 +235,8 @@ def test_a_mistake_in_the_configuration_is_for_the_log(
     """Callers learn that there is one, operators which; and the app still says that it is alive."""
     monkeypatch.setenv("AZURE_OPENAI_API_BASE", "https://r.services.ai.azure.com/api/projects/p")
     response = answered(models.list_models)
-    assert (response.status_code, response.headers["x-should-retry"]) == (500, "false")
-    assert asyncio.run(respond(request(), health.health, probe="liveliness")).status_code == 200
+    assert (response.status, response.headers["x-should-retry"]) == (500, "false")
+    assert answered(health.health, asking.request(probe="liveliness")).status == 200
     assert "projects" not in error_of(response)["message"]
     (record,) = caplog.records
     assert "/api/projects" in record.getMessage()
@@ -263,8 +263,10 @@ def test_an_error_tells_the_client_whether_and_when_to_come_back(
     zero.
     """
     response = answered(raising(error))
-    told = {name: value for name, value in response.headers.items() if name not in ("x-request-id", "cache-control")}
-    assert (response.status_code, told) == (status, headers)
+    told = {
+        name: value for name, value in response.headers.items() if name not in ("x-request-id", "cache-control", "content-type")
+    }
+    assert (response.status, told) == (status, headers)
 
 
 def test_every_answer_has_a_request_id_of_its_own() -> None:
@@ -289,8 +291,8 @@ def test_a_body_is_json_unless_it_is_bytes() -> None:
         return Answer({"ä": [1, None]})
 
     binary, plain = answered(pieces), answered(text)
-    assert (binary.get_body(), binary.mimetype, binary.status_code) == (b"\0\1", "video/mp4", 206)
-    assert (plain.get_body(), plain.mimetype) == ('{"ä":[1,null]}'.encode(), "application/json")
+    assert (binary.body, binary.headers["content-type"], binary.status) == (b"\0\1", "video/mp4", 206)
+    assert (plain.body, plain.headers["content-type"]) == ('{"ä":[1,null]}'.encode(), "application/json")
     assert plain.headers["cache-control"] == "no-store"
 
 
@@ -305,7 +307,7 @@ def test_a_body_is_json_unless_it_is_bytes() -> None:
 )
 def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
     """As the official client sends it, and as its Azure form does."""
-    assert answered(models.list_models, request(headers=headers)).status_code == 200
+    assert answered(models.list_models, request(headers=headers)).status == 200
 
 
 @pytest.mark.parametrize(
@@ -314,7 +316,7 @@ def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
 def test_without_a_key_nobody_gets_in(headers: dict[str, str]) -> None:
     """401, with the two ways to send one."""
     response = answered(models.list_models, request(headers=headers))
-    assert (response.status_code, error_of(response)["type"]) == (401, "authentication_error")
+    assert (response.status, error_of(response)["type"]) == (401, "authentication_error")
     assert "api-key" in error_of(response)["message"]
 
 
@@ -323,17 +325,17 @@ def test_another_key_is_no_key(secret: str, azurite: str, monkeypatch: pytest.Mo
     """Also one of bytes that are no text."""
     monkeypatch.setenv("AzureWebJobsStorage", azurite)
 
-    async def asked_and_closed() -> func.HttpResponse:
+    async def asked_and_closed() -> Reply:
         async def listed(call: Call) -> Answer:
             try:
                 return await models.list_models(call)
             finally:
                 await call.gateway.close()
 
-        return await respond(request(headers={"api-key": secret}), listed)
+        return await ask(request(headers={"api-key": secret}), listed)
 
     response = asyncio.run(asked_and_closed())
-    assert (response.status_code, error_of(response)["code"]) == (401, "invalid_api_key")
+    assert (response.status, error_of(response)["code"]) == (401, "invalid_api_key")
 
 
 PREFIXES = ["", "v1/", "openai/v1/", "openai/", "/", "/v1/"]
@@ -375,9 +377,9 @@ def test_every_spelling_leads_to_the_same_handler(spelling: str, asked: str, han
 )
 def test_an_unknown_path_is_a_404_in_openais_form(path: str) -> None:
     """For every method, and without a page of HTML."""
-    response = answered(paths.other_path, request(headers=BEARER), path=path)
-    assert (response.status_code, error_of(response)["code"]) == (404, "unknown_url")
-    assert len(response.get_body()) < 600
+    response = answered(paths.other_path, asking.request("POST", headers=BEARER, path=path))
+    assert (response.status, error_of(response)["code"]) == (404, "unknown_url")
+    assert len(response.body) < 600
 
 
 @pytest.mark.parametrize("path", ["openai/v1/video/generations/jobs", "video/generations", "openai/deployments/sora-2/videos"])
@@ -397,18 +399,17 @@ def test_the_paths_of_older_apis_get_a_hint(path: str) -> None:
 )
 def test_a_known_path_with_another_method_says_which_it_takes(method: str, path: str, allow: str) -> None:
     """405 with `allow`."""
-    asked = func.HttpRequest(method, f"/{path}", headers=BEARER, body=b"")
-    response = answered(paths.other_path, asked, path=path)
-    assert (response.status_code, response.headers["allow"]) == (405, allow)
+    response = answered(paths.other_path, asking.request(method, headers=BEARER, path=path))
+    assert (response.status, response.headers["allow"]) == (405, allow)
 
 
 def test_the_official_client_understands_our_errors() -> None:
     """Its exceptions carry the code, the parameter and the request's id."""
 
     def gateway(sent: httpx2.Request) -> httpx2.Response:
-        asked = func.HttpRequest(sent.method, str(sent.url), headers=dict(sent.headers), body=sent.read())
+        asked = asking.request(sent.method, sent.read(), sent.headers)
         response = answered(videos.create_video, asked)
-        return httpx2.Response(response.status_code, headers=dict(response.headers), content=response.get_body())
+        return httpx2.Response(response.status, headers=response.headers, content=response.body)
 
     with httpx2.Client(transport=httpx2.MockTransport(gateway)) as transport:
         client = openai.OpenAI(api_key=KEY, base_url="http://gateway/v1", http_client=transport)

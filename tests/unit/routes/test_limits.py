@@ -5,13 +5,14 @@ import base64
 import json
 import threading
 import time
+from collections.abc import AsyncIterator
 
-import azure.functions as func
 import pytest
 
 from shared.media.reference_image import Reference, check_reference
 from shared.routes import paths
-from shared.routes.calls import respond
+from shared.routes.calls import Request
+from tests.fakes.asking import ask
 from tests.fakes.world import World
 from tests.unit.media.test_reference_image import encoded, picture
 
@@ -71,14 +72,13 @@ async def test_images_are_unpacked_beside_the_event_loop(world: World, monkeypat
 async def test_a_body_is_refused_by_the_length_it_declares(world: World) -> None:
     """Before it is asked for, where the host has not read it yet."""
 
-    class Unread(func.HttpRequest):
-        def get_body(self) -> bytes:
-            raise AssertionError("it was read")
+    async def unread() -> AsyncIterator[bytes]:
+        yield b""
+        raise AssertionError("it was read")
 
     headers = {"authorization": f"Bearer {world.secret}", "content-length": str(33 * 1024**2)}
-    request = Unread("POST", "/v1/videos", headers=headers, body=b"")
-    response = await respond(request, paths.other_path, gateway=world.gateway, path="v1/videos")
-    assert response.status_code == 413
+    asked = Request("POST", headers, parts={"path": "v1/videos"}, body=unread())
+    assert (await ask(asked, paths.other_path, world.gateway)).status == 413
 
 
 @pytest.mark.parametrize("unit", [b'{"a":1},', b"[],", b"1,", b'"",'])

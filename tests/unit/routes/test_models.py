@@ -1,15 +1,13 @@
 """What a caller learns of the models, and of what serves them."""
 
-import json
 from dataclasses import replace
 
-import azure.functions as func
 import httpx
 import pytest
 
 from shared.errors import NotFound
 from shared.routes import health as health_route
-from shared.routes.calls import respond
+from tests.fakes.asking import ask, request
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
@@ -82,8 +80,6 @@ async def test_health_tells_that_the_upstream_cannot_be_reached(world: World) ->
 
 async def health(world: World, secret: str = "sk-not-a-key-of-anybody") -> object:
     """What is closed, as somebody with this key is told; the status says the same."""
-    request = func.HttpRequest("GET", "/health", headers={"authorization": f"Bearer {secret}"}, body=b"")
-    response = await respond(request, health_route.health, gateway=world.gateway)
-    told = json.loads(response.get_body())
+    told = (await ask(request(headers={"authorization": f"Bearer {secret}"}), health_route.health, world.gateway)).json
     assert told["status"] == ("degraded" if told["closed"] else "healthy")
     return told["closed"]

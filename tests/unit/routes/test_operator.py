@@ -8,7 +8,8 @@ import pytest
 
 from shared.accounts.keys import KEYS
 from shared.media.video import new_id
-from tests.fakes.world import Reply, World
+from tests.fakes.asking import Reply
+from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
 

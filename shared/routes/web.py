@@ -1,0 +1,161 @@
+"""The web extension: HTTP as a stream between the Functions host and the app's handlers.
+
+The host forwards each request as it comes to a web server inside the Python worker. The worker
+starts the server of whichever module has subclasses of `WebApp` and `WebServer`, and importing such
+a module switches all HTTP functions of the app: their argument is the server's own request, and
+what they return is what it sends. This is that module, on aiohttp, which Durable imports anyway. No
+other module of the app knows aiohttp or this seam (`azurefunctions-extensions-base`).
+"""
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+from azurefunctions.extensions import base
+
+from shared.routes import calls
+from shared.routes.calls import Handler
+from shared.videos.orchestration import Orchestrations
+
+logger = logging.getLogger("gateway")
+
+Request: TypeAlias = web.Request
+Response: TypeAlias = web.StreamResponse
+
+# The host in front has limits of its own (an address of 8 KiB, 100 headers of 32 KiB together) and
+# adds headers; what it lets through is not refused here. Packed bodies stay packed: nothing unpacks
+# what it has not measured.
+SERVER_OPTIONS: Mapping[str, Any] = {
+    "access_log": None,
+    "auto_decompress": False,
+    "max_line_size": 32 * 1024,
+    "max_field_size": 64 * 1024,
+    "max_headers": 10_000,
+}
+_NAME = {"server": "azure-video-gateway"}  # not what serves it, nor its version
+ROUTE = web.RequestKey("route", dict[str, str])
+
+
+async def respond(request: Request, handler: Handler, orchestrations: Orchestrations | None = None) -> Response:
+    """Run a handler on a request as it comes, and give back what is to be sent."""
+    reply = await calls.respond(_received(request), handler, orchestrations)
+    headers = {**_NAME, **reply.headers}
+    if isinstance(reply.body, bytes):
+        return web.Response(body=reply.body, status=reply.status, headers=headers)
+    return _Streamed(reply.status, headers, reply.body)
+
+
+class WebApp(base.WebApp):
+    """The application that the worker serves: one route, for everything."""
+
+    def __init__(self) -> None:
+        self._application = web.Application()
+
+    def route(self, func: Any) -> Any:
+        """The worker's own handler, which finds the function that the host has called."""
+        self._application.router.add_route("*", "/{path:.*}", func, expect_handler=_not_yet)
+        return func
+
+    def get_app(self) -> web.Application:
+        return self._application
+
+
+class WebServer(base.WebServer):
+    """Serves a WebApp as long as the worker lives: the event loop holds what is started here."""
+
+    async def serve(self) -> None:
+        runner = web.AppRunner(self.web_app, **SERVER_OPTIONS)
+        await runner.setup()
+        await web.TCPSite(runner, self.hostname, self.port).start()
+
+
+class _Route(base.RequestSynchronizer):
+    def sync_route_params(self, request: Request, path_params: Mapping[str, str]) -> None:
+        """Keep the route's parameters, which the worker has from the host."""
+        request[ROUTE] = dict(path_params)
+
+
+class _RequestType(metaclass=base.RequestTrackerMeta):
+    request_type = Request
+    synchronizer = _Route()
+
+
+class _ResponseType(metaclass=base.ResponseTrackerMeta):
+    label = base.ResponseLabels.STANDARD
+    response_type = Response
+
+
+class _Streamed(web.StreamResponse):
+    """An answer whose body is written in pieces, after the function that made it has returned. So
+    no time limit of functions applies to a slow reader.
+    """
+
+    def __init__(self, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes]) -> None:
+        super().__init__(status=status, headers=headers)
+        self._pieces = pieces
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """Write what is left. Raises ConnectionResetError where the pieces fail: the connection is
+        closed before the body's end, so that nobody takes a part for the whole.
+        """
+        try:
+            async with aclosing(self._pieces):  # type: ignore[type-var]
+                async for piece in self._pieces:
+                    await self.write(piece)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            logger.exception("an answer ended before its end")
+            raise ConnectionResetError("the answer cannot be finished") from error
+        await super().write_eof(data)
+
+
+def _received(request: Request) -> calls.Request:
+    headers = _joined((name.lower(), value) for name, value in request.headers.items())
+    query = _joined(request.query.items())
+    return calls.Request(
+        method=request.method,
+        headers=headers,
+        query={name: value for name, value in query.items() if value},
+        parts=request.get(ROUTE, {}),
+        body=_body(request),
+        origin=_origin(request.headers),
+    )
+
+
+def _origin(headers: Mapping[str, str]) -> str:
+    """How the caller reaches the app. The host names itself there; `Host` is the worker's own."""
+    return f"{headers.get('X-Forwarded-Proto', 'http')}://{headers.get('X-Forwarded-Host') or headers.get('Host', '')}"
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """One value a name; several are joined by commas."""
+    joined: dict[str, str] = {}
+    for name, value in pairs:
+        joined[name] = f"{joined[name]},{value}" if name in joined else value
+    return joined
+
+
+async def _body(request: Request) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises ConnectionError where it ends before its end."""
+    await _continue(request)
+    try:
+        async for piece in request.content.iter_any():
+            yield piece
+    except web.RequestPayloadError as error:
+        raise ConnectionError("The body's framing is broken.") from error
+
+
+async def _not_yet(_: Request) -> None:
+    """A client that waits for "100 Continue" is told to send its body when the body is read, so
+    what is refused before is never sent.
+    """
+
+
+async def _continue(request: Request) -> None:
+    if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # what is sent now is no part of the answer
