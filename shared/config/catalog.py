@@ -38,6 +38,11 @@ class Deployment:
     `model` is the upstream's name of the deployment, `base_model` its name of the model where that
     differs. Stored videos refer to `name`, so it must not change with the rest of the
     configuration. `retires` is the retirement date that the vendor has announced.
+
+    `delete_after_saving`: the server's copy of a film goes when ours is stored. A job that the
+    server has lost is made once more with `remakes_lost_jobs`. `upstream_queue_seconds` is how long
+    a job may wait in the server's own queue, None for as long as it may run. `content_hosts` are
+    the hosts, beside its own, that the server may name for a film.
     """
 
     name: str
@@ -51,6 +56,14 @@ class Deployment:
     creates_per_minute: int = 2
     retires: date | None = None
     base_model: str | None = None
+    delete_after_saving: bool = False
+    remakes_lost_jobs: bool = False
+    upstream_queue_seconds: float | None = None
+    content_hosts: tuple[str, ...] = ()
+
+    def mark(self, video_id: str) -> str | None:
+        """The model that only this video's job has in the server's answers, where it has one."""
+        return self.dialect.mark(self.model, video_id)
 
 
 @dataclass(frozen=True)

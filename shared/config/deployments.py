@@ -64,7 +64,9 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
     key = (params.api_key or first(env, dialect.key_names) or "").strip()
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
-    if min(params.max_running, params.creates_per_minute) < 1:
+    running = dialect.max_running if params.max_running is None else params.max_running
+    creates = dialect.creates_per_minute if params.creates_per_minute is None else params.creates_per_minute
+    if min(running, creates) < 1:
         raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
     address = normalise_base(base, dialect)
     host = urlsplit(address).hostname or ""
@@ -77,10 +79,14 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
         api_key=key or None,
         api_version=_checked_version(params.api_version or first(env, dialect.version_names)),
         token_scope=params.token_scope,
-        max_running=params.max_running,
-        creates_per_minute=params.creates_per_minute,
+        max_running=running,
+        creates_per_minute=creates,
         base_model=entry.model_info.base_model,
         retires=RETIREMENT_DATES.get(f"{dialect.name}/{(entry.model_info.base_model or model).rpartition('/')[2]}"),
+        delete_after_saving=dialect.keeps_copies if params.delete_after_saving is None else params.delete_after_saving,
+        remakes_lost_jobs=dialect.forgets if params.on_lost_job is None else params.on_lost_job == "retry",
+        upstream_queue_seconds=params.upstream_queue_seconds,
+        content_hosts=tuple(params.content_hosts),
     )
 
 
@@ -146,8 +152,9 @@ def _read_capability(entry: ModelEntry) -> Capability:
         raise ConfigurationError(
             f"The model {entry.model_name!r} has no price: say model_info.output_cost_per_video_per_second."
         )
-    variants = tuple(info.variants) if info.variants else ("video", "thumbnail", "spritesheet")
-    return Capability(sizes, seconds, prices, variants, info.remix)
+    dialect, _ = _read_dialect(entry.params)
+    variants = tuple(each for each in dialect.variants if info.variants is None or each in info.variants)
+    return Capability(sizes, seconds, prices, variants, dialect.remixes and info.remix)
 
 
 def read_fallbacks(knobs: GatewayKnobs, models: Iterable[Model]) -> dict[str, tuple[str, ...]]:

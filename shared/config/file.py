@@ -56,8 +56,12 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api_key: str | None = None
     api_version: str | None = None
     token_scope: str = AZURE_OPENAI_SCOPE
-    max_running: int = 2
-    creates_per_minute: int = 2
+    max_running: int | None = None
+    creates_per_minute: int | None = None
+    delete_after_saving: bool | None = None
+    on_lost_job: Literal["retry", "fail"] | None = None
+    upstream_queue_seconds: _Seconds | None = None
+    content_hosts: list[str] = []
 
 
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

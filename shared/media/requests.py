@@ -99,7 +99,12 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateReques
             "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
         )
     if not model.capability.remix:
-        raise InvalidRequest(f"The model '{model.name}' cannot remix.", code="remix_not_supported", param="video_id")
+        able = ", ".join(each.name for each in catalog.models if each.capability.remix)
+        raise InvalidRequest(
+            f"The model '{model.name}' cannot remix. Models that can: {able or 'none here'}.",
+            code="not_supported",
+            param="video_id",
+        )
     if source.size not in model.capability.sizes or source.seconds not in model.capability.seconds:
         raise InvalidRequest(
             f"The model '{model.name}' no longer makes videos of {source.seconds} seconds in {source.size}.",

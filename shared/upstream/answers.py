@@ -33,8 +33,13 @@ _LONGEST_WAIT = 86_400.0
 _OPEN = Mask()
 _LONGEST_TEXT = 4_000  # characters of each text from the upstream
 
-MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
-_MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system")
+_MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
+_MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system", "guardrail")
+
+
+def is_moderation(code: str | None, message: str) -> bool:
+    """Whether a refusal or a failed job is moderation's, by its code or its words."""
+    return code in _MODERATION_CODES or any(word in message.lower() for word in _MODERATION_WORDS)
 
 
 def read_report(status: int, headers: Mapping[str, str], body: bytes, mask: Mask = _OPEN) -> UpstreamReport:
@@ -96,7 +101,7 @@ def from_upstream(
         return build(Busy, "The upstream has no capacity just now.", retry_after=retry_after(headers, now) or default)
     if status == 400 and "upload timed out" in words:
         return build(Unreachable, "The upstream lost the reference image.", code="upload_timed_out")
-    if report.code in MODERATION_CODES or any(word in words for word in _MODERATION_WORDS):
+    if is_moderation(report.code, words):
         return build(Moderated, f"The request was blocked by the upstream's moderation: {report.message}")
     if status == 431:
         return build(Misrouted, "The upstream refused the request's headers.")

@@ -16,12 +16,13 @@ import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
+from shared.dialects.bodies import field_of
 from shared.dialects.dialect import Ask
-from shared.errors import GatewayError, Misrouted, Uncertain, Unreachable, UpstreamError, UpstreamReport
+from shared.errors import GatewayError, Misrouted, Refused, Uncertain, Unreachable, UpstreamError, UpstreamReport
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
 from shared.upstream.bodies import ACCEPTED, Answer, read_answer
-from shared.upstream.jobs import PAGE, Job, JobError, Listing, Page
+from shared.upstream.jobs import PAGE, Job, Listing, Page
 from shared.upstream.masking import mask_of
 from shared.upstream.redirects import redirected
 
@@ -85,12 +86,21 @@ class Upstream:
     async def remix(self, upstream_id: str, prompt: str) -> Accepted:
         """Start a job from a finished one. The upstream takes no other parameter than the prompt.
 
-        Raises Missing where it no longer has the finished one.
+        Raises Missing where it no longer has the finished one, and Refused (`not_supported`) where
+        it has no remix: that says nothing of the deployment's creates.
         """
-        return await self._start(f"/videos/{_segment(upstream_id)}/remix", about_video=True, json={"prompt": prompt})
+        try:
+            return await self._start(f"/videos/{_segment(upstream_id)}/remix", about_video=True, json={"prompt": prompt})
+        except Misrouted as error:
+            raise Refused("The upstream cannot remix.", code="not_supported", report=error.report) from error
 
     async def get(self, upstream_id: str) -> Job:
-        answer = await self._send("GET", f"/videos/{_segment(upstream_id)}", about_video=True)
+        """A job as it is now. Some servers tell a failed job under a status of 4xx or 5xx, so an
+        answer that holds the job is no failure of the call.
+        """
+        answer = await self._exchange("GET", f"/videos/{_segment(upstream_id)}")
+        if answer.is_success or field_of(answer.body, "id") != upstream_id:
+            self._check(answer, about_video=True)
         return self._job(answer, Unreachable)
 
     async def recent(self, since: datetime) -> Listing:
@@ -108,7 +118,7 @@ class Upstream:
 
     async def ping(self) -> None:
         """Send a small request that makes no job, to learn whether the upstream answers."""
-        await self._send("GET", "/videos", params={"limit": "1"})
+        await self._send("GET", self.deployment.dialect.probe, params={"limit": "1"})
 
     async def delete(self, upstream_id: str) -> None:
         await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
@@ -155,15 +165,16 @@ class Upstream:
         return Accepted(self._job(answer, Uncertain), _request_id(answer.headers))
 
     async def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        creating: bool = False,
-        about_video: bool = False,
-        params: Mapping[str, str] | None = None,
-        **body: Any,
+        self, method: str, path: str, *, creating: bool = False, about_video: bool = False, **request: Any
     ) -> Answer:
+        answer = await self._exchange(method, path, creating=creating, **request)
+        self._check(answer, creating=creating, about_video=about_video)
+        return answer
+
+    async def _exchange(
+        self, method: str, path: str, *, creating: bool = False, params: Mapping[str, str] | None = None, **body: Any
+    ) -> Answer:
+        """Ask, and read the answer, whatever its status."""
         import httpx
 
         async def send(*, renew: bool) -> Answer:
@@ -181,23 +192,20 @@ class Upstream:
             raise _transport_failure(error, creating=creating) from error
         except TimeoutError as error:
             raise (Uncertain if creating else Unreachable)("The upstream takes too long to answer.") from error
+        return answer
+
+    def _check(self, answer: Answer, *, creating: bool = False, about_video: bool = False) -> None:
+        """Raises what an answer stands for that is no success, or longer than any should be."""
         if not answer.is_success:
             raise self._failure(answer, creating=creating, about_video=about_video)
         if not answer.whole:
             raise (Uncertain if creating else Unreachable)("The upstream's answer is too large to be one.")
-        return answer
 
     def _job(self, answer: Answer, failure: type[UpstreamError]) -> Job:
         """The job of an answer. Its error is shown to callers, so it is masked; the prompt is not,
         because it is compared with the video's.
         """
-        job, mask = _decode(answer, Job, failure), mask_of(self.deployment)
-        error = job.error
-        if isinstance(error, JobError):
-            error = JobError(error.code and mask(error.code), error.message and mask(error.message))
-        elif error is not None:
-            error = mask(error)
-        return msgspec.structs.replace(job, error=error)
+        return _decode(answer, Job, failure).masked(mask_of(self.deployment))
 
     def _uses_token(self) -> bool:
         return self.deployment.dialect.identity and self.deployment.api_key is None
@@ -226,12 +234,13 @@ class Upstream:
 
     def _failure(self, answer: Answer, *, creating: bool, about_video: bool) -> UpstreamError:
         """The error of an answer, in words that callers may see."""
+        refused = creating and self.deployment.dialect.proves_refusal(answer.status, answer.body)
         return from_upstream(
             answer.status,
             answer.headers,
             answer.body,
             self._clock.now(),
-            creating=creating,
+            creating=creating and not refused,
             about_video=about_video,
             mask=mask_of(self.deployment),
         )

@@ -4,9 +4,11 @@ import logging
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
+
+from shared.upstream.masking import Mask
 
 logger = logging.getLogger("gateway")
 
@@ -14,9 +16,23 @@ PAGE = 100  # jobs in a page, the most that the dialect allows
 _LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
 
-class JobError(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class JobError:
+    """Why a job failed. A number for a `code` is an HTTP status, which says nothing to a caller: it
+    becomes None.
+    """
+
     code: str | None = None
     message: str | None = None
+
+    @classmethod
+    def read(cls, told: object) -> "JobError":
+        """The error of a job in whatever form a server gives it."""
+        if not isinstance(told, dict):
+            return cls(message=told if isinstance(told, str) else None)
+        code, message = told.get("code"), told.get("message")
+        named = isinstance(code, str) and not code.isdigit()
+        return cls(code if named else None, message if isinstance(message, str) else None)
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +40,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     little else.
 
     Times are unix seconds; a time out of range becomes None. `progress` is percent, limited to 0 to
-    100. `model` is the deployment's name or the model's own.
+    100. `model` is the deployment's name or the model's own. `error` may be anything: see `reason`.
     """
 
     id: Annotated[str, msgspec.Meta(min_length=1)]
@@ -35,9 +51,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expires_at: float | None = None
     model: str | None = None
     prompt: str | None = None
-    seconds: str | int | None = None
+    seconds: str | float | None = None
     size: str | None = None
-    error: JobError | str | None = None
+    error: Any = None
     remixed_from_video_id: str | None = None
 
     def __post_init__(self) -> None:
@@ -45,6 +61,21 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 <= (getattr(self, name) or 0) < _LATEST:
                 msgspec.structs.force_setattr(self, name, None)
         msgspec.structs.force_setattr(self, "progress", min(max(self.progress or 0.0, 0.0), 100.0))
+
+    @property
+    def reason(self) -> JobError:
+        """Why it failed, as far as that is told."""
+        return self.error if isinstance(self.error, JobError) else JobError.read(self.error)
+
+    @property
+    def length(self) -> str | None:
+        """Its whole seconds as text, None where it does not tell them."""
+        return f"{self.seconds:g}" if isinstance(self.seconds, int | float) else self.seconds
+
+    def masked(self, mask: Mask) -> "Job":
+        """The same job with a reason that callers may see."""
+        code, message = self.reason.code, self.reason.message
+        return msgspec.structs.replace(self, error=JobError(code and mask(code), message and mask(message)))
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Removes addresses and credentials from the upstream's texts.
+"""Removes addresses, paths, traces and credentials from the upstream's texts.
 
 These texts reach callers, in errors and in the reasons of failed jobs, and an upstream may quote
 the request it was sent.
@@ -13,19 +13,33 @@ from shared.config.catalog import Deployment
 _MASK = "..."
 _SHORTEST = 4  # characters: a shorter secret would match ordinary words
 _ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*:\\*/\\*/[^\s\"'<>]+", re.IGNORECASE)
+# A host with a port, or an IPv4 address.
+_HOST = re.compile(r"\b[a-z][\w-]*(?:\.[\w-]+)*:\d{4,5}\b|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b", re.IGNORECASE)
+# A file of the server: an absolute path of two parts or more, or one of Windows.
+_PATH = re.compile(r"(?<![\w./:-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?|\b[a-z]:\\[^\s\"'<>]+", re.IGNORECASE)
+_TRACE = "Traceback (most recent call last)"
 _TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Replaces addresses, tokens and the given secrets in a text."""
+    """Replaces addresses, paths, tokens and the given secrets in a text, and cuts traces."""
 
     secrets: tuple[str, ...] = ()
 
     def __call__(self, text: str) -> str:
         for secret in self.secrets:
             text = re.sub(re.escape(secret), _MASK, text, flags=re.IGNORECASE)
-        return _TOKEN.sub(_MASK, _ADDRESS.sub(_MASK, text))
+        text = _without_trace(text)
+        for secret_shape in (_ADDRESS, _HOST, _PATH, _TOKEN):
+            text = secret_shape.sub(_MASK, text)
+        return text
+
+
+def _without_trace(text: str) -> str:
+    """The text with a Python trace replaced by its last line, which names the error."""
+    before, trace, after = text.partition(_TRACE)
+    return f"{before.strip()} {after.strip().rpartition(chr(10))[2].strip()}".strip() if trace else text
 
 
 def mask_of(deployment: Deployment) -> Mask:

@@ -23,6 +23,13 @@ class Attempt:
         return self.entry.video
 
     @property
+    def mark(self) -> str | None:
+        """The `model` that its job alone has in the upstream's list, where the upstream gives back
+        a mark.
+        """
+        return self.deployment.mark(self.video.id)
+
+    @property
     def noted_at(self) -> datetime:
         """When the attempt was recorded, which is before the create was sent. Raises ValueError for
         a video without an attempt.

@@ -30,16 +30,19 @@ class Fit(IntEnum):
     NEAR = 1  # similar: a server that alters what it was sent may list it so
     UNTOLD = 2  # nothing speaks against it, but some of its fields are missing
     EXACT = 3
+    CERTAIN = 4  # it has the mark that only this video's job was made with
 
 
 def fit(job: Job, attempt: Attempt, listed: Listing, neighbours: Set[str]) -> Fit:
     """How well a listed job fits an attempt. `neighbours` are the names under which the upstream
     may list jobs of the resource's other deployments.
     """
+    if attempt.mark is not None:
+        return Fit.CERTAIN if job.model == attempt.mark else Fit.NO
     return min(
         made_since(job.created_at, attempt.noted_at, listed.ahead),
         _source_fits(job, attempt.video),
-        _wish_fits(job, attempt.video),
+        _wish_fits(job, attempt),
         _name_fits(job, attempt, neighbours),
     )
 
@@ -65,16 +68,17 @@ def _source_fits(job: Job, video: Video) -> Fit:
     return Fit.UNTOLD if job.remixed_from_video_id is None else Fit.NO
 
 
-def _wish_fits(job: Job, video: Video) -> Fit:
+def _wish_fits(job: Job, attempt: Attempt) -> Fit:
     """The prompt decides. With the same prompt, another length or size may be another notation of
-    the server.
+    the server, unless the server is known to keep what it was sent.
     """
+    video = attempt.video
     if job.prompt is not None and not resembles(job.prompt, video.prompt):
         return Fit.NO
     asked = (video.prompt, str(video.seconds), video.size)
-    told = (job.prompt, None if job.seconds is None else str(job.seconds), job.size)
+    told = (job.prompt, job.length, job.size)
     if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
-        return Fit.NEAR
+        return Fit.NO if attempt.deployment.dialect.keeps_words else Fit.NEAR
     return Fit.UNTOLD if None in told else Fit.EXACT
 
 

@@ -66,6 +66,8 @@ class Reconciliation:
         """Look once for the attempt's job. A job that cannot be told apart for certain is never
         adopted, and never leads to a second create.
         """
+        if not attempt.deployment.dialect.lists:
+            return Unclear("The upstream may have accepted the video, and has no list of its jobs.")
         try:
             listed = await upstream.recent(attempt.noted_at - LOOKBACK)
         except UpstreamError as error:
@@ -74,6 +76,9 @@ class Reconciliation:
         found = await self._candidates(attempt, listed)
         if isinstance(found, Adopt):
             return found
+        certain = [each.job for each in found if each.fit is Fit.CERTAIN]
+        if certain:
+            return Adopt(certain[0])
         why = _why_unclear(attempt, listed, found)
         if found and why is None:
             return Adopt(next(each.job for each in found if each.fit is Fit.EXACT))

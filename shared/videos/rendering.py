@@ -28,9 +28,9 @@ from shared.media.video import Video
 from shared.storage.blobs import Archive
 from shared.storage.tables import WriteConflict
 from shared.storage.video_store import VideoRow, VideoStore
-from shared.upstream.answers import MODERATION_CODES
+from shared.upstream.answers import is_moderation
 from shared.upstream.client import Upstream, log_failure
-from shared.upstream.jobs import Job, JobError
+from shared.upstream.jobs import Job
 from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import DONE, StepResult, again, failed
 
@@ -236,7 +236,6 @@ def _failure_of(job: Job) -> StepResult:
     """The upstream's reason as a failed step, of bounded length. All its moderation codes become
     `moderation_blocked`.
     """
-    error = job.error if isinstance(job.error, JobError) else JobError(message=job.error)
-    code = (error.code or "generation_failed")[:_LONGEST_CODE]
-    message = (error.message or f"The upstream ended the video as {job.status}.")[:_LONGEST_MESSAGE]
-    return failed("moderation_blocked" if code in MODERATION_CODES else code, message)
+    code = (job.reason.code or "generation_failed")[:_LONGEST_CODE]
+    message = (job.reason.message or f"The upstream ended the video as {job.status}.")[:_LONGEST_MESSAGE]
+    return failed("moderation_blocked" if is_moderation(code, message) else code, message)

@@ -198,7 +198,7 @@ class Submission:
             async with asyncio.timeout(patience):
                 if video.source_upstream_id:
                     return await upstream.remix(video.source_upstream_id, video.prompt)
-                return await upstream.create(Ask(video.prompt, video.seconds, video.size), reference)
+                return await upstream.create(Ask(video.prompt, video.seconds, video.size, video.id), reference)
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
 

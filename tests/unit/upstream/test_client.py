@@ -32,6 +32,7 @@ from shared.errors import (
 )
 from shared.media.reference_image import Reference
 from shared.upstream.client import Accepted, Upstream
+from shared.upstream.jobs import JobError
 from tests.fakes.clock import VirtualClock
 from tests.fakes.upstream import unread
 
@@ -404,11 +405,39 @@ def test_a_job_is_read_in_every_spelling() -> None:
     error: dict[str, Any] = {"code": "moderation_blocked", "message": "No.", "type": None, "misalignment": {}}
     full = {**JOB, "progress": 12.5, "created_at": "1760627796", "seconds": 4, "error": error, "prompt": None}
     job, _ = used(AZURE, get, ok(full))
-    assert (job.progress, job.created_at, str(job.seconds), job.error.code) == (12.5, 1760627796.0, "4", "moderation_blocked")
+    assert (job.progress, job.created_at, job.length, job.reason.code) == (12.5, 1760627796.0, "4", "moderation_blocked")
     unreadable = [{"id": 7}, {"created_at": 1760627796, "id": None}, "video_3"]
     listed, _ = used(AZURE, recent, ok({"object": "list", "data": [JOB, *unreadable, {"id": "video_2"}], "has_more": False}))
     assert [each.id for each in listed.jobs] == ["video_1", "video_2"]
     assert listed.unreadable == [None, 1760627796, None]
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_a_failed_job_is_read_under_any_status(status: int) -> None:
+    """vLLM-Omni tells it as an HTTP error, with an integer as its code."""
+    failed = {**JOB, "status": "failed", "error": {"code": 500, "message": "CUDA out of memory"}}
+    job, _ = used(OTHER, get, httpx.Response(status, json=failed))
+    assert (job.status, job.reason) == ("failed", JobError(None, "CUDA out of memory"))
+
+
+@pytest.mark.parametrize("body", [{"id": "video_2", "status": "failed"}, {"detail": "engine"}, ["video_1"]])
+def test_an_error_about_something_else_is_no_job(body: Any) -> None:
+    """Only the very job that was asked for."""
+    assert type(failure(get, httpx.Response(500, json=body))) is Unreachable
+
+
+@pytest.mark.parametrize("told", [{"code": 500, "message": "no"}, {"code": 500.0}, [1], 7, "no", None])
+def test_a_neighbours_failure_leaves_its_job_readable(told: Any) -> None:
+    """A list with an entry that cannot be read proves nothing."""
+    listed, _ = used(OTHER, recent, ok({"data": [{**JOB, "status": "failed", "error": told}], "has_more": False}))
+    assert ([each.id for each in listed.jobs], listed.unreadable) == (["video_1"], [])
+
+
+@pytest.mark.parametrize("body", [{"detail": "Not Found"}, {"error": {"message": "Resource not found"}}])
+def test_a_server_without_remix_says_nothing_of_its_other_routes(body: Any) -> None:
+    """Else one remix would close the deployment for everybody."""
+    error = failure(remix, httpx.Response(404, json=body))
+    assert (type(error), error.code) == (Refused, "not_supported")
 
 
 def test_a_refusal_that_quotes_where_and_with_what_it_was_asked_is_not_passed_on() -> None:

@@ -29,6 +29,11 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhIn0.c2lnbmF0dXJl"
         TOKEN,
         f"Bearer {TOKEN}",
         "bearer opaque",
+        "/root/outputs/key-of/a.mp4",
+        "/tmp/example.mp4",
+        "C:\\models\\example\\a.bin",
+        "10.0.0.4:30000",
+        "worker-3:29500",
     ],
 )
 def test_addresses_and_credentials_are_taken_out(secret: str) -> None:
@@ -40,9 +45,16 @@ def test_addresses_and_credentials_are_taken_out(secret: str) -> None:
         assert word not in told.lower()
 
 
+def test_of_a_trace_only_the_error_stays() -> None:
+    """Its frames tell how the server is built."""
+    frames = '  File "/opt/engine/run.py", line 7, in step\n    go()\n'
+    said = f"The job failed. Traceback (most recent call last):\n{frames}RuntimeError: CUDA out of memory\n"
+    assert mask_of(DEPLOYMENT)(said) == "The job failed. RuntimeError: CUDA out of memory"
+
+
 def test_a_plain_sentence_stays_as_it_is() -> None:
-    """Times, paths and short keys look like neither."""
-    said = "Failed at 10:30: 1280x720/8s in /tmp/a is bearer of bad news"
+    """Times, routes, fractions and short keys look like nothing that is secret."""
+    said = "Failed at 10:30: 1280x720/8s, 1/2 of 16:9 at /videos, and torch 2.9.1 is bearer of bad news"
     assert mask_of(Deployment("e", known.OPENAI, "m", "http://gpu.example/v1", api_key="in"))(said) == said
 
 

@@ -1,0 +1,37 @@
+"""SGLang's diffusion server (0.5.23). It keeps its jobs in memory and its films on disk.
+
+It never tells a job's prompt. It stores a create's `model` unchecked and tells it again, so a mark
+of the gateway's own in it finds the job.
+"""
+
+from typing import ClassVar
+
+from shared.dialects.bodies import field_of
+from shared.dialects.dialect import Ask, Dialect
+
+
+class SGLang(Dialect):
+    name: ClassVar[str] = "sglang"
+    meaning: ClassVar[str] = "SGLang"
+    base_names: ClassVar[tuple[str, ...]] = ("SGLANG_API_BASE",)
+    key_names: ClassVar[tuple[str, ...]] = ("SGLANG_API_KEY",)
+
+    remixes: ClassVar[bool] = False
+    variants: ClassVar[tuple[str, ...]] = ("video",)
+
+    tells_address: ClassVar[bool] = True
+
+    forgets: ClassVar[bool] = True
+    keeps_copies: ClassVar[bool] = True
+    max_running: ClassVar[int] = 1
+    creates_per_minute: ClassVar[int] = 60
+
+    def form(self, model: str, ask: Ask) -> dict[str, str]:
+        return super().form(self.mark(model, ask.video_id), ask)
+
+    def mark(self, model: str, video_id: str) -> str:
+        return f"{model}#{video_id}"
+
+    def proves_refusal(self, status: int, body: bytes) -> bool:
+        """The server answers so before it reads the request, when its scheduler has ended."""
+        return status == 503 and isinstance(field_of(body, "error"), str)
