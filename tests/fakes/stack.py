@@ -7,7 +7,7 @@ them.
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ class Served:
     model: str
     hub: TaskHub
     upstream: str
+    settings: Mapping[str, str]
 
     def client(self, key: str | None = None) -> httpx.Client:
         """A plain HTTP client that follows no redirects; a `key` of "" sends none."""
@@ -97,15 +98,17 @@ async def _simulated(data: Path, speed: float) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any]) -> AsyncIterator[Served]:
     async with _simulated(data, speed) as upstream:
+        settings = app_settings(storage, upstream, data, **knobs)
         with pytest.MonkeyPatch.context() as environment:  # needed only while the app reads it
-            for name, value in app_settings(storage, upstream, data, **knobs).items():
+            for name, value in settings.items():
                 environment.setenv(name, value)
             functions = load("function_app")
             gateway = composition.current()
         try:
             async with Host(functions, data, SystemClock(), timing=timing_of(functions).faster(speed)) as host:
                 issued = await gateway.keys.issue(Account())
-                yield Served(host.url, issued.secret, gateway.settings.catalog.models[0].name, host.hub, upstream)
+                model = gateway.settings.catalog.models[0].name
+                yield Served(host.url, issued.secret, model, host.hub, upstream, settings)
         finally:
             await gateway.close()
 

@@ -1,0 +1,123 @@
+"""Every route through Microsoft's own Python worker: its library loads the app, starts the app's
+web server and invokes the functions, as in Azure. The stand-in beside it runs the orchestrations.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from local.durable import rpc
+from shared.routes import paths
+from tests.fakes.stack import MASTER_KEY, MODEL, Served, client, serving
+
+pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+
+CHECKOUT = Path(__file__).parents[2]
+UNKNOWN = f"video_{'0' * 32}"
+
+
+@pytest.fixture(scope="module")
+def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(azurite, tmp_path_factory.mktemp("stack"), delivery="proxy") as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def worker(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the host before the worker."""
+    binding = rpc.client_binding(served.hub.name, served.url)
+    environment = {**os.environ, **served.settings, "WORKER_DURABLE": binding, "PYTHONUNBUFFERED": "1"}
+    log = tmp_path_factory.mktemp("worker") / "log"
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.worker"], cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, log.read_text()
+        try:
+            yield json.loads(line)["url"]
+        finally:
+            process.kill()
+
+
+def told(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
+    """An answer without what no two have in common."""
+    varying = ("date", "x-request-id", "server")
+    headers = {name: value for name, value in answer.headers.items() if name not in varying}
+    body = re.sub(r"req_\w+|video_\w+|key_\w+|sk-\w+|\d{10}", "…", answer.text)
+    headers.pop("content-length", None)
+    return answer.status_code, headers, body
+
+
+ROUTES = [
+    ("GET", "/health/liveliness"),
+    ("GET", "/v1/models"),
+    ("GET", "/v1/videos?limit=1&after=" + UNKNOWN),
+    ("GET", f"/v1/videos/{UNKNOWN}"),
+    ("DELETE", f"/v1/videos/{UNKNOWN}"),
+    ("POST", f"/v1/videos/{UNKNOWN}/remix"),
+    ("GET", f"/v1/videos/{UNKNOWN}/content"),
+    ("HEAD", f"/v1/videos/{UNKNOWN}/content"),
+    ("POST", "/v1/videos"),
+    ("GET", "/key/info?key=nobody"),
+    ("POST", "/key/generate"),
+    ("GET", "/spend/logs?limit=1"),
+    ("GET", "/spend/report"),
+    ("GET", "/model/info"),
+    ("GET", "/openai/v1/models"),
+    ("PUT", "/v1/videos"),
+    ("GET", "/nothing/%2Fat%20all"),
+    ("OPTIONS", "/v1/videos"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES, ids=[f"{method} {path}" for method, path in ROUTES])
+@pytest.mark.parametrize("key", ["", "sk-nobody", MASTER_KEY], ids=["no key", "a wrong key", "the master key"])
+def test_every_route_answers_through_the_worker_as_on_the_stand_in(
+    method: str, path: str, key: str, worker: str, served: Served
+) -> None:
+    """The same status, headers and body, and each with its length."""
+    with client(worker, key) as through, client(served.url, key) as beside:
+        answer = through.request(method, path)
+        assert told(answer) == told(beside.request(method, path))
+    assert "content-length" in answer.headers
+    assert answer.status_code < 500
+
+
+def test_no_trigger_is_left_out() -> None:
+    """A route that is added shows up here."""
+    asked = {path.removeprefix("/v1").partition("?")[0].split("/")[1] for _, path in ROUTES}
+    assert {re.split(r"[/(]", pattern.removeprefix("(global/)?"))[0] for pattern, _, _ in paths._ROUTES} <= asked
+
+
+def test_the_official_client_makes_a_video_through_the_worker(worker: str, served: Served) -> None:
+    """From its prompt to its bytes, which come through the app with their length."""
+    with openai.OpenAI(api_key=served.key, base_url=f"{worker}/v1") as official:
+        video = official.videos.create_and_poll(prompt="A cat", model=MODEL, seconds="4", size="1280x720")
+        assert (video.status, video.error) == ("completed", None)
+        content = official.videos.download_content(video.id)
+        film = content.read()
+        assert content.response.headers["content-length"] == str(len(film))
+        assert film[4:8] == b"ftyp"
+        assert next(each.id for each in official.videos.list(limit=1)) == video.id
+        assert official.videos.delete(video.id).deleted
+
+
+def test_a_body_without_a_length_arrives(worker: str, served: Served) -> None:
+    """In pieces, as some clients send it."""
+    pieces = iter([b'{"prompt": "A cat", ', b'"model": "nothing"}'])
+    with client(worker, served.key) as caller:
+        answer = caller.post("/v1/videos", content=pieces, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_not_found")
