@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def parse(arguments: Sequence[str]) -> Command:
     run = commands.add_parser("run", help="serve until Ctrl-C (the default)")
     _add_stack_options(run, port=4000, data=Path(".local"))
     run.add_argument("--quiet", action="store_true", help="print no line for each request")
+    run.add_argument("--open", action="store_true", help="take any key for the operator's")
 
     film = commands.add_parser("demo", help="generate one video and save it")
     _add_stack_options(film, port=0, data=Path(".local"))
@@ -102,6 +103,7 @@ def parse(arguments: Sequence[str]) -> Command:
     quiet = chosen.command == "demo" or chosen.quiet
     options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed, quiet=quiet)
     if chosen.command == "run":
+        options = replace(options, open=chosen.open)
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
     demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)
     return Command(demo.run, stopped=130)  # a shell's code for an interrupted command: there is no video

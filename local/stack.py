@@ -19,11 +19,12 @@ from local import configure
 from local.azurite import Azurite, AzuriteError
 from local.functions_host.functions import load
 from local.functions_host.host import Host, timing_of
+from local.open_keys import opened
 from local.processes import Child, ChildError
 from shared.clock import SystemClock
 from shared.config.catalog import Model
 from shared.config.file import BASE_NAMES, first
-from shared.gateway import current
+from shared.gateway import current, use
 
 _CHECKOUT = Path(__file__).parent.parent
 _SIMULATOR_KEY = "simulated"
@@ -39,7 +40,7 @@ class Options:
 
     `port` 0 means any free one. `data` is the folder that keeps everything. `model` serves one
     model instead of the configured ones. `speed` is how many times faster than Azure the simulator
-    is. `quiet` prints no line per request.
+    is. `quiet` prints no line per request. `open` takes any key for the operator's.
     """
 
     port: int = 4000
@@ -47,6 +48,7 @@ class Options:
     model: str | None = None
     speed: float = 10.0
     quiet: bool = False
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Stack:
     model: Model
     data: Path
     upstream: str
+    open: bool = False
 
 
 async def serve(options: Options) -> None:
@@ -103,6 +106,9 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         # ends the start with a message instead of answering 500, and so that its clients are closed
         # at the end.
         gateway = current()
+        if options.open:
+            gateway = opened(gateway)
+            use(gateway)
         running.push_async_callback(gateway.close)
         functions = load("function_app")
         tell = None if options.quiet else _say
@@ -111,7 +117,8 @@ async def start(options: Options) -> AsyncIterator[Stack]:
             Host(functions, data, SystemClock(), port=options.port, timing=timing, tell=tell)
         )
         upstream = _upstream(app_settings, speed) if simulated else (first(given, BASE_NAMES) or f"see {source.name}")
-        yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], gateway.settings.catalog.models[0], options.data, upstream)
+        model = gateway.settings.catalog.models[0]
+        yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], model, options.data, upstream, options.open)
 
 
 @asynccontextmanager
@@ -171,6 +178,13 @@ def require_free(port: int) -> None:
             raise StackError(f"Port {port} cannot be used ({error.strerror}): choose another with --port.") from error
 
 
+_OPEN = """\
+*** OPEN: ANY KEY IS THE OPERATOR'S. Whoever can reach this port may spend, and read and delete every video.
+*** Only this machine can. Start it without --open for anything but a trial.
+
+"""
+
+
 def greeting(stack: Stack) -> str:
     """The text to print after the start: address, key, and commands that make a video."""
     key = stack.master_key if stack.master_key == configure.MASTER_KEY else "$GATEWAY_MASTER_KEY"
@@ -182,7 +196,7 @@ def greeting(stack: Stack) -> str:
         "size": able.sizes[0],
     }
     return f"""\
-The gateway is ready.
+{_OPEN if stack.open else ""}The gateway is ready.
 
   URL       {stack.url}
   key       {key}

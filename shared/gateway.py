@@ -153,6 +153,11 @@ def _add_server(record: logging.LogRecord) -> bool:
 _gateways: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = weakref.WeakKeyDictionary()
 
 
+def use(gateway: Gateway) -> None:
+    """Let the running loop's functions use this gateway, for stand-ins that change a part of it."""
+    _gateways[asyncio.get_running_loop()] = gateway
+
+
 def current() -> Gateway:
     """The gateway of the running loop, from app settings. Raises ConfigurationError."""
     loop = asyncio.get_running_loop()

@@ -31,8 +31,9 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the bytes through the app. `reconcile_seconds`: how long the job of an unclear create is looked
     for before it counts as never made. `on_unclear`: whether the create is then sent once more
     (`retry`), or the video fails (`fail`), so that it is never paid for twice. `queue_seconds`: how
-    long a video may wait for capacity. `fallbacks`: the models that replace a model, in order,
-    while all its deployments are down.
+    long a video may wait for capacity. `recreate_remixes`: whether a remix with another length,
+    size or image is made anew, which no upstream's own remix can do. `fallbacks`: the models that
+    replace a model, in order, while all its deployments are down.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -44,6 +45,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reconcile_seconds: _Seconds = 120.0
     on_unclear: Literal["fail", "retry"] = "retry"
     queue_seconds: _Seconds = 86_400.0
+    recreate_remixes: bool = True
     fallbacks: dict[str, list[str]] = {}
 
 

@@ -5,8 +5,8 @@ request, or an error.
 import base64
 import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -36,7 +36,8 @@ _OTHER_WORDS = {  # names of Sora 1 and of other gateways
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A valid request for one video. `source` is the video that a remix is made from.
+    """A valid request for one video. `source` is the video that a remix is made from, and
+    `recreated` whether that remix is made anew instead of from the source's job.
 
     `image` holds the reference image's bytes, which `ReferenceImages` checks later. `metadata` is
     JSON text; `price` is the full price in micro-dollars.
@@ -50,6 +51,7 @@ class CreateRequest:
     user: str | None
     metadata: str | None
     source: Video | None = None
+    recreated: bool = False
 
     @property
     def price(self) -> int:
@@ -63,64 +65,88 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
     Raises InvalidRequest or TooLarge.
     """
     refuse_unknown(fields, _CREATE_FIELDS)
-    prompt = _prompt(fields)
-    model = catalog.find(_text(fields, "model"))
-    seconds = _seconds(fields.get("seconds"), model)
-    size = _size(fields.get("size"), model)
+    return _request(fields, catalog.find(_text(fields, "model")))
+
+
+def _request(fields: Fields, model: Model) -> CreateRequest:
     reference = fields.get("input_reference")
     return CreateRequest(
-        prompt=prompt,
+        prompt=_prompt(fields),
         model=model,
-        seconds=seconds,
-        size=size,
+        seconds=_seconds(fields.get("seconds"), model),
+        size=_size(fields.get("size"), model),
         image=None if reference is None else _image_bytes(reference),
         user=_text(fields, "user", longest=_LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
     )
 
 
-def parse_remix(fields: Fields, source: Video, catalog: Catalog) -> CreateRequest:
-    """Check a remix of a completed video. Only the prompt is the caller's; length and size, and so
-    the price, are the source's.
+def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bool = True) -> CreateRequest:
+    """Check a remix of a completed video: `prompt` says what changes, and what is left out or null
+    stays as it is in the source.
 
-    Raises InvalidRequest, also for parameters of a create: ignoring them would be a surprise.
+    Upstreams remix by a prompt alone. With another length or size, or an image, the video is made
+    anew, where the operator allows it by `recreate`. Raises InvalidRequest or TooLarge.
     """
-    for name in ("seconds", "size", "input_reference", "model"):
-        if name in fields:
-            raise InvalidRequest(
-                f"A remix keeps the `{name}` of its source: leave it out, or make a new video.",
-                code="unknown_parameter",
-                param=name,
-            )
-    refuse_unknown(fields, ("prompt", "user", "metadata"))
+    if "model" in fields:
+        raise InvalidRequest(
+            "A remix keeps the `model` of its source: make a new video.", code="unknown_parameter", param="model"
+        )
+    refuse_unknown(fields, ("prompt", "seconds", "size", "input_reference", "user", "metadata"))
     model = catalog.home(source.deployment)
     if model is None:
         raise InvalidRequest(
             "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
         )
-    if not model.capability.remix:
-        able = ", ".join(each.name for each in catalog.models if each.capability.remix)
+    _require_made(source, model)
+    kept = {"seconds": source.seconds, "size": source.size}
+    request = _request({**kept, **{name: value for name, value in fields.items() if value is not None}}, model)
+    request = replace(request, source=source)
+    changed = next((name for name in _RECREATES if getattr(request, name) != kept.get(name)), None)
+    if changed is None and not model.capability.remix:
+        raise _cannot_remix(model, catalog)
+    if changed is not None and not recreate:
+        name = "input_reference" if changed == "image" else changed
         raise InvalidRequest(
-            f"The model '{model.name}' cannot remix. Models that can: {able or 'none here'}.",
-            code="not_supported",
-            param="video_id",
+            f"A remix keeps the `{name}` of its source: leave it out, or make a new video.",
+            code="remix_not_supported",
+            param=name,
         )
+    return request if changed is None else replace(request, recreated=True)
+
+
+_RECREATES = ("seconds", "size", "image")  # what no upstream's remix takes
+
+
+def _cannot_remix(model: Model, catalog: Catalog) -> InvalidRequest:
+    able = ", ".join(each.name for each in catalog.models if each.capability.remix)
+    return InvalidRequest(
+        f"The model '{model.name}' cannot remix. Models that can: {able or 'none here'}.",
+        code="not_supported",
+        param="video_id",
+    )
+
+
+def _require_made(source: Video, model: Model) -> None:
+    """Raises InvalidRequest where the model makes no such videos any more."""
     if source.size not in model.capability.sizes or source.seconds not in model.capability.seconds:
         raise InvalidRequest(
             f"The model '{model.name}' no longer makes videos of {source.seconds} seconds in {source.size}.",
             code="remix_not_supported",
             param="video_id",
         )
-    return CreateRequest(
-        prompt=_prompt(fields),
-        model=model,
-        seconds=source.seconds,
-        size=source.size,
-        image=None,
-        user=_text(fields, "user", longest=_LONGEST_USER),
-        metadata=_metadata(fields.get("metadata")),
-        source=source,
-    )
+
+
+def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateRequest:
+    """A video that is made anew, asked for by all the prompts that led to it: those of its sources,
+    oldest first, and its own. Raises InvalidRequest where they are too long together.
+    """
+    prompt = "\n\n".join((*prompts, request.prompt))
+    if len(prompt) > LONGEST_PROMPT:
+        raise InvalidRequest(
+            f"`prompt` and the prompts of the video's sources have more than {LONGEST_PROMPT} characters.", param="prompt"
+        )
+    return replace(request, prompt=prompt)
 
 
 @dataclass(frozen=True)

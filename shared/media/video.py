@@ -77,6 +77,11 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
         return self.status in ("completed", "failed")
 
     @property
+    def recreated(self) -> bool:
+        """Whether it is a remix that was made anew, and not from the job of its source."""
+        return self.remixed_from is not None and self.source_upstream_id is None
+
+    @property
     def reserved(self) -> int:
         """Micro-dollars held for it now."""
         return 0 if self.finished else self.cost
@@ -120,6 +125,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "error": error,
             "queue": queue,
             "fallback_from": self.fallback_from,
+            "remix": "recreated" if self.recreated else None,
             "usage": {"duration_seconds": float(self.seconds)},
             "user": self.user,
             "metadata": json.loads(self.metadata) if self.metadata else None,

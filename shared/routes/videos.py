@@ -9,11 +9,12 @@ from shared.accounts.account import over_soft_budget, rate_headers, spend_header
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
 from shared.errors import Conflict, NotFound
-from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix
+from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix, with_history
 from shared.media.video import Video, dollars, owner_of
 from shared.routes.calls import Answer, Call
 
 logger = logging.getLogger("gateway")
+_MOST_SOURCES = 16  # that are read, one by one, for a remix of a remix of a remix
 
 
 async def create_video(call: Call) -> Answer:
@@ -23,12 +24,34 @@ async def create_video(call: Call) -> Answer:
 
 
 async def remix_video(call: Call, video_id: str) -> Answer:
-    """A new video from a completed one, with the source's length, size and price."""
+    """A new video from a completed one: the upstream's own remix, or made anew where the caller
+    wants another length, size or image.
+    """
     caller = await call.caller()
     source = await own_video(call, video_id)
     if source.status != "completed":
         raise Conflict("Only a completed video can be remixed.")
-    return await _admit(call, caller, parse_remix(await call.fields(), source, call.gateway.settings.catalog))
+    settings = call.gateway.settings
+    request = parse_remix(await call.fields(), source, settings.catalog, recreate=settings.knobs.recreate_remixes)
+    if request.recreated:
+        request = with_history(request, await _prompts(call, source))
+    return await _admit(call, caller, request)
+
+
+async def _prompts(call: Call, video: Video) -> list[str]:
+    """The prompts that led to a video, oldest first: that of an upstream's remix tells only what
+    changes in its source. Sources that are deleted are left out.
+    """
+    prompts = [video.prompt]
+    for _ in range(_MOST_SOURCES):
+        if video.remixed_from is None or video.recreated:
+            break
+        entry = await call.gateway.videos.find(video.remixed_from)
+        if entry is None or entry.video.deleted:
+            break
+        video = entry.video
+        prompts.insert(0, video.prompt)
+    return prompts
 
 
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:

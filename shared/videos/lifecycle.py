@@ -198,6 +198,7 @@ class Lifecycle:
 def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:
     """The record of a requested video, as yet without a reference image."""
     source = request.source
+    job = None if request.recreated else source
     return Video(
         id=new_id(owner, now),
         model=request.model.name,
@@ -209,6 +210,6 @@ def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:
         user=request.user,
         metadata=request.metadata,
         remixed_from=source.id if source else None,
-        source_upstream_id=source.upstream_id if source else None,
-        source_deployment=source.deployment if source else None,
+        source_upstream_id=job.upstream_id if job else None,
+        source_deployment=job.deployment if job else None,
     )

@@ -30,6 +30,7 @@ from shared.clock import SystemClock
 
 T = TypeVar("T")
 
+CHECKOUT = Path(__file__).parents[2]
 MODEL = "azure-sora-2"  # what clients ask for: an alias, behind a prefix of the test's own
 MASTER_KEY = "sk-1234"
 UPSTREAM_KEY = "the-key-of-the-upstream"
@@ -81,16 +82,16 @@ def serving(storage: str, data: Path, *, speed: float = SPEED, **knobs: Any) -> 
 
 
 @contextmanager
-def simulating(data: Path, *, speed: float = SPEED) -> Iterator[str]:
+def simulating(data: Path, *, speed: float = SPEED, key: str = UPSTREAM_KEY) -> Iterator[str]:
     """The simulated Azure OpenAI alone, without quotas; its address."""
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_simulated(data, speed)) as upstream:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(_simulated(data, speed, key)) as upstream:
         yield upstream
 
 
 @asynccontextmanager
-async def _simulated(data: Path, speed: float) -> AsyncIterator[str]:
+async def _simulated(data: Path, speed: float, key: str = UPSTREAM_KEY) -> AsyncIterator[str]:
     # Made on the thread that serves it: its database belongs to one.
-    sora = SimulatedServer(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY)
+    sora = SimulatedServer(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=key)
     async with listening(sora) as upstream:
         yield upstream
 

@@ -118,10 +118,18 @@ class ScriptedUpstream:
             "status": "queued",
             "progress": 0,
             "created_at": int(self._now().timestamp()),
-            **form_texts(request),
+            **self._ordered(request),
         }
         self.jobs[job["id"]] = job
         return job
+
+    def _ordered(self, request: httpx.Request) -> dict[str, Any]:
+        """What a create says in its form; of a remix, what its source is, with the new prompt."""
+        if not request.url.path.endswith("/remix"):
+            return form_texts(request)
+        source = self.jobs[request.url.path.split("/")[-2]]
+        kept: dict[str, Any] = {name: source[name] for name in ("model", "seconds", "size") if name in source}
+        return {**kept, "prompt": json.loads(request.read())["prompt"], "remixed_from_video_id": source["id"]}
 
 
 def unread(reply: httpx.Response) -> httpx.Response:

@@ -164,7 +164,7 @@ async def world(
             "GATEWAY_MASTER_KEY": MASTER,
         }
     )
-    (model,) = given.catalog.models
+    model = given.catalog.models[0]
     # A resource of its own: equal requests at one resource wait for each other, whoever asks.
     own = {"base_url": f"https://example.openai.azure.com/{secrets.token_hex(6)}/openai/v1", **deployment}
     deployments = tuple(replace(each, **own) for each in model.deployments)

@@ -109,7 +109,7 @@ def test_the_app_reads_what_was_derived_from_the_projects_own_configuration(tmp_
     told = settings.load(configure.app_settings(given, configure.read(given), tmp_path, speed=10, model=None))
     assert told.master_key == "sk-1234"
     assert told.knobs.poll_seconds == 0.5
-    assert [model.name for model in told.catalog.models] == ["azure-sora-2"]
+    assert told.catalog.models[0].name == "azure-sora-2"
     assert told.catalog.models[0].deployments[0].creates_per_minute == 20
 
 
@@ -192,7 +192,7 @@ def test_it_serves_until_told_to_stop(azurite: str, tmp_path: Path) -> None:
         assert stack.wait(timeout=30) == 0
         told = stack.stdout.read()
     assert re.search(r"^GET /v1/models 200 \d+ ms$", told, re.MULTILINE)
-    assert [model["id"] for model in answer.json()["data"]] == ["azure-sora-2"]
+    assert answer.json()["data"][0]["id"] == "azure-sora-2"
     assert not (tmp_path / "azurite").exists()
     assert not (tmp_path / "sora").exists()
 
@@ -232,6 +232,13 @@ def test_a_newcomer_is_told_address_key_and_a_line_to_paste() -> None:
     assert '"size": "720x1280"' in text
     assert ".local" in text
     assert text.index("/v1/videos \\") < text.index("/v1/videos/VIDEO_ID\n") < text.index("/v1/videos/VIDEO_ID/content")
+
+
+def test_open_keys_are_announced_before_all_else() -> None:
+    """Nobody starts it so by mistake and does not see it."""
+    model = Model("azure-sora-2", KNOWN_MODELS["sora-2"], ())
+    text = greeting(Stack("http://localhost:4000", "sk-1234", model, Path(".local"), "upstream", open=True))
+    assert text.startswith("*** OPEN: ANY KEY IS THE OPERATOR'S.")
 
 
 def test_a_master_key_of_ones_own_is_not_printed() -> None:

@@ -157,7 +157,7 @@ class FaultWorld:
 
     @asynccontextmanager
     async def _gateway(self, story: Story, tokens: Tokens) -> AsyncIterator[Gateway]:
-        (model,) = self.given.catalog.models
+        model = self.given.catalog.models[0]
         (first,) = model.deployments
         last_day = self.clock.now().date() - timedelta(days=1) if story.over else None
         first = replace(first, retires=last_day, api_key=None if story.identity else first.api_key)

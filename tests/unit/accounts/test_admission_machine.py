@@ -81,7 +81,7 @@ class Admission(RuleBasedStateMachine):
                 "AZURE_OPENAI_API_KEY": "upstream-secret",
             }
         )
-        (model,) = given.catalog.models
+        model = given.catalog.models[0]
         deployments = tuple(replace(each, max_running=4, creates_per_minute=30) for each in model.deployments)
         catalog = Catalog((replace(model, deployments=deployments),))
         self.settings = replace(given, catalog=catalog, max_budget=GATEWAY_LIMIT)

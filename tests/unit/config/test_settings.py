@@ -77,9 +77,14 @@ def test_the_file_people_already_have_works(configured: Load, params: str) -> No
 
 
 def test_the_projects_own_file_works() -> None:
-    """What is deployed can be read with the two settings that it names."""
+    """What is deployed can be read with the two settings that it names: every model that Azure has
+    offered, each with its price and a deployment of its own.
+    """
     env = {"GATEWAY_CONFIG": PROJECT_FILE, "AzureWebJobsStorage": STORAGE, "AZURE_OPENAI_API_BASE": BASE}
-    assert only_model(load(env)).name == "azure-sora-2"
+    models = load(env).catalog.models
+    assert [model.name for model in models] == ["azure-sora-2", "azure-sora-2-pro", "azure-sora-2-pro-high-res"]
+    assert [{*model.capability.prices.values()} for model in models] == [{100_000}, {300_000, 500_000}, {500_000}]
+    assert len({each.name for model in models for each in model.deployments}) == 3
 
 
 @pytest.mark.parametrize("base", ["AZURE_OPENAI_API_BASE", "AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE"])
