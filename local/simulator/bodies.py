@@ -10,6 +10,7 @@ from PIL import Image
 
 LARGEST_BODY = 64 * 1024 * 1024
 FORM = "multipart/form-data"
+FORMS = (FORM, "application/x-www-form-urlencoded")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class File:
 
 
 async def form_fields(request: web.Request) -> dict[str, Any]:
-    """The parts of a multipart body: text, or a File. Raises ValueError."""
+    """The parts of a form: text, or a File. Raises ValueError."""
     return {name: _part(value) for name, value in (await request.post()).items()}
 
 

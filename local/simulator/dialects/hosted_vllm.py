@@ -16,16 +16,17 @@ from uuid import uuid4
 from aiohttp import web
 
 from local.simulator.answers import Answer, Refused, json_answer
-from local.simulator.bodies import FORM, form_fields
+from local.simulator.bodies import FORMS, File, form_fields
 from local.simulator.dialects.dialect import Route, bearer
-from local.simulator.dialects.engine import ORDERS, Engine, even, picture
-from local.simulator.dialects.values import Kind, WrongValue, read, within
+from local.simulator.dialects.engine import ORDERS, Engine, even, filled_in, picture
+from local.simulator.dialects.values import Kind, WrongValue, one_of, read, within
 from local.simulator.jobs import Failure, Job
 from local.simulator.workshop import Order
 
 _DEFAULT_SIZE = "832x480"
 _DEFAULT_FPS = 24.0
-_FORMS = {"seconds": r"[1-9]\d*", "size": r"\d+x\d+"}
+_QUALITIES = ("lossless", "high")
+_PATTERNS = {"seconds": r"[1-9]\d*", "size": r"\d+x\d+"}
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("model", "seconds", "size", "user", "aspect_ratio", "quality", "negative_prompt", "control_type"), str),
     **dict.fromkeys(("width", "height", "num_frames", "short_edge", "num_outputs_per_prompt"), int),
@@ -118,7 +119,7 @@ class HostedVllm(Engine):
         return Answer(200, body, "video/mp4", headers, job.id, padding)
 
     async def _accept(self, request: web.Request) -> Job:
-        given = await form_fields(request) if request.content_type == FORM else {}
+        given = filled_in(await form_fields(request)) if request.content_type in FORMS else {}
         values = self._values(given)
         if values.get("model", self.model) != self.model:
             message = f"Model mismatch: request specifies '{values['model']}' but server is running '{self.model}'."
@@ -145,6 +146,7 @@ class HostedVllm(Engine):
             raise Refused(self.error(400, "Provide only one of input_reference, image_reference, or video_reference."))
         try:
             within(values, _MODEL_BOUNDS)
+            one_of(values, "quality", _QUALITIES)
         except WrongValue as error:
             message = f"1 validation error for VideoGenerationRequest\n{error.name}\n  {error.message}"
             raise Refused(self.error(400, message, kind="BadRequestError")) from error
@@ -197,7 +199,9 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(given.get("prompt"), str):
         raise WrongValue("prompt", "Field required", missing=True)
     values = {name: read(name, given[name], kind) for name, kind in _KINDS.items() if name in given}
-    for name, form in _FORMS.items():
+    if not isinstance(given.get("input_reference", File("", "", b"")), File):
+        raise WrongValue("input_reference", "Value error, Expected UploadFile")
+    for name, form in _PATTERNS.items():
         if name in values and not re.fullmatch(form, values[name], re.ASCII):
             raise WrongValue(name, f"String should match pattern '^{form}$'")
     return values

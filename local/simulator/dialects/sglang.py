@@ -16,7 +16,7 @@ from aiohttp import web
 from local.simulator.answers import Answer, Refused, fastapi_error, json_answer
 from local.simulator.bodies import FORM, File, form_fields, json_fields
 from local.simulator.dialects.dialect import Route
-from local.simulator.dialects.engine import ORDERS, Engine, even, picture
+from local.simulator.dialects.engine import ORDERS, Engine, even, filled_in, picture
 from local.simulator.dialects.values import Kind, WrongValue, read
 from local.simulator.jobs import Failure, Job
 from local.simulator.workshop import Order
@@ -24,7 +24,8 @@ from local.simulator.workshop import Order
 _DEFAULT_SIDES = (1280, 720)
 _SEED = 42
 _FPS, _SECONDS = 24, 4
-_POSITIVE = ("width", "height", "num_frames", "num_inference_steps", "num_outputs_per_prompt")
+_MOST_OUTPUTS = 10
+_POSITIVE = ("width", "height", "num_frames", "num_inference_steps")
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("model", "task_type", "size", "generator_device", "negative_prompt", "reference_url"), str),
     **dict.fromkeys(("video_url", "video_path", "output_quality", "output_path", "perf_dump_path"), str),
@@ -75,14 +76,14 @@ class SGLang(Engine):
             "seconds": given["told_seconds"],
             "quality": "standard",
             "url": address if completed else None,
-            "urls": [address] if completed else None,
+            "urls": [address] * given["outputs"] if completed else None,
             "remixed_from_video_id": None,
             "completed_at": int(job.ends_at) if completed else None,
             "expires_at": None,
             "error": {"message": job.failure_message} if status == "failed" else None,
             "file_path": here,
-            "file_paths": [here] if completed else None,
-            "num_outputs": 1 if completed else None,
+            "file_paths": [here] * given["outputs"] if completed else None,
+            "num_outputs": given["outputs"] if completed else None,
             "peak_memory_mb": None,
             "inference_time_s": job.ends_at - job.starts_at if completed else None,
             "revised_prompt": None,
@@ -97,7 +98,8 @@ class SGLang(Engine):
         values.setdefault("num_frames", fps * (values.get("seconds") or _SECONDS))
         self._require_sense(values)
         seconds, size = round(values["num_frames"] / fps), "{}x{}".format(*self._sides(values))
-        told = {"told_size": size, "told_seconds": str(seconds), "origin": str(request.url.origin())}
+        outputs = max(1, min(values.get("num_outputs_per_prompt", values.get("n") or 1), _MOST_OUTPUTS))
+        told = {"told_size": size, "told_seconds": str(seconds), "origin": str(request.url.origin()), "outputs": outputs}
         order = Order(self.model, self.model, values.pop("prompt"), max(1, seconds), even(size), reference)
         return self.accepted(self.render(str(uuid4()), order, {"seed": _SEED, **values, **told}, _failure(order.prompt)))
 
@@ -114,16 +116,16 @@ class SGLang(Engine):
         """Raises Refused: 422 where a value has the wrong type, before anything else is looked
         at.
         """
-        given = await form_fields(request)
+        given = filled_in(await form_fields(request))
         try:
-            values = _read({name: value for name, value in given.items() if value != ""})
+            values = _read(given)
         except WrongValue as error:
             problem = {"type": "value_error", "loc": ["body", error.name], "msg": error.message, "input": given[error.name]}
             raise Refused(json_answer(422, {"detail": [problem]})) from error
         if not given.get("prompt"):
             raise Refused(self.error(400, "prompt is required"))
         for name in ("extra_body", "extra_params"):
-            values = {**self._extra(given.get(name), name), **values}
+            values = {**self._extra(given.get(name), f"{name} is not valid JSON"), **values}
         reference = given.get("input_reference")
         if reference is not None and not isinstance(reference, File):
             problem = {"type": "value_error", "loc": ["body", "input_reference"], "msg": "Expected UploadFile, received: str"}
@@ -133,13 +135,12 @@ class SGLang(Engine):
         except ValueError as error:
             raise Refused(self.error(400, "Failed to process image source: not an image")) from error
 
-    def _extra(self, text: str | None, name: str) -> dict[str, Any]:
-        if not text:
-            return {}
+    def _extra(self, told: object, wrong: str) -> dict[str, Any]:
+        """More parameters, as an object or as JSON in a text. Raises Refused."""
         try:
-            extra = json.loads(text)
+            extra = json.loads(told) if isinstance(told, str) else told
         except ValueError as error:
-            raise Refused(self.error(400, f"{name} is not valid JSON")) from error
+            raise Refused(self.error(400, wrong)) from error
         return extra if isinstance(extra, dict) else {}
 
     async def _json(self, request: web.Request) -> tuple[dict[str, Any], None]:
@@ -148,9 +149,8 @@ class SGLang(Engine):
             given = await json_fields(request)
         except (ValueError, TypeError, RecursionError):
             given = {}
-        for name in ("extra_body", "extra_json"):
-            extra = given.pop(name, None)
-            given = {**(extra if isinstance(extra, dict) else {}), **given}
+        for name in ("extra_body", "extra_json", "extra_params"):
+            given = {**self._extra(given.pop(name, None), "Invalid request body"), **given}
         try:
             return {**_read(given), "prompt": read("prompt", given.get("prompt"), str)}, None
         except WrongValue as error:
@@ -161,7 +161,7 @@ class SGLang(Engine):
         """The size that counts: width and height before `size`. Raises Refused."""
         width, height = _DEFAULT_SIDES
         if values.get("size"):
-            sides = values["size"].lower().split("x")
+            sides = values["size"].lower().replace(" ", "").split("x")
             if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
                 raise Refused(self.error(400, "size must be formatted as positive WIDTHxHEIGHT"))
             width, height = map(int, sides)
@@ -178,16 +178,16 @@ class SGLang(Engine):
         return self.video(self.job(request))
 
     async def _content(self, request: web.Request) -> Answer:
-        job, variant = self.job(request), request.query.get("variant")
+        job, variant = self.job(request), request.query.get("variant", "0")
         status = job.status(self.workshop.now())
-        first = variant is None or variant == "0"
-        if status == "completed" and self.terms.cloud and first:
+        known = variant.isdecimal() and int(variant) < job.parameters["outputs"]
+        if status == "completed" and self.terms.cloud and known:
             address = self.told(job)["url"]
             message = f"Video has been uploaded to cloud storage. Please use the cloud URL: {address}"
             raise Refused(self.error(400, message))
         if status not in ("completed", "failed"):
             raise Refused(self.error(404, "Generation is still in-progress"))
-        if status == "failed" or self.terms.cloud or not first:
+        if status == "failed" or self.terms.cloud or not known:
             raise Refused(self.error(404, f"Video variant {variant} not found"))
         return await self._film(job)
 

@@ -1,7 +1,7 @@
 """Values of forms and JSON bodies as pydantic reads them: text that looks like a number is one."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _TRUE, _FALSE = ("true", "1", "yes", "on", "t", "y"), ("false", "0", "no", "off", "f", "n")
@@ -42,6 +42,12 @@ def within(values: Mapping[str, Any], bounds: Mapping[str, tuple[float, float]])
             raise WrongValue(name, f"Input should be between {least:g} and {most:g}")
 
 
+def one_of(values: Mapping[str, Any], name: str, allowed: Sequence[str]) -> None:
+    """Raises WrongValue."""
+    if name in values and values[name] not in allowed:
+        raise WrongValue(name, f"{name} must be one of {', '.join(allowed)}")
+
+
 _WORDS: Mapping[Any, str] = {int: "integer", float: "number", bool: "boolean", str: "string"}
 
 
@@ -55,9 +61,12 @@ def _boolean(value: object) -> bool:
 def _integer(value: object) -> int:
     if not isinstance(value, int | float | str):
         raise TypeError(value)
-    if isinstance(value, float) and not value.is_integer():
+    if isinstance(value, str) and value.strip().lstrip("+-").isdecimal():
+        return int(value)  # a float could not hold it
+    number = float(value)
+    if not number.is_integer():
         raise ValueError(value)
-    return int(value)
+    return int(number)
 
 
 def _number(value: object) -> float:
