@@ -1,28 +1,24 @@
-"""`make demo`: makes one video through the gateway's public HTTP API, saves it and checks it."""
+"""`make demo`: makes one video with the command `video-gateway`, saves it and checks it."""
 
 import asyncio
+import json
 import logging
+import os
+import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import av
-import httpx
 from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from local.stack import Options, StackError, start
 
-_LOOK_AGAIN_SECONDS = 0.5
-
-Show = Callable[[str, int], None]
-Sleep = Callable[[float], Awaitable[None]]
+_CLIENT = Path(__file__).parents[1] / "client"
 
 
 @dataclass(frozen=True)
@@ -49,8 +45,8 @@ class Demo:
     out: Path = Path("out")
 
     async def run(self) -> None:
-        """Start the stack, make the video, stop the stack. Raises StackError with the API's message
-        where a step fails.
+        """Start the stack, make the video, stop the stack. Raises StackError with the command's
+        message where a step fails.
         """
         console = Console()
         if console.is_terminal:  # log lines go above the progress bar, not through it
@@ -60,24 +56,12 @@ class Demo:
         async with start(self.options) as stack:
             await self.make(stack.url, stack.master_key, console)
 
-    async def make(self, url: str, key: str, console: Console, sleep: Sleep = asyncio.sleep) -> Path:
-        """Create the video at the gateway at `url`, wait for it, save it and check it. Returns its
-        path. Raises StackError.
-        """
+    async def make(self, url: str, key: str, console: Console) -> Path:
+        """Have the gateway at `url` make the video, save it and check it. Returns its path."""
         begun = time.monotonic()
-        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
-            asked = {"prompt": self.prompt, "seconds": self.seconds} | ({"size": self.size} if self.size else {})
-            created = _accepted(await client.post("/v1/videos", json=asked))
-            video = created.json()
-            with _progress(console) as show:
-                while video["status"] not in ("completed", "failed"):
-                    show(video["status"], video["progress"])
-                    await sleep(_LOOK_AGAIN_SECONDS)
-                    video = _accepted(await client.get(f"/v1/videos/{video['id']}")).json()
-                show(video["status"], video["progress"])
-            if video["status"] == "failed":
-                raise StackError(f"The video failed: {video['error']['message']}")
-            path = await _download(client, video["id"], self.out)
+        size = ("--size", self.size) if self.size else ()
+        video = await _command(url, key, self.out, "generate", self.prompt, "--seconds", self.seconds, *size)
+        path = self.out / video["file"]
         film = inspect(path)
         if film.size != video["size"] or abs(film.seconds - float(video["seconds"])) > 0.5:
             raise StackError(f"Asked for {video['size']}, {video['seconds']} s; {path} is {film.size}, {film.seconds:.1f} s.")
@@ -87,11 +71,39 @@ class Demo:
                 ("path", str(path)),
                 ("duration", f"{film.seconds:.1f} s"),
                 ("size", film.size),
-                ("cost", f"${float(created.headers['x-response-cost']):.2f}"),
+                ("cost", f"${video['cost']:.2f}"),
                 ("took", f"{time.monotonic() - begun:.1f} s"),
             )
         )
         return path
+
+
+async def _command(url: str, key: str, folder: Path, *arguments: str) -> dict[str, Any]:
+    """Run `video-gateway` in `folder`: what it prints as JSON. Its progress bar goes to this
+    terminal. Raises StackError with its error.
+    """
+    _require_folder(folder)
+    settings = {"VIDEO_GATEWAY_URL": url, "VIDEO_GATEWAY_KEY": key, "PYTHONPATH": str(_CLIENT)}
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "ignore", "-m", "video_gateway", arguments[0], "--json", *arguments[1:]),
+        env={**os.environ, **settings},
+        cwd=folder,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C ends it with the stack: its "the job goes on" would not be true
+    )
+    try:
+        said, _ = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    try:
+        told: dict[str, Any] = json.loads(said)
+    except ValueError as error:
+        raise StackError("The command video-gateway has failed; what it printed says why.") from error
+    if told.get("error"):
+        raise StackError(told["error"]["message"])
+    return told
 
 
 def inspect(path: Path) -> Film:
@@ -104,22 +116,6 @@ def inspect(path: Path) -> Film:
         raise StackError(f"{path} does not play: {error}") from error
 
 
-async def _download(client: httpx.AsyncClient, video_id: str, folder: Path) -> Path:
-    """Stream the content to `<folder>/<video id>.mp4`. httpx drops our key when it follows a
-    redirect to another host.
-    """
-    _require_folder(folder)
-    path = folder / f"{video_id}.mp4"
-    async with client.stream("GET", f"/v1/videos/{video_id}/content", follow_redirects=True) as response:
-        if response.is_error:
-            await response.aread()
-        _accepted(response)
-        with path.open("wb") as file:
-            async for chunk in response.aiter_bytes():
-                file.write(chunk)
-    return path
-
-
 def _require_folder(folder: Path) -> None:
     """Make the folder if it is missing. Raises StackError where no file can be saved there, before
     a video is made.
@@ -130,39 +126,6 @@ def _require_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise StackError(f"Nothing can be saved in {folder} ({error.strerror}): choose another folder with --out.") from error
-
-
-def _accepted(response: httpx.Response) -> httpx.Response:
-    """The response, unless it is an error. Raises StackError with the message of the API's error
-    object.
-    """
-    if response.is_success:
-        return response
-    try:
-        message = response.json()["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = response.text
-    raise StackError(f"The gateway answered {response.status_code}: {message}")
-
-
-@contextmanager
-def _progress(console: Console) -> Iterator[Show]:
-    """A progress bar on a terminal; elsewhere one line for each change."""
-    if not console.is_terminal:
-        last = None
-
-        def tell(status: str, percent: int) -> None:
-            nonlocal last
-            if last != (status, percent):
-                last = status, percent
-                console.print(f"{status} {percent}%")
-
-        yield tell
-        return
-    columns: list[Any] = [TextColumn("{task.description:<11}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn()]
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("queued", total=100)
-        yield lambda status, percent: bar.update(task, description=status, completed=percent)
 
 
 def _summary(*rows: tuple[str, str]) -> Table:

@@ -6,7 +6,7 @@ configured; 130 interrupted (the job goes on).
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,17 +32,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError) as error:
-        _complain(str(error))
+        _complain(given, str(error))
         return 2
     except APIError as error:
-        code = getattr(error, "code", None)
-        request = getattr(error, "request_id", None)
-        _complain(error.message + (f" [{code}]" if code else "") + (f" (request {request})" if request else ""))
+        told = error.body.get("message") if isinstance(error.body, dict) else None
+        more = {name: getattr(error, name, None) for name in ("code", "param", "request_id")}
+        _complain(given, str(told or error.message), **more)
         return 1
 
 
-def _complain(message: str) -> None:
-    _ERR.print(" ".join(message.split()), style="red", markup=False, highlight=False, soft_wrap=True)
+def _complain(given: argparse.Namespace, message: str, **more: Any) -> None:
+    """The error on one line: of JSON on standard output for scripts, else for people."""
+    if given.json:
+        print(json.dumps({"error": {"message": message, **more}}))
+        return
+    code, request = more.get("code"), more.get("request_id")
+    told = message + (f" [{code}]" if code else "") + (f" (request {request})" if request else "")
+    _ERR.print(" ".join(told.split()), style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,21 +133,23 @@ def _get(given: argparse.Namespace) -> int:
     return _fetch(given, functions.video_status(given.video, **_place(given)), given.variant)
 
 
-def _fetch(given: argparse.Namespace, video: VideoObject, variant: str | None = None) -> int:
+def _fetch(given: argparse.Namespace, created: VideoObject, variant: str | None = None) -> int:
     """Wait for the end, with a progress bar; then save. Ctrl-C leaves the job running."""
+    video = created
     try:
-        with _bar(quiet=given.json) as show:
+        with _progress(quiet=given.json) as show:
             video = functions.video_wait(video.id, show, **_place(given))
     except KeyboardInterrupt:
         _ERR.print(f"It goes on. Fetch it with: video-gateway get {video.id}", highlight=False, soft_wrap=True)
         raise
     if video.status != "completed":
         error = video.error
-        _complain(f"{video.id} {video.status}: {error.message} [{error.code}]" if error else f"{video.id} {video.status}")
+        _complain(given, f"{video.id} {video.status}: {error.message if error else '?'}", code=error.code if error else None)
         return 1
     file = given.out or Path(f"{video.id}{_ENDINGS.get(variant or '', '.mp4')}")
     functions.video_content(video.id, variant=variant, file=file, **_place(given))
-    _show(given, {**video.json(), "file": str(file)}, f"{file}: {file.stat().st_size / 1e6:.1f} MB")
+    cost = video._hidden_params["response_cost"] or created._hidden_params["response_cost"]
+    _show(given, {**video.json(), "cost": cost, "file": str(file)}, f"{file}: {file.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -149,16 +157,37 @@ _ENDINGS = {"thumbnail": ".webp", "spritesheet": ".jpg"}
 
 
 @contextmanager
-def _bar(*, quiet: bool) -> Any:
-    """Shows a video at every look: its place in the queue, then its progress."""
+def _progress(*, quiet: bool) -> Iterator[Callable[[VideoObject], None]]:
+    """Shows a video at every look, its place in the queue and then its progress: as a bar on a
+    terminal, elsewhere as a line for each change, unless it is to be `quiet` there.
+    """
+    if not _ERR.is_terminal:
+        yield _quiet if quiet else _lines()
+        return
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"), TimeElapsedColumn())
-    with Progress(*columns, console=_ERR, transient=True, disable=quiet) as progress:
+    with Progress(*columns, console=_ERR, transient=True) as progress:
         task = progress.add_task("queued", total=100)
 
         def show(video: VideoObject) -> None:
-            progress.update(task, description=_where(video), completed=video.progress or 0)
+            progress.update(task, description=_where(video), completed=video.progress or 0, refresh=True)
 
         yield show
+
+
+def _quiet(_: VideoObject) -> None:
+    """Show nothing."""
+
+
+def _lines() -> Callable[[VideoObject], None]:
+    told: list[str] = []
+
+    def show(video: VideoObject) -> None:
+        line = f"{_where(video)} {video.progress or 0} %"
+        if told[-1:] != [line]:
+            told.append(line)
+            _ERR.print(line, highlight=False)
+
+    return show
 
 
 def _where(video: VideoObject) -> str:

@@ -10,8 +10,10 @@ import openai
 import pytest
 import video_gateway
 from PIL import Image
+from rich.console import Console
 from video_gateway import cli, exceptions
 from video_gateway.connection import find_place
+from video_gateway.video import VideoObject
 
 from tests.fakes.stack import MASTER_KEY, UPSTREAM_KEY, Served, arm, asked, play, serving
 
@@ -151,6 +153,25 @@ def test_the_command_makes_watches_fetches_and_deletes(
     assert served.model in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place in the queue first, then how far it is; scripts see nothing of it."""
+    shown = io.StringIO()
+    monkeypatch.setattr(cli, "_ERR", Console(file=shown, force_terminal=terminal, width=100))
+    video = {"id": "video_1", "object": "video", "status": "queued", "progress": 0, "queue": {"position": 3}}
+    with cli._progress(quiet=False) as show:
+        for state in (video, video, {**video, "status": "in_progress", "progress": 40}):
+            show(VideoObject.construct(None, **state))
+    if terminal:
+        assert "queued, number 3" in shown.getvalue()
+        assert " 40 %" in shown.getvalue()
+        return
+    assert shown.getvalue() == "queued, number 3 0 %\nin progress 40 %\n"
+    with cli._progress(quiet=True) as show:
+        show(VideoObject.construct(None, **video))
+    assert shown.getvalue().count("queued") == 1
+
+
 @pytest.mark.usefixtures("to_gateway")
 def test_what_goes_wrong_is_one_line_and_an_exit_code(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     """No traceback for what a person can mend."""
@@ -159,4 +180,9 @@ def test_what_goes_wrong_is_one_line_and_an_exit_code(served: Served, capsys: py
     assert told.count("\n") == 0
     assert "seconds" in told
     assert cli.main(["generate", "A cat", "--reference", "/nowhere.png"]) == 2
+    capsys.readouterr()
+    assert cli.main(["generate", "A cat", "--model", served.model, "--seconds", "5", "--json"]) == 1
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["param"], error["code"]) == ("seconds", "invalid_value")
+    assert error["request_id"].startswith("req_")
     assert cli.main(["keys", "--api-key", MASTER_KEY]) == 0
