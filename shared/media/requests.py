@@ -2,7 +2,7 @@
 request, or an error.
 """
 
-import base64
+import binascii
 import difflib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ Fields = Mapping[str, Any]
 
 LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
 _LONGEST_USER = 512
+_PIECE = 256 * 1024  # characters of base64 that are decoded at once; each four are three bytes
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
 _CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "user", "metadata")
@@ -242,7 +243,7 @@ def _inline_image(value: object) -> bytes:
     url = value.get("image_url") if isinstance(value, dict) and value.keys() == {"image_url"} else None
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url[:128]:
         try:
-            return base64.b64decode(url.partition(";base64,")[2], validate=True)
+            return _decoded(url.partition(";base64,")[2])
         except ValueError as error:
             raise InvalidRequest("`input_reference.image_url` is not valid base64.", param="input_reference") from error
     raise InvalidRequest(
@@ -251,6 +252,18 @@ def _inline_image(value: object) -> bytes:
         code="invalid_type",
         param="input_reference",
     )
+
+
+def _decoded(text: str) -> bytes:
+    """The bytes of a base64 text. Raises ValueError.
+
+    Piece by piece: the decoder lets no other thread run, and takes a third of a second for the
+    largest image.
+    """
+    pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]
+    if any("=" in piece for piece in pieces[:-1]):
+        raise ValueError("padding comes last")
+    return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in pieces)
 
 
 def _metadata(value: object) -> str | None:

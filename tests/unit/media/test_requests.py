@@ -183,6 +183,16 @@ def test_a_reference_may_be_a_file_or_a_data_url() -> None:
         assert parsed(input_reference=form).image == png()
 
 
+def test_a_data_url_is_decoded_piece_by_piece() -> None:
+    """The decoder lets no other thread run, so it is given a little at a time. The image is the
+    same.
+    """
+    image = bytes(range(256)) * 4_000
+    text = base64.b64encode(image + b"!").decode()
+    assert parsed(input_reference={"image_url": f"data:image/png;base64,{text}"}).image == image + b"!"
+    assert refusal(input_reference={"image_url": f"data:image/png;base64,{text}{text}"}).param == "input_reference"
+
+
 @pytest.mark.parametrize(
     "value",
     [

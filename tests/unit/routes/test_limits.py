@@ -9,7 +9,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from shared.config.catalog import Catalog
 from shared.media.reference_image import Reference, check_reference
+from shared.media.requests import CreateRequest, Fields, parse_create
 from shared.routes import paths
 from shared.routes.calls import Request
 from tests.fakes.asking import ask
@@ -67,6 +69,20 @@ async def test_images_are_unpacked_beside_the_event_loop(world: World, monkeypat
     assert len(threads) == 8
     assert threading.get_ident() not in threads
     assert most <= 2
+
+
+async def test_a_request_is_read_beside_the_event_loop(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image in a data URL takes half a second: nobody else waits for it."""
+    threads: list[int] = []
+
+    def watched(fields: Fields, catalog: Catalog) -> CreateRequest:
+        threads.append(threading.get_ident())
+        return parse_create(fields, catalog)
+
+    monkeypatch.setattr("shared.routes.videos.parse_create", watched)
+    assert await create(world) == "200"
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
 
 
 async def test_a_body_is_refused_by_the_length_it_declares(world: World) -> None:
