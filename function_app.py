@@ -17,7 +17,7 @@ from shared.routes.web import Request, Response, respond
 from shared.upkeep.engine import DurableEngine
 from shared.upkeep.sweep import EVERY, Sweep
 from shared.videos import orchestration, watch
-from shared.videos.orchestration import DurableOrchestrations, Recipe
+from shared.videos.orchestration import DurableOrchestrations, Recipe, step_input
 from shared.videos.step_result import StepResult
 from shared.videos.steps import Steps
 
@@ -120,15 +120,15 @@ def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
 @app.function_name(orchestration.SUBMIT)
 @app.activity_trigger(input_name="video")
 @app.durable_client_input(client_name="durable")
-async def submit(video: str, durable: df.DurableOrchestrationClient) -> StepResult:
-    return await _steps(durable).submit(video)
+async def submit(video: Any, durable: df.DurableOrchestrationClient) -> StepResult:
+    return await _steps(durable).submit(*step_input(video))
 
 
 @app.function_name(orchestration.CHECK)
 @app.activity_trigger(input_name="video")
 @app.durable_client_input(client_name="durable")
-async def check(video: str, durable: df.DurableOrchestrationClient) -> StepResult:
-    return await _steps(durable).check(video)
+async def check(video: Any, durable: df.DurableOrchestrationClient) -> StepResult:
+    return await _steps(durable).check(*step_input(video))
 
 
 @app.function_name(orchestration.SAVE)

@@ -6,18 +6,18 @@ learned per model and length. A waiting job is woken at its turn; its own timer 
 """
 
 from random import Random
+from typing import NamedTuple
 
 import msgspec
 
 _LEARNING = 0.1  # the weight of the newest job
 _TELLING = 5  # percent: less progress predicts nothing
-_OF_THE_REST = 0.65  # the part of the predicted rest to sleep: predictions get better towards the end
+_OF_THE_REST = 0.6  # the part of the predicted rest to sleep: predictions get better towards the end
 _LOOKS_PER_DEVIATION_BEFORE, _LOOKS_PER_DEVIATION = 7, 11  # without a prediction: before most jobs are done, and after
 _OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of the time it is overdue
 _CANNOT_BE_TOLD = 98  # percent: from here on progress no longer tells a running job from a stuck one
-_ABOUT_TO_END = 3.5  # seconds before the predicted end in which looking in a row is cheaper than a new step
+_ABOUT_TO_END = 4.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
 _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
-_SHORTEST_PACE = 1.0  # seconds
 _LONGEST = 300.0  # seconds between two looks at a running job
 _BEHIND_THE_TURN = 1.5
 _SHORTEST_SLEEP = 60.0
@@ -34,6 +34,13 @@ class Usual(msgspec.Struct, frozen=True):
     jobs: int = 0
 
 
+class Pace(NamedTuple):
+    """Seconds between two looks: `poll_seconds`, and the least, `close_poll_seconds`."""
+
+    usual: float
+    closest: float
+
+
 def learn(usual: Usual, seconds: float) -> Usual:
     """The estimate after one more job. The first jobs weigh more; one job alone says nothing of the
     deviation.
@@ -43,29 +50,29 @@ def learn(usual: Usual, seconds: float) -> Usual:
     return Usual(mean, max(deviation, 1.0), usual.jobs + 1)
 
 
-def look_after(elapsed: float, progress: int, usual: Usual, shortest: float, random: Random) -> float:
+def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: Random) -> float:
     """Seconds until the next look at a job that has run for `elapsed` seconds and reports
     `progress` percent.
 
-    `shortest` is the configured `poll_seconds`. A job that may end at any moment is looked at twice
-    as often. A kind of job that usually takes less than four times `poll_seconds` is looked at four
-    times in its usual time, but at most once a second.
+    A job that may end at any moment is looked at at twice its pace. A kind of job that usually
+    takes less than four times as long is looked at four times in its usual time. Nothing is looked
+    at more often than the closest pace.
     """
-    if usual.jobs:
-        shortest = min(shortest, max(usual.mean / _LOOKS_A_JOB, _SHORTEST_PACE))
+    shortest = min(pace.usual, usual.mean / _LOOKS_A_JOB) if usual.jobs else pace.usual
+    closely = max(shortest / 2, pace.closest)
     if progress < _TELLING:
         quick = max(usual.mean - 3 * usual.deviation, usual.mean / 8)  # when a quick one of its kind is done
         likely = elapsed >= usual.mean - usual.deviation
         looks = _LOOKS_PER_DEVIATION if likely else _LOOKS_PER_DEVIATION_BEFORE
-        wait = max(quick - elapsed, usual.deviation / looks, shortest / 2)
+        wait = max(quick - elapsed, usual.deviation / looks, closely)
     else:
         # The progress may stop, so never wait longer than half of the time that has passed.
         left = _expected_end(elapsed, progress, usual) - elapsed
-        wait = max(min(left * _OF_THE_REST, elapsed / 2), shortest / 2)
+        wait = max(min(left * _OF_THE_REST, elapsed / 2), closely)
     # An overdue job may never end, so it is looked at less and less often.
     overdue = 0.0 if _TELLING <= progress < _CANNOT_BE_TOLD else _overdue(elapsed, usual)
-    longest = _LONGEST if usual.jobs else 3 * shortest  # an estimate that no job has confirmed must not delay looks
-    return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(0.95, 1.05)
+    longest = _LONGEST if usual.jobs else 3 * pace.usual  # an estimate that no job has confirmed must not delay looks
+    return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(1.0, 1.1)
 
 
 def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:

@@ -26,17 +26,19 @@ _UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # the key that 
 class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `gateway:` section of config.yaml.
 
-    `poll_seconds`: between two looks at a running video. `deadline_seconds`: from the upstream's
-    acceptance until the video fails. `delivery`: `redirect` to a short-lived signed URL, or `proxy`
-    the bytes through the app. `reconcile_seconds`: how long the job of an unclear create is looked
-    for before it counts as never made. `on_unclear`: whether the create is then sent once more
-    (`retry`), or the video fails (`fail`), so that it is never paid for twice. `queue_seconds`: how
-    long a video may wait for capacity. `recreate_remixes`: whether a remix with another length,
-    size or image is made anew, which no upstream's own remix can do. `fallbacks`: the models that
-    replace a model, in order, while all its deployments are down.
+    `poll_seconds`: between two looks at a running video. `close_poll_seconds`: the least between
+    two looks, used when its end is near. `deadline_seconds`: from the upstream's acceptance until
+    the video fails. `delivery`: `redirect` to a short-lived signed URL, or `proxy` the bytes
+    through the app. `reconcile_seconds`: how long the job of an unclear create is looked for before
+    it counts as never made. `on_unclear`: whether the create is then sent once more (`retry`), or
+    the video fails (`fail`), so that it is never paid for twice. `queue_seconds`: how long a video
+    may wait for capacity. `recreate_remixes`: whether a remix with another length, size or image is
+    made anew, which no upstream's own remix can do. `fallbacks`: the models that replace a model,
+    in order, while all its deployments are down.
     """
 
     poll_seconds: _Seconds = 5.0
+    close_poll_seconds: _Seconds = 0.5
     deadline_seconds: _Seconds = 1800.0
     delivery: Literal["redirect", "proxy"] = "redirect"
     retention_days: _Days | None = None

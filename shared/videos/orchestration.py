@@ -6,7 +6,7 @@ recipe gets a new name, and the old one stays until its instances have ended.
 """
 
 from collections.abc import Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from shared.videos.watch import WATCH
@@ -36,10 +36,10 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
     waits = _WAITS_PER_EXECUTION
     outcome, failure = given.get("outcome"), None
     for step in STEPS[STEPS.index(given.get("step", SUBMIT)) :]:
-        outcome = outcome or (yield _activity(context, step, context.instance_id))
+        outcome = outcome or (yield _step(context, step))
         while "again" in outcome:
-            yield from _wait(context, step, outcome["again"])
-            outcome = yield _activity(context, step, context.instance_id)
+            due = yield from _wait(context, step, outcome["again"])
+            outcome = yield _step(context, step, due)
             waits -= 1
             # Not right after the wait: the engine would deliver the event that ended it to the next
             # execution again.
@@ -53,18 +53,22 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
     yield _activity(context, FINISH, {"video": context.instance_id, "failure": failure})
 
 
-def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Recipe:
-    """Wait for `seconds`. A video that waits for a slot can also be woken by an event.
+def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Generator[Any, Any, datetime | None]:
+    """Wait for `seconds`. A video that waits for a slot can also be woken by an event. Returns when
+    the step is due, None if it is due at once.
 
     An event that arrives while the step runs may be lost; then the timer ends the wait.
     """
-    timer = _timer(context, step, seconds)
+    due = context.current_utc_datetime + timedelta(seconds=seconds)
+    timer = _timer(context, step, due)
     if step != SUBMIT:
         yield timer
-        return
+        return due
     yield context.task_any([context.wait_for_external_event(TURN), timer])
-    if not timer.is_completed:
-        timer.cancel()
+    if timer.is_completed:
+        return due
+    timer.cancel()
+    return None
 
 
 def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
@@ -78,7 +82,7 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
     for step in steps[steps.index(first) :]:
         outcome = yield _activity(context, step, context.instance_id)
         while "again" in outcome:
-            yield _timer(context, step, outcome["again"])
+            yield _timer(context, step, context.current_utc_datetime + timedelta(seconds=outcome["again"]))
             waits -= 1
             if waits == 0:
                 context.continue_as_new({"step": step})
@@ -90,6 +94,19 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
     yield _activity(context, FINISH, {"video": context.instance_id, "failure": failure})
 
 
+def _step(context: "df.DurableOrchestrationContext", name: str, due: datetime | None = None) -> Any:
+    return _activity(context, name, {"video": context.instance_id, "due": due.isoformat() if due else None})
+
+
+def step_input(given: Any) -> tuple[str, datetime | None]:
+    """The video that a step is for, and when it is due: None for at once. A text alone is the video
+    id, as `video_lifecycle` gives it.
+    """
+    if isinstance(given, str):
+        return given, None
+    return given["video"], datetime.fromisoformat(given["due"]) if given["due"] else None
+
+
 def _activity(context: "df.DurableOrchestrationContext", name: str, given: Any) -> Any:
     import azure.durable_functions as df
 
@@ -97,13 +114,12 @@ def _activity(context: "df.DurableOrchestrationContext", name: str, given: Any) 
     return context.call_activity_with_retry(name, df.RetryOptions(_RETRY_MILLISECONDS, _RETRY_ATTEMPTS), given)
 
 
-def _timer(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Any:
+def _timer(context: "df.DurableOrchestrationContext", step: str, due: datetime) -> Any:
     """A timer before the next run of a step. The custom status has its end: the sweep takes an
     orchestration that sleeps longer for stuck.
     """
-    until = context.current_utc_datetime + timedelta(seconds=seconds)
-    context.set_custom_status({"step": step, "until": until.isoformat()})
-    return context.create_timer(until)
+    context.set_custom_status({"step": step, "until": due.isoformat()})
+    return context.create_timer(due)
 
 
 class Orchestrations(Protocol):

@@ -10,6 +10,7 @@ from datetime import timedelta
 from random import Random
 
 from shared.capacity import poll_schedule
+from shared.capacity.poll_schedule import Pace
 from shared.capacity.pool import Pool
 from shared.capacity.render_times import RenderTimes
 from shared.clock import Clock
@@ -40,7 +41,7 @@ _TO_DELETE = 60.0  # seconds to try to delete a job upstream; its price stays re
 _DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: before the host ends the function, which it does after ten minutes
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
-_CLOSE_LOOKS, _CLOSE_PAUSE = 8, 0.4  # looks after the first, and the seconds between them
+_CLOSE_LOOKS = 8  # after the first, before the engine has its turn again
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
 
 
@@ -79,14 +80,13 @@ class Rendering:
         would come seconds later. Not where it has not moved since the last step: it may be stuck.
         """
         usual = await self.render_times.of(video.model, video.seconds)
-        pause = min(_CLOSE_PAUSE, self.knobs.poll_seconds)
         for left in reversed(range(1 + _CLOSE_LOOKS)):
             job = await upstream.get(video.upstream_id or "")
             progress = min(int(job.progress or 0), 99)
             moving = progress > video.progress and job.status not in ("completed", *_UNSUCCESSFUL)
             if not (left and moving and poll_schedule.is_about_to_end(self._elapsed(video), progress, usual)):
                 break
-            await self.clock.sleep(pause)
+            await self.clock.sleep(self._pace.closest)
         return job
 
     async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
@@ -120,7 +120,7 @@ class Rendering:
         be.
         """
         usual = await self.render_times.of(video.model, video.seconds)
-        wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self.knobs.poll_seconds, self.random)
+        wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self._pace, self.random)
         return again(wait, self._left(video))
 
     async def save(self, video_id: str) -> StepResult:
@@ -210,6 +210,10 @@ class Rendering:
         if gone_since != video.gone_since:
             await self.videos.change(entry, gone_since=gone_since)
         return again(max(wait, error.retry_after or 0.0, self.knobs.poll_seconds), self._left(video))
+
+    @property
+    def _pace(self) -> Pace:
+        return Pace(self.knobs.poll_seconds, min(self.knobs.close_poll_seconds, self.knobs.poll_seconds))
 
     def _elapsed(self, video: Video) -> float:
         """Seconds since the upstream accepted the video."""

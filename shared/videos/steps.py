@@ -7,7 +7,7 @@ helps while storage does not answer, and in no other case, so a step raises only
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from traceback import format_tb
 from typing import Any
 
@@ -25,6 +25,7 @@ logger = logging.getLogger("gateway")
 _TRIES = 3  # of a step that raises an unexpected error
 _PAUSE = 5.0  # seconds between them
 _OVERTAKEN = 5.0  # seconds until a step that was overtaken looks again
+_MOST_EARLY = 1.0  # seconds that a timer fires early; more than that is a wrong clock
 _SHORTEST_TIMER = 1.0  # seconds: the engine's timers come up to a second early
 _MOST_REPEATS = timedelta(seconds=1)  # during which `_repeat` runs a step again itself
 
@@ -41,14 +42,16 @@ class Steps:
     heartbeats: Heartbeats
     clock: Clock
 
-    async def submit(self, video_id: str) -> StepResult:
+    async def submit(self, video_id: str, due: datetime | None = None) -> StepResult:
+        await self._until(due)
         async with self.heartbeats.of(video_id):
             return await self._repeat(self.submission.submit, video_id)
 
-    async def check(self, video_id: str) -> StepResult:
+    async def check(self, video_id: str, due: datetime | None = None) -> StepResult:
         """Look at the job, and save its bytes as soon as it has ended: a separate step would start
         a second later.
         """
+        await self._until(due)
         async with self.heartbeats.of(video_id):
             outcome = await self._repeat(self.rendering.check, video_id)
             return await self._run(self.rendering.save, video_id) if outcome == DONE else outcome
@@ -60,6 +63,14 @@ class Steps:
     async def finish(self, outcome: Any) -> None:
         """Finish the video. Whatever this raises goes to the engine, which runs it again."""
         await self.lifecycle.finish(outcome["video"], outcome["failure"])
+
+    async def _until(self, due: datetime | None) -> None:
+        """The engine's timers come up to a second early, and nothing is looked at more often than
+        it asks for.
+        """
+        early = (due - self.clock.now()).total_seconds() if due else 0.0
+        if early > 0:
+            await self.clock.sleep(min(early, _MOST_EARLY))
 
     async def _repeat(self, step: Step, video_id: str) -> StepResult:
         """Run a step, and run it again here while it asks for waits shorter than the engine's

@@ -17,16 +17,21 @@ from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
 from shared.upkeep.engine import Status
-from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, Recipe, video_life
+from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, Recipe, step_input, video_life
 from shared.videos.steps import Steps
 from tests.trials.scale.tables import PART
 
 _HOP = (0.05, 0.3)  # seconds from one function to the next
-_TIMER_LATE = (0.0, 0.5)
+# A timer's delay is cut to whole seconds, and its message is found at the next poll.
+_GRAIN, _POLLING = 1.0, 1.0
 
 
 def _activities(steps: Steps) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
-    return {SUBMIT: steps.submit, CHECK: steps.check, FINISH: steps.finish}
+    return {
+        SUBMIT: lambda given: steps.submit(*step_input(given)),
+        CHECK: lambda given: steps.check(*step_input(given)),
+        FINISH: steps.finish,
+    }
 
 
 @dataclass(frozen=True)
@@ -203,8 +208,8 @@ class Engine:
 
     async def _sleep(self, timer: _Timer) -> None:
         self.timers += 1
-        late = self.random.uniform(*_TIMER_LATE)
-        await self.clock.sleep((timer.due - self.clock.now()).total_seconds() + late)
+        asked = (timer.due - self.clock.now()).total_seconds()
+        await self.clock.sleep(max(asked, 0.0) // _GRAIN * _GRAIN + self.random.uniform(0.0, _POLLING))
         timer.is_completed = True
 
     async def _sleep_or_wake(self, timer: _Timer, turn: asyncio.Event) -> None:

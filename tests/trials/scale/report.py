@@ -22,8 +22,8 @@ _KINDS: tuple[Kind, ...] = ("point read", "page of a range", "transaction", "los
 
 @dataclass(frozen=True)
 class Life:
-    """One video: seconds it waited, and would have in an ideal queue; looks at its job; seconds
-    from its end to ours.
+    """One video: seconds it waited, and would have in an ideal queue; looks at its job, and those
+    that came too soon; seconds from its end to ours.
     """
 
     kind: str
@@ -31,6 +31,7 @@ class Life:
     wait: float
     ideal_wait: float
     polls: int
+    hasty_polls: int
     lag: float
 
 
@@ -96,6 +97,7 @@ def lines(found: Findings) -> list[Line]:
         Line("reservations left over", found.reserved, "µ$", goal=0),
         Line("orchestrations that died", len(found.engine.died), goal=0),
         Line("looks at the upstream, mean", found.polls, "a video", _POLLS if plan.progress else None),
+        Line("looks sooner than `close_poll_seconds`", sum(life.hasty_polls for life in lives), goal=0),
         Line("looks at the upstream, p99", percentile(polls, 0.99), "a video"),
         Line("upstream's end to `completed`, mean", found.lag, "s", _LAG if plan.progress else _SILENT_LAG),
         Line("upstream's end to `completed`, p99", percentile(lags, 0.99), "s"),

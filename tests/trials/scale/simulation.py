@@ -142,6 +142,7 @@ class Simulation:
                     wait=job.accepted - request.at,
                     ideal_wait=ideal[request.prompt],
                     polls=job.polls,
+                    hasty_polls=job.hasty_polls,
                     lag=finished.total_seconds() - job.ends,
                 )
             )

@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import count
+from math import inf
 from random import Random
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
+from shared.config.file import GatewayKnobs
 from shared.config.settings import Storage
 from shared.dialects.dialect import Ask
 from shared.errors import Busy, Missing
@@ -34,7 +36,7 @@ _FILM = 5_000_000  # bytes
 @dataclass
 class SimulatedJob:
     """One accepted job. Times are seconds of the simulation; `bend` makes its progress run ahead of
-    the truth or behind it.
+    the truth or behind it. `hasty_polls` are those that came sooner than configured.
     """
 
     id: str
@@ -45,6 +47,14 @@ class SimulatedJob:
     ends: float
     bend: float
     polls: int = 0
+    hasty_polls: int = 0
+    asked_at: float = -inf
+
+    def ask(self, now: float, closest: float) -> None:
+        """Count a look that was sent just now."""
+        self.polls += 1
+        self.hasty_polls += now - self.asked_at < closest
+        self.asked_at = now
 
     def progress(self, now: float) -> int:
         return min(99, int(100 * ((now - self.accepted) / (self.ends - self.accepted)) ** self.bend))
@@ -120,11 +130,11 @@ class SimulatedUpstream(Upstream):
         return Accepted(self._simulated.look(job), None)
 
     async def get(self, upstream_id: str) -> Job:
-        await self._travel(_LOOK)
         job = self._simulated.jobs.get(upstream_id)
         if job is None:
             raise Missing("The video does not exist.")
-        job.polls += 1
+        job.ask(_now(), GatewayKnobs().close_poll_seconds)
+        await self._travel(_LOOK)
         return self._simulated.look(job)
 
     async def ping(self) -> None:

@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.capacity.poll_schedule import Usual, is_about_to_end, learn, look_after, sleep_unless_woken
+from shared.capacity.poll_schedule import Pace, Usual, is_about_to_end, learn, look_after, sleep_unless_woken
 from shared.capacity.render_times import RenderTimes
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import MemoryTable
 
 pytestmark = pytest.mark.anyio
 
-SHORTEST = 5.0
+POLL = 5.0
+PACE = Pace(POLL, 0.5)
 KNOWN = Usual(140.0, 40.0, jobs=50)
 seconds = st.floats(0.0, 100_000.0)
 usuals = st.builds(Usual, seconds, st.floats(1.0, 100_000.0), st.integers(0, 100))
@@ -27,7 +28,7 @@ def looks(render: float, usual: Usual, *, tells: bool = True, seed: int = 1) -> 
     random, elapsed, count = Random(seed), 1.0, 1
     while elapsed < render:
         progress = int(100 * elapsed / render) if tells else 0
-        elapsed += look_after(elapsed, progress, usual, SHORTEST, random)
+        elapsed += look_after(elapsed, progress, usual, PACE, random)
         count += 1
     return count, elapsed - render
 
@@ -37,11 +38,11 @@ def looks(render: float, usual: Usual, *, tells: bool = True, seed: int = 1) -> 
 )
 def test_a_look_is_neither_at_once_nor_out_of_sight(elapsed: float, progress: int, usual: Usual, seed: int) -> None:
     """Whatever is known, the next look comes after half of the configured pace at the soonest, a
-    few minutes at the latest; of short jobs after half a second.
+    few minutes at the latest; of short jobs sooner, and never before the closest pace is over.
     """
-    wait = look_after(elapsed, progress, usual, SHORTEST, Random(seed))
-    pace = min(SHORTEST, max(usual.mean / 4, 1.0)) if usual.jobs else SHORTEST
-    assert pace / 2 * 0.95 <= wait <= 300 * 1.05
+    wait = look_after(elapsed, progress, usual, PACE, Random(seed))
+    pace = min(POLL, usual.mean / 4) if usual.jobs else POLL
+    assert max(pace / 2, PACE.closest) <= wait <= 300 * 1.1
 
 
 @pytest.mark.parametrize("render", [60.0, 100.0, 140.0, 200.0, 400.0])
@@ -49,7 +50,7 @@ def test_a_job_that_tells_its_progress_is_seen_to_end_in_few_looks(render: float
     """Also where it takes much longer or shorter than such jobs usually do."""
     found = [looks(render, KNOWN, seed=seed) for seed in range(50)]
     assert max(count for count, _ in found) <= 16
-    assert sum(late for _, late in found) / 50 <= SHORTEST
+    assert sum(late for _, late in found) / 50 <= POLL
 
 
 @pytest.mark.parametrize("render", [80.0, 140.0, 200.0])
@@ -67,7 +68,7 @@ def test_progress_that_stands_still_is_not_believed_for_long() -> None:
     once more.
     """
     for elapsed in (20.0, 70.0, 140.0, 200.0):
-        assert look_after(elapsed, 50, KNOWN, SHORTEST, Random(1)) <= elapsed / 2 * 1.05
+        assert look_after(elapsed, 50, KNOWN, PACE, Random(1)) <= elapsed / 2 * 1.1
 
 
 def test_nobody_stays_away_on_a_guess() -> None:
@@ -75,16 +76,16 @@ def test_nobody_stays_away_on_a_guess() -> None:
     apart.
     """
     guess = Usual(120.0, 60.0)
-    assert all(look_after(each, 0, guess, SHORTEST, Random(1)) <= 3 * SHORTEST * 1.05 for each in range(0, 100, 5))
+    assert all(look_after(each, 0, guess, PACE, Random(1)) <= 3 * POLL * 1.1 for each in range(0, 100, 5))
 
 
 def test_what_may_never_end_is_looked_at_less_and_less() -> None:
     """Long past its time a job that shows 99 percent costs a look in three quarters of a minute,
     not every few seconds.
     """
-    waits = [look_after(each, 99, KNOWN, SHORTEST, Random(1)) for each in (150.0, 600.0, 1200.0)]
+    waits = [look_after(each, 99, KNOWN, PACE, Random(1)) for each in (150.0, 600.0, 1200.0)]
     assert waits == sorted(waits)
-    assert waits[0] < 2 * SHORTEST < 40 < waits[2]
+    assert waits[0] < 2 * POLL < 40 < waits[2]
 
 
 @given(st.lists(st.floats(1.0, 5_000.0), min_size=1))
@@ -143,8 +144,8 @@ async def test_examples_learned_at_once_are_not_mixed_up() -> None:
 
 def test_a_short_job_is_looked_at_in_its_own_time() -> None:
     """Jobs of three seconds are looked at every second, where the configured pace is five."""
-    assert look_after(0.0, 0, Usual(3.0, 1.0, jobs=9), SHORTEST, Random(1)) <= 1.05
-    assert look_after(0.0, 0, Usual(3.0, 1.5), SHORTEST, Random(1)) >= 2.3  # a guess shortens nothing
+    assert look_after(0.0, 0, Usual(3.0, 1.0, jobs=9), PACE, Random(1)) <= 1.1
+    assert look_after(0.0, 0, Usual(3.0, 1.5), PACE, Random(1)) >= 2.5  # a guess shortens nothing
 
 
 def test_only_progress_tells_that_a_job_is_about_to_end() -> None:

@@ -1,6 +1,7 @@
 """What the engine's activities do about a step that raises."""
 
 import logging
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -65,6 +66,15 @@ async def test_a_step_that_was_overtaken_ends_quietly(world: World) -> None:
     """The engine is told to look again later: no retry is used up."""
     outcome = await steps(world, WriteConflict()).check("video_1")
     assert outcome["again"] >= 1
+
+
+@pytest.mark.parametrize(("early", "waited"), [(0.7, 0.7), (-3.0, 0.0), (90.0, 1.0)])
+async def test_a_step_that_comes_early_waits_for_its_time(world: World, early: float, waited: float) -> None:
+    """The engine's timers come up to a second early; what is earlier is a wrong clock."""
+    for step in (steps(world).check, steps(world).submit):
+        before = world.clock.now()
+        await step("video_1", before + timedelta(seconds=early))
+        assert (world.clock.now() - before).total_seconds() == waited
 
 
 async def test_two_looks_at_one_job_at_once_both_end_quietly(world: World) -> None:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, video_life
+from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, step_input, video_life
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import Rig, running
 
@@ -25,13 +26,14 @@ class Scripted:
 
     def __init__(self, *submits: dict[str, Any]) -> None:
         self.called: list[str] = []
+        self.dues: list[datetime | None] = []
         self._submits: Iterator[dict[str, Any]] = iter(submits)
 
     def activities(self) -> dict[str, Callable[[Any], Any]]:
         return {SUBMIT: self._submit, CHECK: self._done(CHECK), FINISH: self._done(FINISH)}
 
     def _submit(self, given: Any) -> dict[str, Any]:
-        del given
+        self.dues.append(step_input(given)[1])
         self.called.append(SUBMIT)
         return next(self._submits)
 
@@ -62,17 +64,20 @@ async def test_an_event_ends_the_wait_at_once(tmp_path: Path) -> None:
         await it.hub.raise_event(VIDEO, TURN, None)
         assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
     assert script.called == [SUBMIT, SUBMIT, CHECK, FINISH]
+    assert script.dues == [None, None]
 
 
 async def test_without_an_event_the_timer_ends_it(tmp_path: Path) -> None:
     """A wake-up that is lost costs time, and nothing else."""
     clock, script = VirtualClock(), Scripted(WAIT, DONE)
     async with running(rig(tmp_path, clock, script)) as it:
+        begun = clock.now()
         await it.hub.start("video_life", VIDEO, START)
         await it.noted(VIDEO, 10)
         await clock.advance(3601)
         assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
     assert script.called == [SUBMIT, SUBMIT, CHECK, FINISH]
+    assert script.dues == [None, begun + timedelta(seconds=3600)]  # its step is told when it is due
 
 
 async def test_each_event_wakes_once_over_many_executions(tmp_path: Path) -> None:
