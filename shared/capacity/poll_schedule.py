@@ -13,9 +13,8 @@ import msgspec
 _LEARNING = 0.1  # the weight of the newest job
 _TELLING = 5  # percent: less progress predicts nothing
 _OF_THE_REST = 0.6  # the part of the predicted rest to sleep: predictions get better towards the end
-_LOOKS_PER_DEVIATION_BEFORE, _LOOKS_PER_DEVIATION = 7, 11  # without a prediction: before most jobs are done, and after
+_LOOKS_PER_DEVIATION_BEFORE, _LOOKS_PER_DEVIATION = 6, 10  # without a prediction: before most jobs are done, and after
 _OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of the time it is overdue
-_CANNOT_BE_TOLD = 98  # percent: from here on progress no longer tells a running job from a stuck one
 _ABOUT_TO_END = 4.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
 _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
 _LONGEST = 300.0  # seconds between two looks at a running job
@@ -50,9 +49,9 @@ def learn(usual: Usual, seconds: float) -> Usual:
     return Usual(mean, max(deviation, 1.0), usual.jobs + 1)
 
 
-def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: Random) -> float:
+def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: Random, *, moving: bool = False) -> float:
     """Seconds until the next look at a job that has run for `elapsed` seconds and reports
-    `progress` percent.
+    `progress` percent, which is more than at the last look if it is `moving`.
 
     A job that may end at any moment is looked at at twice its pace. A kind of job that usually
     takes less than four times as long is looked at four times in its usual time. Nothing is looked
@@ -69,19 +68,15 @@ def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: 
         # The progress may stop, so never wait longer than half of the time that has passed.
         left = _expected_end(elapsed, progress, usual) - elapsed
         wait = max(min(left * _OF_THE_REST, elapsed / 2), closely)
-    # An overdue job may never end, so it is looked at less and less often.
-    overdue = 0.0 if _TELLING <= progress < _CANNOT_BE_TOLD else _overdue(elapsed, usual)
+    # An overdue job that does not move may never end, so it is looked at less and less often.
+    overdue = 0.0 if moving else _overdue(elapsed, usual)
     longest = _LONGEST if usual.jobs else 3 * pace.usual  # an estimate that no job has confirmed must not delay looks
     return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(1.0, 1.1)
 
 
 def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:
-    """Whether a job's progress predicts its end within seconds, and it is not overdue for
-    its kind.
-    """
-    if progress < _TELLING or _overdue(elapsed, usual) > 0:
-        return False
-    return _expected_end(elapsed, progress, usual) - elapsed <= _ABOUT_TO_END
+    """Whether a job's progress predicts its end within seconds."""
+    return progress >= _TELLING and _expected_end(elapsed, progress, usual) - elapsed <= _ABOUT_TO_END
 
 
 def _overdue(elapsed: float, usual: Usual) -> float:

@@ -55,6 +55,7 @@ class RenderTimes:
             await self.table.commit(partition_of(model_name), Insert(_ROW, values) if row is None else Replace(row, values))
         except WriteConflict:
             return
+        self._known[model_name] = (self.clock.now().timestamp(), known)
 
 
 def _decode(row: Row | None) -> dict[int, Usual]:

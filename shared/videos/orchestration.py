@@ -25,7 +25,7 @@ TURN = "turn"  # the event that wakes a video that waits for a slot
 _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 5_000, 6
 # The whole history is replayed at every step, so its cost grows with the square of its length. It
 # is cut off after this many waits.
-_WAITS_PER_EXECUTION = 9
+_WAITS_PER_EXECUTION = 8
 
 Recipe = Generator[Any, Any, None]
 
@@ -59,7 +59,7 @@ def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) 
 
     An event that arrives while the step runs may be lost; then the timer ends the wait.
     """
-    due = context.current_utc_datetime + timedelta(seconds=seconds)
+    due: datetime = context.current_utc_datetime + timedelta(seconds=seconds)
     timer = _timer(context, step, due)
     if step != SUBMIT:
         yield timer

@@ -41,7 +41,7 @@ _TO_DELETE = 60.0  # seconds to try to delete a job upstream; its price stays re
 _DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: before the host ends the function, which it does after ten minutes
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
-_CLOSE_LOOKS = 8  # after the first, before the engine has its turn again
+_CLOSE_LOOKS = 12  # after the first, before the engine has its turn again
 _UNSUCCESSFUL = ("failed", "cancelled", "expired")
 
 
@@ -120,7 +120,8 @@ class Rendering:
         be.
         """
         usual = await self.render_times.of(video.model, video.seconds)
-        wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self._pace, self.random)
+        moving = progress > video.progress
+        wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self._pace, self.random, moving=moving)
         return again(wait, self._left(video))
 
     async def save(self, video_id: str) -> StepResult:

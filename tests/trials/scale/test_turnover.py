@@ -32,14 +32,16 @@ def simulate(requests: list[Request], plan: Plan = QUICK, *, lost_events: float 
         return runner.run(simulation.run())
 
 
-def gaps(found: Findings) -> list[float]:
-    """Seconds from each end of a job to the next start on its deployment, where one came."""
+def gaps(found: Findings, *, first: int = 0) -> list[float]:
+    """Seconds from each end of a job to the next start on its deployment, where one came, without
+    those of the first jobs there.
+    """
     result = []
     for place in found.places:
         starts = sorted(job.accepted for job in place.jobs.values())
         ends = sorted(job.ends for job in place.jobs.values())
         most = place.deployment.max_running
-        result += [start - end for end, start in zip(ends, starts[most:], strict=False)]
+        result += [start - end for end, start in zip(ends, starts[most:], strict=False)][first:]
     return result
 
 
@@ -61,7 +63,7 @@ def test_slots_are_busy_while_somebody_waits() -> None:
     than a second, so nine tenths of the time are used.
     """
     found = simulate(asked(80, 10.0))
-    later = gaps(found)[8:]
+    later = gaps(found, first=4)  # until then nobody knows how long such a job takes
     gap = sum(later) / len(later)
     assert gap <= 1.0
     assert 10.0 / (10.0 + gap) >= 0.9

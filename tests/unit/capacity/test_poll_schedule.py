@@ -25,11 +25,11 @@ def looks(render: float, usual: Usual, *, tells: bool = True, seed: int = 1) -> 
     """How often a job of `render` seconds is looked at until it is seen to be done, and how late
     that is.
     """
-    random, elapsed, count = Random(seed), 1.0, 1
+    random, elapsed, count, before = Random(seed), 1.0, 1, 0
     while elapsed < render:
         progress = int(100 * elapsed / render) if tells else 0
-        elapsed += look_after(elapsed, progress, usual, PACE, random)
-        count += 1
+        elapsed += look_after(elapsed, progress, usual, PACE, random, moving=progress > before)
+        count, before = count + 1, progress
     return count, elapsed - render
 
 
@@ -59,7 +59,7 @@ def test_a_job_that_tells_nothing_is_looked_at_around_its_usual_time(render: flo
     is.
     """
     count, late = looks(render, KNOWN, tells=False)
-    assert count <= 4 + min(render - 20, 80) / (5.7 * 0.95) + max(render - 100, 0) / (3.6 * 0.95)
+    assert count <= 4 + min(render - 20, 80) / 6.6 + max(render - 100, 0) / 4.0
     assert late <= 6
 
 
@@ -149,8 +149,14 @@ def test_a_short_job_is_looked_at_in_its_own_time() -> None:
 
 
 def test_only_progress_tells_that_a_job_is_about_to_end() -> None:
-    """Not for one that is long past its time, whose progress may stand still."""
+    """However long such a job usually takes."""
     assert is_about_to_end(98.0, 97, Usual(100.0, 20.0, jobs=50))
     assert not is_about_to_end(98.0, 80, Usual(100.0, 20.0, jobs=50))
     assert not is_about_to_end(98.0, 0, Usual(100.0, 20.0, jobs=50))
-    assert not is_about_to_end(900.0, 99, Usual(100.0, 20.0, jobs=50))
+
+
+def test_a_job_that_is_late_is_looked_at_closely_only_while_it_moves() -> None:
+    """Its progress is believed for as long as there is any; one that stands still may never end."""
+    late = {moving: look_after(900.0, 99, KNOWN, PACE, Random(1), moving=moving) for moving in (True, False)}
+    assert late[True] < 7
+    assert late[False] > 30
