@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from shared.clock import Clock
 from shared.config.settings import Storage
 from shared.errors import NotAVideo, StorageUnavailable
+from shared.media.content import Content
 from shared.media.mp4 import Mp4Check
 from shared.media.reference_image import Reference
 from shared.media.video import Video, owner_of
-from shared.upstream.client import Content
 
 if TYPE_CHECKING:
     from azure.storage.blob import UserDelegationKey

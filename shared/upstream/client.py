@@ -19,6 +19,7 @@ from shared.config.catalog import Deployment
 from shared.dialects.bodies import field_of
 from shared.dialects.dialect import Ask
 from shared.errors import GatewayError, Misrouted, Refused, Uncertain, Unreachable, UpstreamError, UpstreamReport
+from shared.media.content import Content
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
 from shared.upstream.bodies import ACCEPTED, Answer, read_answer
@@ -50,18 +51,6 @@ class Accepted:
 
     job: Job
     request_id: str | None
-
-
-@dataclass(frozen=True)
-class Content:
-    """A download in progress. `length` is the number of bytes that the upstream announced, if it
-    did.
-    """
-
-    length: int | None
-    media_type: str
-    chunks: AsyncIterator[bytes]
-    request_id: str | None = None
 
 
 class Upstream:

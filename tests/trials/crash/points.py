@@ -35,8 +35,9 @@ from local.functions_host.functions import Function
 from local.functions_host.invocation import Invoker
 from shared.accounts.commits import Commits
 from shared.capacity.wake_ups import WakeUps
+from shared.media.content import Content
 from shared.storage.tables import Table
-from shared.upstream.client import Content, Upstream
+from shared.upstream.client import Upstream
 from tests.trials.crash.names import commit_name, engine_name
 from tests.trials.crash.sites import SHARED, Way, WayStep
 

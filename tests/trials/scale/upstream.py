@@ -18,10 +18,11 @@ from shared.config.file import GatewayKnobs
 from shared.config.settings import Storage
 from shared.dialects.dialect import Ask
 from shared.errors import Busy, Missing
+from shared.media.content import Content
 from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
-from shared.upstream.client import Accepted, Content, Upstream
+from shared.upstream.client import Accepted, Upstream
 from shared.upstream.jobs import Job, Listing
 from shared.upstream.upstreams import Upstreams
 from tests.fakes.loop import START

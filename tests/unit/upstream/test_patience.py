@@ -14,10 +14,10 @@ import pytest
 from shared import gateway as composition
 from shared.config import settings
 from shared.gateway import Gateway
+from shared.media.content import Content
 from shared.media.requests import parse_create
 from shared.media.video import MASTER_OWNER, Video
 from shared.storage.blobs import Archive
-from shared.upstream.client import Content
 from shared.upstream.identity import Connections
 from tests.fakes.loop import JumpingLoop, LoopClock
 from tests.fakes.table import Faults, FaultyTables, MemoryTable

@@ -1,0 +1,16 @@
+"""The bytes of a video on their way from the upstream to storage."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Content:
+    """A download in progress. `length` is the number of bytes that the upstream announced, if it
+    did.
+    """
+
+    length: int | None
+    media_type: str
+    chunks: AsyncIterator[bytes]
+    request_id: str | None = None
