@@ -154,7 +154,7 @@ _gateways: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Gateway] = weakr
 
 
 def use(gateway: Gateway) -> None:
-    """Let the running loop's functions use this gateway, for stand-ins that change a part of it."""
+    """Make this the gateway of the running loop, for stand-ins that replace a part of it."""
     _gateways[asyncio.get_running_loop()] = gateway
 
 

@@ -34,7 +34,7 @@ class Usual(msgspec.Struct, frozen=True):
 
 
 class Pace(NamedTuple):
-    """Seconds between two looks: `poll_seconds`, and the least, `close_poll_seconds`."""
+    """Seconds between two looks: `poll_seconds`, and the shortest allowed, `close_poll_seconds`."""
 
     usual: float
     closest: float

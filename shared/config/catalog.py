@@ -39,10 +39,10 @@ class Deployment:
     differs. Stored videos refer to `name`, so it must not change with the rest of the
     configuration. `retires` is the retirement date that the vendor has announced.
 
-    `delete_after_saving`: the server's copy of a film goes when ours is stored. A job that the
-    server has lost is made once more with `remakes_lost_jobs`. `upstream_queue_seconds` is how long
-    a job may wait in the server's own queue, None for as long as it may run. `content_hosts` are
-    the hosts, beside its own, that the server may name for a film.
+    `delete_after_saving`: the server's copy of a video is deleted once ours is stored.
+    `remakes_lost_jobs`: a job that the server has lost is made once more. `upstream_queue_seconds`
+    is how long a job may wait in the server's own queue; None means as long as it may run.
+    `content_hosts` are hosts, besides the server's own, that it may name for the bytes of a video.
     """
 
     name: str
@@ -62,7 +62,9 @@ class Deployment:
     content_hosts: tuple[str, ...] = ()
 
     def mark(self, video_id: str) -> str | None:
-        """The model that only this video's job has in the server's answers, where it has one."""
+        """The `model` that only this video's job has in the server's answers; None where there is
+        none.
+        """
         return self.dialect.mark(self.model, video_id)
 
 

@@ -1,12 +1,10 @@
-"""One field of a JSON body, which may be anything."""
+"""Reads one field of a body that may not be JSON."""
 
 import json
 
 
 def field_of(body: bytes, name: str) -> object:
-    """The value of a field of a JSON object; None where it has none, or where the body is no JSON
-    object.
-    """
+    """The value of a field, or None: also where the body is not a JSON object."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):  # not JSON, not unicode, or nested beyond reason

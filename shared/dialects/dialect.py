@@ -1,7 +1,7 @@
-"""What a kind of server that speaks `/videos` does in its own way.
+"""The differences between servers of `/videos`.
 
-`Dialect` is OpenAI's own, which the others start from: each is a class of one small module that
-says what differs. Nothing outside this folder asks which dialect it has.
+`Dialect` describes OpenAI's own dialect. Each other dialect is a subclass in a small module of its
+own that overrides what differs. No code outside this folder asks which dialect it has.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ EVERY_VARIANT = ("video", "thumbnail", "spritesheet")
 
 @dataclass(frozen=True)
 class Ask:
-    """What a create asks for; `size` is `WIDTHxHEIGHT` in pixels, `video_id` the gateway's own."""
+    """A create. `size` is `WIDTHxHEIGHT` in pixels, `video_id` the gateway's own id."""
 
     prompt: str
     seconds: int
@@ -23,21 +23,21 @@ class Ask:
 class Dialect:
     """OpenAI's own `/v1/videos`.
 
-    How it is reached: `name` is LiteLLM's name of the provider, `path` what follows the server's
-    address. `base_names`, `key_names` and `version_names` are the app settings that hold an
-    address, a key and an `api-version` where the configuration has none. `needs_tls`: only an
-    address of this machine may do without TLS. `identity`: without a key the app's own identity is
-    used. `probe` is a path that costs the server nothing to answer.
+    How the server is reached: `name` is LiteLLM's name of the provider, `path` follows the server's
+    address. `base_names`, `key_names` and `version_names` are the app settings with the address,
+    the key and the `api-version` where the configuration has none. `needs_tls`: plain HTTP is
+    allowed on this machine only. `identity`: without a key the app's own identity is used. `probe`
+    is a path that the server answers at no cost.
 
-    What it can do: `remixes`, `lists` its jobs, deletes them (`deletes`); `stops`: deleting a
-    running job stops it. `variants` are the parts of a finished video that can be fetched.
+    What the server can do: `remixes`, `lists` its jobs, `deletes` them; `stops`: deleting a running
+    job stops it. `variants` are the files of a finished video that can be fetched.
 
-    What it tells: `tells_progress`; `tells_address`: a job may name the address of its bytes.
-    `keeps_words`: it lists prompt, length and size exactly as they were sent.
+    What a job shows: `tells_progress`; `tells_address`: it may have the address of its bytes.
+    `keeps_words`: it has prompt, length and size exactly as they were sent.
 
-    What it keeps: `forgets`: a restart forgets every job. `keeps_copies`: what is made stays on its
-    disk until it is deleted. `max_running` and `creates_per_minute` are what a deployment takes
-    where the configuration says nothing.
+    What the server keeps: `forgets`: a restart loses every job. `keeps_copies`: finished videos
+    stay on its disk until they are deleted. `max_running` and `creates_per_minute` are a
+    deployment's limits where the configuration has none.
     """
 
     name: ClassVar[str] = "openai"
@@ -71,19 +71,19 @@ class Dialect:
         return {"authorization": f"Bearer {key}"}
 
     def form(self, model: str, ask: Ask) -> dict[str, str]:
-        """The text parts of a create; `model` is the server's name of it. It is always a form: the
-        one encoding that all servers take, with or without an image.
+        """The text parts of a create. `model` is the server's name of it. A create is always a
+        form, the one encoding that all servers take, with or without an image.
         """
         return {"model": model, "prompt": ask.prompt, "seconds": str(ask.seconds), "size": ask.size}
 
     def mark(self, model: str, video_id: str) -> str | None:
-        """The `model` of a video's job in the server's answers, where that tells the job from all
-        others; None where it does not.
+        """The `model` in the server's answers that identifies this video's job; None where no name
+        does.
         """
         del model, video_id
         return None
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
-        """Whether an answer of 5xx to a create proves that no job was made."""
+        """Whether a 5xx answer to a create proves that no job was made."""
         del status, body
         return False

@@ -1,6 +1,7 @@
-"""vLLM-Omni (0.30.0). It keeps its jobs in memory and its films on disk, until they are deleted.
+"""vLLM-Omni (0.30.0). It keeps its jobs in memory, and finished videos on disk until they are
+deleted.
 
-A failed job is told under the HTTP status of its failure, with an integer as its code.
+It answers a failed job with the HTTP status of its failure, and an integer as its code.
 """
 
 from typing import ClassVar
@@ -28,7 +29,7 @@ class HostedVllm(Dialect):
     creates_per_minute: ClassVar[int] = 60
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
-        """The server's own errors (`detail`) are raised while it reads the request, before it
-        records the job. A proxy in front of it writes another body.
+        """The server raises its own errors (`detail`) while it reads the request, before it records
+        the job. A proxy in front of it answers with another body.
         """
         return status in (500, 503) and isinstance(field_of(body, "detail"), str)

@@ -1,7 +1,7 @@
-"""SGLang's diffusion server (0.5.23). It keeps its jobs in memory and its films on disk.
+"""SGLang's diffusion server (0.5.23). It keeps its jobs in memory and finished videos on disk.
 
-It never tells a job's prompt. It stores a create's `model` unchecked and tells it again, so a mark
-of the gateway's own in it finds the job.
+Its jobs do not show their prompt. It stores a create's `model` unchecked and returns it, so the
+gateway adds the video's id to it, and finds the job by that.
 """
 
 from typing import ClassVar
@@ -33,5 +33,5 @@ class SGLang(Dialect):
         return f"{model}#{video_id}"
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
-        """The server answers so before it reads the request, when its scheduler has ended."""
+        """The server answers so before it reads the request, once its scheduler has ended."""
         return status == 503 and isinstance(field_of(body, "error"), str)

@@ -20,7 +20,7 @@ Fields = Mapping[str, Any]
 
 LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
 _LONGEST_USER = 512
-_PIECE = 256 * 1024  # characters of base64 that are decoded at once; each four are three bytes
+_PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
 _CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "user", "metadata")
@@ -83,11 +83,11 @@ def _request(fields: Fields, model: Model) -> CreateRequest:
 
 
 def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bool = True) -> CreateRequest:
-    """Check a remix of a completed video: `prompt` says what changes, and what is left out or null
-    stays as it is in the source.
+    """Check a remix of a completed video: `prompt` describes the change; a parameter that is absent
+    or null keeps the source's value.
 
-    Upstreams remix by a prompt alone. With another length or size, or an image, the video is made
-    anew, where the operator allows it by `recreate`. Raises InvalidRequest or TooLarge.
+    An upstream remixes by a prompt alone. With another length, another size or an image, the video
+    is made anew, if the operator allows it (`recreate`). Raises InvalidRequest or TooLarge.
     """
     if "model" in fields:
         raise InvalidRequest(
@@ -116,7 +116,7 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bo
     return request if changed is None else replace(request, recreated=True)
 
 
-_RECREATES = ("seconds", "size", "image")  # what no upstream's remix takes
+_RECREATES = ("seconds", "size", "image")  # parameters that no upstream's remix takes
 
 
 def _cannot_remix(model: Model, catalog: Catalog) -> InvalidRequest:
@@ -129,7 +129,9 @@ def _cannot_remix(model: Model, catalog: Catalog) -> InvalidRequest:
 
 
 def _require_made(source: Video, model: Model) -> None:
-    """Raises InvalidRequest where the model makes no such videos any more."""
+    """Raises InvalidRequest where the model no longer makes videos of the source's length
+    and size.
+    """
     if source.size not in model.capability.sizes or source.seconds not in model.capability.seconds:
         raise InvalidRequest(
             f"The model '{model.name}' no longer makes videos of {source.seconds} seconds in {source.size}.",
@@ -139,8 +141,8 @@ def _require_made(source: Video, model: Model) -> None:
 
 
 def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateRequest:
-    """A video that is made anew, asked for by all the prompts that led to it: those of its sources,
-    oldest first, and its own. Raises InvalidRequest where they are too long together.
+    """The request of a remix that is made anew, with all prompts that led to it: those of its
+    sources, oldest first, and its own. Raises InvalidRequest where they are too long together.
     """
     prompt = "\n\n".join((*prompts, request.prompt))
     if len(prompt) > LONGEST_PROMPT:
@@ -257,7 +259,7 @@ def _inline_image(value: object) -> bytes:
 def _decoded(text: str) -> bytes:
     """The bytes of a base64 text. Raises ValueError.
 
-    Piece by piece: the decoder lets no other thread run, and takes a third of a second for the
+    Decoded in pieces: the decoder blocks all other threads, for a third of a second with the
     largest image.
     """
     pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)]

@@ -1,8 +1,8 @@
 """Translates a Request to a Call and an Answer to a Reply: authentication, the body's fields, and
 the error object.
 
-A handler takes a `Call`, and returns an `Answer` or raises. How requests come and replies go is
-none of its business, nor of this module: see `web`.
+A handler takes a `Call`, and returns an `Answer` or raises. How requests arrive and replies are
+sent is in `web`.
 """
 
 import asyncio
@@ -34,19 +34,19 @@ _BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
 
 
 async def pieces(*given: bytes) -> AsyncIterator[bytes]:
-    """These bytes, one after the other."""
+    """These bytes, one piece after the other."""
     for piece in given:
         yield piece
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request. Names of headers are in lower case; several values of one name are joined by
-    commas, and empty parameters of the query are left out.
+    """One request. Header names are in lower case; several values of one name are joined by commas,
+    and empty query parameters are left out.
 
-    `parts` are the route's parameters. `body` can be read once; it raises ConnectionError where the
-    caller goes away before its end. `origin` is how the caller reaches the gateway, such as
-    `https://gateway.example`.
+    `parts` are the route's parameters. `body` can be read once, and raises ConnectionError where
+    the caller disconnects before its end. `origin` is the address by which the caller reaches the
+    gateway, such as `https://gateway.example`.
     """
 
     method: str
@@ -59,8 +59,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a handler returns. A `body` that is an asynchronous iterator is sent piece by piece, as
-    it comes; any other that is not bytes is sent as JSON.
+    """What a handler returns. A `body` that is an asynchronous iterator is sent in pieces as they
+    come; any other that is not bytes is sent as JSON.
     """
 
     body: Any = None
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Reply:
-    """What is sent for an answer."""
+    """What is sent for an Answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -133,7 +133,7 @@ class Call:
                 if len(body) > _LARGEST_BODY:
                     raise _too_large()
         except ConnectionError as error:
-            raise InvalidRequest("The body ended before its end.", code="incomplete_body", param="request_body") from error
+            raise InvalidRequest("The body is incomplete.", code="incomplete_body", param="request_body") from error
         return bytes(body)
 
 

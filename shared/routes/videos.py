@@ -15,7 +15,7 @@ from shared.media.video import Video, dollars, owner_of
 from shared.routes.calls import Answer, Call
 
 logger = logging.getLogger("gateway")
-_MOST_SOURCES = 16  # that are read, one by one, for a remix of a remix of a remix
+_MOST_SOURCES = 16  # of a chain of remixes, read one by one
 
 
 async def create_video(call: Call) -> Answer:
@@ -27,7 +27,7 @@ async def create_video(call: Call) -> Answer:
 
 
 async def remix_video(call: Call, video_id: str) -> Answer:
-    """A new video from a completed one: the upstream's own remix, or made anew where the caller
+    """A new video from a completed one: by the upstream's own remix, or made anew where the caller
     wants another length, size or image.
     """
     caller = await call.caller()
@@ -43,8 +43,8 @@ async def remix_video(call: Call, video_id: str) -> Answer:
 
 
 async def _prompts(call: Call, video: Video) -> list[str]:
-    """The prompts that led to a video, oldest first: that of an upstream's remix tells only what
-    changes in its source. Sources that are deleted are left out.
+    """The prompts that led to a video, oldest first: the prompt of an upstream's remix only
+    describes the change to its source. Deleted sources are left out.
     """
     prompts = [video.prompt]
     for _ in range(_MOST_SOURCES):

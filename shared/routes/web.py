@@ -1,10 +1,10 @@
 """The web extension: HTTP as a stream between the Functions host and the app's handlers.
 
-The host forwards each request as it comes to a web server inside the Python worker. The worker
-starts the server of whichever module has subclasses of `WebApp` and `WebServer`, and importing such
-a module switches all HTTP functions of the app: their argument is the server's own request, and
-what they return is what it sends. This is that module, on aiohttp, which Durable imports anyway. No
-other module of the app knows aiohttp or this seam (`azurefunctions-extensions-base`).
+The host forwards each request, as it arrives, to a web server inside the Python worker. The worker
+starts the server of the module that has subclasses of `WebApp` and `WebServer`. Importing that
+module changes all HTTP functions of the app: their argument is the server's own request, and their
+result is what it sends. This is that module, on aiohttp, which Durable imports anyway. No other
+module of the app knows aiohttp or the seam (`azurefunctions-extensions-base`).
 """
 
 import logging
@@ -25,9 +25,9 @@ logger = logging.getLogger("gateway")
 Request: TypeAlias = web.Request
 Response: TypeAlias = web.StreamResponse
 
-# The host in front has limits of its own (an address of 8 KiB, 100 headers of 32 KiB together) and
-# adds headers; what it lets through is not refused here. Packed bodies stay packed: nothing unpacks
-# what it has not measured.
+# The host in front has limits of its own (8 KiB for an address, 32 KiB for 100 headers together)
+# and adds headers; a request that it lets through is not refused here. Compressed bodies stay
+# compressed: no body is unpacked before it was measured.
 SERVER_OPTIONS: Mapping[str, Any] = {
     "access_log": None,
     "auto_decompress": False,
@@ -35,12 +35,12 @@ SERVER_OPTIONS: Mapping[str, Any] = {
     "max_field_size": 64 * 1024,
     "max_headers": 10_000,
 }
-_NAME = {"server": "azure-video-gateway"}  # not what serves it, nor its version
+_NAME = {"server": "azure-video-gateway"}  # neither the server's name nor its version
 ROUTE = web.RequestKey("route", dict[str, str])
 
 
 async def respond(request: Request, handler: Handler, orchestrations: Orchestrations | None = None) -> Response:
-    """Run a handler on a request as it comes, and give back what is to be sent."""
+    """Run a handler on the server's request, and return the server's response."""
     reply = await calls.respond(_received(request), handler, orchestrations)
     headers = {**_NAME, **reply.headers}
     if isinstance(reply.body, bytes):
@@ -49,13 +49,13 @@ async def respond(request: Request, handler: Handler, orchestrations: Orchestrat
 
 
 class WebApp(base.WebApp):
-    """The application that the worker serves: one route, for everything."""
+    """The application that the worker serves, with one route for all paths."""
 
     def __init__(self) -> None:
         self._application = web.Application()
 
     def route(self, func: Any) -> Any:
-        """The worker's own handler, which finds the function that the host has called."""
+        """Register the worker's own handler, which calls the function that the host has chosen."""
         self._application.router.add_route("*", "/{path:.*}", func, expect_handler=_not_yet)
         return func
 
@@ -64,7 +64,7 @@ class WebApp(base.WebApp):
 
 
 class WebServer(base.WebServer):
-    """Serves a WebApp as long as the worker lives: the event loop holds what is started here."""
+    """Serves a WebApp until the worker ends: the event loop keeps the server alive."""
 
     async def serve(self) -> None:
         runner = web.AppRunner(self.web_app, **SERVER_OPTIONS)
@@ -74,7 +74,7 @@ class WebServer(base.WebServer):
 
 class _Route(base.RequestSynchronizer):
     def sync_route_params(self, request: Request, path_params: Mapping[str, str]) -> None:
-        """Keep the route's parameters, which the worker has from the host."""
+        """Keep the route's parameters, which the worker gets from the host."""
         request[ROUTE] = dict(path_params)
 
 
@@ -89,8 +89,8 @@ class _ResponseType(metaclass=base.ResponseTrackerMeta):
 
 
 class _Streamed(web.StreamResponse):
-    """An answer whose body is written in pieces, after the function that made it has returned. So
-    no time limit of functions applies to a slow reader.
+    """An answer whose body is written in pieces after the function has returned, so that a slow
+    reader meets no time limit of functions.
     """
 
     def __init__(self, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes]) -> None:
@@ -98,8 +98,8 @@ class _Streamed(web.StreamResponse):
         self._pieces = pieces
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write what is left. Raises ConnectionResetError where the pieces fail: the connection is
-        closed before the body's end, so that nobody takes a part for the whole.
+        """Write the pieces. Raises ConnectionResetError where they fail: the connection is closed
+        before the body's end, so that no client takes a part for the whole.
         """
         try:
             async with aclosing(self._pieces):  # type: ignore[type-var]
@@ -127,12 +127,14 @@ def _received(request: Request) -> calls.Request:
 
 
 def _origin(headers: Mapping[str, str]) -> str:
-    """How the caller reaches the app. The host names itself there; `Host` is the worker's own."""
+    """The address by which the caller reaches the app, from the host's headers; `Host` is the
+    worker's own.
+    """
     return f"{headers.get('X-Forwarded-Proto', 'http')}://{headers.get('X-Forwarded-Host') or headers.get('Host', '')}"
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """One value a name; several are joined by commas."""
+    """One value per name; several are joined by commas."""
     joined: dict[str, str] = {}
     for name, value in pairs:
         joined[name] = f"{joined[name]},{value}" if name in joined else value
@@ -140,7 +142,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises ConnectionError where it ends before its end."""
+    """The body, in pieces as they arrive. Raises ConnectionError where it ends too early."""
     await _continue(request)
     try:
         async for piece in request.content.iter_any():
@@ -150,12 +152,12 @@ async def _body(request: Request) -> AsyncIterator[bytes]:
 
 
 async def _not_yet(_: Request) -> None:
-    """A client that waits for "100 Continue" is told to send its body when the body is read, so
-    what is refused before is never sent.
+    """Does nothing: "100 Continue" is sent once the body is read, so that a request that is refused
+    before then never sends its body.
     """
 
 
 async def _continue(request: Request) -> None:
     if request.version == HttpVersion11 and request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # what is sent now is no part of the answer
+        request.writer.output_size = 0  # this line does not count as a part of the answer

@@ -38,7 +38,7 @@ _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety s
 
 
 def is_moderation(code: str | None, message: str) -> bool:
-    """Whether a refusal or a failed job is moderation's, by its code or its words."""
+    """Whether moderation refused a request or failed a job, by its code or its words."""
     return code in _MODERATION_CODES or any(word in message.lower() for word in _MODERATION_WORDS)
 
 

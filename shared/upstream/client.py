@@ -84,8 +84,8 @@ class Upstream:
             raise Refused("The upstream cannot remix.", code="not_supported", report=error.report) from error
 
     async def get(self, upstream_id: str) -> Job:
-        """A job as it is now. Some servers tell a failed job under a status of 4xx or 5xx, so an
-        answer that holds the job is no failure of the call.
+        """The job as it is now. Some servers answer a failed job with a 4xx or 5xx, so an answer
+        that holds the job is not a failed call.
         """
         answer = await self._exchange("GET", f"/videos/{_segment(upstream_id)}")
         if answer.is_success or field_of(answer.body, "id") != upstream_id:
@@ -163,7 +163,7 @@ class Upstream:
     async def _exchange(
         self, method: str, path: str, *, creating: bool = False, params: Mapping[str, str] | None = None, **body: Any
     ) -> Answer:
-        """Ask, and read the answer, whatever its status."""
+        """Send a request and read its answer, whatever its status."""
         import httpx
 
         async def send(*, renew: bool) -> Answer:
@@ -184,7 +184,7 @@ class Upstream:
         return answer
 
     def _check(self, answer: Answer, *, creating: bool = False, about_video: bool = False) -> None:
-        """Raises what an answer stands for that is no success, or longer than any should be."""
+        """Raises the error of an answer that is not a success, or is too long."""
         if not answer.is_success:
             raise self._failure(answer, creating=creating, about_video=about_video)
         if not answer.whole:

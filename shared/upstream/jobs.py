@@ -18,8 +18,8 @@ _LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
 @dataclass(frozen=True)
 class JobError:
-    """Why a job failed. A number for a `code` is an HTTP status, which says nothing to a caller: it
-    becomes None.
+    """Why a job failed. A `code` that is a number is an HTTP status, which does not help a caller:
+    it becomes None.
     """
 
     code: str | None = None
@@ -27,7 +27,7 @@ class JobError:
 
     @classmethod
     def read(cls, told: object) -> "JobError":
-        """The error of a job in whatever form a server gives it."""
+        """The error of a job, in any form that servers use."""
         if not isinstance(told, dict):
             return cls(message=told if isinstance(told, str) else None)
         code, message = told.get("code"), told.get("message")
@@ -64,16 +64,16 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reason(self) -> JobError:
-        """Why it failed, as far as that is told."""
+        """Why the job failed, as far as the server says."""
         return self.error if isinstance(self.error, JobError) else JobError.read(self.error)
 
     @property
     def length(self) -> str | None:
-        """Its whole seconds as text, None where it does not tell them."""
+        """The length in whole seconds, as text; None where the server does not say."""
         return f"{self.seconds:g}" if isinstance(self.seconds, int | float) else self.seconds
 
     def masked(self, mask: Mask) -> "Job":
-        """The same job with a reason that callers may see."""
+        """The same job, with a masked reason that callers may see."""
         code, message = self.reason.code, self.reason.message
         return msgspec.structs.replace(self, error=JobError(code and mask(code), message and mask(message)))
 

@@ -24,8 +24,8 @@ class Attempt:
 
     @property
     def mark(self) -> str | None:
-        """The `model` that its job alone has in the upstream's list, where the upstream gives back
-        a mark.
+        """The `model` that only this attempt's job has in the upstream's list; None where there is
+        none.
         """
         return self.deployment.mark(self.video.id)
 
