@@ -61,7 +61,7 @@ class Demo:
         begun = time.monotonic()
         size = ("--size", self.size) if self.size else ()
         video = await _command(url, key, self.out, "generate", self.prompt, "--seconds", self.seconds, *size)
-        path = self.out / video["file"]
+        path = self.out / str(video["file"])
         film = inspect(path)
         if film.size != video["size"] or abs(film.seconds - float(video["seconds"])) > 0.5:
             raise StackError(f"Asked for {video['size']}, {video['seconds']} s; {path} is {film.size}, {film.seconds:.1f} s.")

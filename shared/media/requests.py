@@ -5,16 +5,17 @@ request, or an error.
 import binascii
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast, get_args
 
 import msgspec
 
 from shared.config.catalog import Catalog, Model
 from shared.errors import InvalidRequest, TooLarge
 from shared.media.reference_image import LARGEST
-from shared.media.video import Video, is_id
+from shared.media.video import EVERY_VIDEO, Status, Video, VideoFilter, is_id
 
 Fields = Mapping[str, Any]
 
@@ -154,15 +155,28 @@ def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateReques
 
 @dataclass(frozen=True)
 class ListRequest:
-    """One page of a list: at most `limit` videos, after the video `after` in the given order."""
+    """One page of a list: at most `limit` videos that `wanted` takes, after the video `after` in
+    the given order.
+    """
 
     limit: int = 20
     after: str | None = None
     newest_first: bool = True
+    wanted: VideoFilter = EVERY_VIDEO
 
 
-def parse_list(query: Mapping[str, str]) -> ListRequest:
-    """Check the query of a list. Raises InvalidRequest."""
+_LIST_PARAMETERS = ("limit", "after", "order", "status", "model", "user")
+_METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
+# What clients of Azure and of LiteLLM add to every request. It chooses nothing here.
+_IGNORED_PARAMETERS = ("api-version", "custom_llm_provider")
+
+
+def parse_list(query: Mapping[str, str], catalog: Catalog) -> ListRequest:
+    """Check the query of a list. Raises InvalidRequest, also for a filter that is unknown: ignoring
+    it would list other videos than were asked for.
+    """
+    filters = {name: match[1] for name in query if (match := _METADATA_FILTER.fullmatch(name))}
+    refuse_unknown({name: None for name in query if name not in (*filters, *_IGNORED_PARAMETERS)}, _LIST_PARAMETERS)
     limit = query.get("limit", "20")
     after = query.get("after") or None
     if after is not None and not is_id(after):
@@ -172,7 +186,18 @@ def parse_list(query: Mapping[str, str]) -> ListRequest:
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("`order` must be 'asc' or 'desc'.", param="order")
-    return ListRequest(int(limit), after, order == "desc")
+    metadata = tuple((key, query[name]) for name, key in filters.items())
+    return ListRequest(int(limit), after, order == "desc", _filter(query, metadata, catalog))
+
+
+def _filter(query: Mapping[str, str], metadata: tuple[tuple[str, str], ...], catalog: Catalog) -> VideoFilter:
+    """The filter of a list. A model that is no longer configured is still found by its name."""
+    status = query.get("status")
+    if status is not None and status not in get_args(Status):
+        raise InvalidRequest(f"`status` must be one of {', '.join(get_args(Status))}.", param="status")
+    model = query.get("model")
+    known = catalog.spelled(model) if model else None
+    return VideoFilter(cast("Status | None", status), known.name if known else model, query.get("user"), metadata)
 
 
 def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:

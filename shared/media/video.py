@@ -3,6 +3,7 @@
 import json
 import re
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -130,6 +131,30 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "user": self.user,
             "metadata": json.loads(self.metadata) if self.metadata else None,
         }
+
+
+@dataclass(frozen=True)
+class VideoFilter:
+    """Which videos are meant: those with this status, model, user and metadata. None means any."""
+
+    status: Status | None = None
+    model: str | None = None
+    user: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def stored(self) -> dict[str, str]:
+        """The part that storage can pick out: values of a video's row."""
+        named = {"status": self.status, "model": self.model, "user": self.user}
+        return {name: value for name, value in named.items() if value is not None}
+
+    def takes(self, video: Video) -> bool:
+        """Whether a video is meant."""
+        fits = all(getattr(video, name) == value for name, value in self.stored.items())
+        return fits and (not self.metadata or set(self.metadata) <= json.loads(video.metadata or "{}").items())
+
+
+EVERY_VIDEO = VideoFilter()
 
 
 def new_id(owner: str, now: datetime) -> str:

@@ -88,10 +88,10 @@ async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool)
 
 async def list_videos(call: Call) -> Answer:
     caller = await call.caller()
-    page = parse_list(call.query)
+    page = parse_list(call.query, call.gateway.settings.catalog)
     store = call.gateway.videos
     read = store.newest_first if page.newest_first else store.oldest_first
-    videos = await read(caller.owner, page.limit + 1, after=page.after)
+    videos = await read(caller.owner, page.limit + 1, after=page.after, wanted=page.wanted)
     shown = videos[: page.limit]
     return Answer(
         {

@@ -119,8 +119,10 @@ class Table:
         before: str | None = None,
         page: int | None = None,
         select: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Row]:
-        """Rows with after < key < before, in key order, read `page` at a time.
+        """Rows with after < key < before, in key order, read `page` at a time. With `where`, only
+        rows with these values, which storage picks out.
 
         Raises StorageUnavailable.
         """
@@ -129,6 +131,9 @@ class Table:
         if before is not None:
             condition += " and RowKey lt @before"
             parameters["before"] = before
+        for number, (name, value) in enumerate((where or {}).items()):
+            condition += f" and {name} eq @value{number}"
+            parameters[f"value{number}"] = value
         columns = None if select is None else ["PartitionKey", "RowKey", *select]
         size = min(page or _PAGE, _PAGE)
         async with self._guarded() as client:

@@ -9,7 +9,7 @@ Videos of an earlier version have no row `old_…`, and stay under their id when
 until `upkeep.indexing` has gone through them. Until then listings read them in the old way.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -17,13 +17,14 @@ from typing import Any
 import msgspec
 
 from shared.clock import Clock
-from shared.media.video import Video, is_id, owner_of, reversed_id
+from shared.media.video import EVERY_VIDEO, Video, VideoFilter, is_id, owner_of, reversed_id
 from shared.storage.merging import merged
 from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, retry_conflicts
 
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
 _GONE = "gone_"
 _OLD, _AFTER_OLD = "old_", "old`"
+_STEP = 200  # rows that are read at a time where not all of them are wanted
 UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row that store how far older videos are indexed
 
 
@@ -131,30 +132,35 @@ class VideoStore:
         async for video in merged(reads, lambda video: video.id):
             yield video
 
-    async def newest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
+    async def newest_first(
+        self, owner: str, count: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
+    ) -> list[Video]:
         """The `count` newest listed videos of a key that are older than the video `after`."""
         videos: list[Video] = []
-        async for video in self._range(owner, "", after, None, count):
-            if not video.deleted:
+        page = _STEP if wanted.metadata else count
+        async for video in self._range(owner, "", after, None, page, where=wanted.stored):
+            if not video.deleted and wanted.takes(video):
                 videos.append(video)
             if len(videos) == count:
                 break
         return videos
 
-    async def oldest_first(self, owner: str, count: int, *, after: str | None = None) -> list[Video]:
+    async def oldest_first(
+        self, owner: str, count: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
+    ) -> list[Video]:
         """The `count` oldest listed videos of a key that are newer than the video `after`."""
         if not await self.indexed():
-            return await self._oldest_by_ids(owner, count, after)
+            return await self._oldest_by_ids(owner, count, after, wanted)
         videos: list[Video] = []
         start = _old_key(after) if after and is_id(after) else _OLD
         while len(videos) < count:
-            wanted = count - len(videos)
-            keys = await self._first_keys(owner, start, wanted)
-            videos += await self._between(owner, [_id_of(key) for key in keys])
-            if len(keys) < wanted:
+            step = count - len(videos) if wanted == EVERY_VIDEO else _STEP
+            keys = await self._first_keys(owner, start, step)
+            videos += await self._between(owner, [_id_of(key) for key in keys], wanted)
+            if len(keys) < step:
                 break
             start = keys[-1]
-        return videos
+        return videos[:count]
 
     async def indexed(self) -> bool:
         """Whether all videos of earlier versions have been indexed. Once True, it stays True."""
@@ -176,17 +182,20 @@ class VideoStore:
                 break
         return keys
 
-    async def _between(self, owner: str, ids: list[str]) -> list[Video]:
-        """These videos, oldest first. They are neighbours, so one range read returns them."""
+    async def _between(self, owner: str, ids: list[str], wanted: VideoFilter) -> list[Video]:
+        """Those of these videos that are wanted, oldest first. They are neighbours, so one range
+        read returns them.
+        """
         if not ids:
             return []
-        wanted = {video_id: place for place, video_id in enumerate(ids)}
+        places = {video_id: place for place, video_id in enumerate(ids)}
         before = f"{max(ids)}~"
         after = min(ids)[:-1]  # sorts before this id and after those of newer videos
-        found = [video async for video in self._range(owner, "", after, before, len(ids)) if video.id in wanted]
-        return sorted((each for each in found if not each.deleted), key=lambda each: wanted[each.id])
+        read = self._range(owner, "", after, before, len(ids), where=wanted.stored)
+        found = [video async for video in read if video.id in places and not video.deleted and wanted.takes(video)]
+        return sorted(found, key=lambda each: places[each.id])
 
-    async def _oldest_by_ids(self, owner: str, count: int, after: str | None) -> list[Video]:
+    async def _oldest_by_ids(self, owner: str, count: int, after: str | None, wanted: VideoFilter) -> list[Video]:
         """The oldest videos without the rows `old_…`: reads every id of the key newer than `after`,
         then the videos one by one.
         """
@@ -195,17 +204,25 @@ class VideoStore:
         videos: list[Video] = []
         for video_id in reversed(ids):
             entry = await self.find(video_id)
-            if entry is not None and not entry.video.deleted:
+            if entry is not None and not entry.video.deleted and wanted.takes(entry.video):
                 videos.append(entry.video)
             if len(videos) == count:
                 break
         return videos
 
     async def _range(
-        self, owner: str, prefix: str, after: str | None, before: str | None, page: int | None
+        self,
+        owner: str,
+        prefix: str,
+        after: str | None,
+        before: str | None,
+        page: int | None,
+        *,
+        where: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Video]:
         after, before = max(after or "", _FIRST_VIDEO), min(before or _AFTER_VIDEOS, _AFTER_VIDEOS)
-        async for row in self.table.scan(owner, after=f"{prefix}{after}", before=f"{prefix}{before}", page=page):
+        rows = self.table.scan(owner, after=f"{prefix}{after}", before=f"{prefix}{before}", page=page, where=where)
+        async for row in rows:
             yield _entry(row).video
 
 

@@ -5,9 +5,9 @@ and dies between writes.
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, islice
 from typing import Literal
 
 from shared.config.settings import Storage
@@ -68,6 +68,7 @@ class MemoryTable(Table):
         before: str | None = None,
         page: int | None = None,
         select: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Row]:
         there, size = self.partitions[partition], min(page or _PAGE, _PAGE)
         while True:
@@ -75,13 +76,16 @@ class MemoryTable(Table):
             await self._travel()
             start = bisect_right(there.keys, after)
             end = len(there.keys) if before is None else bisect_left(there.keys, before)
-            rows = [there.rows[key] for key in there.keys[start : min(start + size, end)]]
+            looked_at = there.keys[start : min(start + _PAGE, end)]  # what the service looks at in one request
+            found = (there.rows[key] for key in looked_at if (where or {}).items() <= there.rows[key].values.items())
+            rows = list(islice(found, size))
+            after = rows[-1].key if len(rows) == size else "".join(looked_at[-1:])
+            more = after < "".join(there.keys[max(start, end - 1) : end])
             for row in rows:
                 wanted = row.values if select is None else select
                 yield Row(row.key, {name: row.values[name] for name in wanted if name in row.values}, row.etag)
-            if start + size >= end:
+            if not more:
                 return
-            after = rows[-1].key
 
     def keys(self, partition: str) -> Sequence[str]:
         """The keys of a partition in order, uncounted: for those who check."""
@@ -157,8 +161,9 @@ class FaultyTable(Table):
         before: str | None = None,
         page: int | None = None,
         select: Sequence[str] | None = None,
+        where: Mapping[str, str] | None = None,
     ) -> AsyncIterator[Row]:
-        async for row in self._inner.scan(partition, after=after, before=before, page=page, select=select):
+        async for row in self._inner.scan(partition, after=after, before=before, page=page, select=select, where=where):
             yield row
 
 

@@ -22,7 +22,7 @@ from shared.accounts.spend_lines import SPEND, SpendLine
 from shared.config import settings
 from shared.config.settings import Storage
 from shared.gateway import Gateway
-from shared.media.video import Video, new_id
+from shared.media.video import Video, VideoFilter, new_id
 from shared.routes.spend import Filter, Spend
 from shared.storage.tables import Insert, Row, Tables
 from shared.storage.video_store import INDEXING, UPKEEP, VideoRow, hiding, listed
@@ -39,7 +39,16 @@ _ENVIRONMENT = {
     "AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/",
     "AZURE_OPENAI_API_KEY": "upstream-secret",
 }
-CALLS = ("list, newest first", "list, oldest first", "list, page 2, oldest first", "spend logs", "spend report", "sweep")
+CALLS = (
+    "list, newest first",
+    "list, oldest first",
+    "list, page 2, oldest first",
+    "list, one user's",
+    "list, one user's, oldest first",
+    "spend logs",
+    "spend report",
+    "sweep",
+)
 PAGE = 20
 
 
@@ -83,6 +92,8 @@ class History:
             lambda: listing.newest_first(_OWNER, PAGE + 1),
             lambda: listing.oldest_first(_OWNER, PAGE + 1),
             lambda: listing.oldest_first(_OWNER, PAGE + 1, after=first[PAGE - 1].id),
+            lambda: listing.newest_first(_OWNER, PAGE + 1, wanted=VideoFilter(user="user 3")),
+            lambda: listing.oldest_first(_OWNER, PAGE + 1, wanted=VideoFilter(user="user 3")),
             lambda: spend.logs(Filter(), 1, 50),
             lambda: spend.report(Filter(start=today - timedelta(days=30), end=today), "key"),
             lambda: Sweep(self.gateway, Engine()).run(),
@@ -123,6 +134,7 @@ async def _record(gateway: Gateway, number: int, *, deleted: bool) -> None:
         seconds=4,
         size="720x1280",
         cost=400_000,
+        user=f"user {number % 10}",
         status="completed",
         finished_at=made + timedelta(minutes=2),
     )

@@ -17,6 +17,7 @@ from shared.dialects.known import AZURE
 from shared.errors import InvalidRequest, TooLarge
 from shared.media.reference_image import LARGEST
 from shared.media.requests import LONGEST_PROMPT, CreateRequest, ListRequest, parse_create, parse_list
+from shared.media.video import VideoFilter
 from shared.storage.tables import _entity, _row
 
 VIDEO = "video_" + "0" * 32
@@ -267,24 +268,37 @@ def test_a_prompt_that_passes_can_be_stored_and_read_back(unit: str, length: int
         ({"limit": "100", "order": "asc", "after": VIDEO}, ListRequest(100, VIDEO, False)),
         ({"after": "", "order": "desc", "api-version": "preview"}, ListRequest()),
         ({"limit": "007"}, ListRequest(7)),
+        (
+            {"status": "failed", "user": "u", "custom_llm_provider": "azure"},
+            ListRequest(wanted=VideoFilter("failed", user="u")),
+        ),
+        ({"model": "gone", "metadata[shot]": "7"}, ListRequest(wanted=VideoFilter(model="gone", metadata=(("shot", "7"),)))),
     ],
 )
 def test_a_list_has_a_page(query: dict[str, str], page: ListRequest) -> None:
     """Newest first, twenty at a time, unless the caller says otherwise."""
-    assert parse_list(query) == page
+    assert parse_list(query, CATALOG) == page
 
 
 @pytest.mark.parametrize("limit", ["-1", "101", "1.5", "", " 5", "٣", "²", "9" * 5_000, "0" * 5_000, "0" * 10 + "101"])
 def test_a_limit_is_a_whole_number_up_to_a_hundred(limit: str) -> None:
     """In plain digits."""
     with pytest.raises(InvalidRequest, match="0 to 100") as raised:
-        parse_list({"limit": limit})
+        parse_list({"limit": limit}, CATALOG)
     assert raised.value.param == "limit"
+
+
+@pytest.mark.parametrize("query", [{"status": "done"}, {"state": "failed"}, {"metadata": "7"}, {"metadata[]": "7"}])
+def test_a_filter_that_is_unknown_is_refused(query: dict[str, str]) -> None:
+    """To ignore it would list what was not asked for."""
+    with pytest.raises(InvalidRequest) as raised:
+        parse_list(query, CATALOG)
+    assert raised.value.param == next(iter(query))
 
 
 @pytest.mark.parametrize("order", ["", "ASC", "newest"])
 def test_an_order_is_one_of_two(order: str) -> None:
     """And the refusal says which."""
     with pytest.raises(InvalidRequest, match=re.escape("'asc' or 'desc'")) as raised:
-        parse_list({"order": order})
+        parse_list({"order": order}, CATALOG)
     assert raised.value.param == "order"

@@ -33,7 +33,7 @@ async def listed(world: World, order: str, **query: str) -> list[str]:
     ids: list[str] = []
     while True:
         after = {"after": ids[-1]} if ids else {}
-        page = await world.send("GET", "v1/videos", secret=world.secret, query={"order": order, "limit": "3", **query, **after})
+        page = await world.send("GET", "v1/videos", secret=world.secret, query={"order": order, "limit": "2", **query, **after})
         assert page.status == 200
         ids += [each["id"] for each in page.json["data"]]
         if not page.json["has_more"]:
@@ -52,6 +52,38 @@ async def test_both_orders_leave_nothing_out_and_show_no_deleted_ones(world: Wor
     assert await listed(world, "asc") == left
     assert await listed(world, "desc") == left[::-1]
     assert len([each async for each in world.gateway.videos.of(world.owner)]) == 12, "none is lost"
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["indexed", "not yet indexed"])
+@pytest.mark.parametrize(
+    ("query", "wanted"),
+    [
+        ({"user": 'O\'Neil & "Ann"'}, {0, 3, 6}),
+        ({"metadata[shot]": "1"}, {1, 4, 7}),
+        ({"metadata[shot]": "1", "metadata[take]": "4"}, {4}),
+        ({"status": "failed"}, {2, 3}),
+        ({"status": "failed", "user": 'O\'Neil & "Ann"'}, {3}),
+        ({"user": "nobody"}, set()),
+    ],
+)
+async def test_filters_leave_the_same_videos_in_both_orders(
+    world: World, ready: bool, query: dict[str, str], wanted: set[int]
+) -> None:
+    """Page by page, by status, user and metadata, and by several at once; never a deleted one."""
+    if ready:
+        await indexed(world)
+    ids = []
+    for number in range(9):
+        metadata = {"shot": str(number % 3), "take": str(number)}
+        video = await world.start(user='O\'Neil & "Ann"' if number % 3 == 0 else "else", metadata=metadata)
+        failure = {"code": "generation_failed", "message": "No."} if number in (2, 3) else None
+        await world.gateway.lifecycle.finish(video.id, failure)
+        ids.append(video.id)
+        world.clock.skip(1)
+    await world.gateway.lifecycle.delete(ids[8])
+    expected = [video_id for number, video_id in enumerate(ids) if number in wanted]
+    assert await listed(world, "asc", **query) == expected
+    assert await listed(world, "desc", **query) == expected[::-1]
 
 
 async def test_videos_of_one_millisecond_are_all_listed(world: World) -> None:
