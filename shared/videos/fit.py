@@ -28,7 +28,7 @@ class Fit(IntEnum):
 
     NO = 0
     NEAR = 1  # similar: a server that alters what it was sent may list it so
-    UNTOLD = 2  # nothing speaks against it, but some of its fields are missing
+    UNPROVEN = 2  # nothing speaks against it, but some of its fields are missing
     EXACT = 3
     CERTAIN = 4  # it has the mark that only this video's job was made with
 
@@ -52,20 +52,20 @@ def made_since(made_at: float | None, noted_at: datetime, ahead: float | None) -
     so many seconds (None where that is unknown).
     """
     if made_at is None:
-        return Fit.UNTOLD
+        return Fit.UNPROVEN
     told = datetime.fromtimestamp(made_at, UTC)
     ours = told - timedelta(seconds=ahead or 0.0)
     if ours >= noted_at - _CLOCK_SKEW:
         return Fit.EXACT
     doubt = LOOKBACK if ahead is None else _DOUBT
-    return Fit.UNTOLD if max(told, ours) >= noted_at - doubt else Fit.NO
+    return Fit.UNPROVEN if max(told, ours) >= noted_at - doubt else Fit.NO
 
 
 def _source_fits(job: Job, video: Video) -> Fit:
     """A remix names its source, unless the list leaves that out; any other job names none."""
     if job.remixed_from_video_id == video.source_upstream_id:
         return Fit.EXACT
-    return Fit.UNTOLD if job.remixed_from_video_id is None else Fit.NO
+    return Fit.UNPROVEN if job.remixed_from_video_id is None else Fit.NO
 
 
 def _wish_fits(job: Job, attempt: Attempt) -> Fit:
@@ -79,7 +79,7 @@ def _wish_fits(job: Job, attempt: Attempt) -> Fit:
     told = (job.prompt, job.length, job.size)
     if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
         return Fit.NO if attempt.deployment.dialect.keeps_words else Fit.NEAR
-    return Fit.UNTOLD if None in told else Fit.EXACT
+    return Fit.UNPROVEN if None in told else Fit.EXACT
 
 
 def _name_fits(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:
@@ -89,8 +89,8 @@ def _name_fits(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:
     deployment = attempt.deployment
     known = deployment.base_model is not None and job.model is not None
     if known and job.model not in (deployment.model, deployment.base_model):
-        return Fit.UNTOLD
-    return Fit.UNTOLD if job.model in neighbours else Fit.EXACT
+        return Fit.UNPROVEN
+    return Fit.UNPROVEN if job.model in neighbours else Fit.EXACT
 
 
 def resembles(told: str, asked: str) -> bool:

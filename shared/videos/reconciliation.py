@@ -122,7 +122,7 @@ def _why_unclear(attempt: Attempt, listed: Listing, found: Sequence[Candidate]) 
     prompts are no candidates then.
     """
     exact = [each for each in found if each.fit is Fit.EXACT]
-    possible = [each for each in found if each.fit >= Fit.UNTOLD] if exact else found
+    possible = [each for each in found if each.fit >= Fit.UNPROVEN] if exact else found
     if not listed.complete:
         return "The upstream does not list its jobs to the end, so that the video's may be missing."
     if any(made_since(each, attempt.noted_at, listed.ahead) is not Fit.NO for each in listed.unreadable):

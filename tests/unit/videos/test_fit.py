@@ -39,18 +39,18 @@ def job(**changes: Any) -> Job:
     [
         ({}, Fit.EXACT),
         ({"seconds": 4}, Fit.EXACT),
-        ({"prompt": None}, Fit.UNTOLD),
-        ({"size": None}, Fit.UNTOLD),
-        ({"created_at": None}, Fit.UNTOLD),
+        ({"prompt": None}, Fit.UNPROVEN),
+        ({"size": None}, Fit.UNPROVEN),
+        ({"created_at": None}, Fit.UNPROVEN),
         ({"prompt": "A dog"}, Fit.NO),
         ({"prompt": PROMPT[:20]}, Fit.NEAR),
         ({"prompt": f"  {PROMPT}\n"}, Fit.NEAR),
         ({"size": "704x1280"}, Fit.NEAR),
         ({"seconds": "5"}, Fit.NEAR),
-        ({"created_at": NOTED.timestamp() - 20}, Fit.UNTOLD),
+        ({"created_at": NOTED.timestamp() - 20}, Fit.UNPROVEN),
         ({"created_at": NOTED.timestamp() - 301}, Fit.NO),
         ({"remixed_from_video_id": "video_y"}, Fit.NO),
-        ({"model": "sora-2-pro"}, Fit.UNTOLD),
+        ({"model": "sora-2-pro"}, Fit.UNPROVEN),
         ({"model": None}, Fit.EXACT),
     ],
 )
@@ -59,7 +59,7 @@ def test_a_job_fits_by_everything_that_is_told_of_it(told: dict[str, Any], expec
     assert fit(job(**told), attempt(), Listing(NOTED), {"sora-2-pro"}) is expected
 
 
-@pytest.mark.parametrize(("source", "expected"), [("video_s", Fit.EXACT), (None, Fit.UNTOLD), ("video_t", Fit.NO)])
+@pytest.mark.parametrize(("source", "expected"), [("video_s", Fit.EXACT), (None, Fit.UNPROVEN), ("video_t", Fit.NO)])
 def test_a_remix_is_told_by_its_source(source: str | None, expected: Fit) -> None:
     """A list that leaves the source out does not tell that there is none."""
     asked = attempt(source_upstream_id="video_s")
@@ -70,18 +70,18 @@ def test_another_name_than_the_models_own_is_doubted_where_that_is_known() -> No
     """A deployment whose model is configured is not called by a third name."""
     known = replace(PLACE, model="mine", base_model="sora-2")
     assert fit(job(model="sora-2"), attempt(known), Listing(NOTED), set()) is Fit.EXACT
-    assert fit(job(model="veo"), attempt(known), Listing(NOTED), set()) is Fit.UNTOLD
+    assert fit(job(model="veo"), attempt(known), Listing(NOTED), set()) is Fit.UNPROVEN
 
 
 @pytest.mark.parametrize(
     ("made", "ahead", "expected"),
     [
         (-20, -20.0, Fit.EXACT),
-        (-20, 0.0, Fit.UNTOLD),
+        (-20, 0.0, Fit.UNPROVEN),
         (-61, 0.0, Fit.NO),
-        (-61, None, Fit.UNTOLD),
-        (20, 60.0, Fit.UNTOLD),
-        (-299, -240.0, Fit.UNTOLD),
+        (-61, None, Fit.UNPROVEN),
+        (20, 60.0, Fit.UNPROVEN),
+        (-299, -240.0, Fit.UNPROVEN),
     ],
 )
 def test_a_time_is_judged_by_the_clock_that_told_it(made: float, ahead: float | None, expected: Fit) -> None:
