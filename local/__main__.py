@@ -15,6 +15,7 @@ from typing import Any
 try:
     from local.auditing import AuditError, audit
     from local.azurite import AzuriteError
+    from local.configure import USUAL
     from local.demo import Demo
     from local.stack import Options, StackError, serve
     from shared.config.version import SERVER
@@ -101,7 +102,8 @@ def parse(arguments: Sequence[str]) -> Command:
     if chosen.command == "audit":
         return Command(lambda: audit(chosen.data.resolve()), stopped=130)
     quiet = chosen.command == "demo" or chosen.quiet
-    options = Options(port=chosen.port, data=chosen.data, model=chosen.model, speed=chosen.speed, quiet=quiet)
+    model = USUAL[chosen.upstream] if chosen.upstream else chosen.model
+    options = Options(port=chosen.port, data=chosen.data, model=model, speed=chosen.speed, quiet=quiet)
     if chosen.command == "run":
         options = replace(options, open=chosen.open)
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
@@ -112,13 +114,15 @@ def parse(arguments: Sequence[str]) -> Command:
 def _add_stack_options(parser: argparse.ArgumentParser, *, port: int, data: Path) -> None:
     parser.add_argument("--port", type=_port, default=port, help=f"where to serve (default: {port or 'a free one'})")
     parser.add_argument("--data", type=Path, default=data, metavar="DIR", help="where data stays (default: %(default)s)")
-    parser.add_argument("--model", type=_model, help="serve this model alone, e.g. azure/sora-2 (default: config.yaml's)")
+    served = parser.add_mutually_exclusive_group()
+    served.add_argument("--model", type=_model, help="serve this model alone, e.g. azure/sora-2 (default: config.yaml's)")
+    served.add_argument("--upstream", choices=USUAL, help="serve one model of a simulated server of this kind")
     parser.add_argument(
         "--speed",
         type=_speed,
         default=10.0,
         metavar="N",
-        help="how much faster than life the simulated Azure OpenAI is (default: %(default)g)",
+        help="how much faster than life simulated servers are (default: %(default)g)",
     )
 
 
@@ -130,9 +134,9 @@ def _port(text: str) -> int:
 
 def _model(text: str) -> str:
     provider, _, name = text.partition("/")
-    if provider in ("azure", "openai") and name:
+    if provider in USUAL and name:
         return text
-    raise argparse.ArgumentTypeError(f"{text!r} is not azure/<deployment> or openai/<model>")
+    raise argparse.ArgumentTypeError(f"{text!r} does not begin with one of {', '.join(f'{each}/' for each in USUAL)}")
 
 
 def _speed(text: str) -> float:

@@ -9,15 +9,32 @@ from typing import Any
 
 import yaml
 
-from shared.config.file import BASE_NAMES, DEFAULT_FILE, read_yaml
+from local.simulator.dialects.hosted_vllm import HostedVllm
+from local.simulator.dialects.sglang import SGLang
+from shared.config.catalog import KNOWN_MODELS
+from shared.config.file import DEFAULT_FILE, read_yaml
+from shared.dialects.dialect import Dialect
+from shared.dialects.known import AZURE, DIALECTS
 from shared.errors import ConfigurationError
 
 MASTER_KEY = "sk-1234"
 
 _POLL_SECONDS = 5.0
 _SHORTEST_POLL_SECONDS = 0.2
-_CREATES_PER_MINUTE = 2
 _PARAMS = ("params", "litellm_params")
+
+USUAL = {  # the model that a simulated server is asked for, unless another one is named
+    "azure": "azure/sora-2",
+    "openai": "openai/sora-2",
+    "hosted_vllm": f"hosted_vllm/{HostedVllm.served}",
+    "sglang": f"sglang/{SGLang.served}",
+}
+# What a model makes that the gateway does not know, and its price in dollars a second.
+_MAKES = {
+    "sizes": ["832x480", "480x832", "1280x720", "720x1280"],
+    "seconds": [4, 5, 8],
+    "output_cost_per_video_per_second": 0.01,
+}
 
 
 @dataclass(frozen=True)
@@ -27,16 +44,18 @@ class Source:
     name: str
     document: Any
 
-    def is_simulated(self, given: Mapping[str, str], model: str | None) -> bool:
-        """Whether the simulator is needed: some deployment takes its address from the app settings,
-        and they have none.
+    def simulated(self, given: Mapping[str, str], model: str | None) -> dict[str, list[str]]:
+        """The dialects that need a simulator, each with the names of its models: those of the
+        deployments that take their address from app settings which are not there.
         """
-        if any(given.get(name) for name in BASE_NAMES):
-            return False
         listed = self.document.get("model_list") if isinstance(self.document, dict) else None
-        if model is not None or not isinstance(listed, list) or not listed:
-            return True
-        return any(not has_address(entry) for entry in listed)
+        entries = listed if model is None and isinstance(listed, list) and listed else [_entry(model or USUAL["azure"])]
+        found: dict[str, list[str]] = {}
+        for entry in entries:
+            dialect, name = _named(entry)
+            if not has_address(entry) and not any(given.get(each) for each in base_names(dialect)):
+                found.setdefault(dialect.name, []).append(name)
+        return found
 
 
 def read(given: Mapping[str, str]) -> Source:
@@ -52,9 +71,31 @@ def read(given: Mapping[str, str]) -> Source:
 
 def has_address(entry: Any) -> bool:
     """Whether an entry of model_list has an address of its own."""
-    params = next((entry[name] for name in _PARAMS if name in entry), None) if isinstance(entry, dict) else None
-    base = params.get("api_base") if isinstance(params, dict) else None
-    return base is not None and base not in [f"os.environ/{name}" for name in BASE_NAMES]
+    base = _params(entry).get("api_base")
+    return base is not None and base not in [f"os.environ/{name}" for name in base_names(_named(entry)[0])]
+
+
+def base_names(dialect: Dialect) -> tuple[str, ...]:
+    """The app settings that may hold a server's address."""
+    return dialect.base_names or AZURE.base_names
+
+
+def key_names(dialect: Dialect) -> tuple[str, ...]:
+    """The app settings that may hold its key."""
+    return dialect.key_names or AZURE.key_names
+
+
+def _params(entry: Any) -> dict[str, Any]:
+    """What an entry says of its deployment; nothing where it makes no sense."""
+    found = next((entry[name] for name in _PARAMS if name in entry), None) if isinstance(entry, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _named(entry: Any) -> tuple[Dialect, str]:
+    """The dialect of an entry, Azure's where it names none, and the server's name of the model."""
+    params = _params(entry)
+    provider, _, name = str(params.get("model", "")).partition("/")
+    return DIALECTS.get(str(params.get("dialect", provider)), AZURE), name
 
 
 def app_settings(given: Mapping[str, str], source: Source, folder: Path, *, speed: float, model: str | None) -> dict[str, str]:
@@ -92,14 +133,17 @@ def derive(config: dict[str, Any], *, speed: float = 1.0, model: str | None = No
 
 
 def _entry(model: str) -> dict[str, Any]:
-    return {
+    provider, _, name = model.partition("/")
+    dialect = DIALECTS.get(provider, AZURE)
+    entry: dict[str, Any] = {
         "model_name": model.replace("/", "-"),
         "params": {
             "model": model,
-            "api_base": "os.environ/AZURE_OPENAI_API_BASE",
-            "api_key": "os.environ/AZURE_OPENAI_API_KEY",
+            "api_base": f"os.environ/{base_names(dialect)[0]}",
+            "api_key": f"os.environ/{key_names(dialect)[0]}",
         },
     }
+    return entry if name in KNOWN_MODELS else {**entry, "model_info": _MAKES}
 
 
 def _hurried_entry(entry: Any, speed: float) -> Any:
@@ -111,7 +155,7 @@ def _hurried_entry(entry: Any, speed: float) -> Any:
 def _hurried_params(params: Any, speed: float) -> Any:
     if not isinstance(params, dict):
         return params
-    creates = params.get("creates_per_minute", _CREATES_PER_MINUTE)
+    creates = params.get("creates_per_minute", _named({"params": params})[0].creates_per_minute)
     if not isinstance(creates, int):
         return params
     return params | {"creates_per_minute": max(1, round(creates * speed))}

@@ -1,4 +1,4 @@
-"""The whole gateway on one machine: storage, a simulated Azure OpenAI, and the Functions host with
+"""The whole gateway on one machine: storage, simulated upstreams, and the Functions host with
 the real app in it.
 """
 
@@ -10,7 +10,7 @@ import shlex
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,7 @@ from local.processes import Child, ChildError
 from shared.clock import SystemClock
 from shared.config.catalog import Model
 from shared.config.file import BASE_NAMES, first
+from shared.dialects.known import DIALECTS
 from shared.gateway import current, use
 
 _CHECKOUT = Path(__file__).parent.parent
@@ -78,10 +79,10 @@ async def serve(options: Options) -> None:
 async def start(options: Options) -> AsyncIterator[Stack]:
     """Start what the environment does not name, and stop it again at the end.
 
-    Storage that `AzureWebJobsStorage` names and an upstream that `AZURE_OPENAI_API_BASE` names are
-    used as they are. The app reads its settings from the environment, as in Azure, so they are set
-    there before it is loaded. Raises StackError, or ConfigurationError where a setting or the
-    configuration file is wrong.
+    Storage that `AzureWebJobsStorage` names and upstreams that have an address (such as
+    `AZURE_OPENAI_API_BASE`) are used as they are. The app reads its settings from the environment,
+    as in Azure, so they are set there before it is loaded. Raises StackError, or ConfigurationError
+    where a setting or the configuration file is wrong.
     """
     require_free(options.port)
     given = dict(os.environ)
@@ -93,10 +94,11 @@ async def start(options: Options) -> AsyncIterator[Stack]:
             if not given.get("AzureWebJobsStorage"):
                 storage = await running.enter_async_context(Azurite(data / "azurite", say=_say))
                 given["AzureWebJobsStorage"] = storage.connection_string
-            simulated = source.is_simulated(given, options.model)
-            if simulated:
-                given["AZURE_OPENAI_API_BASE"] = await running.enter_async_context(_simulator(data / "sora", options.speed))
-                given["AZURE_OPENAI_API_KEY"] = _SIMULATOR_KEY
+            simulated = source.simulated(given, options.model)
+            for name, models in simulated.items():
+                url = await running.enter_async_context(_simulator(data / "simulator", name, models, options.speed))
+                given[configure.base_names(DIALECTS[name])[0]] = url
+                given[configure.key_names(DIALECTS[name])[0]] = _SIMULATOR_KEY
         except (AzuriteError, ChildError) as error:
             raise StackError(str(error)) from error
         speed = options.speed if simulated else 1.0
@@ -116,18 +118,24 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         host = await running.enter_async_context(
             Host(functions, data, SystemClock(), port=options.port, timing=timing, tell=tell)
         )
-        upstream = _upstream(app_settings, speed) if simulated else (first(given, BASE_NAMES) or f"see {source.name}")
+        elsewhere = first(given, BASE_NAMES) or f"see {source.name}"
+        upstream = _upstreams(app_settings, simulated, speed) if simulated else elsewhere
         model = gateway.settings.catalog.models[0]
         yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], model, options.data, upstream, options.open)
 
 
 @asynccontextmanager
-async def _simulator(directory: Path, speed: float) -> AsyncIterator[str]:
-    """The simulated Azure OpenAI as a child process; its URL. Raises ChildError."""
-    command = [sys.executable, "-m", "local.simulator", "--port", "0", "--data", str(_prepared(directory))]
+async def _simulator(directory: Path, dialect: str, models: Sequence[str], speed: float) -> AsyncIterator[str]:
+    """A simulated server as a child process; its URL. Raises ChildError."""
+    place = _prepared(directory / dialect)
+    command = [sys.executable, "-m", "local.simulator", "--port", "0", "--data", str(place), "--dialect", dialect]
     command += ["--speed", f"{speed:g}", "--api-key", _SIMULATOR_KEY]
+    command += [word for model in models for word in ("--model", model)]
     child = await Child.start(
-        "The simulated Azure OpenAI", command, log=directory / "sora.log", environment={"PYTHONPATH": str(_CHECKOUT)}
+        f"The simulated {DIALECTS[dialect].meaning}",
+        command,
+        log=place / "simulator.log",
+        environment={"PYTHONPATH": str(_CHECKOUT)},
     )
     try:
         (line,) = await child.says(r'^\{"url": .*\}$')
@@ -136,8 +144,12 @@ async def _simulator(directory: Path, speed: float) -> AsyncIterator[str]:
         await child.stop()
 
 
-def _upstream(app_settings: Mapping[str, str], speed: float) -> str:
-    return f"a simulated Azure OpenAI at {app_settings['AZURE_OPENAI_API_BASE']}, {speed:g} times faster than life"
+def _upstreams(app_settings: Mapping[str, str], dialects: Iterable[str], speed: float) -> str:
+    """Where the simulators are."""
+    told = (
+        f"a simulated {DIALECTS[name].meaning} at {app_settings[configure.base_names(DIALECTS[name])[0]]}" for name in dialects
+    )
+    return f"{', '.join(told)}, {speed:g} times faster than life"
 
 
 def _say(line: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from aiohttp import web
 
 from local.simulator.dialects import DIALECTS
+from local.simulator.dialects.dialect import ServedModel
 from local.simulator.server import SimulatedServer
 from shared.clock import SystemClock
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument("--speed", type=float, default=1.0, help="how many times faster than life")
     parser.add_argument("--unlimited", action="store_true", help="lift both quotas; an engine does everything at once")
     parser.add_argument("--cloud", action="store_true", help="keep films in a bucket (sglang)")
+    parser.add_argument("--model", action="append", default=[], help="a name that creates may have; may be given often")
     parser.add_argument("--one-film", action="store_true", help="draw only one film of each size and length")
     parser.add_argument("--api-key", help="the only key that is accepted; any, if not given")
     options = parser.parse_args()
@@ -64,6 +66,7 @@ def main() -> None:
         creates_per_minute=quota,
         max_running=None if options.unlimited else dialect.at_a_time,
         api_key=options.api_key,
+        models={name: ServedModel(name) for name in options.model},
         one_film=options.one_film,
         cloud=options.cloud,
     )

@@ -109,8 +109,17 @@ def test_the_simulator_takes_only_the_place_of_an_address_that_is_not_given(
 ) -> None:
     """A literal `api_base` is one that is given, and so is any name of the app setting."""
     source = configure.read({"GATEWAY_CONFIG": config(tmp_path, json.dumps({"model_list": models, "gateway": {}}))})
-    assert source.is_simulated(set_, None) is simulated
-    assert source.is_simulated(set_, "azure/sora-2") is not bool(set_)
+    assert bool(source.simulated(set_, None)) is simulated
+    assert source.simulated(set_, "azure/sora-2") == ({} if set_ else {"azure": ["sora-2"]})
+
+
+def test_each_kind_of_server_has_its_own_simulator(tmp_path: Path) -> None:
+    """With the names that its models have there, which may hold slashes."""
+    params = [{"model": "hosted_vllm/Wan-AI/Wan2.2"}, {"model": "sglang/wan"}, {"model": "x/y", "dialect": "sglang"}]
+    listed = [{"model_name": "m", "params": each} for each in params]
+    source = configure.read({"GATEWAY_CONFIG": config(tmp_path, json.dumps({"model_list": listed}))})
+    assert source.simulated({}, None) == {"hosted_vllm": ["Wan-AI/Wan2.2"], "sglang": ["wan", "y"]}
+    assert source.simulated({"SGLANG_API_BASE": "http://gpu"}, None) == {"hosted_vllm": ["Wan-AI/Wan2.2"]}
 
 
 def test_a_server_with_an_address_of_its_own_is_not_hurried() -> None:

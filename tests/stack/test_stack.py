@@ -142,7 +142,8 @@ def test_a_configuration_file_that_is_missing_or_broken_is_named(tmp_path: Path)
         (["run", "--speed", "0"], "'0' is not a number above 0"),
         (["run", "--speed", "fast"], "'fast' is not a number above 0"),
         (["demo", "--speed", "nan"], "'nan' is not a number above 0"),
-        (["demo", "--model", "sora-2"], "'sora-2' is not azure/<deployment> or openai/<model>"),
+        (["run", "--upstream", "sora"], "invalid choice: 'sora'"),
+        (["demo", "--model", "sora-2"], "'sora-2' does not begin with one of azure/, openai/"),
         (["dance"], "invalid choice: 'dance'"),
     ],
 )
@@ -193,7 +194,7 @@ def test_it_serves_until_told_to_stop(azurite: str, tmp_path: Path) -> None:
     assert re.search(r"^GET /v1/models 200 \d+ ms$", told, re.MULTILINE)
     assert answer.json()["data"][0]["id"] == "azure-sora-2"
     assert not (tmp_path / "azurite").exists()
-    assert not (tmp_path / "sora").exists()
+    assert not (tmp_path / "simulator").exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
