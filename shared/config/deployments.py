@@ -3,7 +3,7 @@ names the entry.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from shared.config.catalog import KNOWN_MODELS, MICROS, RETIREMENT_DATES, Capability, Deployment, Model
@@ -12,32 +12,34 @@ from shared.dialects.dialect import Dialect
 from shared.dialects.known import DIALECTS
 from shared.errors import ConfigurationError
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LONGEST_VIDEO = 3600  # seconds
+
 
 def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str]) -> tuple[Model, ...]:
     """One Model per `model_name`: entries with the same name are deployments of one model. Raises
     ConfigurationError.
     """
-    by_name: dict[str, list[tuple[Deployment, Capability]]] = {}
-    aliases: dict[str, list[str]] = {}
-    names: set[str] = set()
+    by_name: dict[str, list[ModelEntry]] = {}
     for entry in entries:
         if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", entry.model_name):
             raise ConfigurationError(f"The model_name {entry.model_name!r} may only hold letters, digits and . _ / -")
-        deployment = _read_deployment(entry, env)
-        if deployment.name in names:
-            raise ConfigurationError(f"Two deployments are called {deployment.name!r}: give each its own model_info.id.")
-        names.add(deployment.name)
-        by_name.setdefault(entry.model_name, []).append((deployment, _read_capability(entry)))
-        spellings = aliases.setdefault(entry.model_name, [])
-        spellings += [entry.params.model, deployment.model, entry.model_name.rpartition("/")[2]]
-    models = []
-    for name, members in by_name.items():
-        capabilities = [capability for _, capability in members]
-        if any(capability != capabilities[0] for capability in capabilities):
-            raise ConfigurationError(f"The deployments of {name!r} differ in sizes, seconds or price: use two model names.")
-        deployments = tuple(deployment for deployment, _ in members)
-        models.append(Model(name, capabilities[0], deployments, tuple(dict.fromkeys(aliases[name]))))
-    return tuple(models)
+        by_name.setdefault(entry.model_name, []).append(entry)
+    models = tuple(_read_model(name, members, env) for name, members in by_name.items())
+    names = [each.name for model in models for each in model.deployments]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigurationError(f"Two deployments are called {name!r}: give each its own model_info.id.")
+    return models
+
+
+def _read_model(name: str, entries: Sequence[ModelEntry], env: Mapping[str, str]) -> Model:
+    deployments = tuple(_read_deployment(entry, env) for entry in entries)
+    capability, *others = (_read_capability(entry) for entry in entries)
+    if any(other != capability for other in others):
+        raise ConfigurationError(f"The deployments of {name!r} differ in sizes, seconds or price: use two model names.")
+    spellings = [*(entry.params.model for entry in entries), *(each.model for each in deployments), name.rpartition("/")[2]]
+    return Model(name, capability, deployments, tuple(dict.fromkeys(spellings)))
 
 
 def _read_dialect(params: Params) -> tuple[Dialect, str]:
@@ -56,27 +58,14 @@ def _read_dialect(params: Params) -> tuple[Dialect, str]:
 def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
     params = entry.params
     dialect, model = _read_dialect(params)
-    base = params.api_base or first(env, dialect.base_names)
-    if not base:
-        wanted = " or ".join([*dialect.base_names[:1], "api_base"])
-        raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: set {wanted}.")
-    # A secret that was pasted or piped may end in a newline, which no header may contain.
-    key = (params.api_key or first(env, dialect.key_names) or "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
-    running = dialect.max_running if params.max_running is None else params.max_running
-    creates = dialect.creates_per_minute if params.creates_per_minute is None else params.creates_per_minute
-    if min(running, creates) < 1:
-        raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
-    address = normalise_base(base, dialect)
-    host = urlsplit(address).hostname or ""
-    place = "local" if host in ("localhost", "127.0.0.1", "::1") else host.partition(".")[0]
+    address = _read_address(entry, dialect, env)
+    running, creates = _read_limits(entry, dialect)
     return Deployment(
-        name=entry.model_info.id or f"{place}/{model}",
+        name=entry.model_info.id or f"{_place(address)}/{model}",
         dialect=dialect,
         model=model,
         base_url=address,
-        api_key=key or None,
+        api_key=_read_key(entry, dialect, env),
         api_version=_checked_version(params.api_version or first(env, dialect.version_names)),
         token_scope=params.token_scope,
         max_running=running,
@@ -90,6 +79,38 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
     )
 
 
+def _read_address(entry: ModelEntry, dialect: Dialect, env: Mapping[str, str]) -> str:
+    base = entry.params.api_base or first(env, dialect.base_names)
+    if not base:
+        wanted = " or ".join([*dialect.base_names[:1], "api_base"])
+        raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: set {wanted}.")
+    return normalise_base(base, dialect)
+
+
+def _read_key(entry: ModelEntry, dialect: Dialect, env: Mapping[str, str]) -> str | None:
+    # A secret that was pasted or piped may end in a newline, which no header may contain.
+    key = (entry.params.api_key or first(env, dialect.key_names) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
+    return key or None
+
+
+def _read_limits(entry: ModelEntry, dialect: Dialect) -> tuple[int, int]:
+    """`max_running` and `creates_per_minute`."""
+    given = entry.params
+    running = dialect.max_running if given.max_running is None else given.max_running
+    creates = dialect.creates_per_minute if given.creates_per_minute is None else given.creates_per_minute
+    if min(running, creates) < 1:
+        raise ConfigurationError(f"The model {entry.model_name!r}: max_running and creates_per_minute must be at least 1.")
+    return running, creates
+
+
+def _place(address: str) -> str:
+    """A short name of the server: the first part of its host."""
+    host = urlsplit(address).hostname or ""
+    return "local" if host in _LOOPBACK else host.partition(".")[0]
+
+
 def normalise_base(base: str, dialect: Dialect) -> str:
     """The address under which `/videos` lies, the same for every accepted spelling of a base.
 
@@ -100,8 +121,7 @@ def normalise_base(base: str, dialect: Dialect) -> str:
         _ = parts.port  # read for its check alone
     except ValueError as error:
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.") from error
-    loopback = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    schemes = ("https", "http") if loopback or not dialect.needs_tls else ("https",)
+    schemes = ("https", "http") if parts.hostname in _LOOPBACK or not dialect.needs_tls else ("https",)
     if parts.scheme not in schemes or not parts.hostname:
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.")
     if parts.username or parts.password or parts.query:
@@ -139,22 +159,28 @@ def _read_capability(entry: ModelEntry) -> Capability:
         )
     if any(not re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", size) for size in sizes):
         raise ConfigurationError(f"The model {entry.model_name!r}: model_info.sizes must look like 1280x720.")
+    if any(not 1 <= length <= _LONGEST_VIDEO for length in seconds):
+        raise ConfigurationError(f"The model {entry.model_name!r}: model_info.seconds must be from 1 to {_LONGEST_VIDEO}.")
+    dialect, _ = _read_dialect(entry.params)
+    variants = tuple(each for each in dialect.variants if info.variants is None or each in info.variants)
+    return Capability(sizes, seconds, _read_prices(entry, sizes, known), variants, dialect.remixes and info.remix)
+
+
+def _read_prices(entry: ModelEntry, sizes: Sequence[str], known: Capability | None) -> dict[str, int]:
+    """Micro-dollars per second of video, by size."""
+    info = entry.model_info
     dollars = info.output_cost_per_video_per_second
     if dollars is None:
         dollars = info.output_cost_per_second
-    if dollars is not None:
-        if not 0 <= dollars < MICROS:
-            raise ConfigurationError(f"The model {entry.model_name!r}: the cost per second must be 0 or more dollars.")
-        prices = dict.fromkeys(sizes, round(dollars * MICROS))
-    elif known and set(sizes) <= set(known.prices):
-        prices = {size: known.prices[size] for size in sizes}
-    else:
+    if dollars is None and known and set(sizes) <= set(known.prices):
+        return {size: known.prices[size] for size in sizes}
+    if dollars is None:
         raise ConfigurationError(
             f"The model {entry.model_name!r} has no price: say model_info.output_cost_per_video_per_second."
         )
-    dialect, _ = _read_dialect(entry.params)
-    variants = tuple(each for each in dialect.variants if info.variants is None or each in info.variants)
-    return Capability(sizes, seconds, prices, variants, dialect.remixes and info.remix)
+    if not 0 <= dollars < MICROS:
+        raise ConfigurationError(f"The model {entry.model_name!r}: the cost per second must be 0 or more dollars.")
+    return dict.fromkeys(sizes, round(dollars * MICROS))
 
 
 def read_fallbacks(knobs: GatewayKnobs, models: Iterable[Model]) -> dict[str, tuple[str, ...]]:

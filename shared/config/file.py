@@ -79,7 +79,7 @@ class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sizes: list[str] | None = None
     seconds: list[int] | None = None
     remix: bool = True
-    variants: list[str] | None = None
+    variants: list[Literal["video", "thumbnail", "spritesheet"]] | None = None
     output_cost_per_video_per_second: float | None = None
     output_cost_per_second: float | None = None
 

@@ -133,6 +133,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "unknown key of an entry": ("model_list: [{model_nam: x}]", "`model_name`"),
     "unknown parameter": ("model_list:\n" + entry(api_bas="x"), "`api_base`"),
     "unknown model_info": ("model_list:\n" + entry(info="{secnds: [4]}"), "`seconds`"),
+    "a length of no seconds": ("model_list:\n" + entry(info="{seconds: [0]}"), r"model_info\.seconds must be from 1"),
+    "an unknown variant": ("model_list:\n" + entry(info="{variants: [thumbnial]}"), r"variants"),
     "not a model for videos": ("model_list:\n" + entry(info="{mode: chat}"), r"model_info\.mode"),
     "unknown general setting": ("general_settings: {masterkey: x}", "`master_key`"),
     "unknown knob": ("gateway: {poll_second: 1}", "`poll_seconds`"),
