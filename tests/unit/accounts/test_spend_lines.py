@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.world(budget=10**12)]
 
 async def test_a_video_that_ends_while_the_lines_are_read_is_counted_once(world: World) -> None:
     """Its row moves from the open ones to the ended ones, and a reader may meet both."""
-    ids = []
+    ids: list[str] = []
     for _ in range(2):
         video = await world.start()
         await world.gateway.lifecycle.finish(video.id, None)
