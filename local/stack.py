@@ -177,7 +177,9 @@ def _require_whole(file: Path) -> None:
     except sqlite3.DatabaseError as error:
         complaints = [str(error)]
     if complaints:
-        raise StackError(f"{file} is damaged ({complaints[0]}): move it away. The sweep carries on with its videos.")
+        raise StackError(
+            f"{file} is damaged ({complaints[0]}): move it away and start again. The sweep then restarts its videos."
+        )
 
 
 def require_free(port: int) -> None:
