@@ -12,6 +12,7 @@
     │   ├── MethodNotAllowed      405  method_not_allowed
     │   ├── Conflict              409  video_not_completed
     │   ├── Gone                  410  content_gone
+    │   ├── PreconditionFailed    412  precondition_failed
     │   ├── TooLarge              413  request_too_large
     │   ├── RangeNotSatisfiable   416  range_not_satisfiable
     │   ├── IdempotencyMismatch   422  idempotency_key_reused
@@ -136,6 +137,12 @@ class Conflict(RequestError):
 class Gone(RequestError):
     status = 410
     default_code = "content_gone"
+
+
+class PreconditionFailed(RequestError):
+    status = 412
+    default_code = "precondition_failed"
+    should_retry = False
 
 
 class TooLarge(RequestError):

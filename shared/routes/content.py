@@ -1,6 +1,7 @@
 """The files of a finished video: the MP4, its thumbnail, and its spritesheet."""
 
 import asyncio
+import re
 
 from shared.errors import (
     Conflict,
@@ -10,7 +11,6 @@ from shared.errors import (
     Missing,
     NotAVideo,
     NotFound,
-    RangeNotSatisfiable,
     Refused,
     Retired,
     Unavailable,
@@ -18,46 +18,99 @@ from shared.errors import (
 )
 from shared.media.video import Video
 from shared.routes.calls import Answer, Call
-from shared.routes.ranges import CannotSatisfy, read_range
+from shared.routes.ranges import Selection, described, select
 from shared.routes.videos import own_video
-from shared.storage.blobs import MEDIA_TYPES, filename
+from shared.storage.blobs import MEDIA_TYPES, Stored, filename
 from shared.upstream.client import log_failure
 
-# With `delivery: proxy` an answer is held in memory: at most one piece of a range, or a whole small
-# file (bytes).
-LARGEST_PIECE = 2 * 1024 * 1024
-LARGEST_WHOLE = 16 * 1024 * 1024
+# Clients that take a redirect for a failure, by `X-Stainless-Lang`: the official .NET client says
+# "302 (Found)" at every download.
+_FOLLOW_NO_REDIRECT = {"csharp"}
+# A range that storage reads as RFC 9110 does. It knows no last so many bytes, and no `If-Range`.
+_PLAIN_RANGE = re.compile(r"bytes=\d{1,18}-\d{0,18}", re.ASCII)
 _LONGEST_FETCH = 60.0  # seconds to fetch an image from the upstream, while the caller waits
 _LOOK_AGAIN = 5.0  # seconds of `retry-after`, where the upstream names none
 
 
 async def get_content(call: Call, video_id: str) -> Answer:
-    """A short-lived signed URL to the bytes, or with `delivery: proxy` the bytes themselves."""
+    """The bytes, or a redirect to a short-lived signed URL of them.
+
+    What has no bytes to send (HEAD, 304, 412, 416) is answered here in both kinds of delivery, and
+    so is a range that storage would misread.
+    """
     video = await own_video(call, video_id)
     variant = call.query.get("variant", "video")
     if variant not in MEDIA_TYPES:
         raise InvalidRequest("`variant` must be 'video', 'thumbnail' or 'spritesheet'.", param="variant")
+    redirected = _is_redirected(call)
+    _require_content(call, video)
+    if redirected and variant == "video" and call.request.method == "GET" and not _conditions(call):
+        return await _redirect(call, video, variant)  # nothing to decide: storage is not asked
+    file = await _stored(call, video, variant)
+    selection = select(call.request.method, call.headers, file)
+    if redirected and _storage_sends(call, selection):
+        return await _redirect(call, video, variant)
+    headers = {
+        **described(file, selection),
+        "cache-control": "private, no-cache",
+        "content-disposition": f'attachment; filename="{filename(video, variant)}"',
+    }
+    body = None
+    if call.request.method == "GET" and selection.length:
+        body = await call.gateway.archive.read(video, file, selection.first, selection.last, variant)
+    return Answer(body, selection.status, headers, MEDIA_TYPES[variant])
+
+
+def _is_redirected(call: Call) -> bool:
+    """`?delivery=` decides, then whether the client follows redirects, then the operator."""
+    wanted = call.query.get("delivery")
+    if wanted not in (None, "proxy", "redirect"):
+        raise InvalidRequest("`delivery` must be 'proxy' or 'redirect'.", param="delivery")
+    if wanted is None and call.headers.get("x-stainless-lang") in _FOLLOW_NO_REDIRECT:
+        return False
+    return (wanted or call.gateway.settings.knobs.delivery) == "redirect"
+
+
+def _require_content(call: Call, video: Video) -> None:
+    """Raises Conflict or Gone for a video that has no content yet, or no longer."""
     if video.status != "completed":
         code = "video_failed" if video.status == "failed" else "video_not_completed"
         raise Conflict(f"The video has no content: it is {video.status.replace('_', ' ')}.", code=code)
     if video.expires_at is not None and video.expires_at <= call.gateway.clock.now():
         raise Gone("The video's retention time is over.")
-    length = video.bytes or 0 if variant == "video" else await _image_length(call, video, variant)
-    if call.gateway.settings.knobs.delivery == "proxy":
-        return await _proxied(call, video, variant, length)
+
+
+def _conditions(call: Call) -> bool:
+    return any(name == "range" or name.startswith("if-") for name in call.headers)
+
+
+def _storage_sends(call: Call, selection: Selection) -> bool:
+    """Whether storage, asked with the same headers, sends this selection."""
+    if "range" in call.headers:
+        return selection.status == 206 and _PLAIN_RANGE.fullmatch(call.headers["range"]) is not None
+    return call.request.method == "GET" and selection.status == 200
+
+
+async def _redirect(call: Call, video: Video, variant: str) -> Answer:
     return Answer(status=302, headers={"location": await call.gateway.archive.url(video, variant)})
 
 
-async def _image_length(call: Call, video: Video, variant: str) -> int:
-    """The length of an image in bytes. Images are stored when they are first asked for, while the
-    upstream still has them.
+async def _stored(call: Call, video: Video, variant: str) -> Stored:
+    """The file in our storage. Images are stored when they are first asked for, while the upstream
+    still has them. Raises Gone for a video that is not stored.
     """
-    length = await call.gateway.archive.length(video, variant)
-    return await _stored_image(call, video, variant) if length is None else length
+    archive = call.gateway.archive
+    file = await archive.stored(video, variant)
+    if file is None and variant != "video":
+        await _fetch_image(call, video, variant)
+        file = await archive.stored(video, variant)
+    if file is None:
+        raise Gone("The video's bytes are no longer stored.")
+    return file
 
 
-async def _stored_image(call: Call, video: Video, variant: str) -> int:
-    """Fetch an image from the upstream, store it, and return its length in bytes.
+async def _fetch_image(call: Call, video: Video, variant: str) -> None:
+    """Fetch an image from the upstream and store it.
 
     Raises NotFound where the upstream has none, and Unavailable where it cannot send it now.
     """
@@ -70,7 +123,7 @@ async def _stored_image(call: Call, video: Video, variant: str) -> int:
     await gateway.pool.enter(model, video.id)
     try:
         async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "", variant) as content:
-            length = await gateway.archive.save_image(video, variant, content)
+            await gateway.archive.save_image(video, variant, content)
         await _drop_if_deleted(call, video)
     except (Missing, Misrouted, NotAVideo, Refused, Retired) as error:
         log_failure(video.id, variant, error)
@@ -80,7 +133,6 @@ async def _stored_image(call: Call, video: Video, variant: str) -> int:
         raise Unavailable(f"The upstream cannot give the {variant} just now: try again.", retry_after=wait) from error
     finally:
         await gateway.pool.leave(model.name, video.id)
-    return length
 
 
 async def _drop_if_deleted(call: Call, video: Video) -> None:
@@ -95,38 +147,3 @@ async def _drop_if_deleted(call: Call, video: Video) -> None:
 
 def _no_such(variant: str) -> NotFound:
     return NotFound(f"The upstream has no {variant} of this video.", code="variant_not_found", param="variant")
-
-
-async def _proxied(call: Call, video: Video, variant: str, total: int) -> Answer:
-    """The bytes through the app, for storage that callers cannot reach: a small file whole, any
-    other in pieces.
-    """
-    name, media_type = filename(video, variant), MEDIA_TYPES[variant]
-    etag = f'"{video.id}"' if variant == "video" else f'"{name}"'
-    headers = {"accept-ranges": "bytes", "etag": etag, "content-disposition": f'attachment; filename="{name}"'}
-    wanted = _wanted(call, total, etag)
-    if call.request.method == "HEAD":
-        return Answer(headers={**headers, "content-length": str(total)}, media_type=media_type)
-    if wanted is None and total > LARGEST_WHOLE:
-        raise InvalidRequest(
-            f"The video has {total} bytes: ask for it in pieces, beginning with 'Range: bytes=0-'.", code="range_required"
-        )
-    start, end = wanted or (0, total - 1)
-    part = await call.gateway.archive.read(video, start, end - start + 1, variant)
-    if part is None:
-        raise Gone("The video's bytes are no longer stored.")
-    if wanted is None:
-        return Answer(part, headers=headers, media_type=media_type)
-    headers["content-range"] = f"bytes {start}-{end}/{total}"
-    return Answer(part, 206, headers, media_type)
-
-
-def _wanted(call: Call, total: int, etag: str) -> tuple[int, int] | None:
-    """The requested range as first and last byte; None for the whole file. Raises
-    RangeNotSatisfiable.
-    """
-    asked = call.headers.get("range", "") if call.headers.get("if-range", etag) == etag else ""
-    try:
-        return read_range(asked, total, largest=LARGEST_PIECE)
-    except CannotSatisfy as error:
-        raise RangeNotSatisfiable("The range lies outside the video.", headers={"content-range": f"bytes */{total}"}) from error

@@ -6,6 +6,7 @@ absent: blocks are staged while the upstream is read, and committed after the wh
 save holds one block and its copy in memory.
 """
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.clock import Clock
 from shared.config.settings import Storage
-from shared.errors import NotAVideo, StorageUnavailable
+from shared.errors import Gone, NotAVideo, StorageUnavailable
 from shared.media.content import Content
 from shared.media.mp4 import Mp4Check
 from shared.media.reference_image import Reference
@@ -33,6 +34,20 @@ _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_b
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
 _LARGEST_IMAGE = 16 * 1024 * 1024
+# Bytes of one read: few at first, so that the first byte comes soon. A reader has two pieces in
+# memory, and a third that arrives.
+_PIECES = {"max_single_get_size": 256 * 1024, "max_chunk_get_size": 1024 * 1024}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A blob as it is now: its length in bytes, its entity tag in quotes, and when it was written
+    (UTC, in whole seconds).
+    """
+
+    length: int
+    etag: str
+    modified: datetime
 
 
 @dataclass
@@ -90,30 +105,37 @@ class Archive:
                 ):
                     raise
 
+    async def stored(self, video: Video, variant: str = "video") -> "Stored | None":
+        """A stored video, or an image of it, as it is now; None where it is not stored."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        blob = await self._blob(VIDEOS, _blob_name(video, variant))
+        async with _guarded():
+            try:
+                found = await blob.get_blob_properties()
+            except ResourceNotFoundError:
+                return None
+        return Stored(int(found.size), found.etag if found.etag.startswith('"') else f'"{found.etag}"', found.last_modified)
+
     async def length(self, video: Video, variant: str = "video") -> int | None:
-        """The length in bytes of a stored video, or of an image of it; None where it is not
-        stored.
+        """The length in bytes of what is stored; None where nothing is."""
+        found = await self.stored(video, variant)
+        return None if found is None else found.length
+
+    async def read(self, video: Video, file: "Stored", first: int, last: int, variant: str = "video") -> AsyncIterator[bytes]:
+        """The bytes from `first` to `last`, in pieces of at most 1 MiB.
+
+        Raises Gone where the blob is no longer the `file`, also between two pieces: pieces of two
+        files are never mixed. Raises StorageUnavailable.
         """
-        from azure.core.exceptions import ResourceNotFoundError
+        from azure.core import MatchConditions
 
         blob = await self._blob(VIDEOS, _blob_name(video, variant))
-        async with _guarded():
-            try:
-                return int((await blob.get_blob_properties()).size)
-            except ResourceNotFoundError:
-                return None
-
-    async def read(self, video: Video, start: int, length: int, variant: str = "video") -> bytes | None:
-        """At most `length` bytes from `start` on; None where the blob does not exist."""
-        from azure.core.exceptions import ResourceNotFoundError
-
-        blob = await self._blob(VIDEOS, _blob_name(video, variant))
-        async with _guarded():
-            try:
-                download = await blob.download_blob(offset=start, length=length)
-                return bytes(await download.readall())
-            except ResourceNotFoundError:
-                return None
+        async with _unchanged():
+            download = await blob.download_blob(
+                offset=first, length=last - first + 1, etag=file.etag, match_condition=MatchConditions.IfNotModified
+            )
+        return _ahead(download.chunks())
 
     async def url(self, video: Video, variant: str = "video") -> str:
         """A signed URL of the bytes, with media type and filename, that works for `url_seconds`."""
@@ -134,9 +156,9 @@ class Archive:
         )
         return f"{blob.url}?{signature}"
 
-    async def save_image(self, video: Video, variant: str, content: Content) -> int:
-        """Store a thumbnail or spritesheet and return its length in bytes. Raises NotAVideo where
-        it is not such an image, incomplete, or larger than 16 MiB.
+    async def save_image(self, video: Video, variant: str, content: Content) -> None:
+        """Store a thumbnail or spritesheet. Raises NotAVideo where it is not such an image,
+        incomplete, or larger than 16 MiB.
         """
         data = bytearray()
         async for chunk in content.chunks:
@@ -146,7 +168,6 @@ class Archive:
         if content.media_type.partition(";")[0] != VARIANTS[variant] or (content.length or len(data)) != len(data):
             raise NotAVideo(f"The upstream's {variant} is not a whole {VARIANTS[variant]} image.")
         await self._put(VIDEOS, _blob_name(video, variant), bytes(data), VARIANTS[variant])
-        return len(data)
 
     async def keep_reference(self, video: Video, reference: Reference) -> None:
         """Store a reference image until its video is finished."""
@@ -159,7 +180,7 @@ class Archive:
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
         async with _guarded():
             try:
-                download = await blob.download_blob()
+                download = await blob.download_blob(max_concurrency=4)
                 return Reference(await download.readall(), video.reference or "")
             except ResourceNotFoundError:
                 return None
@@ -210,7 +231,7 @@ class Archive:
         if self._service is None:
             from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
-            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES)}
+            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_PIECES}
             if self.storage.connection_string:
                 self._service = BlobServiceClient.from_connection_string(self.storage.connection_string, **options)
             else:
@@ -260,6 +281,34 @@ async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             del buffer[:_BLOCK]
     if buffer:
         yield bytes(buffer)
+
+
+async def _ahead(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same pieces; while one is used, the next is fetched."""
+    coming = asyncio.ensure_future(anext(pieces, b""))
+    try:
+        while True:
+            async with _unchanged():
+                piece = await coming
+            if not piece:
+                return
+            coming = asyncio.ensure_future(anext(pieces, b""))
+            yield piece
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+
+
+@asynccontextmanager
+async def _unchanged() -> AsyncIterator[None]:
+    """As `_guarded`; raises Gone where the blob is not there, or another one."""
+    from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
+
+    async with _guarded():
+        try:
+            yield
+        except (ResourceModifiedError, ResourceNotFoundError) as error:
+            raise Gone("The video's bytes are no longer stored as they were.") from error
 
 
 @asynccontextmanager

@@ -110,6 +110,13 @@ class World:
         assert entry is not None
         return entry.video
 
+    async def stored(self, video: Video) -> bytes:
+        """The bytes that are stored of it."""
+        archive = self.gateway.archive
+        file = await archive.stored(video)
+        assert file is not None
+        return b"".join([piece async for piece in await archive.read(video, file, 0, file.length - 1)])
+
     async def submitted(self, video_id: str) -> StepResult:
         """The outcome of submitting, once it is no longer to try again."""
         for _ in range(2000):

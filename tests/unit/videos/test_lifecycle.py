@@ -31,8 +31,7 @@ async def test_a_prompt_becomes_a_saved_video(world: World) -> None:
     world.upstream.end()
     done = await world.live(video.id)
     assert (done.status, done.progress, done.bytes) == ("completed", 100, len(world.upstream.film))
-    part = await world.gateway.archive.read(done, 0, 1 << 20)
-    assert part == world.upstream.film
+    assert await world.stored(done) == world.upstream.film
     assert [each async for each in world.gateway.pool.unfinished(world.model)] == []
     account = await world.account()
     assert (account.reserved, account.spend) == (0, 400_000)
