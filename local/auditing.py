@@ -37,7 +37,7 @@ async def audit(data: Path) -> None:
         return
     table = Table("key", "alias", "counter", "stored", "counted from videos")
     for each in found:
-        money = each.counter in ("reserved", "spend")
+        money = each.counter in ("reserved", "spend", "lines_spend")
         shown = [f"${dollars(value)}" if money else str(value) for value in (each.stored, each.counted)]
         table.add_row(each.key_id, each.alias or "", each.counter, *shown)
     console.print(table)
