@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from shared.videos.orchestration import DurableOrchestrations, Orchestrations
+from shared.videos.orchestration import DurableOrchestrations, Orchestrations, restarts_of
 
 if TYPE_CHECKING:
     import azure.durable_functions as df
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 _LIVING = ("Pending", "Running", "ContinuedAsNew", "Suspended")
 _ENDED = ("Completed", "Failed", "Terminated", "Canceled")
 _PREFIX = "video_"
+_FIRST_REST, _LONGEST_REST = timedelta(seconds=15), timedelta(hours=1)
+_MOST_DOUBLINGS = 10
 
 
 @dataclass(frozen=True)
@@ -21,10 +23,27 @@ class Status:
 
     `due` is when it should have acted: since its last action where a step runs, or at the end of
     its wait. None where that is unknown: it is suspended, or was started by the former recipe.
+    `restarts` counts how often in a row it was started again after it had failed; `failed_at` is
+    the time of its last failure.
     """
 
     living: bool
     due: datetime | None
+    restarts: int = 0
+    failed_at: datetime | None = None
+
+    @property
+    def failures(self) -> int:
+        """How often in a row it has failed."""
+        return 0 if self.failed_at is None else self.restarts + 1
+
+    def rests(self, now: datetime) -> bool:
+        """Whether it has failed so often that it should not be started again yet: it is after the
+        first failure, and then the pauses grow to an hour.
+        """
+        if self.failed_at is None or self.failures == 1:
+            return False
+        return now - self.failed_at < min(_FIRST_REST * (1 << min(self.restarts, _MOST_DOUBLINGS)), _LONGEST_REST)
 
 
 class Engine(Orchestrations, Protocol):
@@ -63,11 +82,12 @@ class DurableEngine(DurableOrchestrations):
         self.client = client
 
     async def status(self, video_id: str) -> Status | None:
-        told = await self.client.get_status(video_id)
+        told = await self.client.get_status(video_id, show_input=True)
         if not told or told.runtime_status is None:
             return None
         name = told.runtime_status.name
-        return Status(name in _LIVING, _due(name, told))
+        failed_at = _utc(told.last_updated_time) if name == "Failed" else None
+        return Status(name in _LIVING, _due(name, told), restarts_of(told.input_), failed_at)
 
     async def terminate(self, video_id: str) -> None:
         await self.client.terminate(video_id, "The sweep ends it.")

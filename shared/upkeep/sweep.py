@@ -166,11 +166,18 @@ class Sweep:
             await self._end(video_id, living=living)
         elif stuck:
             await self._replace(video_id)
-        elif not living and await self.gateway.pool.is_unfinished(model, video_id):
-            # `is_unfinished` is read anew: the video may have ended since. A finished video that is
-            # still there needs its last step again, which frees the slot and settles the rest.
-            logger.warning("video %s had no living orchestration; starting it", video_id)
-            await self.orchestrations.start(video_id)
+        elif not living:
+            await self._start_again(model, video_id, status)
+
+    async def _start_again(self, model: Model, video_id: str, status: Status | None) -> None:
+        """Not one that has failed too often of late, and not one that has come to its end since the
+        notes were read. A finished video that is noted still needs its last step, which frees the
+        slot, settles the rest, and may be repeated.
+        """
+        if (status and status.rests(self.now)) or not await self.gateway.pool.is_unfinished(model, video_id):
+            return
+        logger.warning("video %s had no living orchestration; starting it", video_id)
+        await self.orchestrations.start(video_id, restarts=status.failures if status else 0)
 
     @property
     def _longest_life(self) -> timedelta:

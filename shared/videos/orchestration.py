@@ -5,6 +5,7 @@ the context only. Changing the order or number of its actions breaks running ins
 recipe gets a new name, and the old one stays until its instances have ended.
 """
 
+import json
 from collections.abc import Generator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -107,6 +108,14 @@ def step_input(given: Any) -> tuple[str, datetime | None]:
     return given["video"], datetime.fromisoformat(given["due"]) if given["due"] else None
 
 
+def restarts_of(given: Any) -> int:
+    """How many orchestrations in a row had failed before the one with this input was started. One
+    that has come through an execution no longer counts them.
+    """
+    known = json.loads(given) if isinstance(given, str) else given  # the engine tells it as text
+    return int(known.get("restarts", 0)) if isinstance(known, dict) else 0
+
+
 def _activity(context: "df.DurableOrchestrationContext", name: str, given: Any) -> Any:
     import azure.durable_functions as df
 
@@ -127,7 +136,7 @@ class Orchestrations(Protocol):
     living one.
     """
 
-    async def start(self, video_id: str) -> None: ...
+    async def start(self, video_id: str, restarts: int = 0) -> None: ...
 
     async def alive(self, video_id: str) -> bool: ...
 
@@ -138,8 +147,9 @@ class DurableOrchestrations:
     def __init__(self, client: "df.DurableOrchestrationClient") -> None:
         self._client = client
 
-    async def start(self, video_id: str) -> None:
-        await self._start(VIDEO_LIFE, video_id, {"step": SUBMIT})
+    async def start(self, video_id: str, restarts: int = 0) -> None:
+        """`restarts` counts those in a row before this one that have failed."""
+        await self._start(VIDEO_LIFE, video_id, {"step": SUBMIT, "restarts": restarts})
         await self.keep_watch()
 
     async def wake(self, video_id: str) -> None:

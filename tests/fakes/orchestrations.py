@@ -17,6 +17,8 @@ class Engine:
         self.living = set(living)
         self.due: dict[str, datetime] = {}
         self.having_failed: set[str] = set()
+        self.failed_at: dict[str, datetime] = {}
+        self.restarts: dict[str, int] = {}
         self.finished: list[str] = []
         self.started: list[str] = []
         self.terminated: list[str] = []
@@ -24,8 +26,9 @@ class Engine:
         self.asked: list[str] = []
         self.watched = 0
 
-    async def start(self, video_id: str) -> None:
+    async def start(self, video_id: str, restarts: int = 0) -> None:
         self.started.append(video_id)
+        self.restarts[video_id] = restarts
         self.living.add(video_id)
         self.due.pop(video_id, None)
         self.having_failed.discard(video_id)
@@ -38,7 +41,11 @@ class Engine:
 
     async def status(self, video_id: str) -> Status | None:
         self.asked.append(video_id)
-        return Status(True, self.due.get(video_id)) if video_id in self.living else None
+        if video_id in self.living:
+            return Status(True, self.due.get(video_id))
+        if video_id in self.failed_at:
+            return Status(False, None, self.restarts.get(video_id, 0), self.failed_at[video_id])
+        return None
 
     async def terminate(self, video_id: str) -> None:
         self.terminated.append(video_id)

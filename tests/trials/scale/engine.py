@@ -119,7 +119,7 @@ class Engine:
     _turns: dict[str, asyncio.Event] = field(default_factory=dict)
     _deliveries: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def start(self, video_id: str) -> None:
+    async def start(self, video_id: str, restarts: int = 0) -> None:
         """Begin a video's orchestration, in the background."""
         if not await self.alive(video_id):
             self._living[video_id] = asyncio.create_task(self._live(video_id))

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -61,6 +62,30 @@ async def test_failures_are_asked_for_once_in_a_look(world: World) -> None:
     engine.having_failed = {"video_of_somebody_else"}
     await look(world, engine)
     assert engine.started == []
+
+
+async def test_what_fails_again_and_again_is_started_ever_more_seldom(world: World) -> None:
+    """At once after its first failure, which may be a worker's death; and a dozen times in the
+    first half day, where there are 1,440 looks, if it is its own doing.
+    """
+    video = await submitted(world)
+    engine = Engine()
+    starts: list[int] = []
+    begin = world.clock.now()
+    engine.having_failed, engine.failed_at = {video.id}, {video.id: begin}
+    while world.clock.now() - begin < timedelta(hours=12):
+        await look(world, engine)
+        if engine.started:
+            starts.append(int((world.clock.now() - begin).total_seconds()))
+            engine.started.clear()
+            engine.living.discard(video.id)
+            engine.having_failed, engine.failed_at = {video.id}, {video.id: world.clock.now()}
+        world.clock.skip(watch.EVERY.total_seconds())
+    pauses = [later - earlier for earlier, later in pairwise(starts)]
+    assert pauses[:4] == [30, 60, 120, 240]
+    assert pauses == sorted(pauses)
+    assert max(pauses) == 3600
+    assert len(starts) < 20
 
 
 async def test_an_orchestration_that_does_not_move_is_replaced(world: World) -> None:
