@@ -22,6 +22,7 @@ _SETTINGS = {
     "AZURE_OPENAI_API_KEY": "simulated",
     "GATEWAY_MASTER_KEY": "sk-1234",
     "TASK_HUB": "VideoGateway",
+    "PYTHONDONTWRITEBYTECODE": "",  # else every process compiles the app again, and not the SDK
 }
 _LINE = re.compile(r"^import time:\s+(?P<own>\d+) \|\s+\d+ \| +(?P<module>\S+)$", re.MULTILINE)
 
