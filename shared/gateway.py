@@ -26,6 +26,7 @@ from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
 from shared.config.version import SERVER
 from shared.media.reference_image import ReferenceImages
+from shared.media.remote_image import RemoteImages
 from shared.storage.blobs import Archive
 from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
@@ -120,7 +121,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
         given.catalog, videos, pool, claims, equal_asks, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
-    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, ReferenceImages(), upstreams, clock, given.knobs)
+    images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
+    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, images, upstreams, clock, given.knobs)
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
         *(pool, claims, equal_asks, archive, upstreams, submission, rendering, lifecycle),

@@ -155,7 +155,8 @@ def _number(count: str) -> int:
 
 def _fingerprint(request: CreateRequest) -> str:
     """A hash that is the same for the same request, as JSON or as a form."""
-    reference = _digest(request.image) if request.image is not None else None
+    image = request.image.encode() if isinstance(request.image, str) else request.image
+    reference = None if image is None else _digest(image)
     source = request.source.id if request.source else None
     asked = (
         request.prompt,
@@ -166,6 +167,7 @@ def _fingerprint(request: CreateRequest) -> str:
         request.user,
         request.metadata,
         source,
+        *(() if request.fit == "exact" else (request.fit,)),
     )
     return _digest(msgspec.json.encode(asked))
 

@@ -20,6 +20,7 @@ BASE_NAMES, KEY_NAMES = Azure.base_names, Azure.key_names
 # Bounds, so that a typo becomes neither a busy loop nor a date out of range.
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
 _Days = Annotated[int, msgspec.Meta(ge=1, le=36_500)]
+_HostName = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]+(\.[a-z0-9-]+)*\.[a-z][a-z0-9-]*$")]
 _UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # the key that signs a URL lives at most seven days
 
 
@@ -33,8 +34,9 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     it counts as never made. `on_unclear`: whether the create is then sent once more (`retry`), or
     the video fails (`fail`), so that it is never paid for twice. `queue_seconds`: how long a video
     may wait for capacity. `recreate_remixes`: whether a remix with another length, size or image is
-    made anew, which no upstream's own remix can do. `fallbacks`: the models that replace a model,
-    in order, while all its deployments are down.
+    made anew, which no upstream's own remix can do. `reference_hosts`: the hosts that reference
+    images may be fetched from. `fallbacks`: the models that replace a model, in order, while all
+    its deployments are down.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -48,6 +50,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_unclear: Literal["fail", "retry"] = "retry"
     queue_seconds: _Seconds = 86_400.0
     recreate_remixes: bool = True
+    reference_hosts: list[_HostName] = []
     fallbacks: dict[str, list[str]] = {}
 
 

@@ -6,15 +6,19 @@ import asyncio
 import io
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from shared.errors import InvalidRequest
+from shared.media.remote_image import RemoteImages
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageFile import ImageFile
 
+Fit = Literal["exact", "cover", "contain"]
+
 LARGEST = 20 * 1024 * 1024  # bytes
+_MOST_PIXELS = 32_000_000  # a phone's; unpacked they take 128 MB at most
 _AT_ONCE = 2
 _LONGEST_UNPACKING = 2.0  # seconds of processor time; the largest ordinary images take a tenth
 # A progressive JPEG has about ten scans of the whole picture, and unpacking each takes the full
@@ -42,29 +46,34 @@ class Reference:
 
 @dataclass(frozen=True)
 class ReferenceImages:
-    """Checks images in threads, two at a time, so that many or expensive images leave the event
-    loop free, and a processor for it.
+    """Fetches images that are somewhere else, and checks them in threads, two at a time, so that
+    many or expensive images leave the event loop free, and a processor for it.
     """
 
+    remote: RemoteImages
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
-    async def check(self, data: bytes, size: str) -> Reference:
-        """The same as `check_reference`."""
+    async def check(self, image: bytes | str, size: str, fit: Fit = "exact") -> Reference:
+        """The same as `check_reference`, for bytes or for an https:// address."""
+        data = image if isinstance(image, bytes) else await self.remote.fetch(image, LARGEST)
         async with self._turns:
-            return await asyncio.to_thread(check_reference, data, size)
+            return await asyncio.to_thread(check_reference, data, size, fit)
 
 
-def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING) -> Reference:
-    """The image, turned upright. Raises InvalidRequest unless it is a JPEG, PNG or WebP of exactly
-    `size` pixels that unpacks within `seconds` of processor time.
+def check_reference(data: bytes, size: str, fit: Fit = "exact", seconds: float = _LONGEST_UNPACKING) -> Reference:
+    """The image, turned upright and, by `fit`, made to have the video's size: `cover` fills it and
+    cuts off what is too much, `contain` shows all of it between black bars.
 
-    The upstream refuses any other pixel size, and does not follow the orientation of a stored
-    image.
+    Raises InvalidRequest unless it is a JPEG, PNG or WebP that unpacks within `seconds` of
+    processor time, and for `exact` has exactly `size` pixels: the upstream refuses any other size,
+    and does not follow the orientation of a stored image.
     """
     if data.startswith(_JPEG) and data.count(_SCAN) > _MOST_SCANS:
         raise _refusal(f"has more than {_MOST_SCANS} scans: save it anew")
-    image, upright = _unpacked(data, size, seconds)
+    image, upright = _unpacked(data, size, fit, seconds)
     media_type = _MEDIA_TYPES[image.format or ""]
+    if upright.size != _pixels(size):
+        upright = _fitted(upright, size, fit)
     if upright is image:
         return Reference(data, media_type)
     output = io.BytesIO()
@@ -72,16 +81,31 @@ def check_reference(data: bytes, size: str, seconds: float = _LONGEST_UNPACKING)
     return Reference(output.getvalue(), media_type)
 
 
-def _unpacked(data: bytes, size: str, seconds: float) -> "tuple[ImageFile, Image]":
+def _pixels(size: str) -> tuple[int, int]:
+    width, height = (int(side) for side in size.split("x"))
+    return width, height
+
+
+def _fitted(image: "Image", size: str, fit: Fit) -> "Image":
+    """The image in exactly this size; without transparency, which no video has."""
+    from PIL import ImageOps
+
+    opaque = image.convert("RGB")
+    return ImageOps.fit(opaque, _pixels(size)) if fit == "cover" else ImageOps.pad(opaque, _pixels(size))
+
+
+def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageFile, Image]":
     """The image as it is stored, and turned upright. Raises InvalidRequest."""
     from PIL import Image
 
-    width, height = (int(side) for side in size.split("x"))
+    wanted = _pixels(size)
     try:
         image = Image.open(_Timed(data, seconds), formats=("JPEG", "PNG", "WEBP"))
         # Checked by the header alone: pixels are unpacked only where their number is right.
-        if image.size not in ((width, height), (height, width)):
+        if fit == "exact" and image.size not in (wanted, wanted[::-1]):
             raise _wrong_size(size, f"{image.width}x{image.height}")
+        if image.width * image.height > _MOST_PIXELS:
+            raise _refusal(f"has more than {_MOST_PIXELS // 10**6} million pixels")
         image.load()
         upright = _upright(image)
     except (OSError, SyntaxError, ValueError) as error:
@@ -89,8 +113,8 @@ def _unpacked(data: bytes, size: str, seconds: float) -> "tuple[ImageFile, Image
     except _TooSlow as error:
         raise _refusal("takes too long to unpack: save it anew") from error
     except Image.DecompressionBombError as error:
-        raise _wrong_size(size, "far larger") from error
-    if upright.size != (width, height):
+        raise _refusal(f"has more than {_MOST_PIXELS // 10**6} million pixels") from error
+    if fit == "exact" and upright.size != wanted:
         raise _wrong_size(size, f"{upright.width}x{upright.height}")
     return image, upright
 

@@ -14,7 +14,7 @@ import msgspec
 
 from shared.config.catalog import Catalog, Model
 from shared.errors import InvalidRequest, TooLarge
-from shared.media.reference_image import LARGEST
+from shared.media.reference_image import LARGEST, Fit
 from shared.media.video import EVERY_VIDEO, Status, Video, VideoFilter, is_id
 
 Fields = Mapping[str, Any]
@@ -24,7 +24,7 @@ _LONGEST_USER = 512
 _PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
-_CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "user", "metadata")
+_CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata")
 _OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
     "duration": "seconds",
@@ -41,7 +41,8 @@ class CreateRequest:
     """A valid request for one video. `source` is the video that a remix is made from, and
     `recreated` whether that remix is made anew instead of from the source's job.
 
-    `image` holds the reference image's bytes, which `ReferenceImages` checks later. `metadata` is
+    `image` holds the reference image's bytes or its https:// address, which `ReferenceImages`
+    fetches and checks later; `fit` is how it gets the video's size. `metadata` is
     JSON text; `price` is the full price in micro-dollars.
     """
 
@@ -49,11 +50,12 @@ class CreateRequest:
     model: Model
     seconds: int
     size: str
-    image: bytes | None
+    image: bytes | str | None
     user: str | None
     metadata: str | None
     source: Video | None = None
     recreated: bool = False
+    fit: Fit = "exact"
 
     @property
     def price(self) -> int:
@@ -77,9 +79,10 @@ def _request(fields: Fields, model: Model) -> CreateRequest:
         model=model,
         seconds=_seconds(fields.get("seconds"), model),
         size=_size(fields.get("size"), model),
-        image=None if reference is None else _image_bytes(reference),
+        image=None if reference is None else _image(reference),
         user=_text(fields, "user", longest=_LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
+        fit=_fit(fields),
     )
 
 
@@ -94,7 +97,7 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bo
         raise InvalidRequest(
             "A remix keeps the `model` of its source: make a new video.", code="unknown_parameter", param="model"
         )
-    refuse_unknown(fields, ("prompt", "seconds", "size", "input_reference", "user", "metadata"))
+    refuse_unknown(fields, ("prompt", "seconds", "size", "input_reference", "reference_fit", "user", "metadata"))
     model = catalog.home(source.deployment)
     if model is None:
         raise InvalidRequest(
@@ -254,28 +257,47 @@ def _size(value: object, model: Model) -> str:
     raise InvalidRequest(f"`size` must be one of {choices} for the model '{model.name}'.", param="size")
 
 
-def _image_bytes(value: object) -> bytes:
-    """The image of a file part, or of the JSON form `{"image_url": "data:…"}`.
+def _fit(fields: Fields) -> Fit:
+    value = fields.get("reference_fit")
+    if value is None:
+        return "exact"
+    if value not in get_args(Fit):
+        raise InvalidRequest(f"`reference_fit` must be one of {', '.join(get_args(Fit))}.", param="reference_fit")
+    if fields.get("input_reference") is None:
+        raise InvalidRequest("`reference_fit` is of an `input_reference`, and there is none.", param="reference_fit")
+    return cast("Fit", value)
+
+
+def _image(value: object) -> bytes | str:
+    """The image of a file part, of a data URL, or the https:// address of one: as text, or as the
+    object `{"image_url": …}`.
 
     Raises InvalidRequest or TooLarge.
     """
-    image = value if isinstance(value, bytes) else _inline_image(value)
+    if isinstance(value, bytes):
+        return _not_too_large(value)
+    url = value["image_url"] if isinstance(value, dict) and value.keys() == {"image_url"} else value
+    if isinstance(url, str) and url.startswith("https://"):
+        return url
+    return _not_too_large(_inline_image(url))
+
+
+def _not_too_large(image: bytes) -> bytes:
     if len(image) > LARGEST:
         raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
     return image
 
 
-def _inline_image(value: object) -> bytes:
-    """The bytes of a data URL. Other URLs are never fetched."""
-    url = value.get("image_url") if isinstance(value, dict) and value.keys() == {"image_url"} else None
+def _inline_image(url: object) -> bytes:
+    """The bytes of a data URL."""
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url[:128]:
         try:
             return _decoded(url.partition(";base64,")[2])
         except ValueError as error:
-            raise InvalidRequest("`input_reference.image_url` is not valid base64.", param="input_reference") from error
+            raise InvalidRequest("The data URL of `input_reference` is not valid base64.", param="input_reference") from error
     raise InvalidRequest(
-        '`input_reference` must be a file part, or {"image_url": "data:image/png;base64,…"}; '
-        "other addresses and file ids are not fetched.",
+        "`input_reference` must be a file part, a data URL (data:image/png;base64,…) or an https:// address, "
+        'or {"image_url": …} with one of the two.',
         code="invalid_type",
         param="input_reference",
     )

@@ -68,7 +68,7 @@ class Lifecycle:
             if account is not None:
                 await self._refuse_early(video, account)
             # Only now: unpacking an image is the most expensive part of a request.
-            reference = None if request.image is None else await self.images.check(request.image, request.size)
+            reference = await self._reference(request)
             return await self._admit(video, request.model, reference, identity, token)
         except RequestError as refusal:
             # A concurrent equal request may have been admitted meanwhile; answer with its video.
@@ -78,6 +78,10 @@ class Lifecycle:
             if identity is not None and refusal.status == 429:
                 await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
             raise
+
+    async def _reference(self, request: CreateRequest) -> Reference | None:
+        """The reference image, fetched and checked. Raises InvalidRequest or TooLarge."""
+        return None if request.image is None else await self.images.check(request.image, request.size, request.fit)
 
     async def _earlier(self, owner: str, identity: RequestIdentity | None, token: str | None) -> Admitted | None:
         return await self.ledger.earlier(owner, identity, token) if identity else None

@@ -180,8 +180,18 @@ def test_null_metadata_is_none() -> None:
 def test_a_reference_may_be_a_file_or_a_data_url() -> None:
     """The same image either way."""
     url = "data:application/octet-stream;base64," + base64.b64encode(png()).decode()
-    for form in (png(), {"image_url": url}):
+    for form in (png(), url, {"image_url": url}):
         assert parsed(input_reference=form).image == png()
+    for address in ("https://example.com/cat.png", {"image_url": "https://example.com/cat.png"}):
+        assert parsed(input_reference=address).image == "https://example.com/cat.png", "it is fetched later"
+
+
+def test_a_reference_may_be_made_to_fit() -> None:
+    """Where there is one, and in a way that is known."""
+    assert parsed(input_reference=png()).fit == "exact"
+    assert parsed(input_reference=png(), reference_fit="cover").fit == "cover"
+    assert refusal(input_reference=png(), reference_fit="stretch").param == "reference_fit"
+    assert refusal(reference_fit="cover").param == "reference_fit"
 
 
 def test_a_data_url_is_decoded_piece_by_piece() -> None:
@@ -197,13 +207,14 @@ def test_a_data_url_is_decoded_piece_by_piece() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "https://example.com/cat.png",
+        "http://example.com/cat.png",
         "",
         7,
         [],
         {},
         {"file_id": "file-1"},
-        {"image_url": "https://example.com/cat.png"},
+        {"image_url": "http://example.com/cat.png"},
+        {"image_url": {"url": "https://example.com/cat.png"}},
         {"image_url": "file:///etc/passwd"},
         {"image_url": "data:image/png,raw"},
         {"image_url": "data:image/png;base64,é"},
@@ -215,7 +226,7 @@ def test_a_data_url_is_decoded_piece_by_piece() -> None:
     ids=lambda value: repr(value)[:40],
 )
 def test_other_references_are_refused(value: object) -> None:
-    """Nothing is ever fetched from an address that a caller names."""
+    """Only TLS, and only in a form that says what it is."""
     assert refusal(input_reference=value).param == "input_reference"
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shared.config.catalog import Catalog
-from shared.media.reference_image import Reference, check_reference
+from shared.media.reference_image import Fit, Reference, check_reference
 from shared.media.requests import CreateRequest, Fields, parse_create
 from shared.routes import paths
 from shared.routes.calls import Request
@@ -52,13 +52,13 @@ async def test_images_are_unpacked_beside_the_event_loop(world: World, monkeypat
     under_way: list[int] = []
     most = 0
 
-    def watched(data: bytes, size: str) -> Reference:
+    def watched(data: bytes, size: str, fit: Fit) -> Reference:
         nonlocal most
         threads.append(threading.get_ident())
         under_way.append(1)
         most = max(most, len(under_way))
         try:
-            return check_reference(data, size)
+            return check_reference(data, size, fit)
         finally:
             under_way.pop()
 

@@ -7,6 +7,7 @@ from shared.media.video import Video, new_id, reversed_id
 from shared.storage.tables import Insert
 from shared.storage.video_store import INDEXING, UPKEEP
 from shared.upkeep.indexing import Indexing
+from shared.videos.step_result import Failure
 from tests.fakes.world import World
 
 # A budget gives the test tables of its own, as what is indexed holds for all keys together.
@@ -76,7 +77,9 @@ async def test_filters_leave_the_same_videos_in_both_orders(
     for number in range(9):
         metadata = {"shot": str(number % 3), "take": str(number)}
         video = await world.start(user='O\'Neil & "Ann"' if number % 3 == 0 else "else", metadata=metadata)
-        failure = {"code": "generation_failed", "message": "No."} if number in (2, 3) else None
+        failure: Failure | None = (
+            {"code": "generation_failed", "message": "No.", "request_id": None} if number in (2, 3) else None
+        )
         await world.gateway.lifecycle.finish(video.id, failure)
         ids.append(video.id)
         world.clock.skip(1)

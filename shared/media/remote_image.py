@@ -1,0 +1,108 @@
+"""Fetches reference images from addresses that callers send.
+
+A caller could otherwise make the gateway ask servers of the operator's own network, or the cloud's
+metadata service. So only hosts that the operator has listed are asked, over TLS on port 443. Their
+names are resolved here, every address has to be a public one, and the connection goes to the
+address that was checked: a name that resolves to another one a moment later changes nothing.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from shared.errors import InvalidRequest, TooLarge
+
+if TYPE_CHECKING:
+    import httpx
+
+_LONGEST_URL = 2048
+_LONGEST_FETCH = 20.0  # seconds, all in all, while the caller waits
+_AT_ONCE = 8
+# Public by the registry, and yet not outside: Azure's own host service, and IPv6 networks whose
+# addresses contain an IPv4 address that may be private (NAT64, 6to4, Teredo).
+_INSIDE = tuple(
+    ipaddress.ip_network(each)
+    for each in ("168.63.129.16/32", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96")
+)
+
+Resolve = Callable[[str], Awaitable[list[str]]]
+
+
+async def resolve(host: str) -> list[str]:
+    """The IP addresses of a host name. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, 443, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]
+
+
+@dataclass(frozen=True)
+class RemoteImages:
+    """Fetches images from `hosts` (exact names) with the client that `http` returns."""
+
+    hosts: frozenset[str]
+    http: "Callable[[], httpx.AsyncClient]"
+    resolve: Resolve = resolve
+    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    async def fetch(self, address: str, most: int) -> bytes:
+        """The bytes at an address, at most `most`. Raises InvalidRequest or TooLarge."""
+        import httpx
+
+        url = self._allowed(address)
+        try:
+            async with self._turns, asyncio.timeout(_LONGEST_FETCH):
+                return await self._read(url, await self._public_address(url.host), most)
+        except (httpx.HTTPError, OSError, TimeoutError) as error:
+            raise _refusal("cannot be fetched: its server does not answer") from error
+
+    def _allowed(self, address: str) -> "httpx.URL":
+        import httpx
+
+        try:
+            url = httpx.URL(address) if len(address) <= _LONGEST_URL else None
+        except httpx.InvalidURL:
+            url = None
+        if url is None or url.scheme != "https" or url.port is not None or url.userinfo:
+            raise _refusal("must have an https:// address without a port or a user")
+        if url.host.lower() not in self.hosts:
+            raise _refusal("is on a host that this gateway does not fetch from; send the image itself")
+        return url
+
+    async def _public_address(self, host: str) -> str:
+        """An address of the host, if all of its addresses are public. Raises InvalidRequest."""
+        addresses = await self.resolve(host)
+        if not addresses or not all(map(is_public, addresses)):
+            raise _refusal("is on a host without a public address")
+        return addresses[0]
+
+    async def _read(self, url: "httpx.URL", address: str, most: int) -> bytes:
+        client = self.http()
+        pinned = url.copy_with(host=address)
+        # The certificate is that of the name. The connection is not kept: another name may have the
+        # same address. Redirects are not followed.
+        headers = {"host": url.host, "accept-encoding": "identity", "connection": "close"}
+        request = client.build_request("GET", pinned, headers=headers, extensions={"sni_hostname": url.host})
+        answer = await client.send(request, stream=True, follow_redirects=False)
+        try:
+            if answer.status_code != 200 or answer.headers.get("content-encoding", "identity") != "identity":
+                raise _refusal(f"cannot be fetched: its server answered {answer.status_code}")
+            data = bytearray()
+            async for piece in answer.aiter_raw():
+                data += piece
+                if len(data) > most:
+                    raise TooLarge(f"The reference image is larger than {most // 1024**2} MiB.", param="input_reference")
+            return bytes(data)
+        finally:
+            await answer.aclose()
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address belongs to the public internet."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    return ip.is_global and not ip.is_multicast and not any(ip in each for each in _INSIDE if each.version == ip.version)
+
+
+def _refusal(what: str) -> InvalidRequest:
+    return InvalidRequest(f"The reference image {what}.", code="invalid_reference", param="input_reference")
