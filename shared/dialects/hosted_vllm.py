@@ -29,7 +29,9 @@ class HostedVllm(Dialect):
     creates_per_minute: ClassVar[int] = 60
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
-        """The server raises its own errors (`detail`) while it reads the request, before it records
-        the job. A proxy in front of it answers with another body.
+        """The server raises its own errors while it reads the request, before it records the job. A
+        proxy in front of it answers with another body.
         """
-        return status in (500, 503) and isinstance(field_of(body, "detail"), str)
+        error = field_of(body, "error")
+        own = isinstance(error, dict) and error.get("code") == status
+        return status in (500, 503) and (own or isinstance(field_of(body, "detail"), str))

@@ -50,6 +50,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     upstream_id: str | None = None
     accepted_at: datetime | None = None
     upstream_request_id: str | None = None
+    started_at: datetime | None = None  # when the job was first seen to run
     rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
     gone_since: datetime | None = None  # since when the upstream denies that it is there
     finished_at: datetime | None = None
@@ -57,6 +58,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | None = None
     attempts: int = 0  # how often the upstream was asked
     lost_uploads: int = 0  # how often it lost the reference image
+    lost_jobs: int = 0  # how often the upstream has lost the job
     lost_answers: int = 0  # how often its answer was lost and no job was found
     priority: int = 1  # the key's, when it was admitted
     queue_position: int | None = None

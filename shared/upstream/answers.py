@@ -34,7 +34,7 @@ _OPEN = Mask()
 _LONGEST_TEXT = 4_000  # characters of each text from the upstream
 
 _MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
-_MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system", "guardrail")
+_MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system", "guardrail", "usage guidelines")
 
 
 def is_moderation(code: str | None, message: str) -> bool:
@@ -86,7 +86,7 @@ def from_upstream(
     build = _Builder(report)
     if status == 408 or status >= 500:
         return build(Uncertain if creating else Unreachable, "The upstream did not finish the request.")
-    if status in (401, 403):
+    if status in (401, 403) or "api key not valid" in words:
         return build(Denied, "The upstream refused the gateway's credentials.")
     if status == 410:
         return build(Retired, "The upstream has retired this model.")

@@ -110,7 +110,17 @@ class Upstream:
         await self._send("GET", self.deployment.dialect.probe, params={"limit": "1"})
 
     async def delete(self, upstream_id: str) -> None:
+        """Delete a job's copy, where the server can."""
+        if not self.deployment.dialect.deletes:
+            return
         await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
+
+    async def stop(self, upstream_id: str) -> bool:
+        """Stop a job; False where the server cannot, or where the job has ended by itself."""
+        if not self.deployment.dialect.stops or (await self.get(upstream_id)).ended:
+            return False
+        await self.delete(upstream_id)
+        return True
 
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:

@@ -13,6 +13,7 @@ from shared.upstream.masking import Mask
 logger = logging.getLogger("gateway")
 
 PAGE = 100  # jobs in a page, the most that the dialect allows
+_UNSUCCESSFUL = ("failed", "cancelled", "expired", "deleted")
 _LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
 
@@ -61,6 +62,19 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
             if not 0 <= (getattr(self, name) or 0) < _LATEST:
                 msgspec.structs.force_setattr(self, name, None)
         msgspec.structs.force_setattr(self, "progress", min(max(self.progress or 0.0, 0.0), 100.0))
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended without a film. A status that nobody knows counts as running."""
+        return self.status in _UNSUCCESSFUL
+
+    @property
+    def ended(self) -> bool:
+        return self.completed or self.failed
 
     @property
     def reason(self) -> JobError:

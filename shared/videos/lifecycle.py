@@ -5,6 +5,7 @@ Every step may run twice, and may be killed between any two lines: it reads the 
 continues from there.
 """
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +14,7 @@ from typing import Any
 import msgspec
 
 from shared.accounts.account import Account, reserve
-from shared.accounts.account_changes import Admitted
+from shared.accounts.account_changes import CANCELLED_MESSAGE, Admitted
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.idempotency import RequestIdentity
 from shared.accounts.ledger import Ledger
@@ -22,7 +23,7 @@ from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
-from shared.errors import RequestError, UpstreamError
+from shared.errors import Missing, RequestError, UpstreamError
 from shared.media.reference_image import Reference, ReferenceImages
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, new_id
@@ -30,9 +31,11 @@ from shared.storage.blobs import Archive
 from shared.storage.video_store import VideoStore
 from shared.upstream.client import log_failure
 from shared.upstream.upstreams import Upstreams
-from shared.videos.step_result import Failure
+from shared.videos.step_result import Failure, failed
 
 logger = logging.getLogger("gateway")
+
+_TO_STOP = 20.0  # seconds there are for stopping a job, while the caller waits for the answer to a delete
 
 
 @dataclass(frozen=True)
@@ -158,7 +161,8 @@ class Lifecycle:
             return
         if video.deleted or (video.status == "failed" and video.rendered_at is not None):
             await self.archive.drop(video)  # it may have been given up while it was being saved
-        if video.deleted and video.status == "failed":  # a completed one was deleted upstream instead of being saved
+        # A completed one that its caller has deleted was deleted upstream instead of being saved.
+        if video.deleted if video.status == "failed" else self._deletes_copy(video):
             await self._delete_upstream(video)
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
@@ -184,7 +188,30 @@ class Lifecycle:
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
             await self._forget(video)
+        elif not video.finished:
+            await self._stop(video)
         logger.info("video %s deleted", video_id)
+
+    async def _stop(self, video: Video) -> None:
+        """Stop the job of a deleted video where the server can, so that its slot is free at once.
+        The orchestration of the video sees out what cannot be stopped now.
+        """
+        upstream = self.upstreams.of(video)
+        if upstream is None or video.upstream_id is None:
+            return
+        try:
+            async with asyncio.timeout(_TO_STOP):
+                stopped = await upstream.stop(video.upstream_id)
+        except (UpstreamError, TimeoutError) as error:
+            logger.warning("video %s: its job was not stopped: %s", video.id, type(error).__name__)
+            return
+        if stopped:
+            await self.finish(video.id, failed("cancelled", CANCELLED_MESSAGE)["failed"])
+
+    def _deletes_copy(self, video: Video) -> bool:
+        """Whether the server's copy of a stored film goes, so that nothing piles up there."""
+        deployment = self.upstreams.catalog.deployment(video.deployment)
+        return deployment is not None and deployment.delete_after_saving
 
     async def _delete_upstream(self, video: Video) -> None:
         """Delete the upstream's copy. A failure is only logged: the upstream drops it after
@@ -195,6 +222,8 @@ class Lifecycle:
             return
         try:
             await upstream.delete(video.upstream_id)
+        except Missing:
+            return  # an earlier run has deleted it
         except UpstreamError as error:
             log_failure(video.id, "delete", error)
 

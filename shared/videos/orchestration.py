@@ -47,6 +47,9 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
             if waits <= 0 and "again" in outcome:
                 context.continue_as_new({"step": step, "outcome": outcome})
                 return
+        if "resubmit" in outcome:
+            context.continue_as_new({"step": SUBMIT})
+            return
         failure = outcome.get("failed")
         if failure:
             break
@@ -89,6 +92,9 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
                 context.continue_as_new({"step": step})
                 return
             outcome = yield _activity(context, step, context.instance_id)
+        if "resubmit" in outcome:
+            context.continue_as_new({"step": SUBMIT})
+            return
         failure = outcome.get("failed")
         if failure:
             break

@@ -5,10 +5,13 @@ continues from there.
 """
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
+from typing import Any
 
+from shared.accounts.account_changes import CANCELLED_MESSAGE
 from shared.capacity import poll_schedule
 from shared.capacity.poll_schedule import Pace
 from shared.capacity.pool import Pool
@@ -33,7 +36,9 @@ from shared.upstream.answers import is_moderation
 from shared.upstream.client import Upstream, log_failure
 from shared.upstream.jobs import Job
 from shared.upstream.upstreams import Upstreams
-from shared.videos.step_result import DONE, StepResult, again, failed
+from shared.videos.step_result import DONE, RESUBMIT, StepResult, again, failed
+
+logger = logging.getLogger("gateway")
 
 _BELIEVED_AFTER = timedelta(seconds=60)  # a new job may be unknown to some of the upstream's servers for a moment
 _TO_SAVE = timedelta(seconds=300)  # at least, to fetch a video that was completed near its deadline
@@ -42,7 +47,14 @@ _DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: before the host ends the function, which it does after ten minutes
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _CLOSE_LOOKS = 12  # after the first, before the engine has its turn again
-_UNSUCCESSFUL = ("failed", "cancelled", "expired")
+
+
+# The record of a video that no upstream was asked for yet.
+_UNASKED: dict[str, Any] = {
+    "status": "queued",
+    "progress": 0,
+    **dict.fromkeys(("deployment", "attempted_at", "upstream_id", "accepted_at", "started_at", "rendered_at", "gone_since")),
+}
 
 
 @dataclass(frozen=True)
@@ -64,16 +76,20 @@ class Rendering:
         if entry is None or entry.video.finished or entry.video.rendered_at is not None:
             return DONE
         video = entry.video
+        if video.upstream_id is None:  # an earlier run was killed after it had recorded that the job is lost
+            return RESUBMIT
         upstream = self.upstreams.of(video)
         if upstream is None:
             return failed("deployment_missing", "The deployment that makes this video is no longer configured.")
         try:
+            if video.deleted and await upstream.stop(video.upstream_id):
+                return failed("cancelled", CANCELLED_MESSAGE)
             job = await self._look(upstream, video)
         except UpstreamError as error:
             log_failure(video.id, "get", error)
             reason = failed(error.code, error.message, error.report.request_id)
             return await self._try_again(entry, error, reason, self._elapsed(video) / 20)
-        return await self._note_progress(entry, job)
+        return await self._note_progress(entry, upstream, job)
 
     async def _look(self, upstream: Upstream, video: Video) -> Job:
         """Look at the job; where it is about to end, several times in a row, because the next step
@@ -83,37 +99,52 @@ class Rendering:
         for left in reversed(range(1 + _CLOSE_LOOKS)):
             job = await upstream.get(video.upstream_id or "")
             progress = min(int(job.progress or 0), 99)
-            moving = progress > video.progress and job.status not in ("completed", *_UNSUCCESSFUL)
+            moving = progress > video.progress and not job.ended
             if not (left and moving and poll_schedule.is_about_to_end(self._elapsed(video), progress, usual)):
                 break
             await self.clock.sleep(self._pace.closest)
         return job
 
-    async def _note_progress(self, entry: VideoRow, job: Job) -> StepResult:
+    async def _note_progress(self, entry: VideoRow, upstream: Upstream, job: Job) -> StepResult:
         """Store status and progress, which never go back. An unknown status counts as running,
         until the deadline.
         """
         video = entry.video
-        if job.status in _UNSUCCESSFUL:
+        if job.failed:
             return _failure_of(job)
-        done = job.status == "completed"
-        running = done or job.status != "queued" or video.status == "in_progress"
-        # 99 % at most: the video is complete when its bytes are stored.
-        progress = 99 if done else max(video.progress, min(int(job.progress or 0), 99))
-        status = "in_progress" if running else "queued"
-        if done:
-            # Before the record: once the record has the end, no later run comes here to free the
-            # slot.
-            await self.pool.ended(video.model, video.id)
-            await self.videos.change(entry, status=status, progress=progress, rendered_at=self.clock.now(), gone_since=None)
-            took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
-            await self.render_times.learn(video.model, video.seconds, took)
-            return DONE
-        if (status, progress, None) != (video.status, video.progress, video.gone_since):
-            await self.videos.change(entry, status=status, progress=progress, gone_since=None)
+        if job.completed:
+            return await self._note_end(entry, job)
+        running = job.status != "queued" or video.status == "in_progress"
+        seen: dict[str, Any] = {
+            "status": "in_progress" if running else "queued",
+            "progress": max(video.progress, min(int(job.progress or 0), 99)),
+            "started_at": video.started_at or (self.clock.now() if running else None),
+            "gone_since": None,
+        }
+        if any(getattr(video, name) != value for name, value in seen.items()):
+            video = (await self.videos.change(entry, **seen)).video
         if self._left(video) <= 0:
-            return failed("deadline_exceeded", "The upstream did not finish the video in time.")
-        return await self._look_again(video, progress)
+            return await self._give_up(upstream, video)
+        return await self._look_again(video, video.progress)
+
+    async def _note_end(self, entry: VideoRow, job: Job) -> StepResult:
+        """The job is completed: free its slot. 99 % it is, until its bytes are stored."""
+        video = entry.video
+        # Before the record: once the record has the end, no later run comes here to free the slot.
+        await self.pool.ended(video.model, video.id)
+        await self.videos.change(entry, status="in_progress", progress=99, rendered_at=self.clock.now(), gone_since=None)
+        took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
+        await self.render_times.learn(video.model, video.seconds, took)
+        return DONE
+
+    async def _give_up(self, upstream: Upstream, video: Video) -> StepResult:
+        """The deadline is over: stop the job where the server can, so that it makes room."""
+        try:
+            await upstream.stop(video.upstream_id or "")
+        except UpstreamError as error:
+            log_failure(video.id, "stop", error)
+        did = "start" if video.started_at is None else "finish"
+        return failed("deadline_exceeded", f"The upstream did not {did} the video in time.")
 
     async def _look_again(self, video: Video, progress: int) -> StepResult:
         """When to look at a running job again: rarely while it cannot be done, often when it may
@@ -206,6 +237,8 @@ class Rendering:
         video, now = entry.video, self.clock.now()
         gone_since = (video.gone_since or now) if isinstance(error, Missing | Retired) else None
         believed = gone_since is not None and now - gone_since >= _BELIEVED_AFTER
+        if believed and isinstance(error, Missing) and self._is_remade(video):
+            return await self._remake(entry)
         if believed or self._left(video) <= 0:
             return reason
         if gone_since != video.gone_since:
@@ -216,13 +249,40 @@ class Rendering:
     def _pace(self) -> Pace:
         return Pace(self.knobs.poll_seconds, min(self.knobs.close_poll_seconds, self.knobs.poll_seconds))
 
+    def _is_remade(self, video: Video) -> bool:
+        """Whether a lost job is made again: once, for a caller who still wants it."""
+        deployment = self.upstreams.catalog.deployment(video.deployment)
+        return deployment is not None and deployment.remakes_lost_jobs and not (video.deleted or video.lost_jobs)
+
+    async def _remake(self, entry: VideoRow) -> StepResult:
+        """The server has lost the job, as a restart does: back to the head of the queue.
+
+        The record comes first: whoever is killed before the slot is returned keeps it, and asks
+        with it.
+        """
+        video, catalog = entry.video, self.upstreams.catalog
+        model, deployment = catalog.get(video.model), catalog.deployment(video.deployment)
+        logger.warning("video %s: the server has lost its job %s; making it again", video.id, video.upstream_id)
+        await self.videos.change(entry, **_UNASKED, lost_jobs=video.lost_jobs + 1)
+        if model is not None and deployment is not None:
+            await self.pool.return_slot(model, video, deployment, 0.0)
+        return RESUBMIT
+
     def _elapsed(self, video: Video) -> float:
         """Seconds since the upstream accepted the video."""
         return (self.clock.now() - (video.accepted_at or video.created_at)).total_seconds()
 
+    def _patience(self, video: Video) -> float:
+        """Seconds that are left for the job to start, or once it runs to end."""
+        if video.started_at is not None:
+            return self.knobs.deadline_seconds - (self.clock.now() - video.started_at).total_seconds()
+        deployment = self.upstreams.catalog.deployment(video.deployment)
+        queue = deployment.upstream_queue_seconds if deployment else None
+        return (queue or self.knobs.deadline_seconds) - self._elapsed(video)
+
     def _left(self, video: Video) -> float:
         """Seconds until the video's deadline."""
-        left = self.knobs.deadline_seconds - self._elapsed(video)
+        left = self._patience(video)
         if video.rendered_at is None:
             return left
         return max(left, (video.rendered_at + _TO_SAVE - self.clock.now()).total_seconds())

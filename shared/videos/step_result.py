@@ -13,16 +13,18 @@ class Failure(TypedDict):
 
 
 class StepResult(TypedDict, total=False):
-    """Has exactly one key: `done`, `again` (seconds after which to run the same step again), or
-    `failed`.
+    """Has exactly one key: `done`, `again` (seconds after which to run the same step again),
+    `resubmit` (begin with the first step again), or `failed`.
     """
 
     done: bool
+    resubmit: bool
     again: float
     failed: Failure
 
 
 DONE: StepResult = {"done": True}
+RESUBMIT: StepResult = {"resubmit": True}
 
 
 def again(seconds: float, left: float = inf) -> StepResult:

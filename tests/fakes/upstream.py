@@ -63,7 +63,7 @@ class ScriptedUpstream:
         """What happens while a request is on its way."""
         self._meanwhile = happen
 
-    def end(self, status: str = "completed", error: dict[str, str] | None = None) -> None:
+    def end(self, status: str = "completed", error: dict[str, Any] | None = None) -> None:
         """Every job comes to its end."""
         for job in self.jobs.values():
             job |= {"status": status, "progress": 100 if status == "completed" else job["progress"], "error": error}

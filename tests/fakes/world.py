@@ -21,8 +21,10 @@ from shared.media.video import Video
 from shared.routes import paths
 from shared.upstream.identity import Connections
 from shared.videos.step_result import StepResult
+from shared.videos.steps import Step
 from tests.fakes.asking import Reply, ask, request
 from tests.fakes.clock import SkippingClock
+from tests.fakes.servers import ServerWithDialect
 from tests.fakes.table import Faults, FaultyTables
 from tests.fakes.upstream import ScriptedUpstream
 
@@ -132,18 +134,22 @@ class World:
         """
         failure = None
         for step in (self.gateway.submission.submit, self.gateway.rendering.check, self.gateway.rendering.save):
-            for _ in range(rounds):
-                outcome = await step(video_id)
-                if "again" not in outcome:
-                    break
-                await self.clock.sleep(outcome["again"])
-            else:
-                raise AssertionError(f"{step.__name__} never ended")
+            outcome = await self._outcome(step, video_id, rounds)
+            if "resubmit" in outcome:
+                return await self.live(video_id, rounds=rounds)
             failure = outcome.get("failed")
             if failure:
                 break
         await self.gateway.lifecycle.finish(video_id, failure)
         return await self.video(video_id)
+
+    async def _outcome(self, step: Step, video_id: str, rounds: int) -> StepResult:
+        for _ in range(rounds):
+            outcome = await step(video_id)
+            if "again" not in outcome:
+                return outcome
+            await self.clock.sleep(outcome["again"])
+        raise AssertionError("a step never ended")
 
 
 @asynccontextmanager
@@ -153,16 +159,17 @@ async def world(
     knobs: dict[str, Any] | None = None,
     limits: dict[str, Any] | None = None,
     budget: int | None = None,
+    server: type[ScriptedUpstream] = ScriptedUpstream,
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
-    deployment's may be set.
+    deployment's may be set, and the kind of `server` that answers.
 
     With a `budget` for the whole gateway, in micro-dollars, it has tables of its own: nobody else
     may count against it.
     """
     clock = SkippingClock()
-    upstream = ScriptedUpstream(clock)
+    upstream = server(clock)
     given = settings.load(
         {
             "AzureWebJobsStorage": storage,
@@ -173,9 +180,15 @@ async def world(
     )
     model = given.catalog.models[0]
     # A resource of its own: equal requests at one resource wait for each other, whoever asks.
-    own = {"base_url": f"https://example.openai.azure.com/{secrets.token_hex(6)}/openai/v1", **deployment}
+    own = {
+        "base_url": f"https://example.openai.azure.com/{secrets.token_hex(6)}/openai/v1",
+        **_of_dialect(server),
+        **deployment,
+    }
     deployments = tuple(replace(each, **own) for each in model.deployments)
-    model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
+    dialect = deployments[0].dialect
+    able = replace(model.capability, remix=dialect.remixes, variants=dialect.variants)
+    model = replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
     changed = replace(
         given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget
     )
@@ -190,3 +203,18 @@ async def world(
             await each.close()
     finally:
         await gateway.close()
+
+
+def _of_dialect(server: type[ScriptedUpstream]) -> dict[str, Any]:
+    """What the configuration of a deployment of this kind of server says by default."""
+    if not issubclass(server, ServerWithDialect):
+        return {}
+    spoken = server.dialect
+    return {
+        "dialect": spoken,
+        "base_url": f"http://gpu-{secrets.token_hex(6)}.internal:8000{spoken.path}",
+        "max_running": spoken.max_running,
+        "creates_per_minute": spoken.creates_per_minute,
+        "delete_after_saving": spoken.keeps_copies,
+        "remakes_lost_jobs": spoken.forgets,
+    }
