@@ -180,6 +180,7 @@ def _upstream(lab: Lab, terms: Terms, clock: FastClock) -> SimulatedServer:
         lab.folder / "sora",
         clock,
         _SPEED,
+        terms.dialect,
         creates_per_minute=terms.pace,
         max_running=terms.max_running,
         api_key=UPSTREAM_KEY,

@@ -179,6 +179,17 @@ async def _deleted_fetching(stage: Stage, video_id: str) -> None:
     stage.result.expect(answer.status_code == 404, f"the thumbnail was answered {answer.status_code}")
 
 
+async def _restarted(stage: Stage, _: Any) -> None:
+    """The upstream loses the job that it has just begun."""
+    await stage.client.create(**LONG)
+    await stage.accepted()
+    stage.sora.workshop.restart()
+
+
+async def _endless(stage: Stage, _: Any) -> None:
+    await stage.client.create(prompt="An endless canary")
+
+
 async def _slowly_fetched(stage: Stage, _: Any) -> None:
     stage.fault(kind="trickle", operation="content", bytes_per_second=60_000)
     await _two(stage, None)
@@ -258,4 +269,17 @@ CLIENTS = (
         account=Account(max_budget=_PRICE),
     ),
     Story("a key from its first day to its last", _operated),
+    Story("a server that keeps its films", _one, dialect="sglang"),
+    Story("a lost answer of vLLM-Omni", _with(kind="reset_after", operation="create"), dialect="hosted_vllm"),
+    Story("a lost answer of SGLang", _with(kind="reset_after", operation="create"), dialect="sglang"),
+    Story("a restart of vLLM-Omni", _restarted, dialect="hosted_vllm", remade=1),
+    Story("a restart of SGLang", _restarted, dialect="sglang", remade=1),
+    Story("stopped while it runs", _deleted_running, ends=CANCELLED, dialect="hosted_vllm", max_running=1, general=BUDGET),
+    Story(
+        "stopped at its deadline",
+        _endless,
+        ends=("deadline_exceeded",),
+        dialect="hosted_vllm",
+        knobs={"deadline_seconds": 20},
+    ),
 )

@@ -20,11 +20,13 @@ AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model
 class Terms:
     """The settings of a story's run, and the ends that are right.
 
+    dialect        which kind of server the upstream is
     ends           how a video may end: `completed`, or the code of its error
     prices         dollars a second, one model for each; the second is the first one's fallback
     max_running    jobs at once; told to the app, and the upstream's limit
     pace           creates a minute; likewise
     busy           how many creates the upstream refuses as too many although they are not
+    remade         how many of a video's jobs the upstream may lose
     unclear        how many creates end without anybody knowing whether they were accepted
     retired        the first model's deployment answers every create with 410
     knobs          settings of the section `gateway:`
@@ -33,11 +35,13 @@ class Terms:
     later          how far ahead of the app's clock the sweep's clock is
     """
 
+    dialect: str = "azure"
     ends: tuple[str, ...] = ("completed",)
     prices: tuple[float, ...] = (0.1,)
     max_running: int = 2
     pace: int = 100
     busy: int = 0
+    remade: int = 0
     unclear: int = 0
     retired: bool = False
     knobs: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +55,7 @@ def app_settings(terms: Terms, storage: str, upstream: str, folder: Path, models
     `folder`.
     """
     path = folder / "gateway.yaml"
-    path.write_text(yaml.safe_dump(_configuration(terms, models)))
+    path.write_text(yaml.safe_dump(_configuration(terms, models, upstream)))
     return {
         "AzureWebJobsStorage": storage,
         "AZURE_OPENAI_API_BASE": upstream,
@@ -62,11 +66,17 @@ def app_settings(terms: Terms, storage: str, upstream: str, folder: Path, models
     }
 
 
-def _configuration(terms: Terms, models: Sequence[str]) -> dict[str, Any]:
+def _configuration(terms: Terms, models: Sequence[str], upstream: str) -> dict[str, Any]:
+    place = {"api_base": upstream, "api_key": UPSTREAM_KEY}
     entries = [
         {
             "model_name": name,
-            "params": {"model": f"azure/{deployment}", "max_running": terms.max_running, "creates_per_minute": terms.pace},
+            "params": {
+                "model": f"{terms.dialect}/{deployment}",
+                "max_running": terms.max_running,
+                "creates_per_minute": terms.pace,
+                **place,
+            },
             "model_info": {"id": f"at-{name}", "sizes": ["720x1280"], "output_cost_per_video_per_second": price},
         }
         for name, deployment, price in zip(models, AT_THE_UPSTREAM, terms.prices, strict=False)

@@ -32,6 +32,8 @@ WORST = [
     ("deleted when it is finished", "delete_video: delete: blob.delete_blob video: before", 0),
     ("deleted while it is asked for", "delete_video: delete: keys[+gone -listing -video ~key]: after", 0),
     ("dead while it was admitted", "sweep: _look_at: gateway[-hold ~key]: after", 0),
+    ("a restart of vLLM-Omni", "check: _remake: keys[~video]: after", 0),
+    ("stopped while it runs", "delete_video: _stop: upstream.stop: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 
@@ -55,6 +57,7 @@ ENOUGH = (
         "deleted while its thumbnail is fetched",
         "a key from its first day to its last",
     ),
+    *("a server that keeps its films", "a restart of vLLM-Omni", "stopped while it runs", "stopped at its deadline"),
     *(story.name for story in REPAIRS),
 )
 STEPS = {
