@@ -134,15 +134,10 @@ def derive(config: dict[str, Any], *, speed: float = 1.0, model: str | None = No
 
 def _entry(model: str) -> dict[str, Any]:
     provider, _, name = model.partition("/")
-    dialect = DIALECTS.get(provider, AZURE)
-    entry: dict[str, Any] = {
-        "model_name": model.replace("/", "-"),
-        "params": {
-            "model": model,
-            "api_base": f"os.environ/{base_names(dialect)[0]}",
-            "api_key": f"os.environ/{key_names(dialect)[0]}",
-        },
-    }
+    params = {"model": model}
+    if not DIALECTS[provider].base_names:  # the app looks for the others by itself
+        params |= {"api_base": f"os.environ/{AZURE.base_names[0]}", "api_key": f"os.environ/{AZURE.key_names[0]}"}
+    entry = {"model_name": model.replace("/", "-"), "params": params}
     return entry if name in KNOWN_MODELS else {**entry, "model_info": _MAKES}
 
 

@@ -68,12 +68,7 @@ def test_a_named_model_is_the_only_one() -> None:
     assert config["model_list"] == [
         {
             "model_name": "azure-sora-2-pro",
-            "params": {
-                "model": "azure/sora-2-pro",
-                "api_base": "os.environ/AZURE_OPENAI_API_BASE",
-                "api_key": "os.environ/AZURE_OPENAI_API_KEY",
-                "creates_per_minute": 2,
-            },
+            "params": {"model": "azure/sora-2-pro", "creates_per_minute": 2},
         }
     ]
 
