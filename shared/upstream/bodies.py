@@ -14,7 +14,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True)
-class Answer:
+class Response:
     """An answer that was read. `whole` is False where its body is longer than the limit."""
 
     status: int
@@ -27,7 +27,7 @@ class Answer:
         return 200 <= self.status < 300
 
 
-async def read_answer(response: "httpx.Response", most: int) -> Answer:
+async def read_answer(response: "httpx.Response", most: int) -> Response:
     """Read and unpack at most `most` bytes of the body. Raises httpx.HTTPError where the body
     breaks off, or has another encoding than ACCEPTED.
     """
@@ -42,7 +42,7 @@ async def read_answer(response: "httpx.Response", most: int) -> Answer:
         body = unpacked.finish()
     except zlib.error as error:
         raise httpx.DecodingError(str(error)) from error
-    return Answer(response.status_code, response.headers, body, unpacked.fits)
+    return Response(response.status_code, response.headers, body, unpacked.fits)
 
 
 class _Unpacked:

@@ -22,7 +22,7 @@ from shared.errors import GatewayError, Misrouted, Refused, Uncertain, Unreachab
 from shared.media.content import Content
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
-from shared.upstream.bodies import ACCEPTED, Answer, read_answer
+from shared.upstream.bodies import ACCEPTED, Response, read_answer
 from shared.upstream.jobs import PAGE, Job, Listing, Page
 from shared.upstream.masking import mask_of
 from shared.upstream.redirects import redirected
@@ -165,18 +165,18 @@ class Upstream:
 
     async def _send(
         self, method: str, path: str, *, creating: bool = False, about_video: bool = False, **request: Any
-    ) -> Answer:
+    ) -> Response:
         answer = await self._exchange(method, path, creating=creating, **request)
         self._check(answer, creating=creating, about_video=about_video)
         return answer
 
     async def _exchange(
         self, method: str, path: str, *, creating: bool = False, params: Mapping[str, str] | None = None, **body: Any
-    ) -> Answer:
+    ) -> Response:
         """Send a request and read its answer, whatever its status."""
         import httpx
 
-        async def send(*, renew: bool) -> Answer:
+        async def send(*, renew: bool) -> Response:
             headers = {"accept-encoding": ACCEPTED, **await self._credentials(renew=renew)}
             url, query = self._url(path), self._params(params or {})
             async with self._client().stream(method, url, params=query, headers=headers, **body) as response:
@@ -193,14 +193,14 @@ class Upstream:
             raise (Uncertain if creating else Unreachable)("The upstream takes too long to answer.") from error
         return answer
 
-    def _check(self, answer: Answer, *, creating: bool = False, about_video: bool = False) -> None:
+    def _check(self, answer: Response, *, creating: bool = False, about_video: bool = False) -> None:
         """Raises the error of an answer that is not a success, or is too long."""
         if not answer.is_success:
             raise self._failure(answer, creating=creating, about_video=about_video)
         if not answer.whole:
             raise (Uncertain if creating else Unreachable)("The upstream's answer is too large to be one.")
 
-    def _job(self, answer: Answer, failure: type[UpstreamError]) -> Job:
+    def _job(self, answer: Response, failure: type[UpstreamError]) -> Job:
         """The job of an answer. Its error is shown to callers, so it is masked; the prompt is not,
         because it is compared with the video's.
         """
@@ -231,7 +231,7 @@ class Upstream:
         version = self.deployment.api_version
         return {**params, "api-version": version} if version else dict(params)
 
-    def _failure(self, answer: Answer, *, creating: bool, about_video: bool) -> UpstreamError:
+    def _failure(self, answer: Response, *, creating: bool, about_video: bool) -> UpstreamError:
         """The error of an answer, in words that callers may see."""
         refused = creating and self.deployment.dialect.proves_refusal(answer.status, answer.body)
         return from_upstream(
@@ -260,7 +260,7 @@ def _transport_failure(error: Exception, *, creating: bool) -> UpstreamError:
 _T = TypeVar("_T")
 
 
-def _decode(answer: Answer, kind: type[_T], failure: type[UpstreamError]) -> _T:
+def _decode(answer: Response, kind: type[_T], failure: type[UpstreamError]) -> _T:
     try:
         return msgspec.json.decode(answer.body, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

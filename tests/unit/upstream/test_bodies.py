@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from shared.upstream.bodies import Answer, read_answer
+from shared.upstream.bodies import Response, read_answer
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ class Pieces(httpx.AsyncByteStream):
             yield self.body[start : start + 65_536]
 
 
-async def read(body: bytes | Pieces, encoding: str | None = None) -> Answer:
+async def read(body: bytes | Pieces, encoding: str | None = None) -> Response:
     headers = {} if encoding is None else {"content-encoding": encoding}
     stream = body if isinstance(body, Pieces) else Pieces(body)
     return await read_answer(httpx.Response(200, headers=headers, stream=stream), MOST)
