@@ -2,17 +2,19 @@
 is never given to two videos.
 
 A claim is a row of the table `pools`. Its partition `claims:<day>` is the day on which the job was
-made, so that old claims are dropped together.
+made, so that old claims are dropped together; near midnight it has a row under both days.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
 from shared.storage.tables import Delete, Insert, Table, WriteConflict
 from shared.upstream.jobs import Job
+
+_APART = timedelta(hours=1)  # as far apart two answers may date one job, and much more
 
 
 @dataclass(frozen=True)
@@ -22,24 +24,36 @@ class JobClaims:
 
     async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
         """Bind a job to a video for good. False where another video has it. May be repeated."""
-        partition, key = self._place(deployment, job)
-        try:
-            await self.table.commit(partition, Insert(key, {"video": video_id}))
-        except WriteConflict:
-            return await self.holder(deployment, job) == video_id
+        for partition, key in self._places(deployment, job):
+            try:
+                await self.table.commit(partition, Insert(key, {"video": video_id}))
+            except WriteConflict:
+                if await self._bound(partition, key) != video_id:
+                    return False
         return True
 
     async def holder(self, deployment: Deployment, job: Job) -> str | None:
         """The id of the video that a job is bound to, or None."""
-        row = await self.table.get(*self._place(deployment, job))
+        for partition, key in self._places(deployment, job):
+            video_id = await self._bound(partition, key)
+            if video_id is not None:
+                return video_id
+        return None
+
+    async def _bound(self, partition: str, key: str) -> str | None:
+        row = await self.table.get(partition, key)
         return None if row is None else str(row.values["video"])
 
-    def _place(self, deployment: Deployment, job: Job) -> tuple[str, str]:
-        """Partition and row key. Jobs are told apart per resource, because all its deployments
-        share one list.
+    def _places(self, deployment: Deployment, job: Job) -> list[tuple[str, str]]:
+        """Partitions and keys, the earlier day first. Two answers about one job may tell times that
+        differ a little, so near midnight a claim lies under both days: any two claims meet in one.
+
+        Jobs are told apart per resource, because all its deployments share one list.
         """
         made = self.clock.now() if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC)
-        return _partition(made), sha256(f"{deployment.base_url} {job.id}".encode()).hexdigest()
+        key = sha256(f"{deployment.base_url} {job.id}".encode()).hexdigest()
+        days = sorted({_partition(made - _APART), _partition(made + _APART)})
+        return [(day, key) for day in days]
 
     async def drop(self, day: date) -> None:
         """Drop the claims on a day's jobs, once the upstream no longer lists them. May be

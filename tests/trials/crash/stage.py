@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,5 +206,6 @@ async def _clear(gateway: Gateway, others: set[str], jobs: list[Job]) -> None:
     async for row in keys.scan(KEYS):
         if row.key not in others:
             await keys.commit(KEYS, Delete(row))
-    for day in {datetime.fromtimestamp(job.created_at, UTC).date() for job in jobs}:
+    made = [datetime.fromtimestamp(job.created_at, UTC) for job in jobs]
+    for day in {(moment + timedelta(hours=hours)).date() for moment in made for hours in (-1, 1)}:
         await gateway.claims.drop(day)
