@@ -1,7 +1,8 @@
 """Every trigger of the gateway, a few lines each. What they do is in `shared/`.
 
 The host tries HTTP functions in the order of their names, so the catch-all has the name that sorts
-last.
+last. A video's id has 38 characters; what else stands at its place is looked up in the table of
+`shared/routes/paths.py`, by the catch-all.
 """
 
 from datetime import timedelta
@@ -38,13 +39,13 @@ async def list_videos(req: Request) -> Response:
 
 
 @app.function_name("get_video")
-@app.route("v1/videos/{video_id}", methods=["GET"])
+@app.route("v1/videos/{video_id:length(38)}", methods=["GET"])
 async def get_video(req: Request) -> Response:
     return await respond(req, videos.get_video)
 
 
 @app.function_name("delete_video")
-@app.route("v1/videos/{video_id}", methods=["DELETE"])
+@app.route("v1/videos/{video_id:length(38)}", methods=["DELETE"])
 async def delete_video(req: Request) -> Response:
     return await respond(req, videos.delete_video)
 

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from shared.accounts.keys import Caller
-from shared.config.catalog import Model
+from shared.config.catalog import MICROS, Model
 from shared.errors import NotFound
 from shared.routes.calls import Answer, Call
 
@@ -27,10 +27,33 @@ async def get_model(call: Call, name: str) -> Answer:
     return Answer(_wire(model))
 
 
+async def list_video_models(call: Call) -> Answer:
+    """What each model that the caller may use can make, what it costs and when it retires."""
+    return Answer({"object": "list", "data": [_abilities(each) for each in usable_models(call, await call.caller())]})
+
+
 def usable_models(call: Call, caller: Caller) -> list[Model]:
     """The configured models, or those of them on the key's list."""
     allowed = json.loads(caller.account.models) if caller.account else []
     return [each for each in call.gateway.settings.catalog.models if not allowed or each.name in allowed]
+
+
+def _abilities(model: Model) -> dict[str, Any]:
+    """Lengths in seconds, prices in dollars a second by size. It retires with its last
+    deployment.
+    """
+    able = model.capability
+    retirements = [each.retires for each in model.deployments]
+    known = [day for day in retirements if day is not None]
+    return {
+        **_wire(model),
+        "sizes": able.sizes,
+        "seconds": [str(each) for each in able.seconds],
+        "price_per_second": {size: price / MICROS for size, price in able.prices.items()},
+        "variants": able.variants,
+        "remix": able.remix,
+        "retires": max(known).isoformat() if len(known) == len(retirements) else None,
+    }
 
 
 def _wire(model: Model) -> dict[str, Any]:

@@ -5,6 +5,7 @@ in use.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 
 from shared.errors import MethodNotAllowed, NotFound
 from shared.routes import content, models, operator, videos
@@ -25,6 +26,33 @@ async def other_path(call: Call, path: str = "") -> Answer:
 
 
 @dataclass(frozen=True)
+class Endpoint:
+    """A handler, and where it stands: `path` without a prefix, with `{parts}` for the handler."""
+
+    method: str
+    path: str
+    handler: Handler
+
+    def match(self, path: str) -> dict[str, str] | None:
+        """The parts of a path that is this one; None for any other."""
+        found = _pattern(self.path).fullmatch(path)
+        return None if found is None else found.groupdict()
+
+
+# What a part may be: anything up to the next slash, unless it says otherwise here. What stands at
+# the place of a video's id and has a route of its own is no id.
+_PARTS = {
+    "video_id": r"(?!(?:generations|models|edits|extensions|characters)(?:/|$))[^/]+",
+    "name": r".+",
+}
+
+
+@cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", lambda part: f"(?P<{part[1]}>{_PARTS.get(part[1], '[^/]+')})", path))
+
+
+@dataclass(frozen=True)
 class Route:
     handler: Handler
     parts: Mapping[str, str]
@@ -32,20 +60,27 @@ class Route:
 
 # Matched without prefix, so that `/v1`, `/openai/v1`, `/openai` (the official Azure client) and
 # none all lead here.
-_ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
-    (r"videos", ("POST",), videos.create_video),
-    (r"videos/generations", ("POST",), videos.create_video),
-    (r"videos", ("GET",), videos.list_videos),
-    (r"videos/(?P<video_id>[^/]+)", ("GET",), videos.get_video),
-    (r"videos/(?P<video_id>[^/]+)", ("DELETE",), videos.delete_video),
-    (r"videos/(?P<video_id>[^/]+)/remix", ("POST",), videos.remix_video),
-    (r"videos/(?P<video_id>[^/]+)/content", ("GET", "HEAD"), content.get_content),
-    (r"models", ("GET",), models.list_models),
-    (r"models/(?P<name>.+)", ("GET",), models.get_model),
-    (r"model/info", ("GET",), operator.model_info),
-    *((f"key/{action}", (method,), handler) for action, method, handler in operator.ACTIONS),
-    (r"spend/logs", ("GET",), operator.spend_logs),
-    (r"(global/)?spend/report", ("GET",), operator.spend_report),
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint("POST", "videos", videos.create_video),
+    Endpoint("GET", "videos", videos.list_videos),
+    Endpoint("POST", "videos/generations", videos.create_video),
+    Endpoint("GET", "videos/models", models.list_video_models),
+    Endpoint("POST", "videos/edits", videos.edit_video),
+    Endpoint("POST", "videos/extensions", videos.extend_video),
+    Endpoint("POST", "videos/characters", videos.create_character),
+    Endpoint("GET", "videos/characters/{character_id}", videos.get_character),
+    Endpoint("GET", "videos/{video_id}", videos.get_video),
+    Endpoint("DELETE", "videos/{video_id}", videos.delete_video),
+    Endpoint("POST", "videos/{video_id}/remix", videos.remix_video),
+    Endpoint("GET", "videos/{video_id}/content", content.get_content),
+    Endpoint("HEAD", "videos/{video_id}/content", content.get_content),
+    Endpoint("GET", "models", models.list_models),
+    Endpoint("GET", "models/{name}", models.get_model),
+    Endpoint("GET", "model/info", operator.model_info),
+    *(Endpoint(method, f"key/{action}", handler) for action, method, handler in operator.ACTIONS),
+    Endpoint("GET", "spend/logs", operator.spend_logs),
+    Endpoint("GET", "spend/report", operator.spend_report),
+    Endpoint("GET", "global/spend/report", operator.spend_report),
 )
 _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 
@@ -54,12 +89,13 @@ def find(method: str, path: str) -> Route:
     """The handler of a path under any of the prefixes. Raises NotFound or MethodNotAllowed."""
     bare = _PREFIX.sub("", path.strip("/"), count=1)
     allowed: list[str] = []
-    for pattern, methods, handler in _ROUTES:
-        match = re.fullmatch(pattern, bare)
-        if match and method in methods:
-            return Route(handler, match.groupdict())
-        if match:
-            allowed += methods
+    for endpoint in ENDPOINTS:
+        parts = endpoint.match(bare)
+        if parts is None:
+            continue
+        if endpoint.method == method:
+            return Route(endpoint.handler, parts)
+        allowed.append(endpoint.method)
     if allowed:
         names = ", ".join(dict.fromkeys(allowed))
         raise MethodNotAllowed(f"This path takes {names}.", headers={"allow": names})

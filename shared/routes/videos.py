@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
-from shared.errors import Conflict, NotFound
+from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix, with_history
 from shared.media.video import Video, dollars, owner_of
 from shared.routes.calls import Answer, Call
@@ -113,6 +113,33 @@ async def delete_video(call: Call, video_id: str) -> Answer:
     video = await own_video(call, video_id)
     await call.gateway.lifecycle.delete(video.id, caller.account.token if caller.account else None)
     return Answer({"id": video.id, "object": "video.deleted", "deleted": True})
+
+
+async def edit_video(call: Call) -> Answer:
+    """No: none of the servers that are spoken to here edits videos."""
+    raise await _not_supported(call, "edit videos")
+
+
+async def extend_video(call: Call) -> Answer:
+    """No: none of the servers that are spoken to here extends videos."""
+    raise await _not_supported(call, "extend videos")
+
+
+async def create_character(call: Call) -> Answer:
+    """No: none of the servers that are spoken to here has characters."""
+    raise await _not_supported(call, "make characters")
+
+
+async def get_character(call: Call, character_id: str) -> Answer:
+    """No: none of the servers that are spoken to here has characters."""
+    del character_id
+    raise await _not_supported(call, "make characters")
+
+
+async def _not_supported(call: Call, what: str) -> InvalidRequest:
+    """The refusal of an operation of OpenAI's that no dialect has. Raises Unauthenticated."""
+    await call.caller()
+    return InvalidRequest(f"No model here can {what}. Models that can: none here.", code="not_supported", param="model")
 
 
 async def own_video(call: Call, video_id: str) -> Video:

@@ -66,6 +66,11 @@ def test_an_unknown_path_is_a_404_in_openais_form(method: str, path: str, caller
         ("GET", "/v1/videos/video_1/remix", {"POST"}),
         ("POST", "/v1/videos/video_1/content", {"GET", "HEAD"}),
         ("POST", "/v1/models", {"GET"}),
+        ("GET", "/v1/videos/edits", {"POST"}),
+        ("DELETE", "/v1/videos/extensions", {"POST"}),
+        ("GET", "/v1/videos/generations", {"POST"}),
+        ("DELETE", "/v1/videos/models", {"GET"}),
+        ("DELETE", "/openai/v1/videos/characters/char_1", {"GET"}),
         ("GET", "/videos/video_1/remix/", {"POST"}),
     ],
 )
@@ -187,7 +192,7 @@ def test_functions_sort_so_that_the_catch_all_comes_last_and_each_route_reaches_
     names = [each.name for each in functions.triggered_by("httpTrigger")]
     assert names[-1] == "zz_other_path"
     router = Router(functions)
-    video = "/v1/videos/video_1"
+    video = f"/v1/videos/video_{'0' * 32}"
     for method, path, name in [
         ("POST", "/v1/videos", "create_video"),
         ("GET", "/v1/videos", "list_videos"),

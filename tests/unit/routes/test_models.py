@@ -23,6 +23,30 @@ def with_two_models(world: World) -> World:
     return world.with_model(world.model, other)
 
 
+async def test_a_caller_sees_what_each_model_can_make_and_costs(world: World) -> None:
+    """So that a page can offer it; of the models that the key may use."""
+    two = with_two_models(world)
+    secret = await restricted(two, "dearer")
+    (told,) = (await two.send("GET", "v1/videos/models", secret=secret)).json["data"]
+    assert (told["id"], told["seconds"], told["remix"]) == ("dearer", ["4", "8", "12"], True)
+    assert told["price_per_second"] == {"720x1280": 0.1, "1280x720": 0.1}
+    assert told["retires"] == "2026-10-15"
+    assert len((await two.send("GET", "videos/models")).json["data"]) == 2
+
+
+async def test_operations_that_no_server_has_are_refused_by_name(world: World) -> None:
+    """Not taken for a video that is called so; a stranger is told nothing."""
+    for method, path in (
+        ("POST", "v1/videos/edits"),
+        ("POST", "videos/extensions"),
+        ("POST", "openai/v1/videos/characters"),
+        ("GET", "v1/videos/characters/char_1"),
+    ):
+        reply = await world.send(method, path, secret=world.secret, body={"prompt": "A dog"} if method == "POST" else None)
+        assert (reply.status, reply.code) == (400, "not_supported")
+        assert (await world.send(method, path, secret="sk-a-stranger-to-everybody")).status == 401
+
+
 async def restricted(world: World, *models: str) -> str:
     """The secret of a key that may use these models."""
     reply = await world.send("POST", "key/generate", body={"models": list(models)})
