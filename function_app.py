@@ -12,7 +12,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared import gateway as composition
-from shared.routes import content, models, operator, paths, videos
+from shared.routes import content, models, operator, paths, reports, videos
 from shared.routes import health as health_route
 from shared.routes.web import Request, Response, respond
 from shared.upkeep.engine import DurableEngine
@@ -84,13 +84,13 @@ async def keys(req: Request) -> Response:
 @app.function_name("spend_logs")
 @app.route("spend/logs", methods=["GET"])
 async def spend_logs(req: Request) -> Response:
-    return await respond(req, operator.spend_logs)
+    return await respond(req, reports.spend_logs)
 
 
 @app.function_name("spend_report")
 @app.route("spend/report", methods=["GET"])
 async def spend_report(req: Request) -> Response:
-    return await respond(req, operator.spend_report)
+    return await respond(req, reports.spend_report)
 
 
 @app.function_name("model_info")

@@ -23,10 +23,12 @@ _SLOT_WAIT = 10.0  # seconds: when a caller with too many running videos may loo
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One key's row. Money in micro-dollars, times in UTC; `models`, `tags` and `metadata` are JSON
-    text.
+    """One key's row. Money in micro-dollars, times in UTC; `models`, `tags`, `metadata`, `aliases`
+    and `permissions` are JSON text.
 
-    `token` is the SHA-256 of the secret, in hex. A limit of None does not limit.
+    `token` is the SHA-256 of the secret, in hex. A limit of None does not limit. `team_id`,
+    `organization_id`, `tpm_limit`, `aliases` and `permissions` are kept for operators who bring
+    keys from LiteLLM, and change nothing here.
     """
 
     token: str | None = None
@@ -36,6 +38,11 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     tags: str = "[]"
     metadata: str = "{}"
     user_id: str | None = None
+    team_id: str | None = None
+    organization_id: str | None = None
+    tpm_limit: int | None = None
+    aliases: str = "{}"
+    permissions: str = "{}"
     max_budget: int | None = None
     soft_budget: int | None = None
     budget_duration: str | None = None

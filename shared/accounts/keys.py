@@ -24,6 +24,9 @@ from shared.errors import Conflict, NotFound, Unauthenticated
 from shared.media.video import MASTER_OWNER
 from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConflict, retry_conflicts
 
+# The official Azure client's header, and those that callers of LiteLLM send.
+_KEY_HEADERS = ("api-key", "x-api-key", "x-litellm-api-key")
+
 TOKENS = "tokens"  # partition: token or alias → key id
 KEYS = "keys"  # partition: every key id there ever was
 
@@ -272,12 +275,21 @@ def _taken() -> Conflict:
 
 def presented_secret(headers: Mapping[str, str]) -> str:
     """The secret in `authorization` or `api-key`. Raises Unauthenticated where there is none."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    secret = token.strip() if scheme.lower() == "bearer" else ""
-    secret = secret or headers.get("api-key", "").strip()
+    found = (_bearer(headers.get("authorization", "")), *(_plain(headers.get(name, "")) for name in _KEY_HEADERS))
+    secret = next(filter(None, found), "")
     if not secret:
         raise Unauthenticated("No API key: send it as 'Authorization: Bearer <key>' or in the header 'api-key'.")
     return secret
+
+
+def _bearer(header: str) -> str:
+    scheme, _, secret = header.strip().partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
+def _plain(header: str) -> str:
+    """A header that is a key, where LiteLLM's callers may put `Bearer` before it."""
+    return _bearer(header) or ("" if header.strip().lower() == "bearer" else header.strip())
 
 
 def token_of(secret: str) -> str:

@@ -29,6 +29,8 @@ def parse_settings(fields: Fields, catalog: Catalog, now: datetime, *, also: tup
 
     Raises InvalidRequest before anything is changed.
     """
+    _refuse_unkept(fields)
+    fields = {name: value for name, value in fields.items() if name not in _UNKEPT}
     refuse_unknown(fields, (*_PARSERS, "models", "duration", *also))
     changes: dict[str, Any] = {}
     for name, (target, parse) in _PARSERS.items():
@@ -43,6 +45,30 @@ def parse_settings(fields: Fields, catalog: Catalog, now: datetime, *, also: tup
     if changes.get("blocked", ...) is None:
         raise InvalidRequest("`blocked` must be true or false.", code="invalid_type", param="blocked")
     return changes
+
+
+# LiteLLM's fields that would promise what is not done here, and what to use instead.
+_UNKEPT = {
+    **dict.fromkeys(("model_max_budget", "budget_limits"), "one budget a key: `max_budget` and `budget_duration`"),
+    **dict.fromkeys(("model_rpm_limit", "model_tpm_limit", "rpm_limit_type", "tpm_limit_type"), "one rate a key: `rpm_limit`"),
+    **dict.fromkeys(("budget_id", "budget_fallbacks", "throttle_on_budget_exceeded"), "budgets are of keys: `max_budget`"),
+    **dict.fromkeys(("allowed_routes", "key_type", "object_permission"), "a key may use every route of its own videos"),
+    **dict.fromkeys(("auto_rotate", "rotation_interval"), "POST /key/regenerate"),
+    **dict.fromkeys(("guardrails", "policies"), "none of a key's own"),
+    **dict.fromkeys(("allowed_cache_controls", "config", "enforced_params", "router_settings"), "nothing"),
+    **dict.fromkeys(("spend", "temp_budget_increase", "temp_budget_expiry", "grace_period"), "nothing"),
+    **dict.fromkeys(("send_invite_email", "project_id", "agent_id"), "nothing"),
+}
+
+
+def _refuse_unkept(fields: Fields) -> None:
+    """Raises InvalidRequest that names all of LiteLLM's fields that are not done here, at once. One
+    that is null promises nothing.
+    """
+    unkept = [name for name in _UNKEPT if fields.get(name) is not None]
+    if unkept:
+        told = "; ".join(f"`{name}` (instead: {_UNKEPT[name]})" for name in unkept)
+        raise InvalidRequest(f"Not done here, leave it out: {told}.", code="not_supported", param=unkept[0])
 
 
 def show(key_id: str, account: Account, now: datetime) -> dict[str, Any]:
@@ -70,6 +96,11 @@ def show(key_id: str, account: Account, now: datetime) -> dict[str, Any]:
         "priority": account.priority,
         "seconds_used": account.seconds_used + account.seconds_reserved,
         "user_id": account.user_id,
+        "team_id": account.team_id,
+        "organization_id": account.organization_id,
+        "tpm_limit": account.tpm_limit,
+        "aliases": json.loads(account.aliases),
+        "permissions": json.loads(account.permissions),
         "tags": json.loads(account.tags),
         "metadata": json.loads(account.metadata),
         "blocked": account.blocked,
@@ -179,6 +210,11 @@ def _models(value: Any, catalog: Catalog) -> str:
 _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "key_alias": ("alias", _text(_LONGEST_ALIAS)),
     "user_id": ("user_id", _text(_LONGEST_USER)),
+    "team_id": ("team_id", _text(_LONGEST_USER)),
+    "organization_id": ("organization_id", _text(_LONGEST_USER)),
+    "tpm_limit": ("tpm_limit", _count),
+    "aliases": ("aliases", _metadata),
+    "permissions": ("permissions", _metadata),
     "max_budget": ("max_budget", _money),
     "soft_budget": ("soft_budget", _money),
     "budget_duration": ("budget_duration", _length),
@@ -191,7 +227,7 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "metadata": ("metadata", _metadata),
     "blocked": ("blocked", _flag),
 }
-_EMPTY = {"priority": 1, "tags": "[]", "metadata": "{}"}
+_EMPTY = {"priority": 1, "tags": "[]", "metadata": "{}", "aliases": "{}", "permissions": "{}"}
 
 
 def _is_number(value: Any) -> bool:

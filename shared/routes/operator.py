@@ -4,17 +4,16 @@ read its own settings, and the models that it may use.
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
-from shared.accounts.keys import Issued, token_of
+from shared.accounts.keys import Caller, Issued, token_of
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest, PermissionDenied
 from shared.media.requests import refuse_unknown
-from shared.media.video import MASTER_OWNER
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
 from shared.routes.key_settings import new_account, parse_settings, show
 from shared.routes.models import usable_models
-from shared.routes.spend import Filter, Spend
 
 _SHORTEST_SECRET, _LONGEST_SECRET = 16, 256
 _MOST_AT_ONCE = 100
@@ -67,28 +66,74 @@ async def unblock_key(call: Call) -> Answer:
     return await _set_blocked(call, blocked=False)
 
 
-async def regenerate_key(call: Call) -> Answer:
+async def regenerate_key(call: Call, key: str | None = None) -> Answer:
     """Give a key a new secret, and the settings that the request names. Creates with the old secret
-    are refused from now on.
+    are refused from now on. The key may be named in the path.
     """
     await call.operator()
-    fields = dict(await call.fields())
-    key_id = await _named(call, fields)
+    fields = dict(await call.fields(optional=key is not None))
+    key_id = await _named(call, {"key": unquote(key)} if key is not None else fields)
     changes = parse_settings(fields, call.gateway.settings.catalog, call.gateway.clock.now(), also=("key", "new_key"))
     return _issued(call, await call.gateway.keys.regenerate(key_id, _chosen_secret(fields, "new_key"), changes))
 
 
+async def update_keys(call: Call) -> Answer:
+    """Change several keys as `update_key` does: `{"keys": [{"key": …, …}, …]}`. All are checked
+    before the first is changed.
+    """
+    await call.operator()
+    fields = await call.fields()
+    refuse_unknown(fields, ("keys",))
+    asked = fields.get("keys")
+    if not isinstance(asked, list) or not 0 < len(asked) <= _MOST_AT_ONCE or any(not isinstance(each, dict) for each in asked):
+        raise InvalidRequest(f"`keys` must be a list of 1 to {_MOST_AT_ONCE} objects.", code="invalid_type", param="keys")
+    now, keys = call.gateway.clock.now(), call.gateway.keys
+    found = [await _named(call, {"key": each.get("key")}) for each in asked]
+    changes = [parse_settings(each, call.gateway.settings.catalog, now, also=("key",)) for each in asked]
+    for key_id in found:
+        await keys.get(key_id)
+    updated = [await keys.update(key_id, change) for key_id, change in zip(found, changes, strict=True)]
+    shown = [
+        {"key": each["key"], "key_info": show(key_id, account, now)}
+        for each, key_id, account in zip(asked, found, updated, strict=True)
+    ]
+    return Answer({"total_requested": len(asked), "successful_updates": shown, "failed_updates": []})
+
+
+async def key_health(call: Call) -> Answer:
+    """Whether the caller's key works: it does, or Unauthenticated is raised."""
+    await call.caller()
+    return Answer({"key": "healthy", "logging_callbacks": None})
+
+
+async def keys_info(call: Call) -> Answer:
+    """Several keys at once: `{"keys": […]}`. The operator sees any key, a key only itself."""
+    caller = await call.caller()
+    fields = await call.fields()
+    refuse_unknown(fields, ("keys",))
+    names = _names(fields, "keys")
+    if not names:
+        raise InvalidRequest("Missing required parameter: 'keys'.", code="missing_required_parameter", param="keys")
+    shown = [await _shown(call, caller, name) for name in names]
+    return Answer({"key": names, "info": shown})
+
+
 async def key_info(call: Call) -> Answer:
-    """A key's settings and counters. The master key may read every key, any other key itself."""
+    """The operator sees any key, a key only itself."""
     caller = await call.caller()
     name = call.query.get("key")
     if name is None and caller.master:
         raise InvalidRequest("Say which: ?key=<key>.", code="missing_required_parameter", param="key")
-    key_id = caller.owner if name is None else await call.gateway.keys.find(name)
+    name = name or caller.owner
+    return Answer({"key": name, "info": await _shown(call, caller, name)})
+
+
+async def _shown(call: Call, caller: Caller, name: str) -> dict[str, Any]:
+    """A key as the caller may see it. Raises NotFound or PermissionDenied."""
+    key_id = await call.gateway.keys.find(name)
     if not caller.master and key_id != caller.owner:
         raise PermissionDenied("A key may only look at itself.", code="master_key_required")
-    account = await call.gateway.keys.get(key_id)
-    return Answer({"key": name or key_id, "info": show(key_id, account, call.gateway.clock.now())})
+    return show(key_id, await call.gateway.keys.get(key_id), call.gateway.clock.now())
 
 
 async def list_keys(call: Call) -> Answer:
@@ -116,29 +161,6 @@ async def list_keys(call: Call) -> Answer:
             "total_pages": -(-len(matching) // size),
         }
     )
-
-
-async def spend_logs(call: Call) -> Answer:
-    """One line per video, newest first. The header `x-has-more` says whether there is
-    another page.
-    """
-    await call.operator()
-    spend.check_query(call.query, ("page", "page_size", "summarize"))
-    if call.query.get("summarize", "false").lower() == "true":
-        raise InvalidRequest("Sums are at /spend/report.", param="summarize")
-    page, size = spend.parse_page(call.query)
-    csv = _wants_csv(call)
-    lines, more = await _spend(call).logs(await _filter(call), page, size)
-    return _table(lines, spend.LOG_COLUMNS, {"x-has-more": "true" if more else "false"}, csv=csv)
-
-
-async def spend_report(call: Call) -> Answer:
-    """Sums by day, key, user, tag or model, of the last 30 days unless dates are given."""
-    await call.operator()
-    spend.check_query(call.query, ("group_by",))
-    group, csv = spend.parse_group(call.query), _wants_csv(call)
-    lines = await _spend(call).report(await _filter(call, default_days=30), group)
-    return _table(lines, spend.report_columns(group), {}, csv=csv)
 
 
 async def model_info(call: Call) -> Answer:
@@ -176,6 +198,9 @@ ACTIONS: tuple[tuple[str, str, Callable[[Call], Awaitable[Answer]]], ...] = (
     ("block", "POST", block_key),
     ("unblock", "POST", unblock_key),
     ("regenerate", "POST", regenerate_key),
+    ("{key}/regenerate", "POST", regenerate_key),
+    ("bulk_update", "POST", update_keys),
+    ("health", "POST", key_health),
     ("info", "GET", key_info),
     ("list", "GET", list_keys),
 )
@@ -235,37 +260,3 @@ def _issued(call: Call, issued: Issued) -> Answer:
     token = token_of(issued.secret)
     shown = show(issued.key_id, issued.account, call.gateway.clock.now())
     return Answer({"key": issued.secret, "token": token, "token_id": token, **shown})
-
-
-def _spend(call: Call) -> Spend:
-    return Spend(call.gateway.videos, call.gateway.lines, call.gateway.keys, call.gateway.settings.knobs.log_prompts)
-
-
-async def _filter(call: Call, *, default_days: int | None = None) -> Filter:
-    query = call.query
-    key = query.get("api_key") or query.get("key")
-    model = query.get("model")
-    known = call.gateway.settings.catalog.spelled(model) if model else None
-    start, end = spend.parse_days(query, call.gateway.clock.now().date(), default_days=default_days)
-    key_id = None
-    if key:
-        master = key == MASTER_OWNER or call.gateway.keys.is_master(key)
-        key_id = MASTER_OWNER if master else await call.gateway.keys.find(key)
-    user = query.get("user_id") or query.get("user")
-    return Filter(key_id, user, query.get("tag"), known.name if known else model, start, end)
-
-
-def _wants_csv(call: Call) -> bool:
-    """Whether to answer in CSV: with `?format=csv`, or where `Accept` begins with text/csv. Raises
-    InvalidRequest.
-    """
-    wanted = call.query.get("format") or ("csv" if call.headers.get("accept", "").startswith("text/csv") else "json")
-    if wanted not in ("csv", "json"):
-        raise InvalidRequest("`format` must be json or csv.", param="format")
-    return wanted == "csv"
-
-
-def _table(lines: list[dict[str, Any]], columns: tuple[str, ...], headers: Mapping[str, str], *, csv: bool) -> Answer:
-    if csv:
-        return Answer(spend.as_csv(lines, columns), headers=headers, media_type="text/csv")
-    return Answer(lines, headers=headers)

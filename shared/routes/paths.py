@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import content, models, operator, videos
+from shared.routes import content, models, operator, reports, videos
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -78,9 +78,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "models/{name}", models.get_model),
     Endpoint("GET", "model/info", operator.model_info),
     *(Endpoint(method, f"key/{action}", handler) for action, method, handler in operator.ACTIONS),
-    Endpoint("GET", "spend/logs", operator.spend_logs),
-    Endpoint("GET", "spend/report", operator.spend_report),
-    Endpoint("GET", "global/spend/report", operator.spend_report),
+    Endpoint("POST", "v2/key/info", operator.keys_info),
+    Endpoint("GET", "spend/logs", reports.spend_logs),
+    Endpoint("GET", "spend/report", reports.spend_report),
+    Endpoint("GET", "spend/keys", reports.spend_keys),
+    Endpoint("GET", "spend/tags", reports.spend_tags),
+    Endpoint("POST", "spend/calculate", reports.calculate),
+    Endpoint("GET", "global/spend/report", reports.spend_report),
+    Endpoint("GET", "global/spend/keys", reports.global_spend_keys),
 )
 _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 

@@ -94,6 +94,23 @@ class Spend:
         ordered = sorted(sums.values(), key=lambda total: str(total[group]))
         return [{**total, "spend": total["spend"] / MICROS, "reserved": total["reserved"] / MICROS} for total in ordered]
 
+    async def summary(self, wanted: Filter) -> list[dict[str, Any]]:
+        """One object per day, oldest first, in LiteLLM's shape: its spend in dollars, by user, by
+        model, and under each key's id. Reads a row per video of the days.
+        """
+        days: dict[str, dict[str, Any]] = {}
+        async for line, _ in self._lines(wanted):
+            day = line.day.isoformat()
+            sums = days.setdefault(day, {"startTime": day, "spend": 0, "users": {}, "models": {}})
+            for totals, name in (
+                (sums, "spend"),
+                (sums["users"], line.user or ""),
+                (sums["models"], line.model),
+                (sums, line.owner),
+            ):
+                totals[name] = totals.get(name, 0) + line.spent
+        return [_in_dollars(days[day]) for day in sorted(days)]
+
     async def _lines(self, wanted: Filter, page: int | None = None) -> AsyncIterator[tuple[SpendLine, Video | None]]:
         """The lines that pass the filter, each with its video where that had to be read."""
         after = id_bound(_midnight(wanted.end + timedelta(days=1))) if wanted.end else None
@@ -191,6 +208,19 @@ def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
             raise InvalidRequest(f"`{name}` is empty: leave it out, or say which.", param=name)
 
 
+def parse_flag(query: Mapping[str, str], name: str) -> bool:
+    """A parameter that is true or false; absent is false. Raises InvalidRequest."""
+    value = query.get(name, "false").lower()
+    if value not in ("true", "false"):
+        raise InvalidRequest(f"`{name}` must be true or false.", param=name)
+    return value == "true"
+
+
+def parse_limit(query: Mapping[str, str], most: int) -> int:
+    """`limit`, by default 100. Raises InvalidRequest."""
+    return _whole(query, "limit", 100, most)
+
+
 def parse_group(query: Mapping[str, str]) -> str:
     """`group_by`, by our names or LiteLLM's. Raises InvalidRequest."""
     given = query.get("group_by", "day")
@@ -254,6 +284,13 @@ def _names(group: str, line: SpendLine) -> list[str]:
 def _named(group: str, line: SpendLine) -> dict[str, str | None]:
     """For a sum by key, the key's alias as of its newest video in the report."""
     return {"key_alias": line.alias} if group == "key" else {}
+
+
+def _in_dollars(sums: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _in_dollars(value) if isinstance(value, dict) else value / MICROS if isinstance(value, int) else value
+        for name, value in sums.items()
+    }
 
 
 async def _at_once(reads: Sequence[Coroutine[Any, Any, _T]]) -> list[_T]:

@@ -274,8 +274,11 @@ OPERATORS_ROUTES: list[tuple[str, str, Any]] = [
     ("POST", "key/unblock", {"key": "OWNER"}),
     ("POST", "key/regenerate", {"key": "OWNER"}),
     ("GET", "key/list", None),
-    ("GET", "spend/logs", None),
+    ("POST", "key/OWNER/regenerate", None),
+    ("POST", "key/bulk_update", {"keys": [{"key": "OWNER", "max_budget": 1000}]}),
     ("GET", "spend/report", None),
+    ("GET", "spend/keys", None),
+    ("GET", "global/spend/keys", None),
     ("GET", "global/spend/report", None),
 ]
 
@@ -286,6 +289,7 @@ async def test_only_the_operator_may(world: World) -> None:
     """
     world.faults.commits.clear()
     for method, path, body in OPERATORS_ROUTES:
+        path = path.replace("OWNER", world.owner)  # noqa: PLW2901
         given = None if body is None else json.loads(json.dumps(body).replace("OWNER", world.owner))
         for secret, status in ((world.secret, 403), ("sk-a-stranger-to-everybody", 401)):
             assert (await world.send(method, path, secret=secret, body=given)).status == status, path

@@ -184,7 +184,7 @@ NO_SENSE: tuple[dict[str, str], ...] = (
     {"page_size": "0000000010000000"},
     {"group_by": "team"},
     {"format": "xml"},
-    {"summarize": "true"},
+    {"summarize": "maybe"},
 )
 
 
