@@ -75,12 +75,12 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
         delete_after_saving=dialect.keeps_copies if params.delete_after_saving is None else params.delete_after_saving,
         remakes_lost_jobs=dialect.forgets if params.on_lost_job is None else params.on_lost_job == "retry",
         upstream_queue_seconds=params.upstream_queue_seconds,
-        content_hosts=tuple(params.content_hosts),
+        content_hosts=tuple(each.strip().lower() for each in params.content_hosts),
     )
 
 
 def _read_address(entry: ModelEntry, dialect: Dialect, env: Mapping[str, str]) -> str:
-    base = entry.params.api_base or first(env, dialect.base_names)
+    base = entry.params.api_base or first(env, dialect.base_names) or dialect.default_base
     if not base:
         wanted = " or ".join([*dialect.base_names[:1], "api_base"])
         raise ConfigurationError(f"The model {entry.model_name!r} has no upstream address: set {wanted}.")

@@ -25,7 +25,8 @@ class Dialect:
 
     How the server is reached: `name` is LiteLLM's name of the provider, `path` follows the server's
     address. `base_names`, `key_names` and `version_names` are the app settings with the address,
-    the key and the `api-version` where the configuration has none. `needs_tls`: plain HTTP is
+    the key and the `api-version` where the configuration has none; `default_base` is the address
+    where those have none either. `needs_tls`: plain HTTP is
     allowed on this machine only. `identity`: without a key the app's own identity is used. `probe`
     is a path that the server answers at no cost.
 
@@ -44,6 +45,7 @@ class Dialect:
     meaning: ClassVar[str] = "any server that keeps to OpenAI's own dialect"
 
     path: ClassVar[str] = "/v1"
+    default_base: ClassVar[str | None] = None
     base_names: ClassVar[tuple[str, ...]] = ()
     key_names: ClassVar[tuple[str, ...]] = ()
     version_names: ClassVar[tuple[str, ...]] = ()

@@ -23,9 +23,9 @@ from shared.media.content import Content
 from shared.media.reference_image import Reference
 from shared.upstream.answers import from_upstream
 from shared.upstream.bodies import ACCEPTED, Response, read_answer
+from shared.upstream.downloads import Downloads, Place, Resolve, addresses_of
 from shared.upstream.jobs import PAGE, Job, Listing, Page
 from shared.upstream.masking import mask_of
-from shared.upstream.redirects import redirected
 
 if TYPE_CHECKING:
     import httpx
@@ -57,12 +57,18 @@ class Upstream:
     """One deployment's videos. Every method raises a leaf of UpstreamError."""
 
     def __init__(
-        self, deployment: Deployment, client: "Callable[[], httpx.AsyncClient]", tokens: TokenSource, clock: Clock
+        self,
+        deployment: Deployment,
+        client: "Callable[[], httpx.AsyncClient]",
+        tokens: TokenSource,
+        clock: Clock,
+        resolve: Resolve = addresses_of,
     ) -> None:
         self.deployment = deployment
         self._client = client
         self._tokens = tokens
         self._clock = clock
+        self._resolve = resolve
 
     async def create(self, ask: Ask, reference: Reference | None = None) -> Accepted:
         """Start a job."""
@@ -124,40 +130,39 @@ class Upstream:
 
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:
-        """Stream a job's bytes. Redirects are followed without credentials, since they lead to
-        other servers.
-        """
+        """Stream a job's bytes, from wherever the upstream has them."""
         import httpx
 
-        path = f"/videos/{_segment(upstream_id)}/content"
-        # Uncompressed: a compressed answer has no length to compare with.
-        headers = {"accept-encoding": "identity", **await self._credentials()}
-        own = httpx.URL(self.deployment.base_url)
-        url = httpx.URL(self._url(path), params=self._params({} if variant == "video" else {"variant": variant}))
+        downloads = Downloads(self.deployment, await self._credentials(), self._resolve)
         try:
+            place = await self._place(downloads, upstream_id, variant)
             for _ in range(_REDIRECTS + 1):
-                async with self._client().stream("GET", url, headers=headers) as response:
+                ask = self._client().stream("GET", place.url, headers=place.headers, extensions=dict(place.extensions))
+                async with ask as response:
                     if response.has_redirect_location:
-                        url = redirected(url, response.headers["location"], own)
-                        headers = {"accept-encoding": "identity"}
+                        place = await downloads.redirected(place.url, response.headers["location"])
                         continue
                     if not response.is_success:
                         if response.status_code in _DENIED and self._uses_token():
                             await self._credentials(renew=True)  # for the next try: a stream is not begun twice
                         answer = await read_answer(response, _LARGEST_ANSWER)
                         raise self._failure(answer, creating=False, about_video=True)
-                    length = response.headers.get("content-length", "")
-                    yield Content(
-                        length=int(length) if length.isdigit() else None,
-                        media_type=response.headers.get("content-type", ""),
-                        chunks=response.aiter_raw(),
-                        request_id=_request_id(response.headers),
-                    )
+                    yield _content(response)
                     return
         # UnicodeError: looking up a host name that is not valid raises it.
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=False) from error
         raise Misrouted("The upstream redirected a download too many times.")
+
+    async def _place(self, downloads: Downloads, upstream_id: str, variant: str) -> Place:
+        """Where a job's bytes are: at the address that the job names, else at the usual route."""
+        import httpx
+
+        address = (await self.get(upstream_id)).address if self.deployment.dialect.tells_address else None
+        if address is not None:
+            return await downloads.named(address)
+        path = f"/videos/{_segment(upstream_id)}/content"
+        return downloads.at(httpx.URL(self._url(path), params=self._params({} if variant == "video" else {"variant": variant})))
 
     async def _start(self, path: str, *, about_video: bool = False, **body: Any) -> Accepted:
         answer = await self._send("POST", path, creating=True, about_video=about_video, **body)
@@ -243,6 +248,16 @@ class Upstream:
             about_video=about_video,
             mask=mask_of(self.deployment),
         )
+
+
+def _content(response: "httpx.Response") -> Content:
+    length = response.headers.get("content-length", "")
+    return Content(
+        length=int(length) if length.isdigit() else None,
+        media_type=response.headers.get("content-type", ""),
+        chunks=response.aiter_raw(),
+        request_id=_request_id(response.headers),
+    )
 
 
 def _transport_failure(error: Exception, *, creating: bool) -> UpstreamError:

@@ -55,6 +55,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seconds: str | float | None = None
     size: str | None = None
     error: Any = None
+    url: Any = None
+    video: Any = None
     remixed_from_video_id: str | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +87,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     def length(self) -> str | None:
         """The length in whole seconds, as text; None where the server does not say."""
         return f"{self.seconds:g}" if isinstance(self.seconds, int | float) else self.seconds
+
+    @property
+    def address(self) -> str | None:
+        """The address of its bytes, where it names one: `url`, or `video.url`."""
+        named = self.url or (self.video.get("url") if isinstance(self.video, dict) else None)
+        return named if isinstance(named, str) else None
 
     def masked(self, mask: Mask) -> "Job":
         """The same job, with a masked reason that callers may see."""

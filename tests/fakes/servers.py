@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 
 from shared.dialects.dialect import Dialect
-from shared.dialects.known import HOSTED_VLLM, SGLANG
+from shared.dialects.known import GEMINI, HOSTED_VLLM, SGLANG
 from tests.fakes.upstream import ScriptedUpstream, content
 
 
@@ -19,6 +19,8 @@ class ServerWithDialect(ScriptedUpstream):
         self.jobs.clear()
 
     def _honest(self, operation: str, request: httpx.Request) -> httpx.Response:
+        if operation == "file":
+            return content(self.film)
         if operation == "list" or (operation == "create" and request.url.path.endswith("/videos")):
             return super()._honest(operation, request)
         job = self.jobs.get(request.url.path.split("/videos/")[1].split("/")[0])
@@ -90,3 +92,18 @@ class SGLangServer(ServerWithDialect):
         if job["status"] != "completed" or "variant" in request.url.params:
             return httpx.Response(404, json={"detail": "Video variant not found"})
         return content(self.film)
+
+
+class GeminiServer(ServerWithDialect):
+    """Google's layer, as documented: no list, no deletion, and a film at an address of its own."""
+
+    dialect = GEMINI
+
+    def _accept(self, request: httpx.Request) -> dict[str, Any]:
+        job = super()._accept(request)
+        job["status"] = "processing"
+        return job
+
+    def _told(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
+        address = f"{request.url.copy_with(path='/v1beta/files/a:download')}?alt=media"
+        return httpx.Response(200, json={**job, "video": {"url": address}} if job["status"] == "completed" else job)

@@ -169,6 +169,8 @@ def form_texts(request: httpx.Request) -> dict[str, str]:
 
 
 def _operation(request: httpx.Request) -> str:
+    if "/videos" not in request.url.path:
+        return "file"
     rest = request.url.path.split("/videos", 1)[1].strip("/")
     if not rest:
         return "create" if request.method == "POST" else "list"

@@ -1,5 +1,6 @@
 """A video on SGLang, which tells no prompts and gives back what it is sent as `model`."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -55,6 +56,25 @@ async def test_a_film_is_asked_for_without_a_variant_and_deleted_then(world: Wor
     world.upstream.end()
     assert (await world.live(video.id)).status == "completed"
     assert world.upstream.jobs == {}
+
+
+async def test_a_film_in_the_servers_cloud_is_fetched_from_a_listed_host_alone(world: World) -> None:
+    """With S3 the server keeps no film: the job names its address, which may be an internal one."""
+    video = await world.start()
+    await world.submitted(video.id)
+    world.upstream.end()
+    (job,) = world.upstream.jobs.values()
+    job["url"] = "http://169.254.169.254/secrets"
+    assert await world.gateway.rendering.check(video.id) == {"done": True}
+    await world.clock.sleep(3_000)
+    failure = (await world.gateway.rendering.save(video.id))["failed"]
+    assert failure["code"] == "content_unavailable"
+    assert "content_hosts" in failure["message"]
+    assert "169.254" not in failure["message"]
+    (deployment,) = world.model.deployments
+    listing = replace(deployment, content_hosts=("169.254.169.254",))
+    world = world.with_model(replace(world.model, deployments=(listing,)))
+    assert await world.gateway.rendering.save(video.id) == {"done": True}
 
 
 async def test_a_running_job_is_seen_out(world: World) -> None:
