@@ -20,11 +20,11 @@ from shared.media.video import EVERY_VIDEO, Status, Video, VideoFilter, is_id
 Fields = Mapping[str, Any]
 
 LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
-_LONGEST_USER = 512
+LONGEST_USER = 512
 _PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
-_CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata")
+CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata")
 _OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
     "duration": "seconds",
@@ -68,7 +68,7 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
 
     Raises InvalidRequest or TooLarge.
     """
-    refuse_unknown(fields, _CREATE_FIELDS)
+    refuse_unknown(fields, CREATE_FIELDS)
     return _request(fields, catalog.find(_text(fields, "model")))
 
 
@@ -80,7 +80,7 @@ def _request(fields: Fields, model: Model) -> CreateRequest:
         seconds=_seconds(fields.get("seconds"), model),
         size=_size(fields.get("size"), model),
         image=None if reference is None else _image(reference),
-        user=_text(fields, "user", longest=_LONGEST_USER),
+        user=_text(fields, "user", longest=LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
         fit=_fit(fields),
     )
@@ -168,7 +168,8 @@ class ListRequest:
     wanted: VideoFilter = EVERY_VIDEO
 
 
-_LIST_PARAMETERS = ("limit", "after", "order", "status", "model", "user")
+MOST_LISTED = 100  # videos of a page
+LIST_PARAMETERS = ("limit", "after", "order", "status", "model", "user")
 _METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 # What clients of Azure and of LiteLLM add to every request. It chooses nothing here.
 _IGNORED_PARAMETERS = ("api-version", "custom_llm_provider")
@@ -179,13 +180,13 @@ def parse_list(query: Mapping[str, str], catalog: Catalog) -> ListRequest:
     it would list other videos than were asked for.
     """
     filters = {name: match[1] for name in query if (match := _METADATA_FILTER.fullmatch(name))}
-    refuse_unknown({name: None for name in query if name not in (*filters, *_IGNORED_PARAMETERS)}, _LIST_PARAMETERS)
+    refuse_unknown({name: None for name in query if name not in (*filters, *_IGNORED_PARAMETERS)}, LIST_PARAMETERS)
     limit = query.get("limit", "20")
     after = query.get("after") or None
     if after is not None and not is_id(after):
         raise InvalidRequest("`after` must be the id of a video.", param="after")
-    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and int(limit) <= 100):
-        raise InvalidRequest("`limit` must be a whole number from 0 to 100.", param="limit")
+    if not (limit.isascii() and limit.isdigit() and len(limit) <= 9 and int(limit) <= MOST_LISTED):
+        raise InvalidRequest(f"`limit` must be a whole number from 0 to {MOST_LISTED}.", param="limit")
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
         raise InvalidRequest("`order` must be 'asc' or 'desc'.", param="order")

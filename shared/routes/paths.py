@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import content, models, operator, reports, videos
+from shared.routes import content, health, models, operator, reports, videos
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -23,6 +24,27 @@ async def other_path(call: Call, path: str = "") -> Answer:
     """
     route = find(call.request.method, path)
     return await route.handler(call, **route.parts)
+
+
+async def get_document(call: Call) -> Answer:
+    """This description, as an OpenAPI document. Needs no key."""
+    del call
+    return Answer(_document())
+
+
+async def get_docs(call: Call) -> Answer:
+    """The same description as a page to read. Needs no key."""
+    del call
+    from shared.routes import openapi
+
+    return openapi.page(_document())
+
+
+@cache
+def _document() -> dict[str, Any]:
+    from shared.routes import openapi
+
+    return openapi.document((each.method, each.path, each.handler) for each in ENDPOINTS)
 
 
 @dataclass(frozen=True)
@@ -86,6 +108,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "spend/calculate", reports.calculate),
     Endpoint("GET", "global/spend/report", reports.spend_report),
     Endpoint("GET", "global/spend/keys", reports.global_spend_keys),
+    Endpoint("GET", "health", health.health),
+    Endpoint("GET", "health/{probe}", health.health),
+    Endpoint("GET", "openapi.json", get_document),
+    Endpoint("GET", "docs", get_docs),
 )
 _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 

@@ -25,7 +25,7 @@ _LONGEST_NUMBER = 9  # digits
 _FIRST_DAY, _LAST_DAY = date(2000, 1, 1), date(2199, 12, 31)  # far from the limits of `date`
 
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # some programs fold the wide ones
-_FILTERS = ("api_key", "key", "user", "user_id", "tag", "model", "start_date", "end_date")
+FILTERS = ("api_key", "key", "user", "user_id", "tag", "model", "start_date", "end_date")
 _T = TypeVar("_T")
 GROUPS = ("day", "key", "user", "tag", "model")
 _OTHER_GROUPS = {"api_key": "key", "customer": "user", "tags": "tag", "models": "model"}
@@ -198,13 +198,13 @@ def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
     """Raises InvalidRequest for an unknown or an empty filter: ignoring it would show videos that
     were not asked for. `also` names the route's own parameters.
     """
-    known = (*_FILTERS, *also, "format", "api-version")
+    known = (*FILTERS, *also, "format", "api-version")
     for name, value in query.items():
         if name not in known:
             raise InvalidRequest(
                 f"Unknown parameter '{name[:64]}': {', '.join(known)} are known.", code="unknown_parameter", param=name
             )
-        if name in _FILTERS and not value:
+        if name in FILTERS and not value:
             raise InvalidRequest(f"`{name}` is empty: leave it out, or say which.", param=name)
 
 
