@@ -16,6 +16,8 @@ ARGS ?=
 # Node may come from PyPI, and then lives in the virtual environment.
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONUNBUFFERED := 1
+# Images set it to stay small; here it makes each of a hundred processes compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/.hypothesis
 
 .PHONY: help
