@@ -4,7 +4,7 @@ each activity ends.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +128,9 @@ class Rig:
             return json.dumps(work(json.loads(input_)))
 
         return activity
+
+
+Serve = Callable[..., Awaitable[Rig]]  # a hub with these flows, which runs
 
 
 @asynccontextmanager

@@ -41,17 +41,13 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def test_all_three_services_answer_once_it_is_running(azurite: str) -> None:
+async def test_all_three_services_answer_once_it_is_running(azurite: str) -> None:
     """The connection string names an endpoint of each service, and all of them listen."""
     endpoints = dict(part.split("=", 1) for part in azurite.rstrip(";").split(";"))
-
-    async def connect(url: str) -> None:
-        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+    for service in ("Blob", "Queue", "Table"):
+        _, writer = await asyncio.open_connection("127.0.0.1", urlsplit(endpoints[f"{service}Endpoint"]).port)
         writer.close()
         await writer.wait_closed()
-
-    for service in ("Blob", "Queue", "Table"):
-        asyncio.run(connect(endpoints[f"{service}Endpoint"]))
 
 
 async def test_data_is_kept_from_one_run_to_the_next(tmp_path: Path) -> None:
@@ -77,16 +73,14 @@ async def test_a_write_is_on_disk_long_before_the_five_seconds_of_azurites_own_a
         assert (await rows(storage.connection_string)) == ["survivor"]
 
 
-def test_a_kill_of_the_whole_process_group_ends_azurite_but_loses_nothing(tmp_path: Path) -> None:
-    """The parent and its group die by SIGKILL right after a write; the next start waits for the old
-    one and has it.
-    """
+def killed_after_a_write(folder: Path) -> int:
+    """The id of the Azurite whose parent died by SIGKILL with its group, right after a write."""
     parent = f"""
 import asyncio, pathlib
 from local.azurite import Azurite
 from tests.standins.test_azurite import insert
 async def main():
-    async with Azurite(pathlib.Path({str(tmp_path)!r})) as storage:
+    async with Azurite(pathlib.Path({str(folder)!r})) as storage:
         await insert(storage.connection_string, "acknowledged")
         print(storage.pid, flush=True)
         await asyncio.sleep(60)
@@ -98,13 +92,15 @@ asyncio.run(main())
         assert stack.stdout is not None
         pid = int(stack.stdout.readline())
         os.killpg(stack.pid, signal.SIGKILL)
+    return pid
 
-    async def scenario() -> list[str]:
-        async with Azurite(tmp_path) as storage:
-            assert not is_running(pid)
-            return await rows(storage.connection_string)
 
-    assert asyncio.run(scenario()) == ["acknowledged"]
+async def test_a_kill_of_the_whole_process_group_ends_azurite_but_loses_nothing(tmp_path: Path) -> None:
+    """The next start waits for the old one, and has what was acknowledged."""
+    pid = killed_after_a_write(tmp_path)
+    async with Azurite(tmp_path) as storage:
+        assert not is_running(pid)
+        assert await rows(storage.connection_string) == ["acknowledged"]
 
 
 async def test_a_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
@@ -116,10 +112,10 @@ async def test_a_directory_in_use_is_refused_by_name(tmp_path: Path) -> None:
             await Azurite(tmp_path, patience=0).__aenter__()
 
 
-def test_a_missing_installation_says_what_to_run(tmp_path: Path) -> None:
+async def test_a_missing_installation_says_what_to_run(tmp_path: Path) -> None:
     """Without Azurite the message names `make setup`."""
     with pytest.raises(AzuriteError, match="run `make setup`"):
-        asyncio.run(Azurite(tmp_path, tmp_path / "nowhere").__aenter__())
+        await Azurite(tmp_path, tmp_path / "nowhere").__aenter__()
 
 
 async def test_a_child_that_ends_while_starting_is_quoted(tmp_path: Path) -> None:

@@ -1,9 +1,7 @@
 """What a task hub does with orchestrations, with the real SDK on a virtual clock."""
 
-import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,24 +10,9 @@ import azure.durable_functions as df
 import pytest
 
 from local.durable import AlreadyExists, InstanceFinished, InvalidInstanceId, NotFinished, UnknownInstance
-from tests.fakes.clock import VirtualClock
-from tests.fakes.engine import START, Generate, Rig, orchestrator, running
+from tests.fakes.engine import Generate, Rig, Serve, orchestrator
 
-Scenario = Callable[[Rig], Awaitable[None]]
-
-
-def play(path: Path, scenario: Scenario, *flows: Generate, **options: Any) -> None:
-    """Run `scenario` on a hub with those flows, the scripted activities `a` and `b`, and `echo`,
-    which returns its input.
-    """
-
-    async def main() -> None:
-        named = {flow.__name__: flow for flow in flows}
-        rig = Rig(path, VirtualClock(START), named, ("a", "b"), {"echo": lambda given: given}, **options)
-        async with running(rig):
-            await scenario(rig)
-
-    asyncio.run(main())
+pytestmark = pytest.mark.anyio
 
 
 def later(context: Any, seconds: float) -> datetime:
@@ -43,7 +26,7 @@ async def output(rig: Rig, instance: str) -> Any:
     return status["output"]
 
 
-def test_a_chain_hands_results_on(tmp_path: Path) -> None:
+async def test_a_chain_hands_results_on(serve: Serve) -> None:
     """Each activity starts with the result of the one before."""
 
     def chain(context: Any) -> Any:
@@ -52,13 +35,11 @@ def test_a_chain_hands_results_on(tmp_path: Path) -> None:
             total = (yield context.call_activity("echo", total)) + 1
         return total
 
-    async def scenario(rig: Rig) -> None:
-        assert await output(rig, await rig.hub.start("chain", input_="1")) == 4
-
-    play(tmp_path, scenario, chain)
+    rig = await serve(chain)
+    assert await output(rig, await rig.hub.start("chain", input_="1")) == 4
 
 
-def test_a_forgotten_timer_keeps_the_instance_running(tmp_path: Path) -> None:
+async def test_a_forgotten_timer_keeps_the_instance_running(serve: Serve) -> None:
     """A losing timer that was not cancelled delays completion until it fires; the answer has long
     been known.
     """
@@ -69,21 +50,19 @@ def test_a_forgotten_timer_keeps_the_instance_running(tmp_path: Path) -> None:
         yield context.task_any([go, deadline])
         return "went"
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("forgetful")
-        await rig.hub.raise_event(instance, "go", '"now"')
-        await rig.noted(instance, 15)
-        status = await rig.hub.status(instance)
-        assert status is not None
-        assert status["runtimeStatus"] == "Running"
-        assert json.loads(rig.answers[-1])["isDone"]
-        await rig.clock.advance(1200)
-        assert await output(rig, instance) == "went"
-
-    play(tmp_path, scenario, forgetful)
+    rig = await serve(forgetful)
+    instance = await rig.hub.start("forgetful")
+    await rig.hub.raise_event(instance, "go", '"now"')
+    await rig.noted(instance, 15)
+    status = await rig.hub.status(instance)
+    assert status is not None
+    assert status["runtimeStatus"] == "Running"
+    assert json.loads(rig.answers[-1])["isDone"]
+    await rig.clock.advance(1200)
+    assert await output(rig, instance) == "went"
 
 
-def test_an_event_for_an_instance_that_drains_waits_for_its_next_execution(tmp_path: Path) -> None:
+async def test_an_event_for_an_instance_that_drains_waits_for_its_next_execution(serve: Serve) -> None:
     """Events that arrive after continue-as-new was decided are not lost with the old execution."""
 
     def eternal(context: Any) -> Any:
@@ -94,19 +73,17 @@ def test_an_event_for_an_instance_that_drains_waits_for_its_next_execution(tmp_p
         yield context.task_any([go, deadline])
         context.continue_as_new(2)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("eternal", input_="1")
-        await rig.hub.raise_event(instance, "go", '"first"')
-        await rig.noted(instance, 15)
-        await rig.hub.raise_event(instance, "go", '"second"')
-        await rig.clock.advance(60)
-        assert await output(rig, instance) == "second"
-        assert rig.kinds(instance) == [12, 0, 13, 13, 12, 15, 13]
-
-    play(tmp_path, scenario, eternal)
+    rig = await serve(eternal)
+    instance = await rig.hub.start("eternal", input_="1")
+    await rig.hub.raise_event(instance, "go", '"first"')
+    await rig.noted(instance, 15)
+    await rig.hub.raise_event(instance, "go", '"second"')
+    await rig.clock.advance(60)
+    assert await output(rig, instance) == "second"
+    assert rig.kinds(instance) == [12, 0, 13, 13, 12, 15, 13]
 
 
-def test_a_timer_cancelled_in_the_last_episode_does_not_reach_the_next_execution(tmp_path: Path) -> None:
+async def test_a_timer_cancelled_in_the_last_episode_does_not_reach_the_next_execution(serve: Serve, tmp_path: Path) -> None:
     """Its id would mean another task there."""
 
     def eternal(context: Any) -> Any:
@@ -119,20 +96,18 @@ def test_a_timer_cancelled_in_the_last_episode_does_not_reach_the_next_execution
         deadline.cancel()
         context.continue_as_new(2)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("eternal", input_="1")
-        await rig.noted(instance, 13)
-        await rig.hub.raise_event(instance, "go")
-        await rig.until(instance, lambda status: status["input"] == "2")
-        await rig.noted(instance, 13)
-        with sqlite3.connect(tmp_path / "hub.db") as db:
-            timers = db.execute("SELECT due FROM outbox").fetchall()
-        db.close()
-        assert timers == [("2026-01-01T00:02:00.000000Z",)]
-        await rig.clock.advance(120)
-        assert await output(rig, instance) == "2026-01-01T00:02:00+00:00"
-
-    play(tmp_path, scenario, eternal)
+    rig = await serve(eternal)
+    instance = await rig.hub.start("eternal", input_="1")
+    await rig.noted(instance, 13)
+    await rig.hub.raise_event(instance, "go")
+    await rig.until(instance, lambda status: status["input"] == "2")
+    await rig.noted(instance, 13)
+    with sqlite3.connect(tmp_path / "hub.db") as db:
+        timers = db.execute("SELECT due FROM outbox").fetchall()
+    db.close()
+    assert timers == [("2026-01-01T00:02:00.000000Z",)]
+    await rig.clock.advance(120)
+    assert await output(rig, instance) == "2026-01-01T00:02:00+00:00"
 
 
 def gated(cancels: bool) -> Generate:
@@ -152,29 +127,26 @@ def gated(cancels: bool) -> Generate:
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-def test_an_action_behind_an_unfinished_one_is_held_back(tmp_path: Path, cancels: bool) -> None:
+async def test_an_action_behind_an_unfinished_one_is_held_back(serve: Serve, cancels: bool) -> None:
     """The second WhenAny contains only the new timer: unless that is cancelled, the activity waits
     until it fires.
     """
-
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("reuse")
-        await rig.noted(instance, 10)
-        await rig.clock.advance(10)
-        await rig.noted(instance, 10, 2)
-        await rig.hub.raise_event(instance, "cancel", '"x"')
-        await rig.noted(instance, 15)
-        assert len(json.loads(rig.answers[-1])["actions"][0]) == 3
-        assert (4 in rig.kinds(instance)) is cancels
-        if not cancels:
-            await rig.clock.advance(600)
-        (await rig.called()).returns("done")
-        assert await output(rig, instance) == "done"
-
-    play(tmp_path, scenario, gated(cancels))
+    rig = await serve(gated(cancels))
+    instance = await rig.hub.start("reuse")
+    await rig.noted(instance, 10)
+    await rig.clock.advance(10)
+    await rig.noted(instance, 10, 2)
+    await rig.hub.raise_event(instance, "cancel", '"x"')
+    await rig.noted(instance, 15)
+    assert len(json.loads(rig.answers[-1])["actions"][0]) == 3
+    assert (4 in rig.kinds(instance)) is cancels
+    if not cancels:
+        await rig.clock.advance(600)
+    (await rig.called()).returns("done")
+    assert await output(rig, instance) == "done"
 
 
-def test_an_orchestration_fails_when_host_and_sdk_would_number_its_tasks_differently(tmp_path: Path) -> None:
+async def test_an_orchestration_fails_when_host_and_sdk_would_number_its_tasks_differently(serve: Serve) -> None:
     """A retry while an action is held back would resolve the wrong tasks in Azure: here it fails
     and says why.
     """
@@ -187,20 +159,18 @@ def test_an_orchestration_fails_when_host_and_sdk_would_number_its_tasks_differe
         yield context.task_any([cancel, deadline])
         yield context.call_activity("b", 1)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("diverging")
-        flaky = await rig.called()
-        await rig.hub.raise_event(instance, "cancel")
-        await rig.noted(instance, 15)
-        flaky.raises(RuntimeError("boom"))
-        status = await rig.ended(instance)
-        assert status["runtimeStatus"] == "Failed"
-        assert "number the tasks differently" in status["output"]
-
-    play(tmp_path, scenario, diverging)
+    rig = await serve(diverging)
+    instance = await rig.hub.start("diverging")
+    flaky = await rig.called()
+    await rig.hub.raise_event(instance, "cancel")
+    await rig.noted(instance, 15)
+    flaky.raises(RuntimeError("boom"))
+    status = await rig.ended(instance)
+    assert status["runtimeStatus"] == "Failed"
+    assert "number the tasks differently" in status["output"]
 
 
-def test_sub_orchestrations_and_activities_are_awaited_together(tmp_path: Path) -> None:
+async def test_sub_orchestrations_and_activities_are_awaited_together(serve: Serve) -> None:
     """`task_all` of a child and an activity gives both results; the child has an id of its own and
     knows its parent.
     """
@@ -212,15 +182,13 @@ def test_sub_orchestrations_and_activities_are_awaited_together(tmp_path: Path) 
     def child(context: Any) -> Any:
         return [context.parent_instance_id, (yield context.call_activity("echo", context.get_input()))]
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("parent", "mother")
-        assert await output(rig, instance) == [["mother", 20], 1]
-        assert len(await rig.hub.statuses()) == 2
-
-    play(tmp_path, scenario, parent, child)
+    rig = await serve(parent, child)
+    instance = await rig.hub.start("parent", "mother")
+    assert await output(rig, instance) == [["mother", 20], 1]
+    assert len(await rig.hub.statuses()) == 2
 
 
-def test_a_failed_child_is_retried_under_the_id_its_caller_gave(tmp_path: Path) -> None:
+async def test_a_failed_child_is_retried_under_the_id_its_caller_gave(serve: Serve) -> None:
     """Each retry replaces the finished child; after the last one the caller sees the child's own
     failure text.
     """
@@ -235,17 +203,15 @@ def test_a_failed_child_is_retried_under_the_id_its_caller_gave(tmp_path: Path) 
         yield context.call_activity("echo", 1)
         raise ValueError("no")
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("parent")
-        await rig.noted(instance, 10)
-        await rig.clock.advance(1)
-        assert await output(rig, instance) == "Orchestrator function 'child' failed: no \n Message: no, StackTrace: "
-        assert [each["InstanceId"] for each in rig.hub.history(instance) if each["EventType"] == 7] == ["kid", "kid"]
-
-    play(tmp_path, scenario, parent, child)
+    rig = await serve(parent, child)
+    instance = await rig.hub.start("parent")
+    await rig.noted(instance, 10)
+    await rig.clock.advance(1)
+    assert await output(rig, instance) == "Orchestrator function 'child' failed: no \n Message: no, StackTrace: "
+    assert [each["InstanceId"] for each in rig.hub.history(instance) if each["EventType"] == 7] == ["kid", "kid"]
 
 
-def test_a_late_completion_of_an_earlier_execution_is_dropped(tmp_path: Path) -> None:
+async def test_a_late_completion_of_an_earlier_execution_is_dropped(serve: Serve) -> None:
     """The activity of a terminated instance ends after its successor of the same id began: the
     successor's counts alone.
     """
@@ -253,40 +219,36 @@ def test_a_late_completion_of_an_earlier_execution_is_dropped(tmp_path: Path) ->
     def once(context: Any) -> Any:
         return (yield context.call_activity("a", 1))
 
-    async def scenario(rig: Rig) -> None:
-        await rig.hub.start("once", "v1")
-        stale = await rig.called()
-        await rig.hub.terminate("v1", "stop")
-        await rig.ended("v1")
-        await rig.hub.start("once", "v1")
-        current = await rig.called()
-        stale.returns("stale")
-        current.returns("current")
-        assert await output(rig, "v1") == "current"
-        assert rig.kinds("v1").count(5) == 1
-
-    play(tmp_path, scenario, once)
+    rig = await serve(once)
+    await rig.hub.start("once", "v1")
+    stale = await rig.called()
+    await rig.hub.terminate("v1", "stop")
+    await rig.ended("v1")
+    await rig.hub.start("once", "v1")
+    current = await rig.called()
+    stale.returns("stale")
+    current.returns("current")
+    assert await output(rig, "v1") == "current"
+    assert rig.kinds("v1").count(5) == 1
 
 
-def test_an_event_may_come_before_it_is_waited_for(tmp_path: Path) -> None:
+async def test_an_event_may_come_before_it_is_waited_for(serve: Serve) -> None:
     """It is kept, and the wait that comes later has it at once."""
 
     def patient(context: Any) -> Any:
         yield context.call_activity("a", 1)
         return (yield context.wait_for_external_event("go"))
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("patient")
-        call = await rig.called()
-        await rig.hub.raise_event(instance, "go", '"early"')
-        await rig.noted(instance, 15)
-        call.returns(None)
-        assert await output(rig, instance) == "early"
-
-    play(tmp_path, scenario, patient)
+    rig = await serve(patient)
+    instance = await rig.hub.start("patient")
+    call = await rig.called()
+    await rig.hub.raise_event(instance, "go", '"early"')
+    await rig.noted(instance, 15)
+    call.returns(None)
+    assert await output(rig, instance) == "early"
 
 
-def test_the_host_wants_a_second_event_for_a_second_wait(tmp_path: Path) -> None:
+async def test_the_host_wants_a_second_event_for_a_second_wait(serve: Serve) -> None:
     """The SDK serves two waits from one early event; the host does not, and schedules nothing more
     until another comes.
     """
@@ -297,22 +259,20 @@ def test_the_host_wants_a_second_event_for_a_second_wait(tmp_path: Path) -> None
         yield context.wait_for_external_event("go")
         return (yield context.call_activity("echo", "end"))
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("twice")
-        call = await rig.called()
-        await rig.hub.raise_event(instance, "go", '"one"')
-        await rig.noted(instance, 15)
-        call.returns(None)
-        await rig.noted(instance, 5)
-        assert json.loads(rig.answers[-1])["actions"][0][-1]["functionName"] == "echo"
-        assert rig.kinds(instance).count(4) == 1
-        await rig.hub.raise_event(instance, "GO", '"two"')
-        assert await output(rig, instance) == "end"
-
-    play(tmp_path, scenario, twice)
+    rig = await serve(twice)
+    instance = await rig.hub.start("twice")
+    call = await rig.called()
+    await rig.hub.raise_event(instance, "go", '"one"')
+    await rig.noted(instance, 15)
+    call.returns(None)
+    await rig.noted(instance, 5)
+    assert json.loads(rig.answers[-1])["actions"][0][-1]["functionName"] == "echo"
+    assert rig.kinds(instance).count(4) == 1
+    await rig.hub.raise_event(instance, "GO", '"two"')
+    assert await output(rig, instance) == "end"
 
 
-def test_terminating_ends_an_instance_without_asking_it(tmp_path: Path) -> None:
+async def test_terminating_ends_an_instance_without_asking_it(serve: Serve) -> None:
     """The reason becomes the output, parsed if it is JSON; the running activity's result is
     dropped.
     """
@@ -320,23 +280,21 @@ def test_terminating_ends_an_instance_without_asking_it(tmp_path: Path) -> None:
     def once(context: Any) -> Any:
         return (yield context.call_activity("a", 1))
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("once")
-        call = await rig.called()
-        asked = len(rig.answers)
-        await rig.hub.terminate(instance, '{"by": "user"}')
-        status = await rig.ended(instance)
-        call.returns("late")
-        assert (status["runtimeStatus"], status["output"]) == ("Terminated", {"by": "user"})
-        assert rig.kinds(instance)[-2:] == [12, 3]
-        assert len(rig.answers) == asked
-        with pytest.raises(InstanceFinished):
-            await rig.hub.raise_event(instance, "go")
-
-    play(tmp_path, scenario, once)
+    rig = await serve(once)
+    instance = await rig.hub.start("once")
+    call = await rig.called()
+    asked = len(rig.answers)
+    await rig.hub.terminate(instance, '{"by": "user"}')
+    status = await rig.ended(instance)
+    call.returns("late")
+    assert (status["runtimeStatus"], status["output"]) == ("Terminated", {"by": "user"})
+    assert rig.kinds(instance)[-2:] == [12, 3]
+    assert len(rig.answers) == asked
+    with pytest.raises(InstanceFinished):
+        await rig.hub.raise_event(instance, "go")
 
 
-def test_a_suspended_instance_holds_its_messages_until_it_resumes(tmp_path: Path) -> None:
+async def test_a_suspended_instance_holds_its_messages_until_it_resumes(serve: Serve) -> None:
     """They are delivered in their order afterwards."""
 
     def listening(context: Any) -> Any:
@@ -344,45 +302,41 @@ def test_a_suspended_instance_holds_its_messages_until_it_resumes(tmp_path: Path
         second = yield context.wait_for_external_event("go")
         return [first, second]
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("listening")
-        await rig.hub.suspend(instance, "break")
-        await rig.until(instance, lambda status: status["runtimeStatus"] == "Suspended")
-        await rig.hub.raise_event(instance, "go", "1")
-        await rig.hub.raise_event(instance, "go", "2")
-        await rig.clock.advance(5)
-        assert 15 not in rig.kinds(instance)
-        await rig.hub.resume(instance, "work")
-        assert await output(rig, instance) == [1, 2]
-
-    play(tmp_path, scenario, listening)
+    rig = await serve(listening)
+    instance = await rig.hub.start("listening")
+    await rig.hub.suspend(instance, "break")
+    await rig.until(instance, lambda status: status["runtimeStatus"] == "Suspended")
+    await rig.hub.raise_event(instance, "go", "1")
+    await rig.hub.raise_event(instance, "go", "2")
+    await rig.clock.advance(5)
+    assert 15 not in rig.kinds(instance)
+    await rig.hub.resume(instance, "work")
+    assert await output(rig, instance) == [1, 2]
 
 
-def test_messages_that_come_too_late_die_with_their_instance(tmp_path: Path) -> None:
+async def test_messages_that_come_too_late_die_with_their_instance(serve: Serve, tmp_path: Path) -> None:
     """What was held back when an instance ended does not wake it again."""
-
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("once")
-        (await rig.called()).returns("unheard")
-        await rig.noted(instance, 5)
-        await rig.hub.suspend(instance)
-        await rig.until(instance, lambda status: status["runtimeStatus"] == "Suspended")
-        await rig.hub.raise_event(instance, "go", '"held"')
-        await rig.hub.terminate(instance, "over")
-        await rig.ended(instance)
-        with sqlite3.connect(tmp_path / "hub.db") as db:
-            (held,) = db.execute("SELECT COUNT(*) FROM inbox").fetchone()
-        db.close()
-        assert held == 0
 
     def once(context: Any) -> Any:
         yield context.call_activity("a", 1)
         yield context.wait_for_external_event("go")
 
-    play(tmp_path, scenario, once)
+    rig = await serve(once)
+    instance = await rig.hub.start("once")
+    (await rig.called()).returns("unheard")
+    await rig.noted(instance, 5)
+    await rig.hub.suspend(instance)
+    await rig.until(instance, lambda status: status["runtimeStatus"] == "Suspended")
+    await rig.hub.raise_event(instance, "go", '"held"')
+    await rig.hub.terminate(instance, "over")
+    await rig.ended(instance)
+    with sqlite3.connect(tmp_path / "hub.db") as db:
+        (held,) = db.execute("SELECT COUNT(*) FROM inbox").fetchone()
+    db.close()
+    assert held == 0
 
 
-def test_purging_leaves_no_trace(tmp_path: Path) -> None:
+async def test_purging_leaves_no_trace(serve: Serve, tmp_path: Path) -> None:
     """Instance, history, messages and scheduled work are gone; an activity that still runs is
     nobody's. Only an instance that has ended is purged.
     """
@@ -390,25 +344,23 @@ def test_purging_leaves_no_trace(tmp_path: Path) -> None:
     def once(context: Any) -> Any:
         yield context.call_activity("a", 1)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("once")
-        call = await rig.called()
-        with pytest.raises(NotFinished, match="has status Running"):
-            await rig.hub.purge(instance)
+    rig = await serve(once)
+    instance = await rig.hub.start("once")
+    call = await rig.called()
+    with pytest.raises(NotFinished, match="has status Running"):
+        await rig.hub.purge(instance)
+    await rig.hub.terminate(instance)
+    await rig.ended(instance)
+    assert await rig.hub.purge(instance)
+    call.returns(None)
+    assert not await rig.hub.purge(instance)
+    assert await rig.hub.status(instance) is None
+    with pytest.raises(UnknownInstance):
         await rig.hub.terminate(instance)
-        await rig.ended(instance)
-        assert await rig.hub.purge(instance)
-        call.returns(None)
-        assert not await rig.hub.purge(instance)
-        assert await rig.hub.status(instance) is None
-        with pytest.raises(UnknownInstance):
-            await rig.hub.terminate(instance)
-        with sqlite3.connect(tmp_path / "hub.db") as db:
-            rows = [db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("history", "inbox", "outbox")]
-        db.close()
-        assert rows == [0, 0, 0]
-
-    play(tmp_path, scenario, once)
+    with sqlite3.connect(tmp_path / "hub.db") as db:
+        rows = [db.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0] for table in ("history", "inbox", "outbox")]
+    db.close()
+    assert rows == [0, 0, 0]
 
 
 def unknown_activity(context: Any) -> Any:
@@ -441,55 +393,48 @@ def not_a_task(context: Any) -> Any:
         (not_a_task, "'int' object has no attribute '_is_scheduled'"),
     ],
 )
-def test_a_failing_orchestrator_says_why(tmp_path: Path, flow: Generate, message: str) -> None:
+async def test_a_failing_orchestrator_says_why(serve: Serve, flow: Generate, message: str) -> None:
     """Its own exception, a bug below it, or something the host cannot do: status Failed with the
     reason.
     """
-
-    async def scenario(rig: Rig) -> None:
-        status = await rig.ended(await rig.hub.start(flow.__name__))
-        assert status["runtimeStatus"] == "Failed"
-        assert status["output"] == f"Orchestrator function '{flow.__name__}' failed: {message}"
-
-    play(tmp_path, scenario, flow)
+    rig = await serve(flow)
+    status = await rig.ended(await rig.hub.start(flow.__name__))
+    assert status["runtimeStatus"] == "Failed"
+    assert status["output"] == f"Orchestrator function '{flow.__name__}' failed: {message}"
 
 
-def test_an_orchestrator_that_changed_its_mind_is_caught(tmp_path: Path) -> None:
+async def test_an_orchestrator_that_changed_its_mind_is_caught(serve: Serve) -> None:
     """Actions that differ on replay fail the orchestration as non-deterministic."""
     names = iter(["a", "b"])
 
     def fickle(context: Any) -> Any:
         yield context.call_activity(next(names), 1)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("fickle")
-        (await rig.called()).returns(None)
-        assert "Non-deterministic" in (await rig.ended(instance))["output"]
-
-    play(tmp_path, scenario, fickle)
+    rig = await serve(fickle)
+    instance = await rig.hub.start("fickle")
+    (await rig.called()).returns(None)
+    assert "Non-deterministic" in (await rig.ended(instance))["output"]
 
 
-def test_a_timer_beyond_six_days_is_a_chain_of_shorter_ones(tmp_path: Path) -> None:
+async def test_a_timer_beyond_six_days_is_a_chain_of_shorter_ones(serve: Serve) -> None:
     """The SDK asks for three days at a time, and ends on the day."""
 
     def long(context: Any) -> Any:
         yield context.create_timer(later(context, 7 * 86400))
         return context.current_utc_datetime.isoformat()
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("long")
-        for step, days in enumerate((3, 4), start=1):
-            await rig.noted(instance, 10, step)
-            await rig.noted(instance, 13, step)
-            rig.clock.set(rig.clock.now() + timedelta(days=days))
-            await rig.clock.advance(1)
-        assert (await output(rig, instance))[:10] == "2026-01-08"
-        assert rig.kinds(instance).count(11) == 2
-
-    play(tmp_path, scenario, long)
+    rig = await serve(long)
+    instance = await rig.hub.start("long")
+    for step, days in enumerate((3, 4), start=1):
+        await rig.noted(instance, 10, step)
+        await rig.noted(instance, 13, step)
+        rig.clock.set(rig.clock.now() + timedelta(days=days))
+        await rig.clock.advance(1)
+    assert (await output(rig, instance))[:10] == "2026-01-08"
+    assert rig.kinds(instance).count(11) == 2
 
 
-def test_a_custom_status_is_the_one_that_the_last_replay_set(tmp_path: Path) -> None:
+async def test_a_custom_status_is_the_one_that_the_last_replay_set(serve: Serve) -> None:
     """A later execution that sets none has none; ending does not change it."""
 
     def staged(context: Any) -> Any:
@@ -499,18 +444,16 @@ def test_a_custom_status_is_the_one_that_the_last_replay_set(tmp_path: Path) -> 
         if context.get_input() == 1:
             context.continue_as_new(2)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("staged", input_="1")
-        call = await rig.called()
-        await rig.until(instance, lambda status: status["customStatus"] == {"stage": "first"})
-        call.returns(None)
-        (await rig.called()).returns(None)
-        assert (await rig.ended(instance))["customStatus"] is None
-
-    play(tmp_path, scenario, staged)
+    rig = await serve(staged)
+    instance = await rig.hub.start("staged", input_="1")
+    call = await rig.called()
+    await rig.until(instance, lambda status: status["customStatus"] == {"stage": "first"})
+    call.returns(None)
+    (await rig.called()).returns(None)
+    assert (await rig.ended(instance))["customStatus"] is None
 
 
-def test_continuing_as_new_does_not_grow_the_file(tmp_path: Path) -> None:
+async def test_continuing_as_new_does_not_grow_the_file(serve: Serve, tmp_path: Path) -> None:
     """Only the current execution's history is stored unless more is asked for."""
 
     def eternal(context: Any) -> Any:
@@ -518,62 +461,52 @@ def test_continuing_as_new_does_not_grow_the_file(tmp_path: Path) -> None:
         if context.get_input() < 20:
             context.continue_as_new(context.get_input() + 1)
 
-    async def scenario(rig: Rig) -> None:
-        instance = await rig.hub.start("eternal", input_="0")
-        await rig.ended(instance)
-        assert len(rig.hub.executions(instance)) == 1
-        with sqlite3.connect(tmp_path / "hub.db") as db:
-            (count,) = db.execute("SELECT COUNT(*) FROM history").fetchone()
-        db.close()
-        assert count == len(rig.kinds(instance)) == 8
-
-    play(tmp_path, scenario, eternal)
+    rig = await serve(eternal)
+    instance = await rig.hub.start("eternal", input_="0")
+    await rig.ended(instance)
+    assert len(rig.hub.executions(instance)) == 1
+    with sqlite3.connect(tmp_path / "hub.db") as db:
+        (count,) = db.execute("SELECT COUNT(*) FROM history").fetchone()
+    db.close()
+    assert count == len(rig.kinds(instance)) == 8
 
 
-def test_an_id_may_be_used_again_only_when_its_instance_has_finished(tmp_path: Path) -> None:
+async def test_an_id_may_be_used_again_only_when_its_instance_has_finished(serve: Serve) -> None:
     """A finished instance is replaced; a running one is not touched."""
 
     def once(context: Any) -> Any:
         return [context.get_input(), (yield context.call_activity("a", 1))]
 
-    async def scenario(rig: Rig) -> None:
-        await rig.hub.start("once", "v1", "1")
-        call = await rig.called()
-        with pytest.raises(AlreadyExists, match="Running"):
-            await rig.hub.start("once", "v1", "2")
-        call.returns(None)
-        assert await output(rig, "v1") == [1, None]
-        await rig.hub.start("once", "v1", "3")
-        (await rig.called()).returns(None)
-        assert await output(rig, "v1") == [3, None]
-
-    play(tmp_path, scenario, once)
+    rig = await serve(once)
+    await rig.hub.start("once", "v1", "1")
+    call = await rig.called()
+    with pytest.raises(AlreadyExists, match="Running"):
+        await rig.hub.start("once", "v1", "2")
+    call.returns(None)
+    assert await output(rig, "v1") == [1, None]
+    await rig.hub.start("once", "v1", "3")
+    (await rig.called()).returns(None)
+    assert await output(rig, "v1") == [3, None]
 
 
 @pytest.mark.parametrize("instance", ["", "a/b", "a?b", "a\nb", "x" * 257])
-def test_an_id_that_azure_would_refuse_is_refused(tmp_path: Path, instance: str) -> None:
+async def test_an_id_that_azure_would_refuse_is_refused(serve: Serve, instance: str) -> None:
     """Ids become part of URLs and keys."""
-
-    async def scenario(rig: Rig) -> None:
-        with pytest.raises(InvalidInstanceId):
-            await rig.hub.start("not_a_task", instance)
-
-    play(tmp_path, scenario, not_a_task)
+    rig = await serve(not_a_task)
+    with pytest.raises(InvalidInstanceId):
+        await rig.hub.start("not_a_task", instance)
 
 
-def test_an_instance_of_an_unknown_orchestrator_fails(tmp_path: Path) -> None:
+async def test_an_instance_of_an_unknown_orchestrator_fails(serve: Serve) -> None:
     """It is accepted, and its failure lists the orchestrators that there are."""
-
-    async def scenario(rig: Rig) -> None:
-        status = await rig.ended(await rig.hub.start("nobody", "@odd"))
-        assert status["runtimeStatus"] == "Failed"
-        assert "'nobody' doesn't exist" in status["output"]
-        assert status["output"].endswith("functions: 'raising', 'unsupported'.")
-
-    play(tmp_path, scenario, raising, unsupported)
+    rig = await serve(raising, unsupported)
+    status = await rig.ended(await rig.hub.start("nobody", "@odd"))
+    assert status["runtimeStatus"] == "Failed"
+    assert "'nobody' doesn't exist" in status["output"]
+    assert status["output"].endswith("functions: 'raising', 'unsupported'.")
 
 
-def test_many_instances_run_side_by_side(tmp_path: Path) -> None:
+async def test_many_instances_run_side_by_side(serve: Serve) -> None:
     """More of them than there are workers; each gets its own results."""
 
     def chain(context: Any) -> Any:
@@ -581,11 +514,9 @@ def test_many_instances_run_side_by_side(tmp_path: Path) -> None:
         two = yield context.call_activity("echo", one + 1)
         return two
 
-    async def scenario(rig: Rig) -> None:
-        started = [await rig.hub.start("chain", f"i{n}", str(n)) for n in range(60)]
-        assert [await output(rig, instance) for instance in started] == [n + 1 for n in range(60)]
-
-    play(tmp_path, scenario, chain, max_orchestrations=3, max_activities=4)
+    rig = await serve(chain, max_orchestrations=3, max_activities=4)
+    started = [await rig.hub.start("chain", f"i{n}", str(n)) for n in range(60)]
+    assert [await output(rig, instance) for instance in started] == [n + 1 for n in range(60)]
 
 
 def test_the_orchestrator_helper_is_the_real_sdk() -> None:

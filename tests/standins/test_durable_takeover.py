@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import azure.durable_functions as df
+import pytest
 
 from local.durable import TaskHub
 from local.durable.status import Query, Status
@@ -27,6 +28,8 @@ from local.durable.timing import PROMPT
 from shared.clock import SystemClock
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import START, Rig, orchestrator, running
+
+pytestmark = pytest.mark.anyio
 
 INSTANCES = 16
 KILLS = 6
@@ -76,92 +79,76 @@ def test_a_frozen_hub_loses_its_work_to_another_and_its_late_result_counts_for_n
     frozen.close()
 
 
-def test_a_lease_is_renewed_for_as_long_as_an_activity_runs(tmp_path: Path) -> None:
+async def test_a_lease_is_renewed_for_as_long_as_an_activity_runs(tmp_path: Path) -> None:
     """An activity of ten minutes is run by one hub only, although its lease is ten seconds."""
-
-    async def scenario() -> None:
-        clock = VirtualClock(START)
-        rigs = [Rig(tmp_path, clock, {"once": once}, ("a",)) for _ in range(2)]
-        async with AsyncExitStack() as stack:
-            await stack.enter_async_context(running(rigs[0]))
-            await rigs[0].hub.start("once", "v1", "1")
-            call = await rigs[0].called()
-            await stack.enter_async_context(running(rigs[1]))
-            for _ in range(200):
-                await clock.advance(3)
-                await asyncio.gather(*(rig.hub.status("v1") for rig in rigs))
-            assert all(rig.nothing_called() for rig in rigs)
-            call.returns("done")
-            assert (await rigs[1].ended("v1"))["output"] == "done"
-
-    asyncio.run(scenario())
+    clock = VirtualClock(START)
+    rigs = [Rig(tmp_path, clock, {"once": once}, ("a",)) for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(running(rigs[0]))
+        await rigs[0].hub.start("once", "v1", "1")
+        call = await rigs[0].called()
+        await stack.enter_async_context(running(rigs[1]))
+        for _ in range(200):
+            await clock.advance(3)
+            await asyncio.gather(*(rig.hub.status("v1") for rig in rigs))
+        assert all(rig.nothing_called() for rig in rigs)
+        call.returns("done")
+        assert (await rigs[1].ended("v1"))["output"] == "done"
 
 
-def test_a_hub_that_is_stopped_hands_its_work_back_at_once(tmp_path: Path) -> None:
+async def test_a_hub_that_is_stopped_hands_its_work_back_at_once(tmp_path: Path) -> None:
     """Its successor runs the interrupted activity again without waiting for a lease; being stopped
     is not a failure.
     """
-
-    async def scenario() -> None:
-        clock = VirtualClock(START)
-        async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as before:
-            await before.hub.start("once", "v1", "1")
-            await before.called()
-        async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as after:
-            (await after.called()).returns("again")
-            assert (await after.ended("v1"))["output"] == "again"
-            assert after.kinds("v1").count(6) == 0
-
-    asyncio.run(scenario())
+    clock = VirtualClock(START)
+    async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as before:
+        await before.hub.start("once", "v1", "1")
+        await before.called()
+    async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as after:
+        (await after.called()).returns("again")
+        assert (await after.ended("v1"))["output"] == "again"
+        assert after.kinds("v1").count(6) == 0
 
 
-def test_a_hub_finds_the_work_that_another_process_put_there(tmp_path: Path) -> None:
+async def test_a_hub_finds_the_work_that_another_process_put_there(tmp_path: Path) -> None:
     """Nobody wakes it: it looks for itself, a few times a second."""
-
-    async def scenario() -> None:
-        clock = VirtualClock(START)
-        client = Rig(tmp_path, clock, {"once": once}, ("a",))
-        async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as worker:
-            await worker.hub.statuses()
-            await client.hub.start("once", "v1", "1")
-            await clock.advance(1)
-            (await worker.called()).returns("found")
-            assert (await worker.ended("v1"))["output"] == "found"
-        await client.hub.close()
-
-    asyncio.run(scenario())
+    clock = VirtualClock(START)
+    client = Rig(tmp_path, clock, {"once": once}, ("a",))
+    async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as worker:
+        await worker.hub.statuses()
+        await client.hub.start("once", "v1", "1")
+        await clock.advance(1)
+        (await worker.called()).returns("found")
+        assert (await worker.ended("v1"))["output"] == "found"
+    await client.hub.close()
 
 
-def test_an_episode_whose_lease_was_lost_changes_nothing(tmp_path: Path) -> None:
+async def test_an_episode_whose_lease_was_lost_changes_nothing(tmp_path: Path) -> None:
     """The orchestrator ran twice, on two hubs; the instance moved once."""
+    clock = VirtualClock(START)
+    stolen: list[str] = []
 
-    async def scenario() -> None:
-        clock = VirtualClock(START)
-        stolen: list[str] = []
+    def slow(context: Any) -> Any:
+        if not stolen:
+            # While this replay runs the lease passes to somebody else, as it does when a
+            # process stalls.
+            stolen.append("x")
+            with sqlite3.connect(tmp_path / "hub.db", timeout=10) as db:
+                db.execute("UPDATE instances SET owner = 'somebody', lease_until = ?", ("2026-01-01T00:00:05.000000Z",))
+            db.close()
+        return (yield context.call_activity("a", 1))
 
-        def slow(context: Any) -> Any:
-            if not stolen:
-                # While this replay runs the lease passes to somebody else, as it does when a
-                # process stalls.
-                stolen.append("x")
-                with sqlite3.connect(tmp_path / "hub.db", timeout=10) as db:
-                    db.execute("UPDATE instances SET owner = 'somebody', lease_until = ?", ("2026-01-01T00:00:05.000000Z",))
-                db.close()
-            return (yield context.call_activity("a", 1))
-
-        async with running(Rig(tmp_path, clock, {"slow": slow}, ("a",))) as rig:
-            await rig.hub.start("slow", "v1")
-            async with asyncio.timeout(10):
-                while len(rig.answers) < 1:
-                    await rig.hub.status("v1")
-            await rig.hub.statuses()
-            assert rig.hub.history("v1") == []
-            await clock.advance(6)
-            (await rig.called()).returns("ok")
-            assert (await rig.ended("v1"))["output"] == "ok"
-            assert rig.kinds("v1") == [12, 0, 4, 13, 12, 5, 13]
-
-    asyncio.run(scenario())
+    async with running(Rig(tmp_path, clock, {"slow": slow}, ("a",))) as rig:
+        await rig.hub.start("slow", "v1")
+        async with asyncio.timeout(10):
+            while len(rig.answers) < 1:
+                await rig.hub.status("v1")
+        await rig.hub.statuses()
+        assert rig.hub.history("v1") == []
+        await clock.advance(6)
+        (await rig.called()).returns("ok")
+        assert (await rig.ended("v1"))["output"] == "ok"
+        assert rig.kinds("v1") == [12, 0, 4, 13, 12, 5, 13]
 
 
 def mixed(context: Any) -> Any:
@@ -216,7 +203,7 @@ def hub_of(path: Path, log: Path) -> TaskHub:
     return TaskHub(path, "hub", flows, activities, SystemClock(), timing=QUICK, keep_histories=True)
 
 
-def test_workers_killed_at_any_moment_lose_nothing_and_repeat_no_effect(tmp_path: Path) -> None:
+async def test_workers_killed_at_any_moment_lose_nothing_and_repeat_no_effect(tmp_path: Path) -> None:
     """Two processes share the work and are killed in turn; every instance ends the same, every task
     completes once.
     """
@@ -233,29 +220,26 @@ def test_workers_killed_at_any_moment_lose_nothing_and_repeat_no_effect(tmp_path
         process.stdout.readline()
         return process
 
-    async def scenario() -> None:
-        client = hub_of(path, log)
-        workers = await asyncio.gather(*(asyncio.to_thread(worker) for _ in range(KILLS + 2)))
-        try:
-            for n in range(INSTANCES):
-                await client.start("mixed", f"i{n}", '{"round": 1, "seen": []}')
-            begin(workers[0])
-            for older, newer in pairwise(workers[:-1]):
-                begin(newer)
-                await asyncio.sleep(chance.uniform(0.02, 0.4))
-                await kill(older)
-                assert len(await client.statuses(FINISHED)) < INSTANCES
-            begin(workers[-1])
-            async with asyncio.timeout(60):
-                await completion(client)
-            assert [status["output"] for status in await client.statuses(FINISHED)] == [EXPECTED] * INSTANCES
-            assert len(log.read_text().splitlines()) >= check_histories(client, await client.statuses())
-        finally:
-            for process in workers:
-                await kill(process)
-            await client.close()
-
-    asyncio.run(scenario())
+    client = hub_of(path, log)
+    workers = await asyncio.gather(*(asyncio.to_thread(worker) for _ in range(KILLS + 2)))
+    try:
+        for n in range(INSTANCES):
+            await client.start("mixed", f"i{n}", '{"round": 1, "seen": []}')
+        begin(workers[0])
+        for older, newer in pairwise(workers[:-1]):
+            begin(newer)
+            await asyncio.sleep(chance.uniform(0.02, 0.4))
+            await kill(older)
+            assert len(await client.statuses(FINISHED)) < INSTANCES
+        begin(workers[-1])
+        async with asyncio.timeout(60):
+            await completion(client)
+        assert [status["output"] for status in await client.statuses(FINISHED)] == [EXPECTED] * INSTANCES
+        assert len(log.read_text().splitlines()) >= check_histories(client, await client.statuses())
+    finally:
+        for process in workers:
+            await kill(process)
+        await client.close()
 
 
 async def completion(client: TaskHub) -> None:

@@ -108,13 +108,13 @@ async def test_a_film_is_made_once(tmp_path: Path) -> None:
     assert not first.exists()
 
 
-def test_a_draft_left_by_a_killed_process_is_made_anew(tmp_path: Path) -> None:
+async def test_a_draft_left_by_a_killed_process_is_made_anew(tmp_path: Path) -> None:
     """Half a film is never shown."""
     (tmp_path / "a.draft").mkdir()
     (tmp_path / "a.draft" / VIDEO).write_bytes(b"half")
-    folder = asyncio.run(Studio(tmp_path).film("a", Scene("A cat", (1280, 720), 4)))
+    folder = await Studio(tmp_path).film("a", Scene("A cat", (1280, 720), 4))
     assert b"moov" in (folder / VIDEO).read_bytes()
-    assert [each.name for each in tmp_path.iterdir()] == ["a"]
+    assert [each.name for each in folder.parent.iterdir()] == ["a"]
 
 
 def test_a_padded_film_still_plays(tmp_path: Path) -> None:

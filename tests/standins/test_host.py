@@ -28,6 +28,8 @@ from local.functions_host.host import Host, timing_of
 from shared.clock import SystemClock
 from shared.routes.web import ROUTE
 
+pytestmark = pytest.mark.anyio
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -46,7 +48,7 @@ async def serving(app: Any, folder: Path, **options: Any) -> AsyncIterator[tuple
         yield client, host
 
 
-def test_a_request_reaches_its_function_as_the_host_forwards_it(tmp_path: Path) -> None:
+async def test_a_request_reaches_its_function_as_the_host_forwards_it(tmp_path: Path) -> None:
     """Method, query, headers and body as they came; the route's parameters; who asked, in headers
     that a caller cannot set.
     """
@@ -70,27 +72,26 @@ def test_a_request_reaches_its_function_as_the_host_forwards_it(tmp_path: Path) 
         }
         return web.json_response(told, status=201)
 
-    async def scenario() -> tuple[int, str, dict[str, Any], str]:
-        async with serving(app, tmp_path) as (client, host):
-            url = URL("/V1/Things/7/a%2Fb/%41/../%42?a=1&a=2&empty=&b=x%20y", encoded=True)
-            headers = [("X-Colour", "red"), ("X-Colour", "blue"), ("X-Forwarded-Host", "evil"), ("x-ms-invocation-id", "1")]
-            async with client.post(url, data=b"body", headers=headers) as answer:
-                return answer.status, answer.headers["Content-Type"], await answer.json(), host.url
-
-    status, kind, told, origin = asyncio.run(scenario())
-    assert (status, kind) == (201, "application/json; charset=utf-8")
+    url = URL("/V1/Things/7/a%2Fb/%41/../%42?a=1&a=2&empty=&b=x%20y", encoded=True)
+    headers = [("X-Colour", "red"), ("X-Colour", "blue"), ("X-Forwarded-Host", "evil"), ("x-ms-invocation-id", "1")]
+    async with (
+        serving(app, tmp_path) as (client, host),
+        client.post(url, data=b"body", headers=headers) as answer,
+    ):
+        told = await answer.json()
+    assert (answer.status, answer.headers["Content-Type"]) == (201, "application/json; charset=utf-8")
     assert UUID(told.pop("invocation"))
     assert told == {
         "method": "POST",
         "query": "a=1&a=2&empty=&b=x%20y",
         "route": {"thing": "7", "rest": "a%2Fb/B"},
         "colours": ["red", "blue"],
-        "hosts": ["127.0.0.1", origin.removeprefix("http://"), "http", "127.0.0.1"],
+        "hosts": ["127.0.0.1", host.url.removeprefix("http://"), "http", "127.0.0.1"],
         "body": "body",
     }
 
 
-def test_a_response_goes_out_as_the_function_made_it(tmp_path: Path) -> None:
+async def test_a_response_goes_out_as_the_function_made_it(tmp_path: Path) -> None:
     """Headers that repeat, lengths, and none of what a gRPC answer would have been given."""
     app = anonymous()
 
@@ -99,20 +100,17 @@ def test_a_response_goes_out_as_the_function_made_it(tmp_path: Path) -> None:
         headers = CIMultiDict([("ETag", '"x"'), ("Set-Cookie", "a"), ("Set-Cookie", "b"), ("Content-Type", "video/mp4")])
         return web.Response(body=b"12345", headers=headers)
 
-    async def scenario() -> None:
-        async with serving(app, tmp_path) as (client, _):
-            async with client.get("/film") as answer:
-                assert answer.headers.getall("Content-Type") == ["video/mp4"]
-                assert (answer.headers["ETag"], answer.headers["Content-Length"]) == ('"x"', "5")
-                assert answer.headers.getall("Set-Cookie") == ["a", "b"]
-            async with client.head("/film") as answer:
-                assert answer.headers["Content-Length"] == "5"
-                assert await answer.read() == b""
-
-    asyncio.run(scenario())
+    async with serving(app, tmp_path) as (client, _):
+        async with client.get("/film") as answer:
+            assert answer.headers.getall("Content-Type") == ["video/mp4"]
+            assert (answer.headers["ETag"], answer.headers["Content-Length"]) == ('"x"', "5")
+            assert answer.headers.getall("Set-Cookie") == ["a", "b"]
+        async with client.head("/film") as answer:
+            assert answer.headers["Content-Length"] == "5"
+            assert await answer.read() == b""
 
 
-def test_no_route_is_404_without_a_body(tmp_path: Path) -> None:
+async def test_no_route_is_404_without_a_body(tmp_path: Path) -> None:
     """So is a method that no function lists; `/` is the host's home page, unless that is off."""
     app = anonymous()
 
@@ -120,23 +118,20 @@ def test_no_route_is_404_without_a_body(tmp_path: Path) -> None:
     def thing(req: web.Request) -> web.Response:
         return web.Response(text="here")
 
-    async def scenario() -> None:
-        async with serving(app, tmp_path) as (client, _):
-            async with client.get("/thing") as answer:
-                assert (answer.status, await answer.text()) == (200, "here")
-            for method, path in (("GET", "/nothing"), ("POST", "/thing")):
-                async with client.request(method, path) as answer:
-                    assert (answer.status, await answer.read()) == (404, b"")
-            async with client.get("/") as answer:
-                assert (answer.status, answer.content_type) == (200, "text/html")
-        quiet = {"AzureWebJobsDisableHomepage": "true"}
-        async with serving(app, tmp_path, settings=quiet) as (client, _), client.get("/") as answer:
-            assert answer.status == 204
-
-    asyncio.run(scenario())
+    async with serving(app, tmp_path) as (client, _):
+        async with client.get("/thing") as answer:
+            assert (answer.status, await answer.text()) == (200, "here")
+        for method, path in (("GET", "/nothing"), ("POST", "/thing")):
+            async with client.request(method, path) as answer:
+                assert (answer.status, await answer.read()) == (404, b"")
+        async with client.get("/") as answer:
+            assert (answer.status, answer.content_type) == (200, "text/html")
+    quiet = {"AzureWebJobsDisableHomepage": "true"}
+    async with serving(app, tmp_path, settings=quiet) as (client, _), client.get("/") as answer:
+        assert answer.status == 204
 
 
-def test_a_failure_is_logged_once_and_answered_without_details(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failure_is_logged_once_and_answered_without_details(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """500 and an empty body: nothing of the exception reaches the client."""
     app = anonymous()
 
@@ -148,18 +143,15 @@ def test_a_failure_is_logged_once_and_answered_without_details(tmp_path: Path, c
     async def odd(req: web.Request) -> Any:
         return {"not": "a response"}
 
-    async def scenario() -> None:
-        async with serving(app, tmp_path) as (client, _):
-            for path in ("/broken", "/odd"):
-                async with client.get(path) as answer:
-                    assert (answer.status, await answer.read()) == (500, b"")
-
-    asyncio.run(scenario())
+    async with serving(app, tmp_path) as (client, _):
+        for path in ("/broken", "/odd"):
+            async with client.get(path) as answer:
+                assert (answer.status, await answer.read()) == (500, b"")
     messages = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     assert messages == ["function broken failed", "function odd failed"]
 
 
-def test_no_more_requests_run_at_once_than_allowed(tmp_path: Path) -> None:
+async def test_no_more_requests_run_at_once_than_allowed(tmp_path: Path) -> None:
     """The others wait their turn and are answered."""
     app = anonymous()
     running, most = 0, 0
@@ -174,22 +166,16 @@ def test_no_more_requests_run_at_once_than_allowed(tmp_path: Path) -> None:
         running -= 1
         return web.Response()
 
-    async def scenario() -> set[int]:
-        async def get(client: aiohttp.ClientSession) -> int:
-            async with client.get("/slow") as answer:
-                return answer.status
-
-        async with serving(app, tmp_path, http_concurrency=3) as (client, _):
-            return set(await asyncio.gather(*(get(client) for _ in range(12))))
-
-    assert asyncio.run(scenario()) == {200}
+    async with serving(app, tmp_path, http_concurrency=3) as (client, _):
+        answers = await asyncio.gather(*(client.get("/slow") for _ in range(12)))
+        assert {answer.status for answer in answers} == {200}
     assert most == 3
 
 
-def test_a_plain_function_does_not_stall_the_others(tmp_path: Path) -> None:
+async def test_a_plain_function_does_not_stall_the_others(tmp_path: Path) -> None:
     """It runs in the thread pool: here it waits for a request that is made while it runs."""
     app = anonymous()
-    loops: list[asyncio.AbstractEventLoop] = []
+    loop = asyncio.get_running_loop()
 
     @app.route("sync", methods=["GET"])
     def sync(req: web.Request) -> web.Response:
@@ -197,19 +183,15 @@ def test_a_plain_function_does_not_stall_the_others(tmp_path: Path) -> None:
             async with aiohttp.ClientSession() as client, client.get(req.query["other"]) as answer:
                 return answer.status
 
-        return web.Response(text=str(asyncio.run_coroutine_threadsafe(inner(), loops[0]).result(10)))
+        return web.Response(text=str(asyncio.run_coroutine_threadsafe(inner(), loop).result(10)))
 
     @app.route("other", methods=["GET"])
     async def other(req: web.Request) -> web.Response:
         return web.Response()
 
-    async def scenario() -> str:
-        loops.append(asyncio.get_running_loop())
-        async with serving(app, tmp_path) as (client, host):
-            answer = await client.get("/sync", params={"other": f"{host.url}/other"})
-            return await answer.text()
-
-    assert asyncio.run(scenario()) == "200"
+    async with serving(app, tmp_path) as (client, host):
+        answer = await client.get("/sync", params={"other": f"{host.url}/other"})
+        assert await answer.text() == "200"
 
 
 async def start(req: web.Request, client: Any) -> web.Response:
@@ -250,6 +232,9 @@ def greeter() -> df.DFApp:
     return app
 
 
+GREETED = ["Completed", {"hello": "ADA", "seen": "Running"}]
+
+
 async def outcome(client: aiohttp.ClientSession, name: str) -> list[Any]:
     """The final status and output of a greeting."""
     async with asyncio.timeout(20):
@@ -262,44 +247,32 @@ async def outcome(client: aiohttp.ClientSession, name: str) -> list[Any]:
             await asyncio.sleep(0.02)
 
 
-def test_an_orchestration_runs_from_its_start_over_http_to_its_output(tmp_path: Path) -> None:
+async def test_an_orchestration_runs_from_its_start_over_http_to_its_output(tmp_path: Path) -> None:
     """Client bindings, orchestrator, plain and async activities, and an activity's own name work
     together.
     """
-
-    async def scenario() -> list[Any]:
-        async with serving(greeter(), tmp_path) as (client, _):
-            async with client.post("/greet/ada") as answer:
-                assert await answer.text() == "greet-ada"
-            return await outcome(client, "ada")
-
-    assert asyncio.run(scenario()) == ["Completed", {"hello": "ADA", "seen": "Running"}]
+    async with serving(greeter(), tmp_path) as (client, _):
+        async with client.post("/greet/ada") as answer:
+            assert await answer.text() == "greet-ada"
+        assert await outcome(client, "ada") == GREETED
 
 
-def test_an_orchestration_outlives_its_host(tmp_path: Path) -> None:
+async def test_an_orchestration_outlives_its_host(tmp_path: Path) -> None:
     """Started on one host, it is known to the next one on the same data."""
-
-    async def scenario() -> list[Any]:
-        app = greeter()
-        async with serving(app, tmp_path) as (client, _), client.post("/greet/ada") as answer:
-            assert answer.status == 200
-        async with serving(app, tmp_path) as (client, _):
-            return await outcome(client, "ada")
-
-    assert asyncio.run(scenario()) == ["Completed", {"hello": "ADA", "seen": "Running"}]
+    app = greeter()
+    async with serving(app, tmp_path) as (client, _), client.post("/greet/ada") as answer:
+        assert answer.status == 200
+    async with serving(app, tmp_path) as (client, _):
+        assert await outcome(client, "ada") == GREETED
 
 
-def test_two_hosts_share_one_data_directory(tmp_path: Path) -> None:
+async def test_two_hosts_share_one_data_directory(tmp_path: Path) -> None:
     """What is started on one can be asked of the other."""
-
-    async def scenario() -> list[Any]:
-        app = greeter()
-        async with serving(app, tmp_path) as (one, _), serving(app, tmp_path) as (other, _):
-            async with one.post("/greet/ada") as answer:
-                assert answer.status == 200
-            return await outcome(other, "ada")
-
-    assert asyncio.run(scenario()) == ["Completed", {"hello": "ADA", "seen": "Running"}]
+    app = greeter()
+    async with serving(app, tmp_path) as (one, _), serving(app, tmp_path) as (other, _):
+        async with one.post("/greet/ada") as answer:
+            assert answer.status == 200
+        assert await outcome(other, "ada") == GREETED
 
 
 class Later(SystemClock):
@@ -309,15 +282,13 @@ class Later(SystemClock):
         return super().now() + timedelta(minutes=6)
 
 
-def test_a_host_starts_again_after_kill_9_without_help(tmp_path: Path) -> None:
-    """SIGKILL right after an orchestration was accepted; the next host on that directory completes
-    it.
-    """
+def accepted_and_killed(folder: Path) -> str:
+    """What a host answered right before SIGKILL."""
     program = f"""
 import asyncio, pathlib
 from tests.standins.test_host import greeter, serving
 async def main():
-    async with serving(greeter(), pathlib.Path({str(tmp_path)!r})) as (client, _):
+    async with serving(greeter(), pathlib.Path({str(folder)!r})) as (client, _):
         async with client.post("/greet/ada") as answer:
             print(await answer.text(), flush=True)
         await asyncio.sleep(60)
@@ -327,13 +298,14 @@ asyncio.run(main())
         assert host.stdout is not None
         accepted = host.stdout.readline()
         host.kill()
-    assert accepted == "greet-ada\n"
+    return accepted
 
-    async def scenario() -> list[Any]:
-        async with serving(greeter(), tmp_path, clock=Later()) as (client, _):
-            return await outcome(client, "ada")
 
-    status, output = asyncio.run(scenario())
+async def test_a_host_starts_again_after_kill_9_without_help(tmp_path: Path) -> None:
+    """An orchestration was accepted; the next host on that directory completes it."""
+    assert accepted_and_killed(tmp_path) == "greet-ada\n"
+    async with serving(greeter(), tmp_path, clock=Later()) as (client, _):
+        status, output = await outcome(client, "ada")
     assert (status, output["hello"]) == ("Completed", "ADA")
 
 
@@ -346,19 +318,15 @@ def test_the_engine_has_the_times_of_host_json(tmp_path: Path) -> None:
     assert timing.hold_orchestration == 300
 
 
-def test_a_port_in_use_is_an_error_and_leaves_nothing_running(tmp_path: Path) -> None:
+async def test_a_port_in_use_is_an_error_and_leaves_nothing_running(tmp_path: Path) -> None:
     """The second host of the same port does not start; the first one goes on."""
-
-    async def scenario() -> int:
-        app = greeter()
-        async with serving(app, tmp_path) as (client, host):
-            port = int(host.url.rpartition(":")[2])
-            with pytest.raises(OSError, match="address already in use"):
-                await Host(read(app, tmp_path, {}), tmp_path / "data", SystemClock(), port=port).__aenter__()
-            async with client.get("/nothing") as answer:
-                return answer.status
-
-    assert asyncio.run(scenario()) == 404
+    app = greeter()
+    async with serving(app, tmp_path) as (client, host):
+        port = int(host.url.rpartition(":")[2])
+        with pytest.raises(OSError, match="address already in use"):
+            await Host(read(app, tmp_path, {}), tmp_path / "data", SystemClock(), port=port).__aenter__()
+        async with client.get("/nothing") as answer:
+            assert answer.status == 404
 
 
 def test_an_app_is_loaded_from_its_module_as_often_as_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -400,12 +368,8 @@ def test_what_the_host_cannot_serve_is_refused_by_name(tmp_path: Path) -> None:
         read(underscored, tmp_path, {})
 
 
-async def raising(app: Any, folder: Path) -> None:
-    async with serving(app, folder):
-        raise LookupError("mine")
-
-
-def test_an_error_of_the_block_comes_out_as_it_is(tmp_path: Path) -> None:
+async def test_an_error_of_the_block_comes_out_as_it_is(tmp_path: Path) -> None:
     """Not in a group: nothing of the host's has failed."""
     with pytest.raises(LookupError, match="mine"):
-        asyncio.run(raising(anonymous(), tmp_path))
+        async with serving(anonymous(), tmp_path):
+            raise LookupError("mine")
