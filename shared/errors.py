@@ -13,7 +13,9 @@
     │   ├── Conflict              409  video_not_completed
     │   ├── Gone                  410  content_gone
     │   ├── PreconditionFailed    412  precondition_failed
+    │   ├── RequestTimeout        408  request_timeout
     │   ├── TooLarge              413  request_too_large
+    │   ├── UnsupportedMedia      415  unsupported_encoding
     │   ├── RangeNotSatisfiable   416  range_not_satisfiable
     │   ├── IdempotencyMismatch   422  idempotency_key_reused
     │   ├── RateLimited           429  rate_limit_exceeded, too_many_running
@@ -143,6 +145,16 @@ class PreconditionFailed(RequestError):
     status = 412
     default_code = "precondition_failed"
     should_retry = False
+
+
+class RequestTimeout(RequestError):
+    status = 408
+    default_code = "request_timeout"
+
+
+class UnsupportedMedia(RequestError):
+    status = 415
+    default_code = "unsupported_encoding"
 
 
 class TooLarge(RequestError):

@@ -275,9 +275,9 @@ def _image(value: object) -> bytes | str:
 
     Raises InvalidRequest or TooLarge.
     """
-    if isinstance(value, bytes):
-        return _not_too_large(value)
     url = value["image_url"] if isinstance(value, dict) and value.keys() == {"image_url"} else value
+    if isinstance(url, bytes):  # a file, or a data URL that was decoded while it came
+        return _not_too_large(url)
     if isinstance(url, str) and url.startswith("https://"):
         return url
     return _not_too_large(_inline_image(url))

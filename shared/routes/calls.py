@@ -5,8 +5,6 @@ A handler takes a `Call`, and returns an `Answer` or raises. How requests arrive
 sent is in `web`.
 """
 
-import asyncio
-import json
 import logging
 import re
 import secrets
@@ -18,17 +16,15 @@ import msgspec
 
 from shared import gateway as composition
 from shared.accounts.keys import Caller
-from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, TooLarge, envelope
+from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, envelope
 from shared.gateway import Gateway
+from shared.routes.bodies import resumed, within_limits
 from shared.routes.forms import read_form
+from shared.routes.json_bodies import duplicate, read_json
 from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
 
-_LARGEST_BODY = 32 * 1024 * 1024  # bytes: a reference image of 20 MiB, in base64, and the rest
-# The most values in a JSON body, counted by the characters that separate them. The longest prompt
-# of nothing but commas has a third of them.
-_MOST_VALUES = 100_000
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _BRACKETED = re.compile(r"(\w+)\[([^\[\]]*)\]")
 
@@ -119,25 +115,15 @@ class Call:
         """The body's fields, from JSON or a form; a file's value is bytes. With `optional`, no body
         has no fields. Raises InvalidRequest or TooLarge.
         """
-        body = await self._whole_body()
-        if optional and not body:
+        body = within_limits(self.request.body, self.headers)
+        first = await anext(body, b"")
+        if optional and not first:
             return {}
-        # In a thread: a body of 32 MiB takes tenths of a second to parse.
-        return await asyncio.to_thread(_fields_of, body, self.headers.get("content-type", ""))
-
-    async def _whole_body(self) -> bytes:
-        declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:18]) > _LARGEST_BODY:
-            raise _too_large()
-        body = bytearray()
-        try:
-            async for piece in self.request.body:
-                body += piece
-                if len(body) > _LARGEST_BODY:
-                    raise _too_large()
-        except ConnectionError as error:
-            raise InvalidRequest("The body is incomplete.", code="incomplete_body", param="request_body") from error
-        return bytes(body)
+        body = resumed(first, body)
+        content_type = self.headers.get("content-type", "").strip()
+        if content_type.partition(";")[0].strip().lower() in _FORMS:
+            return _form_fields(await read_form(body, content_type))
+        return await read_json(body)
 
 
 Handler = Callable[..., Awaitable[Answer]]
@@ -187,46 +173,6 @@ def _encoded(body: Any) -> bytes | AsyncIterator[bytes]:
     return msgspec.json.encode(body)
 
 
-def _too_large() -> TooLarge:
-    return TooLarge(f"The request is larger than {_LARGEST_BODY // 1024**2} MiB.")
-
-
-def _fields_of(body: bytes, content_type: str) -> dict[str, Any]:
-    if content_type.partition(";")[0].strip().lower() in _FORMS:
-        return _form_fields(read_form(body, content_type.strip()))
-    return _json_fields(body)
-
-
-def _json_fields(body: bytes) -> dict[str, Any]:
-    if sum(body.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
-        raise TooLarge(f"The body has more than {_MOST_VALUES} values.", param="request_body")
-    try:
-        fields = msgspec.json.decode(body)
-        json.loads(body, object_pairs_hook=_without_duplicates)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json", param="request_body") from error
-    if not isinstance(fields, dict):
-        raise InvalidRequest("The body must be a JSON object.", code="invalid_json", param="request_body")
-    return fields
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, whose names must differ. Raises InvalidRequest: only one of two values could
-    be kept, and a filter in front of the gateway may have checked the other.
-    """
-    fields: dict[str, Any] = {}
-    for name, value in pairs:
-        _set(fields, name, value, shown=name)
-    return fields
-
-
-def _set(fields: dict[str, Any], name: str, value: Any, *, shown: str) -> None:
-    if name in fields:
-        told = shown[:64]
-        raise InvalidRequest(f"`{told}` is given more than once.", code="duplicate_parameter", param=told)
-    fields[name] = value
-
-
 def _form_fields(parts: list[tuple[str, Any]]) -> dict[str, Any]:
     """A form's values by name. `metadata[key]` parts, as the official client sends them, become one
     object.
@@ -235,10 +181,17 @@ def _form_fields(parts: list[tuple[str, Any]]) -> dict[str, Any]:
     for name, value in parts:
         bracketed = _BRACKETED.fullmatch(name)
         if not bracketed:
-            _set(fields, name, value, shown=name)
+            _set(fields, name, value, name)
             continue
         pairs = fields.setdefault(bracketed[1], {})
         if not isinstance(pairs, dict):
             raise InvalidRequest(f"`{bracketed[1]}` is given both as text and as pairs.", param=bracketed[1])
-        _set(pairs, bracketed[2], value, shown=name)
+        _set(pairs, bracketed[2], value, name)
     return fields
+
+
+def _set(fields: dict[str, Any], name: str, value: Any, sent: str) -> None:
+    """Raises InvalidRequest for a name that was `sent` before."""
+    if name in fields:
+        raise duplicate(sent)
+    fields[name] = value

@@ -1,33 +1,44 @@
-"""Reads the parts of a form from a body in memory.
+"""Reads the parts of a form as they come.
 
 The sender chooses the number of parts, and each costs more than its bytes. So they are counted
 while they are found, and a form with too many is refused as a whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from email import message_from_string
 from email.message import Message
+from io import BytesIO
 from urllib.parse import parse_qsl
 
 from shared.errors import InvalidRequest, TooLarge
+from shared.media.reference_image import LARGEST
+from shared.routes.bodies import LARGEST_TEXT, Scanner, Text
+from shared.routes.inline_images import InlineText
 
 MOST_PARTS = 100  # all parameters and all pairs of `metadata` are less than a third of it
 _LONGEST_HEAD = 8 * 1024  # bytes of the headers of one part
 _LONGEST_BOUNDARY = 200  # RFC 2046 allows 70
+_LINE = b"\r\n"
 
 Value = str | bytes
 
 
-def read_form(body: bytes, content_type: str) -> list[tuple[str, Value]]:
-    """The names and values, in the order in which they were sent. A file's value is bytes.
+async def read_form(body: AsyncIterator[bytes], content_type: str) -> list[tuple[str, Value]]:
+    """The names and values, in the order in which they were sent. A file's value is bytes, and so
+    is a long data URL's, decoded.
 
-    Raises InvalidRequest where the body is not a form, and TooLarge for more than MOST_PARTS.
+    Raises InvalidRequest where the body is not a form, and TooLarge for more than MOST_PARTS, a
+    large file, or much text.
     """
     if content_type.lower().startswith("multipart/form-data"):
-        return [_part(piece) for piece in _pieces(body, _boundary(content_type))]
-    if body.count(b"&") >= MOST_PARTS:
+        # A body may begin with a boundary, without the line break before it.
+        return await _parts(Scanner(body, start=_LINE), _LINE + b"--" + _boundary(content_type))
+    text = Text()
+    async for piece in body:
+        text.take(piece)
+    if text.bytes.count(b"&") >= MOST_PARTS:
         raise _too_many()
-    pairs = parse_qsl(_decoded(body), keep_blank_values=True)
+    pairs = parse_qsl(_decoded(text.bytes), keep_blank_values=True)
     return [(name, value) for name, value in pairs]
 
 
@@ -40,40 +51,67 @@ def _boundary(content_type: str) -> bytes:
     return boundary
 
 
-def _pieces(body: bytes, boundary: bytes) -> Iterator[bytes]:
-    """The bytes between the boundaries. Each piece begins with the line break after its
-    boundary.
-    """
-    edge = b"\r\n--" + boundary
-    start = _after(body, edge, 0) if not body.startswith(edge[2:]) else len(edge) - 2
-    for _ in range(MOST_PARTS):
-        if body.startswith(b"--", start):
-            return
-        end = _after(body, edge, start)
-        yield body[start : end - len(edge)]
-        start = end
-    if not body.startswith(b"--", start):
-        raise _too_many()
+async def _parts(body: Scanner, edge: bytes) -> list[tuple[str, Value]]:
+    """The parts between the edges."""
+    parts: list[tuple[str, Value]] = []
+    budget = [LARGEST_TEXT]
+    await _to_edge(body, edge, Text(budget))
+    while not await body.begins_with(b"--"):
+        if len(parts) == MOST_PARTS:
+            raise _too_many()
+        parts.append(await _part(body, edge, budget))
+    return parts
 
 
-def _after(body: bytes, edge: bytes, start: int) -> int:
-    found = body.find(edge, start)
-    if found < 0:
-        raise _unreadable("it ends before its last boundary")
-    return found + len(edge)
-
-
-def _part(piece: bytes) -> tuple[str, Value]:
-    at = piece.find(b"\r\n\r\n", 0, _LONGEST_HEAD + 4)
-    if at < 0:
-        raise _unreadable("a part has no headers, or very long ones")
-    head = message_from_string(_decoded(piece[:at]).lstrip())
-    name, content = head.get_param("name", header="content-disposition"), piece[at + 4 :]
+async def _part(body: Scanner, edge: bytes, budget: list[int]) -> tuple[str, Value]:
+    head = await _head(body)
+    name = head.get_param("name", header="content-disposition")
     is_file = head.get_param("filename", header="content-disposition") is not None
-    return (name if isinstance(name, str) else ""), (content if is_file else _decoded(content))
+    content: File | InlineText = File() if is_file else InlineText(budget)
+    await _to_edge(body, edge, content)
+    return (name if isinstance(name, str) else ""), _value(content)
 
 
-def _decoded(data: bytes) -> str:
+async def _head(body: Scanner) -> Message:
+    head = Text([_LONGEST_HEAD])
+    try:
+        found = await body.until(_LINE + _LINE, head.take)
+    except TooLarge:
+        found = False
+    if not found:
+        raise _unreadable("a part has no headers, or very long ones")
+    return message_from_string(_decoded(head.bytes).lstrip())
+
+
+async def _to_edge(body: Scanner, edge: bytes, content: "Text | File") -> None:
+    if not await body.until(edge, content.take):
+        raise _unreadable("it ends before its last boundary")
+
+
+class File:
+    """Collects the bytes of a file."""
+
+    def __init__(self) -> None:
+        self._data = BytesIO()
+
+    def take(self, data: bytes) -> None:
+        """Raises TooLarge."""
+        self._data.write(data)
+        if self._data.tell() > LARGEST:
+            raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
+
+    def whole(self) -> bytes:
+        """All of it, without a copy."""
+        return self._data.getvalue()
+
+
+def _value(content: "File | InlineText") -> Value:
+    if isinstance(content, File):
+        return content.whole()
+    return _decoded(content.bytes) if content.image is None else content.image.whole()
+
+
+def _decoded(data: bytes | bytearray) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -1,12 +1,22 @@
 """Forms: whatever is in them, they are read in proportion to what an honest one can hold."""
 
+import asyncio
 import time
 import tracemalloc
 
 import pytest
 
 from shared.errors import GatewayError, InvalidRequest, TooLarge
-from shared.routes.forms import MOST_PARTS, read_form
+from shared.routes import forms
+from shared.routes.calls import pieces
+from shared.routes.forms import MOST_PARTS
+
+
+def read_form(body: bytes, content_type: str, size: int = 64 * 1024) -> list[tuple[str, forms.Value]]:
+    """The form whose body comes in pieces of this size."""
+    sent = pieces(*(body[at : at + size] for at in range(0, len(body), size)))
+    return asyncio.run(forms.read_form(sent, content_type))
+
 
 MULTIPART = "multipart/form-data; boundary=edge"
 URLENCODED = "application/x-www-form-urlencoded"
@@ -59,14 +69,15 @@ def test_as_many_parts_as_allowed_are_read_and_one_more_is_not() -> None:
         read_form(PART * (MOST_PARTS + 1) + b"--edge--\r\n", MULTIPART)
 
 
-def test_a_file_is_bytes_and_a_text_is_text() -> None:
+@pytest.mark.parametrize("size", [1, 2, 7, 1000])
+def test_a_file_is_bytes_and_a_text_is_text(size: int) -> None:
     """Told apart by the file's name; quotes, spaces and other alphabets are kept."""
     body = (
         'preamble\r\n--edge\r\nContent-Disposition: form-data; name="prompt"\r\n\r\nEin Käfer 🪲\r\n\r\n--edg\r\n'
         "--edge\r\ncontent-disposition: FORM-DATA; filename=c.png; name=input_reference\r\n"
         "Content-Type: image/png\r\n\r\n\0\r\n\r\n--edge--\r\nepilogue"
     ).encode()
-    read = read_form(body, 'Multipart/Form-Data; charset=utf-8; boundary="edge"')
+    read = read_form(body, 'Multipart/Form-Data; charset=utf-8; boundary="edge"', size)
     assert read == [("prompt", "Ein Käfer 🪲\r\n\r\n--edg"), ("input_reference", b"\0\r\n")]
 
 

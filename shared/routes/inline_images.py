@@ -1,0 +1,86 @@
+"""Images inside text, as data URLs: decoded while they come, so that neither their text nor a copy
+is ever in memory.
+"""
+
+import binascii
+import re
+from io import BytesIO
+
+from shared.errors import InvalidRequest, TooLarge
+from shared.media.reference_image import LARGEST
+from shared.routes.bodies import Text
+
+_SHORT = 16 * 1024  # bytes: no longer a text is left as it is
+_LONGEST_PREFIX = 128  # bytes of `data:image/png`
+# How JSON may write a character of base64; some encoders do so with `+` and `/`.
+_ESCAPE = re.compile(rb"\\(?:u00([0-9A-Fa-f]{2})|(/))")
+_LONGEST_ESCAPE = 6
+
+
+class InlineText(Text):
+    """Collects one text. A long one that is a data URL becomes an image, which does not count as
+    text.
+    """
+
+    def __init__(self, budget: list[int] | None = None) -> None:
+        super().__init__(budget)
+        self.image: Image | None = None
+
+    def take(self, data: bytes) -> None:
+        """Raises TooLarge, or InvalidRequest for an image that is not valid base64."""
+        if self.image is not None:
+            self.image.take(data)
+            return
+        super().take(data)
+        if len(self.bytes) > _SHORT and self.bytes.startswith(b"data:"):
+            prefix, mark, start = bytes(self.bytes).partition(b";base64,")
+            if mark and len(prefix) <= _LONGEST_PREFIX:
+                self.image = Image()
+                self.image.take(start)
+                self.bytes.clear()
+
+
+class Image:
+    """Decodes base64 piece by piece. JSON's escapes may be in it."""
+
+    def __init__(self) -> None:
+        self._data = BytesIO()
+        self._rest = b""  # of a group of four, or of an escape
+        self._ended = False
+
+    def take(self, text: bytes) -> None:
+        """Raises TooLarge or InvalidRequest."""
+        text = self._rest + text
+        escape = text.rfind(b"\\", -_LONGEST_ESCAPE)
+        cut = len(text) if escape < 0 else escape
+        self._decode(_unescaped(text[:cut]), text[cut:])
+
+    def whole(self) -> bytes:
+        """The image. Raises InvalidRequest where its text was cut short."""
+        self._decode(_unescaped(self._rest), b"")
+        if self._rest:
+            raise _invalid()
+        return self._data.getvalue()
+
+    def _decode(self, text: bytes, rest: bytes) -> None:
+        groups = len(text) - len(text) % 4
+        self._rest = text[groups:] + rest
+        if not groups:
+            return
+        if self._ended or text[:groups].endswith(b"==="):
+            raise _invalid()  # padding comes last, and is two at most
+        self._ended = text[:groups].endswith(b"=")
+        try:
+            self._data.write(binascii.a2b_base64(text[:groups], strict_mode=True))
+        except binascii.Error as error:
+            raise _invalid() from error
+        if self._data.tell() > LARGEST:
+            raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
+
+
+def _unescaped(text: bytes) -> bytes:
+    return _ESCAPE.sub(lambda match: match[2] or bytes.fromhex(match[1].decode()), text) if b"\\" in text else text
+
+
+def _invalid() -> InvalidRequest:
+    return InvalidRequest("The data URL of `input_reference` is not valid base64.", param="input_reference")

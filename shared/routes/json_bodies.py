@@ -1,0 +1,100 @@
+"""Reads a JSON body. Long data URLs are taken out while they come, and their images are put back
+where they stood.
+"""
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from shared.errors import InvalidRequest, TooLarge
+from shared.routes.bodies import Scanner, Text
+from shared.routes.inline_images import InlineText
+
+# Values, counted by the marks before them: a prompt of the longest kind with nothing but commas has
+# a third of them.
+_MOST_VALUES = 100_000
+_MOST_MARKS = 10_000  # of data URLs: an honest body has one
+_DATA = b"data:"
+
+
+async def read_json(pieces: AsyncIterator[bytes]) -> dict[str, Any]:
+    """The object. Where the value of a name is a long data URL, the image's bytes are in its place.
+    Raises InvalidRequest or TooLarge.
+    """
+    body, text, images = Scanner(pieces), Text(), dict[str, bytes]()
+    for marks in count(1):
+        if not await body.until(b'"' + _DATA, text.take):
+            return _parsed(bytes(text.bytes), images)
+        if marks > _MOST_MARKS:
+            raise TooLarge(f"The body has more than {_MOST_MARKS} data URLs.", param="request_body")
+        if _ends_escaping(text.bytes):  # the quote does not begin a text
+            text.take(b'"' + _DATA)
+            continue
+        given = await _string(body)
+        if given.image is None:
+            text.take(b'"' + bytes(given.bytes) + b'"')
+        else:
+            name = secrets.token_hex(16)  # nobody can guess it, and send it as a text
+            images[name] = given.image.whole()
+            text.take(f'"{name}"'.encode())
+    raise AssertionError("count() has no end")
+
+
+async def _string(body: Scanner) -> InlineText:
+    """The text that began with `data:`, up to its closing quote, still with JSON's escapes."""
+    given, escaping = InlineText(), False
+    given.take(_DATA)
+
+    def take(data: bytes) -> None:
+        nonlocal escaping
+        escaping = _ends_escaping(data) != (escaping and not data.strip(b"\\"))
+        given.take(data)
+
+    while await body.until(b'"', take):
+        if not escaping:
+            return given
+        take(b'"')
+    raise InvalidRequest("The body is not valid JSON: it ends in a text.", code="invalid_json", param="request_body")
+
+
+def _ends_escaping(text: bytes | bytearray) -> bool:
+    """Whether it ends in an odd number of backslashes, so that the next character is escaped."""
+    backslashes = 0
+    while backslashes < len(text) and text[-1 - backslashes] == ord("\\"):
+        backslashes += 1
+    return backslashes % 2 == 1
+
+
+def _parsed(text: bytes, images: dict[str, bytes]) -> dict[str, Any]:
+    if sum(text.count(mark) for mark in (b",", b"[", b"{")) > _MOST_VALUES:
+        raise TooLarge(f"The body has more than {_MOST_VALUES} values.", param="request_body")
+
+    def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        """Only one of two values could be kept, and a filter in front of the gateway may have
+        checked the other.
+        """
+        fields: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in fields:
+                raise duplicate(name)
+            fields[name] = images.get(value, value) if isinstance(value, str) else value
+        return fields
+
+    try:
+        msgspec.json.decode(text)  # stricter than the standard library
+        fields = json.loads(text, object_pairs_hook=distinct)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}", code="invalid_json", param="request_body") from error
+    if not isinstance(fields, dict):
+        raise InvalidRequest("The body must be a JSON object.", code="invalid_json", param="request_body")
+    return fields
+
+
+def duplicate(name: str) -> InvalidRequest:
+    """A name that is given twice."""
+    shown = name[:64]
+    return InvalidRequest(f"`{shown}` is given more than once.", code="duplicate_parameter", param=shown)
