@@ -35,6 +35,8 @@ var host = {
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${clientId};Authorization=AAD'
   TASK_HUB: taskHub
+  // HTTP as a stream: 3.11 and 3.12 need it, later workers do so without being told.
+  PYTHON_ENABLE_INIT_INDEXING: '1'
 }
 
 // Which of the two keeps orchestrations stands in the packaged host.json (infra/tools/package.py): what wakes an app that has no instance

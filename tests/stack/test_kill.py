@@ -6,6 +6,7 @@ where it is while the stack dies. Its jobs are in a file of its own, so that wha
 before the kill is counted after it.
 """
 
+import http.client
 import os
 import re
 import signal
@@ -13,12 +14,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import pytest
+from azure.storage.blob import BlobClient
+
+from shared.media.video import owner_of
 from tests.fakes.stack import (
     MASTER_KEY,
     accepted,
@@ -185,6 +191,48 @@ def test_another_host_takes_over_from_one_that_is_killed(azurite: str, tmp_path:
         check_completed(second.url, video_id, tmp_path / "film.mp4")
         assert len(accepted(upstream)) == 1
         assert len(asked(upstream, "content")) == 2
+
+
+def test_a_kill_in_the_middle_of_an_upload_and_of_a_download_leaves_nothing_half(azurite: str, tmp_path: Path) -> None:
+    """The caller of the one has no video and the reader of the other sees that the film is cut
+    short; asked again, both have all.
+    """
+    data, film = tmp_path / "data", os.urandom(40 * 1024**2)
+    with simulating(tmp_path) as upstream, ExitStack() as hosts:
+        settings = app_settings(azurite, upstream, tmp_path, delivery="proxy")
+        first = hosts.enter_context(running(data, **settings))
+        video_id = first.create("A cat that is fetched")
+        check_completed(first.url, video_id, tmp_path / "film.mp4")
+        name = f"{owner_of(video_id)}/{video_id}.mp4"
+        BlobClient.from_connection_string(azurite, "videos", name).upload_blob(film, overwrite=True)
+        uploading, downloading = (hosts.enter_context(closing(connected(first.url))) for _ in range(2))
+        uploading.putrequest("POST", "/v1/videos")
+        uploading.putheader("content-length", "100")
+        uploading.endheaders(b'{"prompt": "A cat that is half')
+        downloading.request("GET", f"/v1/videos/{video_id}/content")
+        answer = downloading.getresponse()
+        begun = answer.read(1024**2)
+        first.kill()
+        with pytest.raises(http.client.RemoteDisconnected):
+            uploading.getresponse()
+        with pytest.raises(http.client.IncompleteRead) as cut:
+            answer.read()
+        assert film.startswith(begun + cut.value.partial)
+        second = hosts.enter_context(running(data, **settings))
+        with client(second.url, MASTER_KEY) as gateway:
+            assert [each["id"] for each in gateway.get("/v1/videos").json()["data"]] == [video_id]
+            assert gateway.get(f"/v1/videos/{video_id}/content").content == film
+
+
+def connected(url: str) -> http.client.HTTPConnection:
+    """A connection that sends the master key with its requests."""
+
+    class Keyed(http.client.HTTPConnection):
+        def putrequest(self, *given: Any, **options: Any) -> None:
+            super().putrequest(*given, **options)
+            self.putheader("authorization", f"Bearer {MASTER_KEY}")
+
+    return Keyed(urlsplit(url).netloc, timeout=60)
 
 
 def check_completed(url: str, video_id: str, file: Path) -> None:
