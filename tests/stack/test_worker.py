@@ -5,6 +5,7 @@ web server and invokes the functions, as in Azure. The stand-in beside it runs t
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import pytest
 
 from local.durable import rpc
 from shared.routes import paths
+from tests.fakes.simulator import picture
 from tests.fakes.stack import MASTER_KEY, MODEL, Served, client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
@@ -121,3 +123,23 @@ def test_a_body_without_a_length_arrives(worker: str, served: Served) -> None:
     with client(worker, served.key) as caller:
         answer = caller.post("/v1/videos", content=pieces, headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_not_found")
+
+
+@pytest.mark.parametrize("way", ["stand-in", "worker"])
+def test_the_official_client_for_node_works_through_both(way: str, worker: str, served: Served, tmp_path: Path) -> None:
+    """With an image, bytes in both kinds of delivery, list, remix, delete, and error classes."""
+    image = tmp_path / "image.png"
+    image.write_bytes(picture((720, 1280)))
+    given = {"GATEWAY": worker if way == "worker" else served.url, "KEY": served.new_key(), "MODEL": MODEL}
+    script = [shutil.which("node") or "node", str(CHECKOUT / "tests/stack/node_client.mjs"), str(image)]
+    ran = subprocess.run(script, env={**os.environ, **given}, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == {
+        "created": "queued",
+        "ended": "completed",
+        "same": True,
+        "order": True,
+        "unready": ["ConflictError", 409, "video_not_completed"],
+        "gone": ["NotFoundError", 404, "video_not_found"],
+        "wrong": ["BadRequestError", 400, "invalid_value"],
+    }

@@ -63,19 +63,17 @@ class Client:
                 found.update(chunk)
         return found.hexdigest()
 
-    async def digest_in_pieces(self, path: str) -> str:
-        """The same by range requests, each of which is answered with as much as the server gives at
-        once.
-        """
-        found, at, total = hashlib.sha256(), 0, 1
-        while at < total:
-            async with self._session.get(self._url + path, headers={"range": f"bytes={at}-"}) as response:
-                await _check(response)
-                total = int(response.headers["content-range"].rpartition("/")[2])
-                async for chunk in response.content.iter_chunked(_CHUNK):
-                    found.update(chunk)
-                    at += len(chunk)
-        return found.hexdigest()
+    async def first_byte(self, path: str) -> None:
+        """Begin a download, and leave when the first bytes have come."""
+        async with self._session.get(self._url + path) as response:
+            await _check(response)
+            await response.content.readany()
+            response.close()
+
+    async def location(self, path: str) -> str:
+        """Where a download is redirected to."""
+        async with self._session.get(self._url + path, allow_redirects=False) as response:
+            return response.headers["location"]
 
     async def __aenter__(self) -> Self:
         return self
