@@ -44,8 +44,16 @@ END = b"\r\n--edge--\r\n"
         (filled(b"A: b\r\n", b'--edge\r\nContent-Disposition: form-data; name="a"\r\n', b"\r\n\r\n" + END), MULTIPART),
         (filled(b"a=1&"), URLENCODED),
         (filled(b"&"), URLENCODED),
+        (filled(b"%41", b"a="), URLENCODED),
+        ((b"--edge\r\nContent-Disposition: form-data; " + b'"";' * 2_600 + b"\r\n\r\nx\r\n") * 99 + b"--edge--", MULTIPART),
+        (PART + b"--edge--", f"{MULTIPART}{';' * 60_000}"),
+        (b"--edge\r\nContent-Disposition: form-data; name*" + b"1" * 5_000 + b"=x\r\n\r\nx\r\n--edge--", MULTIPART),
+        (PART + b"--edge--", f"multipart/form-data; boundary*{'1' * 5_000}=edge"),
     ],
-    ids=["tiny parts", "empty parts", "boundaries", "line ends", "near boundaries", "headers", "pairs", "separators"],
+    ids=[
+        *("tiny parts", "empty parts", "boundaries", "line ends", "near boundaries", "headers", "pairs", "separators"),
+        *("escapes", "quotes", "semicolons", "a long number", "a boundary with a long number"),
+    ],
 )
 def test_the_worst_form_costs_little_time_and_no_memory_of_its_own(body: bytes, content_type: str) -> None:
     """Of 32 MiB, in whichever way they are filled: the most that is kept is a file."""
