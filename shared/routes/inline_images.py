@@ -12,6 +12,7 @@ from shared.routes.bodies import Text
 
 _SHORT = 16 * 1024  # bytes: no longer a text is left as it is
 _LONGEST_PREFIX = 128  # bytes of `data:image/png`
+_MARK = b";base64,"
 # How JSON may write a character of base64; some encoders do so with `+` and `/`.
 _ESCAPE = re.compile(rb"\\(?:u00([0-9A-Fa-f]{2})|(/))")
 _LONGEST_ESCAPE = 6
@@ -33,10 +34,10 @@ class InlineText(Text):
             return
         super().take(data)
         if len(self.bytes) > _SHORT and self.bytes.startswith(b"data:"):
-            prefix, mark, start = bytes(self.bytes).partition(b";base64,")
-            if mark and len(prefix) <= _LONGEST_PREFIX:
+            mark = self.bytes.find(_MARK, 0, _LONGEST_PREFIX + len(_MARK))
+            if mark >= 0:
                 self.image = Image()
-                self.image.take(start)
+                self.image.take(bytes(self.bytes[mark + len(_MARK) :]))
                 self.bytes.clear()
 
 

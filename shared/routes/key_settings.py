@@ -163,7 +163,9 @@ def _tags(name: str, value: Any) -> str:
 
 
 def _metadata(name: str, value: Any) -> str:
-    text = json.dumps(value) if isinstance(value, dict) and not _is_deeper(value, _DEEPEST_METADATA) else ""
+    fits = isinstance(value, dict) and not _is_deeper(value, _DEEPEST_METADATA)
+    # Bytes are the image of a long data URL, and as text too long as well.
+    text = json.dumps(value, default=str) if fits else ""
     if not text or len(text) > _LARGEST_METADATA:
         raise InvalidRequest(
             f"`{name}` must be an object of at most {_LARGEST_METADATA} bytes of JSON and {_DEEPEST_METADATA} levels.",

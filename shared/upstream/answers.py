@@ -146,5 +146,4 @@ def _text(value: object, mask: Mask) -> str | None:
     """
     if value is None:
         return None
-    # Shortened before masking as well, since masking megabytes of text takes long.
-    return mask(str(value)[: 4 * _LONGEST_TEXT])[:_LONGEST_TEXT].encode(errors="replace").decode()
+    return mask(str(value))[:_LONGEST_TEXT].encode(errors="replace").decode()

@@ -12,22 +12,28 @@ from shared.config.catalog import Deployment
 
 _MASK = "..."
 _SHORTEST = 4  # characters: a shorter secret would match ordinary words
-_ADDRESS = re.compile(r"\b[a-z][a-z0-9+.-]*:\\*/\\*/[^\s\"'<>]+", re.IGNORECASE)
+_LONGEST = 16_000  # characters that are masked; what follows is cut off
+# A text may quote a prompt of any form. So a pattern that repeats itself begins where its run of
+# characters does, and looks at each character once.
+_ADDRESS = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]+:\\*/\\*/[^\s\"'<>]+", re.IGNORECASE)
 # A host with a port, or an IPv4 address.
-_HOST = re.compile(r"\b[a-z][\w-]*(?:\.[\w-]+)*:\d{4,5}\b|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b", re.IGNORECASE)
+_HOST = re.compile(r"(?<![\w.-])(?=[\d.-]*[^\W\d])[\w.-]+:\d{4,5}\b|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b", re.IGNORECASE)
 # A file of the server: an absolute path of two parts or more, or one of Windows.
 _PATH = re.compile(r"(?<![\w./:-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?|\b[a-z]:\\[^\s\"'<>]+", re.IGNORECASE)
 _TRACE = "Traceback (most recent call last)"
-_TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*", re.IGNORECASE)
+_TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Mask:
-    """Replaces addresses, paths, tokens and the given secrets in a text, and cuts traces."""
+    """Replaces addresses, paths, tokens and the given secrets in a text, and cuts traces. Of a long
+    text only the beginning is kept.
+    """
 
     secrets: tuple[str, ...] = ()
 
     def __call__(self, text: str) -> str:
+        text = text[:_LONGEST]
         for secret in self.secrets:
             text = re.sub(re.escape(secret), _MASK, text, flags=re.IGNORECASE)
         text = _without_trace(text)

@@ -4,19 +4,23 @@ import asyncio
 import base64
 import json
 import os
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.config.catalog import Catalog
 from shared.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
 from shared.routes.bodies import LARGEST_TEXT, Scanner, within_limits
 from shared.routes.calls import Answer, Call, pieces
 from shared.routes.json_bodies import read_json
+from shared.routes.key_settings import parse_settings
 from tests.fakes.asking import ask
 from tests.fakes.asking import request as asked
 from tests.fakes.loop import JumpingLoop
@@ -182,12 +186,21 @@ def test_an_image_that_is_no_base64_is_refused(end: bytes) -> None:
         b'{"a": "' + b'\\"data:' * 20_000,
         b'{"a": "data:' + b"\\\\" * 200_000,
         b'{"a": "' + b"\\" * 400_000,
+        b'{"a": "data:' + b'\\"' * 100_000,
     ],
 )
 def test_marks_without_end_cost_little(body: bytes) -> None:
     """Each is looked at once."""
+    begun = time.process_time()
     with pytest.raises(GatewayError):
         parsed(body, PIECE)
+    assert time.process_time() - begun < 2.0
+
+
+def test_an_image_in_the_settings_of_a_key_is_refused() -> None:
+    """A long data URL is bytes wherever it stands, and metadata is text."""
+    with pytest.raises(InvalidRequest):
+        parse_settings({"metadata": {"logo": bytes(12_000)}}, Catalog(()), datetime.now(UTC))
 
 
 def test_a_mark_is_found_across_pieces() -> None:

@@ -1,6 +1,7 @@
 """Callers see the upstream's words without its address and without credentials."""
 
 import json
+import time
 
 import httpx
 import pytest
@@ -34,6 +35,9 @@ TOKEN = "eyJhbGciOiJSUzI1NiJ9.eyJhdWQiOiJhIn0.c2lnbmF0dXJl"
         "C:\\models\\example\\a.bin",
         "10.0.0.4:30000",
         "worker-3:29500",
+        "3.worker-3:29500",
+        "-worker-3:29500",
+        "x.https://worker-3/a",
     ],
 )
 def test_addresses_and_credentials_are_taken_out(secret: str) -> None:
@@ -50,6 +54,14 @@ def test_of_a_trace_only_the_error_stays() -> None:
     frames = '  File "/opt/engine/run.py", line 7, in step\n    go()\n'
     said = f"The job failed. Traceback (most recent call last):\n{frames}RuntimeError: CUDA out of memory\n"
     assert mask_of(DEPLOYMENT)(said) == "The job failed. RuntimeError: CUDA out of memory"
+
+
+@pytest.mark.parametrize("unit", ["a-", "a.", "a+", "eyJ-", "eyJa.", "/a+", "bearer ", "1.", "x://", "0-"])
+def test_no_text_takes_long_to_mask(unit: str) -> None:
+    """An upstream may quote a prompt, whose caller may have chosen the worst one."""
+    begun = time.process_time()
+    mask_of(DEPLOYMENT)(unit * 1_000_000)
+    assert time.process_time() - begun < 0.2
 
 
 def test_a_plain_sentence_stays_as_it_is() -> None:
