@@ -138,6 +138,12 @@ async def _remove(table: Table, partition: str, key: str) -> None:
         await table.commit(partition, Delete(row))
 
 
+async def _with_sign_of_life(stage: Stage, given: Any) -> Any:
+    """A step of the video once took long."""
+    await stage.gateway.tables.pools.commit("beats", Insert(f"{given}-once", {"at": stage.clock.now()}))
+    return given
+
+
 async def _is_forgotten(stage: Stage) -> list[str]:
     """What is too old is gone: records of requests, claims on jobs, bytes."""
     wrong = [f"{video.id} has bytes" async for video in stage.gateway.videos.of(stage.owner) if video.bytes]
@@ -187,5 +193,13 @@ REPAIRS = (
         check=_asks_for_nothing,
         knobs={"deadline_seconds": 600},  # a request is under way for no longer
     ),
-    Story("too old", _swept_at_rest, before=made, check=_is_forgotten, knobs={"retention_days": 1}, later=_DAYS_LATER),
+    Story(
+        "too old",
+        _swept_at_rest,
+        before=made,
+        between=_with_sign_of_life,
+        check=_is_forgotten,
+        knobs={"retention_days": 1},
+        later=_DAYS_LATER,
+    ),
 )

@@ -34,7 +34,7 @@ _ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobSe
 # What is always called so, beside the parts of the gateway.
 _BY_NAME = {
     "upstream": "Upstream",
-    "orchestrations": "DurableOrchestrations",
+    "orchestrations": "DurableEngine",
     "waker": "DurableOrchestrations",
     "wake_ups": "WakeUps",
     "render_times": "RenderTimes",
@@ -75,12 +75,14 @@ def sites() -> tuple[Site, ...]:
     modules = {str(path.relative_to(SHARED)): ast.parse(path.read_text()) for path in sorted(SHARED.rglob("*.py"))}
     classes = {each.name: each for tree in modules.values() for each in tree.body if isinstance(each, ast.ClassDef)}
     kinds = _parts(classes["Gateway"]) | _BY_NAME | {name: name for name in classes}
-    outlets = _outlets(classes, kinds)
+    inherited = _inherited(classes)
+    outlets = _outlets(classes, kinds, inherited)
     found = []
     for file, tree in modules.items():
         local = kinds | _made(tree, classes)
         for function, call, (first, last) in _calls(tree):
             outlet = _leads_to(call, local)
+            outlet = inherited.get(outlet, outlet)
             if outlet in outlets or outlet in _ONCE.values():
                 found.append(Site(file, function, outlet, first, last))
     return tuple(found)
@@ -94,12 +96,25 @@ def visited(site: Site, way: Way) -> bool:
 
 def _parts(gateway: ast.ClassDef) -> dict[str, str]:
     """What the parts of the gateway are called, everywhere, and of which class they are."""
-    annotated = (each for each in gateway.body if isinstance(each, ast.AnnAssign))
-    return {
-        each.target.id: each.annotation.id
-        for each in annotated
-        if isinstance(each.target, ast.Name) and isinstance(each.annotation, ast.Name)
-    }
+    parts = {}
+    for each in gateway.body:
+        match each:
+            case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id=kind)):
+                parts[name] = kind
+            case ast.FunctionDef(name=name, returns=ast.Name(id=kind), decorator_list=[ast.Name(id="property")]):
+                parts[name] = kind
+    return parts
+
+
+def _inherited(classes: dict[str, ast.ClassDef]) -> dict[str, str]:
+    """The methods that a class has from one of ours: `Class.name` to `Base.name`."""
+    found = {}
+    for name, body in classes.items():
+        own = {each.name for each in body.body if isinstance(each, Function)}
+        for base in (classes[each.id] for each in body.bases if isinstance(each, ast.Name) and each.id in classes):
+            methods = (each.name for each in base.body if isinstance(each, Function))
+            found |= {f"{name}.{each}": f"{base.name}.{each}" for each in methods if each not in own}
+    return found
 
 
 def _made(where: ast.AST, classes: Collection[str]) -> dict[str, str]:
@@ -113,13 +128,13 @@ def _made(where: ast.AST, classes: Collection[str]) -> dict[str, str]:
     }
 
 
-def _outlets(classes: dict[str, ast.ClassDef], kinds: dict[str, str]) -> set[str]:
+def _outlets(classes: dict[str, ast.ClassDef], kinds: dict[str, str], inherited: dict[str, str]) -> set[str]:
     """The methods, `Class.name`, that lead outside: by themselves, or by others that do."""
-    methods = {
+    methods = {name: {base} for name, base in inherited.items()} | {
         f"{name}.{each.name}": {_leads_to(call, kinds | _made(each, classes) | {"self": name}) for call in _calls_in(each)}
         for name, body in classes.items()
         for each in body.body
-        if isinstance(each, Function) and name != _CLIENT
+        if isinstance(each, Function) and name != _CLIENT and not _yields(each)
     }
     outlets = {*_RAW.values()}
     client = classes[_CLIENT].body
@@ -127,6 +142,11 @@ def _outlets(classes: dict[str, ast.ClassDef], kinds: dict[str, str]) -> set[str
     while more := {name for name, leads in methods.items() if leads & outlets} - outlets:
         outlets |= more
     return outlets
+
+
+def _yields(function: Function) -> bool:
+    """Whether it only begins something: a context, or what others ask for piece by piece."""
+    return any(isinstance(each, ast.Yield) for each in ast.walk(function))
 
 
 def _leads_to(call: ast.Call, kinds: dict[str, str]) -> str:
