@@ -143,7 +143,8 @@ def finish_activity(db: sqlite3.Connection, work: ActivityClaim, outcome: Event)
     """Deliver the outcome, unless it was delivered or is no longer awaited. The first outcome
     counts, whether or not its hub still has the lease.
     """
-    if _take_work(db, work.id, work.execution, work.task):
+    current = db.execute("SELECT status FROM instances WHERE id = ? AND execution = ?", (work.id, work.execution)).fetchone()
+    if _take_work(db, work.id, work.execution, work.task) and current is not None and current["status"] not in FINAL:
         send(db, work.id, outcome, execution=work.execution)
 
 
@@ -183,8 +184,7 @@ def finish_episode(
         begun = execution_started("", ours["name"], ours["version"], turn.next_input) | {CARRIED: turn.carried}
         send(db, instance, begun, execution=fresh, first=True)
     elif turn.status in FINAL:
-        db.execute("DELETE FROM outbox WHERE id = ?", (instance,))
-        db.execute("DELETE FROM inbox WHERE id = ?", (instance,))
+        _drop_messages(db, instance)
         if ours["parent"] is not None:
             _tell_parent(db, ours, turn)
     return True
@@ -249,8 +249,8 @@ def purge_finished(db: sqlite3.Connection, instance: str) -> bool:
 
 def purge(db: sqlite3.Connection, instance: str) -> bool:
     """Delete an instance, its history, its messages and its work. False if there was none."""
-    for table in ("history", "inbox", "outbox"):
-        db.execute(f"DELETE FROM {table} WHERE id = ?", (instance,))
+    db.execute("DELETE FROM history WHERE id = ?", (instance,))
+    _drop_messages(db, instance)
     return db.execute("DELETE FROM instances WHERE id = ?", (instance,)).rowcount > 0
 
 
@@ -325,6 +325,14 @@ def _visible(due: str, now: str, grain: float) -> str:
     begun = datetime.fromisoformat(now)
     delay = max(0.0, (datetime.fromisoformat(due) - begun).total_seconds())
     return timestamp(begun + timedelta(seconds=delay // grain * grain))
+
+
+def _drop_messages(db: sqlite3.Connection, instance: str) -> None:
+    """All but activities: they lie in a queue of their own, and run whatever becomes of whoever
+    asked for them.
+    """
+    db.execute("DELETE FROM inbox WHERE id = ?", (instance,))
+    db.execute("DELETE FROM outbox WHERE id = ? AND kind <> 'activity'", (instance,))
 
 
 def _take_work(db: sqlite3.Connection, instance: str, execution: str, task: int) -> bool:

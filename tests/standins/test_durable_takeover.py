@@ -96,6 +96,29 @@ async def test_a_lease_is_renewed_for_as_long_as_an_activity_runs(tmp_path: Path
         assert (await rigs[1].ended("v1"))["output"] == "done"
 
 
+async def test_an_activity_outlives_its_orchestration_and_the_death_of_its_hub(tmp_path: Path) -> None:
+    """As in Azure, where it lies in a queue of its own: of one that was terminated it is run again
+    after a death, and what it returns is nobody's.
+    """
+    clock = VirtualClock(START)
+    dying = Rig(tmp_path, VirtualClock(START), {"once": once}, ("a",))  # its clock stands still
+    task = asyncio.create_task(dying.hub.run())
+    await dying.hub.start("once", "v1", "1")
+    await dying.called()
+    await dying.hub.terminate("v1")
+    assert (await dying.ended("v1"))["runtimeStatus"] == "Terminated"
+    async with running(Rig(tmp_path, clock, {"once": once}, ("a",))) as other:
+        await clock.advance(11)
+        (await other.called()).returns("too late")
+        await other.hub.start("once", "v1", "2")
+        again = await other.called()
+        assert again.input == "2"
+        again.returns("in time")
+        assert (await other.ended("v1"))["output"] == "in time"
+    task.cancel()
+    await asyncio.wait([task])
+
+
 async def test_a_hub_that_is_stopped_hands_its_work_back_at_once(tmp_path: Path) -> None:
     """Its successor runs the interrupted activity again without waiting for a lease; being stopped
     is not a failure.

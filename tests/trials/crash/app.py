@@ -15,6 +15,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Awaitable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -39,8 +41,10 @@ from shared.upkeep import sweep
 from shared.upkeep.engine import DurableEngine, Status
 from shared.upkeep.sweep import EVERY, Sweep
 from shared.videos import heartbeats, watch
+from shared.videos.orchestration import DurableOrchestrations
 from tests.trials.crash.clock import HURRY, FastClock, Later
 from tests.trials.crash.points import Death, Passages, step
+from tests.trials.crash.terms import Wakes
 
 PRELOADED = (  # what the app loads late, and every fork would load again
     *(azure.core.rest._aiohttp, azure.data.tables.aio, azure.storage.blob.aio, httpcore, yaml),
@@ -50,6 +54,7 @@ PRELOADED = (  # what the app loads late, and every fork would load again
 # Exact timers, in the matrix's seconds. A started app has to wait for what a dead one held, and
 # nobody else serves it; it looks around as often as in life.
 TIMING = Timing(grain=0.0, shortest_poll=0.05 * HURRY, longest_poll=0.2 * HURRY, hold_orchestration=4.0, hold_activity=4.0)
+_LATE = 20.0  # of the matrix's seconds: when the video that it was for waits again, runs, or is done
 SWEPT = "swept"  # a file that grows by one byte with every sweep that has come to its end
 
 
@@ -75,6 +80,7 @@ class Order(msgspec.Struct, frozen=True):
     kills itself.
 
     Its time `began` then; its sweeps see everything as it will be `later` seconds after that.
+    `wakes` is what becomes of its wake-ups.
     """
 
     folder: str
@@ -82,6 +88,7 @@ class Order(msgspec.Struct, frozen=True):
     death: Death | None
     began: float
     later: float
+    wakes: Wakes = "sent"
 
 
 def main() -> None:
@@ -113,9 +120,31 @@ def _live(order: Order) -> None:
     folder = Path(order.folder)
     logging.basicConfig(filename=folder / "app.log", level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.update(order.settings)
+    _disturb(order.wakes)
     Passages(folder / "passages", order.death).watch()
     asyncio.run(_serve(folder, order))
     os._exit(0)
+
+
+def _disturb(wakes: Wakes) -> None:
+    """Have every wake-up come to this."""
+    wake = DurableOrchestrations.wake
+    late: set[asyncio.Task[None]] = set()
+
+    async def disturbed(engine: DurableOrchestrations, video_id: str) -> None:
+        if wakes == "late":
+            late.add(asyncio.create_task(_later(wake(engine, video_id))))
+            return
+        for _ in range({"sent": 1, "lost": 0, "doubled": 2}[wakes]):
+            await wake(engine, video_id)
+
+    setattr(DurableOrchestrations, "wake", disturbed)  # noqa: B010 - mypy wants no method assigned
+
+
+async def _later(waking: Awaitable[None]) -> None:
+    await asyncio.sleep(_LATE / HURRY)
+    with suppress(Exception):  # whom it was for may have gone on, and ended, without it
+        await waking
 
 
 async def _serve(folder: Path, order: Order) -> None:

@@ -56,6 +56,14 @@ async def _create_endless(stage: Stage) -> str:
     return await stage.client.create(prompt="An endless canary")
 
 
+async def _swept_while_saved(stage: Stage, _: Any) -> None:
+    """The sweep ends a video while its bytes arrive; a moment later they are there."""
+    stage.fault(kind="trickle", operation="content", bytes_per_second=30_000)
+    await stage.client.create()
+    await stage.asked("content")
+    await stage.swept()
+
+
 async def _without_orchestrations(stage: Stage, _: Any) -> None:
     stage.lose_orchestrations()
 
@@ -168,6 +176,12 @@ REPAIRS = (
         before=_create_endless,
         dies_at=_LOOKED,
         ends=("deadline_exceeded",),
+        later=timedelta(days=1.1),
+    ),
+    Story(
+        "it outlives every deadline while it is saved",
+        _swept_while_saved,
+        ends=("completed", "deadline_exceeded"),
         later=timedelta(days=1.1),
     ),
     Story("its orchestration is lost at its end", _swept, before=_create, dies_at=_SETTLED, between=_without_orchestrations),

@@ -95,7 +95,7 @@ class _Run:
     async def _supervise(self, deaths: Sequence[Death | None]) -> None:
         where, clock, later = self._where, self._stage.clock, self._story.later.total_seconds()
         for death in deaths:
-            order = Order(str(self._stage.folder), self._stage.settings, death, clock.began, later)
+            order = Order(str(self._stage.folder), self._stage.settings, death, clock.began, later, self._story.wakes)
             where.app = app = await self._lab.launcher.start(order)
             if self._over:
                 app.kill()
@@ -151,8 +151,12 @@ async def _left_over(set_up: Stage) -> AsyncIterator[str]:
     if file.exists():  # the cheapest to look at, and the last to come to its end
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as engine:
             instances = engine.execute("SELECT id, status FROM instances").fetchall()
+            working = engine.execute("SELECT id, name FROM outbox WHERE kind = 'activity'").fetchall()
         for instance, status in instances:
             if status not in FINAL and instance != WATCH:
                 yield f"orchestration {instance}, {status}"
+        for instance, name in working:  # also of an orchestration that was terminated
+            if instance != WATCH:
+                yield f"activity {name} of {instance}"
     async for each in left_over(set_up.gateway, set_up.models, [set_up.owner]):
         yield each

@@ -108,7 +108,7 @@ def _parts(gateway: ast.ClassDef) -> dict[str, str]:
 
 def _inherited(classes: dict[str, ast.ClassDef]) -> dict[str, str]:
     """The methods that a class has from one of ours: `Class.name` to `Base.name`."""
-    found = {}
+    found: dict[str, str] = {}
     for name, body in classes.items():
         own = {each.name for each in body.body if isinstance(each, Function)}
         for base in (classes[each.id] for each in body.bases if isinstance(each, ast.Name) and each.id in classes):

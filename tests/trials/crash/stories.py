@@ -18,6 +18,7 @@ from tests.trials.crash.terms import MASTER_KEY
 LONG = {"seconds": "12"}  # runs long enough upstream to be caught at it
 BUDGET = {"max_budget": 100_000}  # dollars, for the whole gateway
 CANCELLED = ("completed", "cancelled")
+_NET = 40  # seconds, less than anybody sleeps for fear of a lost wake-up, and more than a job takes
 _PRICE = 400_000  # micro-dollars, of a video at the first model's usual price
 
 
@@ -195,6 +196,13 @@ async def _slowly_fetched(stage: Stage, _: Any) -> None:
     await _two(stage, None)
 
 
+async def _waited(stage: Stage) -> list[str]:
+    """Nobody woke the second, which looked by itself; dead apps wait for nothing."""
+    first, second = (each.created_at for each in stage.jobs()[:2])
+    early = not stage.result.died and second - first < _NET
+    return [f"the second began {second - first} s after the first, although nobody woke it"] if early else []
+
+
 async def _starts_meanwhile(stage: Stage) -> list[str]:
     """A slot is free when the job has ended, and not when its bytes have arrived; dead apps start
     nothing.
@@ -245,6 +253,9 @@ CLIENTS = (
     Story("a job that is unknown at first", _unknown_at_first),
     Story("a thumbnail", _with_thumbnail, before=made, check=_thumbnail_stays),
     Story("two in line for one slot", _two, max_running=1),
+    Story("two in line, and every wake-up is lost", _two, check=_waited, max_running=1, wakes="lost"),
+    Story("three in line, and every wake-up comes twice", _three, max_running=1, wakes="doubled"),
+    Story("three in line, and every wake-up comes late", _three, max_running=1, wakes="late"),
     Story("three at two a minute", _three, max_running=3, pace=2),
     Story("a slow download while another waits", _slowly_fetched, check=_starts_meanwhile, max_running=1),
     Story("deleted while it waits", _deleted_waiting, ends=CANCELLED, busy=1),

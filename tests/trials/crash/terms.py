@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -14,6 +14,8 @@ UPSTREAM_KEY = "the-key-of-the-upstream"
 MASTER_KEY = "sk-the-key-of-the-operator"
 POLL_SECONDS, RECONCILE_SECONDS = 3.0, 40.0  # of the matrix's time: 0.15 s and 2 s of ours
 AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model and of the one that takes its place
+
+Wakes = Literal["sent", "lost", "doubled", "late"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class Terms:
     knobs          settings of the section `gateway:`
     general        settings of the section `general_settings:`
     account        settings of the key
+    wakes          what becomes of the events that wake who waits: sent, lost, doubled or late
     later          how far ahead of the app's clock the sweep's clock is
     """
 
@@ -47,6 +50,7 @@ class Terms:
     knobs: dict[str, Any] = field(default_factory=dict)
     general: dict[str, Any] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    wakes: Wakes = "sent"
     later: timedelta = timedelta(minutes=15)  # more than the sweep's patience with anything unfinished
 
 

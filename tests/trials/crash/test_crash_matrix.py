@@ -34,6 +34,7 @@ WORST = [
     ("dead while it was admitted", "sweep: _look_at: gateway[-hold ~key]: after", 0),
     ("a restart of vLLM-Omni", "check: _remake: keys[~video]: after", 0),
     ("stopped while it runs", "delete_video: _stop: upstream.stop: after", 0),
+    ("it outlives every deadline while it is saved", "check: _fetch: blob.commit_block_list video: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 
@@ -134,7 +135,9 @@ def test_the_places_are_read_from_the_source() -> None:
         ("videos/submission.py", "Submission._create", "Upstream.remix"),
         ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),
         ("videos/submission.py", "Submission._take_turn", "Pool.acquire"),
-        ("upkeep/sweep.py", "Sweep._look_at", "DurableOrchestrations.start"),
+        ("upkeep/sweep.py", "Sweep._start_again", "DurableOrchestrations.start"),
+        ("upkeep/sweep.py", "Sweep._replace", "DurableOrchestrationClient.terminate"),
+        ("upkeep/sweep.py", "Sweep._purge", "DurableEngine.purge"),
         ("capacity/pool.py", "Pool._wake_next", "WakeUps.send"),
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
