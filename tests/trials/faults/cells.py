@@ -7,8 +7,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from email.utils import format_datetime
 
+from tests.trials.faults.own_table import (
+    HOSTED_VLLM,
+    OWN_COLUMNS,
+    OWN_EXPECTED,
+    OWN_FAULTS,
+    OWN_NOWHERE,
+    RESTART,
+    SGLANG,
+)
 from tests.trials.faults.table import (
     ASKING,
+    AZURE,
     CALLED,
     CODES,
     COLUMNS,
@@ -57,18 +67,22 @@ _NAMELESS = ("cut short", "unknown status", "missing prompt")
 
 @dataclass(frozen=True)
 class Cell:
-    """One fault in one column, once or always. With an `identity`, the upstream is reached with
-    tokens.
+    """One fault in one column, once or always, at a server of this dialect. With an `identity`, the
+    upstream is reached with tokens.
     """
 
     fault: str
     column: str
     always: bool
     identity: bool = False
+    dialect: str = AZURE
 
     def __str__(self) -> str:
         how = "always" if self.always else "once"
-        return f"{self.fault}, {how}, in: {self.column}{' (with tokens)' if self.identity else ''}"
+        where = (
+            f"{self.column}{' (with tokens)' if self.identity else ''}{'' if self.dialect == AZURE else f' of {self.dialect}'}"
+        )
+        return f"{self.fault}, {how}, in: {where}"
 
     @property
     def operation(self) -> str:
@@ -78,11 +92,15 @@ class Cell:
     def expected(self) -> Expected:
         if self.identity:
             return TOKENS[self.column][self.always]
+        if self.dialect != AZURE:
+            usually, exceptions = OWN_EXPECTED[self.dialect][self.column]
+            return exceptions.get(self.fault, usually)[self.always]
         return EXCEPTIONS[self.column].get(self.fault, USUALLY[self.column])[self.always]
 
     async def lives(self, world: FaultWorld) -> Lives:
         """A video under this fault."""
-        fault = {**FAULTS[self.fault], "operation": self.operation, "times": None if self.always else 1}
+        known = FAULTS if self.dialect == AZURE else OWN_FAULTS[self.dialect]
+        fault = {**known[self.fault], "operation": self.operation, "times": None if self.always else 1}
         if fault.get("headers", {}).get("retry-after") == "in half a minute":
             fault["headers"] = {"retry-after": format_datetime(world.clock.now() + timedelta(seconds=30), usegmt=True)}
         if fault["kind"] == "trickle" and self.column == CONTENT:
@@ -140,12 +158,13 @@ class Cell:
 
     def _elsewhere(self, lives: Lives) -> Iterator[str]:
         """Calls of the operations that do not go wrong: as many as without any fault."""
+        saved = lives.end == "completed" and self.column != RUNNING
         usual = {
-            "remix" if self.column == REMIX else "create": (1, 1),
+            "remix" if self.column == REMIX else "create": (1, 1 + max(lives.lost, lives.video.lost_jobs)),
             "list": (0, 35) if self.column in ASKING else (0, 0),  # it tells when connections work again
             "get": (0, _MOST_LOOKS),
-            "content": (1, 1) if lives.end == "completed" and self.column != RUNNING else (0, 0),
-            "delete": (0, 0),
+            "content": (1, 1) if saved else (0, 0),
+            "delete": (0, 0) if self.dialect == AZURE else (int(saved), 1),  # a copy, or a job at its deadline
         }
         for operation, (least, most) in usual.items():
             if operation != self.operation and not least <= lives.asked[operation] <= most:
@@ -158,7 +177,7 @@ def _not_as_expected(lives: Lives, operation: str, expected: Expected) -> Iterat
         yield f"it ended as {lives.end}, not as {expected.end}"
     if not expected.least <= calls <= expected.most:
         yield f"{calls} × {operation}, not {expected.least} to {expected.most}"
-    if lives.jobs > 1 or lives.jobs < (lives.end == "completed"):
+    if lives.jobs > 1 + lives.video.lost_jobs or lives.jobs + lives.lost < (lives.end == "completed"):
         yield f"{lives.jobs} jobs upstream"
 
 
@@ -171,9 +190,16 @@ def cells() -> list[Cell]:
         if column not in NOWHERE.get(fault, ())
         for always in ((True,) if column == MOVE else (False, True))
     ]
-    return plain + [
-        Cell(fault, column, always, True) for fault in TOKEN_FAULTS for column in TOKENS for always in (False, True)
+    own = [
+        Cell(fault, column, always, dialect=dialect)
+        for dialect, faults in OWN_FAULTS.items()
+        for fault in faults
+        for column in OWN_COLUMNS
+        if column not in OWN_NOWHERE.get(fault, ())
+        for always in (False, True)
     ]
+    tokens = [Cell(fault, column, always, True) for fault in TOKEN_FAULTS for column in TOKENS for always in (False, True)]
+    return plain + tokens + own
 
 
 @dataclass(frozen=True)
@@ -187,9 +213,10 @@ class Tale:
     operation: str
     expected: Expected
     kept: int = 0  # jobs that are still upstream at the end
+    dialect: str = AZURE
 
     def __str__(self) -> str:
-        return self.name
+        return self.name if self.dialect == AZURE else f"{self.name}, at {self.dialect}"
 
     async def lives(self, world: FaultWorld) -> Lives:
         return await world.live(self.story)
@@ -257,5 +284,29 @@ TALES = (
         Story(PROMPT, (_fault("no_token", times=None),), identity=True),
         "create",
         Expected("queue_timeout", 0, 0),
+    ),
+    *(
+        tale
+        for dialect, blocked in ((HOSTED_VLLM, "moderation_blocked"), (SGLANG, "generation_failed"))
+        for tale in (
+            Tale("the job is blocked", Story("A disturbing canary"), "get", Expected(blocked, 6, 14), 1, dialect),
+            Tale("the job fails", Story("An unlucky canary"), "get", Expected("generation_failed", 6, 14), 1, dialect),
+            Tale(
+                "a lost create, then a restart",
+                Story(PROMPT, (_fault("reset_after"), _fault(RESTART, "list"))),
+                "create",
+                Expected("completed", 2, 2),
+                0,
+                dialect,
+            ),
+        )
+    ),
+    Tale(
+        "the job never ends, and is stopped",
+        Story("An endless canary"),
+        "delete",
+        Expected("deadline_exceeded", 1, 1),
+        0,
+        HOSTED_VLLM,
     ),
 )

@@ -88,7 +88,8 @@ class Wire(httpx.AsyncBaseTransport):
             else:
                 request.extensions["timeout"] = {**request.extensions["timeout"], "read": _READ_SECONDS}
         response = await self._inner.handle_async_request(request)
-        self.request_ids[operation].add(response.headers["apim-request-id"])
+        if "apim-request-id" in response.headers:
+            self.request_ids[operation].add(response.headers["apim-request-id"])
         return response
 
     async def aclose(self) -> None:

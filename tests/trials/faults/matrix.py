@@ -22,6 +22,7 @@ from rich.table import Table
 from local.azurite import Azurite, AzuriteError
 from local.processes import ChildError
 from tests.trials.faults.cells import TALES, Cell, Tale, cells
+from tests.trials.faults.own_table import OWN_COLUMNS, OWN_FAULTS
 from tests.trials.faults.table import CONTENT, CREATE, FAULTS, FINISHED, LIST, MOVE, POLL, REMIX, RUNNING, TOKEN_FAULTS, TOKENS
 from tests.trials.faults.world import FaultWorld, Lives, fault_world
 
@@ -34,7 +35,7 @@ LEGEND = """\
 ✓ is completed, anything else the code of the error; then how often the operation was asked. Once → always, or both where they
 are the same. create, first of two: two deployments, of which the first always has the fault, and the seconds until the other
 has made the video (or the first, where nothing but its answer was spoilt). delete when it is done: ✓ is deleted, bytes and all.
-with tokens: calls/new tokens. Never more than one job for a video."""
+with tokens: calls/new tokens. Never more than one job for a video, but for one that the server lost and that is made again."""
 
 
 @dataclass
@@ -45,6 +46,10 @@ class Matrix:
 
     lives: dict[str, Lives] = field(default_factory=dict)
     wrong: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, part: "Matrix") -> None:
+        self.lives |= part.lives
+        self.wrong |= part.wrong
 
     @property
     def problems(self) -> list[str]:
@@ -59,6 +64,14 @@ class Matrix:
                 table.add_row(fault, *(told or "–" for told in row))
         return table
 
+    def shown_own(self, dialect: str) -> Table:
+        """A row for each fault of such a server."""
+        table = _table(f"{dialect}: once → always", *OWN_COLUMNS)
+        for fault in OWN_FAULTS[dialect]:
+            told = (self._told(Cell(fault, each, always, dialect=dialect) for always in (False, True)) for each in OWN_COLUMNS)
+            table.add_row(fault, *(each or "–" for each in told))
+        return table
+
     def shown_tokens(self) -> Table:
         """A row for each column of the others."""
         table = _table("with tokens: once → always", *TOKEN_FAULTS)
@@ -71,7 +84,7 @@ class Matrix:
         table = _table("what else", "how it ends", "calls")
         for tale in TALES:
             if str(tale) in self.lives:
-                table.add_row(tale.name, self._told([tale]), tale.operation)
+                table.add_row(str(tale), self._told([tale]), tale.operation)
         return table
 
     def _told(self, tried: Iterable[Cell | Tale]) -> str:
@@ -121,11 +134,18 @@ async def run(world: FaultWorld, chosen: Iterable[Cell | Tale]) -> Matrix:
 def share(storage: str, folder: Path, number: int, shares: int) -> Matrix:
     """One of so many equal parts of everything, in a world of its own."""
 
-    async def live() -> Matrix:
-        async with fault_world(storage, folder) as world:
-            return await run(world, EVERYTHING[number::shares])
+    return asyncio.run(lived(storage, folder, EVERYTHING[number::shares]))
 
-    return asyncio.run(live())
+
+async def lived(storage: str, folder: Path, chosen: Iterable[Cell | Tale]) -> Matrix:
+    """All of these, each at a server of its dialect."""
+    matrix, everything = Matrix(), list(chosen)
+    for dialect in dict.fromkeys(each.dialect for each in everything):
+        place = folder / dialect
+        place.mkdir(parents=True)
+        async with fault_world(storage, place, dialect) as world:
+            matrix.add(await run(world, [each for each in everything if each.dialect == dialect]))
+    return matrix
 
 
 async def everything(storage: str, folder: Path) -> Matrix:
@@ -134,8 +154,7 @@ async def everything(storage: str, folder: Path) -> Matrix:
     with ProcessPoolExecutor(shares, get_context("spawn")) as pool:
         parts = (loop.run_in_executor(pool, share, storage, folder / str(number), number, shares) for number in range(shares))
         for part in await asyncio.gather(*parts):
-            matrix.lives |= part.lives
-            matrix.wrong |= part.wrong
+            matrix.add(part)
     return matrix
 
 
@@ -143,7 +162,8 @@ async def show(console: Console) -> int:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         async with Azurite(Path(folder) / "azurite") as azurite:
             matrix = await everything(azurite.connection_string, Path(folder))
-    for table in (matrix.shown(_GETTING_A_JOB), matrix.shown(_HAVING_A_JOB), matrix.shown_tokens(), matrix.shown_tales()):
+    azure = (matrix.shown(_GETTING_A_JOB), matrix.shown(_HAVING_A_JOB), matrix.shown_tokens())
+    for table in (*azure, *(matrix.shown_own(dialect) for dialect in OWN_FAULTS), matrix.shown_tales()):
         console.print(table, "")
     console.print(LEGEND, highlight=False)
     for each in matrix.problems:

@@ -7,6 +7,7 @@ With the settings of `tests.trials.faults.world`: a look every 5 seconds, 20 to 
 
 from typing import Any, NamedTuple
 
+AZURE = "azure"
 PROMPT = "A canary that nobody must hear"
 CREATE, REMIX, LIST, MOVE = "create", "remix", "list, after a lost create", "create, first of two"
 POLL, CONTENT, RUNNING, FINISHED = "poll", "content", "delete while it runs", "delete when it is done"
@@ -103,6 +104,7 @@ CODES = frozenset(
         "model_not_found",
         "model_retired",
         "moderation_blocked",
+        "not_supported",
         "queue_timeout",
         "reference_missing",
         "source_gone",
@@ -132,121 +134,124 @@ class Expected(NamedTuple):
 Expectation = tuple[Expected, Expected]  # if the fault happens once, and if it always happens
 
 
-def _ok(least: int, most: int | None = None) -> Expected:
+def ok(least: int, most: int | None = None) -> Expected:
+    """It is completed."""
     return Expected("completed", least, most or least)
 
 
-def _both(end: str, least: int, most: int | None = None) -> Expectation:
+def both(end: str, least: int, most: int | None = None) -> Expectation:
+    """Once is as bad as always."""
     expected = Expected(end, least, most or least)
     return expected, expected
 
 
-def _always(end: str, calls: int) -> Expected:
+def always(end: str, calls: int) -> Expected:
+    """It fails after exactly so many calls."""
     return Expected(end, calls, calls)
 
 
-def _refused(code: str) -> Expectation:
-    """Nobody asks again."""
-    return _both(code, 1)
+def refused(code: str) -> Expectation:
+    """Refused for good: nobody asks again."""
+    return both(code, 1)
 
 
-def _closed(code: str) -> Expectation:
+def closed(code: str) -> Expectation:
     """The deployment is asked once a minute, for ten minutes."""
-    return _ok(2), Expected(code, 10, 11)
+    return ok(2), Expected(code, 10, 11)
 
 
 # The answer is lost, and the job is found.
-_ADOPTED = _HARMLESS = _both("completed", 1)
-_FINAL = (_refused("moderation_blocked"), _refused("upstream_rejected"))  # whoever else is asked
+ADOPTED = HARMLESS = both("completed", 1)
+_FINAL = (refused("moderation_blocked"), refused("upstream_rejected"))  # whoever else is asked
 
 _CREATED: dict[str, Expectation] = {
-    "400 moderation": _refused("moderation_blocked"),
-    "400 upload timed out": (_ok(2), Expected("upload_timed_out", 3, 3)),
-    "400 anything else": _refused("upstream_rejected"),
-    "401": _closed("upstream_auth_error"),
-    "403": _closed("upstream_auth_error"),
-    "404 deployment": _closed("model_retired"),
-    OVER: _refused("model_retired"),
-    "404 route": _closed("upstream_misconfigured"),
-    "404 video": _closed("upstream_misconfigured"),
-    "409": _refused("upstream_rejected"),
-    "410": _refused("model_retired"),
-    "431": _closed("upstream_misconfigured"),
-    "429 running": (_ok(2), Expected("queue_timeout", 28, 31)),  # as often as the pace allows
-    "429 rate": (_ok(2), Expected("queue_timeout", 19, 21)),
-    "429, Retry-After: 2": (_ok(2), Expected("queue_timeout", 28, 31)),
-    "429, Retry-After: a month": (_ok(2), Expected("queue_timeout", 19, 21)),
-    "429, Retry-After: a date": (_ok(2), Expected("queue_timeout", 19, 21)),
-    "connection refused": (_ok(2), Expected("queue_timeout", 25, 35)),  # whenever its list answers, which it does here
-    "reset after it acted": _ADOPTED,
-    "slow trickle": _HARMLESS,
-    "timeout after it acted": _ADOPTED,
-    "cut short": _ADOPTED,
-    "malformed JSON": _ADOPTED,
-    "HTML with 200": _ADOPTED,
-    "missing id": _ADOPTED,
-    "unknown status": _HARMLESS,
+    "400 moderation": refused("moderation_blocked"),
+    "400 upload timed out": (ok(2), Expected("upload_timed_out", 3, 3)),
+    "400 anything else": refused("upstream_rejected"),
+    "401": closed("upstream_auth_error"),
+    "403": closed("upstream_auth_error"),
+    "404 deployment": closed("model_retired"),
+    OVER: refused("model_retired"),
+    "404 route": closed("upstream_misconfigured"),
+    "404 video": closed("upstream_misconfigured"),
+    "409": refused("upstream_rejected"),
+    "410": refused("model_retired"),
+    "431": closed("upstream_misconfigured"),
+    "429 running": (ok(2), Expected("queue_timeout", 28, 31)),  # as often as the pace allows
+    "429 rate": (ok(2), Expected("queue_timeout", 19, 21)),
+    "429, Retry-After: 2": (ok(2), Expected("queue_timeout", 28, 31)),
+    "429, Retry-After: a month": (ok(2), Expected("queue_timeout", 19, 21)),
+    "429, Retry-After: a date": (ok(2), Expected("queue_timeout", 19, 21)),
+    "connection refused": (ok(2), Expected("queue_timeout", 25, 35)),  # whenever its list answers, which it does here
+    "reset after it acted": ADOPTED,
+    "slow trickle": HARMLESS,
+    "timeout after it acted": ADOPTED,
+    "cut short": ADOPTED,
+    "malformed JSON": ADOPTED,
+    "HTML with 200": ADOPTED,
+    "missing id": ADOPTED,
+    "unknown status": HARMLESS,
 }
-_UNCLEAR = Expected("upstream_uncertain", 2, 2)
-_MOVED = _both("completed", 2)
+UNCLEAR = Expected("upstream_uncertain", 2, 2)
+_MOVED = both("completed", 2)
 SLOW = ("429 rate", "429, Retry-After: a month", "429, Retry-After: a date")  # 45 seconds, unless 30 are asked for
 _ACTED = ("reset after it acted", "timeout after it acted", "cut short", "slow trickle")
-_NO_FILM = (_ok(2), Expected("upstream_content_invalid", 18, 18))
+_NO_FILM = (ok(2), Expected("upstream_content_invalid", 18, 18))
 
 USUALLY: dict[str, Expectation] = {
-    CREATE: (_ok(2), _UNCLEAR),
-    REMIX: (_ok(2), _UNCLEAR),
-    LIST: (_ok(2), _always("upstream_uncertain", 20)),
+    CREATE: (ok(2), UNCLEAR),
+    REMIX: (ok(2), UNCLEAR),
+    LIST: (ok(2), always("upstream_uncertain", 20)),
     MOVE: _MOVED,
-    POLL: (_ok(8, 18), _always("upstream_unavailable", 21)),
-    CONTENT: (_ok(2), _always("content_unavailable", 18)),
+    POLL: (ok(8, 18), always("upstream_unavailable", 21)),
+    CONTENT: (ok(2), always("content_unavailable", 18)),
     RUNNING: (Expected("completed", 2, 2), Expected("completed", 2, 4)),
-    FINISHED: _both("completed", 1),
+    FINISHED: both("completed", 1),
 }
 EXCEPTIONS: dict[str, dict[str, Expectation]] = {
     CREATE: _CREATED,
-    REMIX: {**_CREATED, "404 video": _refused("source_gone")},
+    REMIX: {**_CREATED, "404 video": refused("source_gone"), **dict.fromkeys(("404 route", "431"), refused("not_supported"))},
     LIST: {
-        "429 running": (_ok(2), _always("upstream_uncertain", 11)),
-        **dict.fromkeys(SLOW, (_ok(2), _always("upstream_uncertain", 4))),
-        "slow trickle": _HARMLESS,
-        "missing id": (_ok(2), _always("upstream_uncertain", 4)),
-        "missing prompt": (_ok(2), _always("upstream_uncertain", 4)),
-        "unknown status": _HARMLESS,
+        "429 running": (ok(2), always("upstream_uncertain", 11)),
+        **dict.fromkeys(SLOW, (ok(2), always("upstream_uncertain", 4))),
+        "slow trickle": HARMLESS,
+        "missing id": (ok(2), always("upstream_uncertain", 4)),
+        "missing prompt": (ok(2), always("upstream_uncertain", 4)),
+        "unknown status": HARMLESS,
     },
-    MOVE: {fault: each if each in (_ADOPTED, *_FINAL) else _MOVED for fault, each in _CREATED.items()},
+    MOVE: {fault: each if each in (ADOPTED, *_FINAL) else _MOVED for fault, each in _CREATED.items()},
     POLL: {
-        "400 moderation": (_ok(8, 18), _always("moderation_blocked", 21)),
-        "400 upload timed out": (_ok(8, 18), _always("upload_timed_out", 21)),
-        "400 anything else": (_ok(8, 18), _always("upstream_rejected", 21)),
-        "401": (_ok(8, 18), _always("upstream_auth_error", 21)),
-        "403": (_ok(8, 18), _always("upstream_auth_error", 21)),
-        "404 deployment": (_ok(8, 18), _always("model_retired", 13)),
-        "404 route": (_ok(8, 18), _always("upstream_misconfigured", 21)),
-        "404 video": (_ok(8, 18), _always("upstream_video_missing", 13)),
-        "409": (_ok(8, 18), _always("upstream_rejected", 21)),
-        "410": (_ok(8, 18), _always("model_retired", 13)),
-        "429 running": (_ok(8, 18), _always("upstream_busy", 11)),
-        **dict.fromkeys(SLOW, (_ok(4, 12), _always("upstream_busy", 4))),
-        "429, Retry-After: 2": (_ok(8, 18), _always("upstream_busy", 21)),
-        "431": (_ok(8, 18), _always("upstream_misconfigured", 21)),
-        "slow trickle": (_ok(6, 14), _ok(6, 14)),
-        "unknown status": (_ok(6, 16), Expected("deadline_exceeded", 25, 35)),
-        "progress backwards": (_ok(8, 18), _ok(27, 37)),
+        "400 moderation": (ok(8, 18), always("moderation_blocked", 21)),
+        "400 upload timed out": (ok(8, 18), always("upload_timed_out", 21)),
+        "400 anything else": (ok(8, 18), always("upstream_rejected", 21)),
+        "401": (ok(8, 18), always("upstream_auth_error", 21)),
+        "403": (ok(8, 18), always("upstream_auth_error", 21)),
+        "404 deployment": (ok(8, 18), always("model_retired", 13)),
+        "404 route": (ok(8, 18), always("upstream_misconfigured", 21)),
+        "404 video": (ok(8, 18), always("upstream_video_missing", 13)),
+        "409": (ok(8, 18), always("upstream_rejected", 21)),
+        "410": (ok(8, 18), always("model_retired", 13)),
+        "429 running": (ok(8, 18), always("upstream_busy", 11)),
+        **dict.fromkeys(SLOW, (ok(4, 12), always("upstream_busy", 4))),
+        "429, Retry-After: 2": (ok(8, 18), always("upstream_busy", 21)),
+        "431": (ok(8, 18), always("upstream_misconfigured", 21)),
+        "slow trickle": (ok(6, 14), ok(6, 14)),
+        "unknown status": (ok(6, 16), Expected("deadline_exceeded", 25, 35)),
+        "progress backwards": (ok(8, 18), ok(27, 37)),
     },
     CONTENT: {
-        "404 deployment": (_ok(2), _always("content_unavailable", 10)),
-        "404 video": (_ok(2), _always("content_unavailable", 10)),
-        "410": (_ok(2), _always("content_unavailable", 10)),
-        "429 running": (_ok(2), _always("content_unavailable", 15)),
-        **dict.fromkeys(SLOW, (_ok(2), _always("content_unavailable", 8))),
-        "slow trickle": _HARMLESS,
+        "404 deployment": (ok(2), always("content_unavailable", 10)),
+        "404 video": (ok(2), always("content_unavailable", 10)),
+        "410": (ok(2), always("content_unavailable", 10)),
+        "429 running": (ok(2), always("content_unavailable", 15)),
+        **dict.fromkeys(SLOW, (ok(2), always("content_unavailable", 8))),
+        "slow trickle": HARMLESS,
         "HTML with 200": _NO_FILM,
         "not a video": _NO_FILM,
     },
     RUNNING: {
-        **dict.fromkeys(_ACTED, _both("completed", 2, 4)),  # then the job is gone, which is not believed at once
-        "slow trickle": _both("completed", 1),
+        **dict.fromkeys(_ACTED, both("completed", 2, 4)),  # then the job is gone, which is not believed at once
+        "slow trickle": both("completed", 1),
     },
     FINISHED: {},
 }
@@ -255,11 +260,11 @@ EXCEPTIONS: dict[str, dict[str, Expectation]] = {
 # one.
 TOKEN_FAULTS = ("401", "403")
 TOKENS: dict[str, Expectation] = {
-    CREATE: (_ok(2), Expected("upstream_auth_error", 20, 22)),
-    REMIX: (_ok(2), Expected("upstream_auth_error", 20, 22)),
-    LIST: (_ok(2), _always("upstream_uncertain", 40)),
-    POLL: (_ok(8, 18), _always("upstream_auth_error", 42)),
-    CONTENT: (_ok(2), _always("content_unavailable", 18)),  # a download is not begun twice: the next try has the new token
+    CREATE: (ok(2), Expected("upstream_auth_error", 20, 22)),
+    REMIX: (ok(2), Expected("upstream_auth_error", 20, 22)),
+    LIST: (ok(2), always("upstream_uncertain", 40)),
+    POLL: (ok(8, 18), always("upstream_auth_error", 42)),
+    CONTENT: (ok(2), always("content_unavailable", 18)),  # a download is not begun twice: the next try has the new token
     RUNNING: (Expected("completed", 2, 2), Expected("completed", 4, 8)),
-    FINISHED: _both("completed", 2),
+    FINISHED: both("completed", 2),
 }

@@ -15,7 +15,9 @@ from typing import Any, Literal
 from uuid import uuid4
 
 import msgspec
+import yaml
 
+from local.simulator.dialects.dialect import ServedModel
 from local.simulator.faults import parse_fault
 from local.simulator.jobs import Job
 from local.simulator.process import listening
@@ -25,6 +27,7 @@ from shared.accounts.account import Account
 from shared.config import settings
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.config.settings import Settings
+from shared.dialects.known import AZURE
 from shared.gateway import Gateway
 from shared.media.video import Video, new_id
 from shared.upstream.identity import Connections
@@ -37,7 +40,8 @@ from tests.trials.scale.tables import CountedTables, Operations
 MASTER_KEY = "sk-the-key-of-the-operator"
 POLL_SECONDS, RECONCILE_SECONDS, QUEUE_SECONDS, DEADLINE_SECONDS = 5.0, 20.0, 900.0, 100.0
 _MOST_STEPS = 400
-_SECONDS, _SIZE = 4, "720x1280"
+_PACE = {"max_running": 2, "creates_per_minute": 2}  # the same for all, so that they can be compared
+_SECONDS, _SIZE, _SERVED = 4, "720x1280", "sora-2"
 
 Moment = Literal["unclear", "running", "completed"]
 
@@ -67,7 +71,8 @@ class Story:
 class Lives:
     """What became of one video.
 
-    `jobs` is how many the upstreams accepted for it, `kept` how many of them are still there.
+    `jobs` is how many the upstreams accepted for it, beside those that they `lost`; `kept` is how
+    many of them are still there.
     `asked` counts the calls of each operation, and `request_ids` has those of the answers. `closed`
     is why deployments are closed at the end, `took` the seconds from its create to its end,
     `broken` what is not as it should be whatever happens upstream.
@@ -75,6 +80,7 @@ class Lives:
 
     video: Video
     jobs: int
+    lost: int
     kept: int
     asked: Counter[str]
     request_ids: Mapping[str, set[str]]
@@ -91,8 +97,8 @@ class Lives:
 
 @dataclass
 class FaultWorld:
-    """Makes videos one at a time, each with a gateway, a key and a model of its own. The first
-    upstream has the faults.
+    """Makes videos one at a time, each with a gateway, a key and a model of its own. Both upstreams
+    are servers of one dialect, and the first has the faults.
     """
 
     given: Settings
@@ -127,8 +133,9 @@ class FaultWorld:
             jobs = [job for sora in (self.sora, self.second) for job in sora.jobs.accepted() if job.id != others]
             return Lives(
                 video=entry.video,
-                jobs=len(jobs),
-                kept=sum(job.deleted_at is None for job in jobs),
+                jobs=sum(not job.lost for job in jobs),
+                lost=sum(job.lost for job in jobs),
+                kept=sum(job.deleted_at is None and not job.lost for job in jobs),
                 asked=self.wire.asked.copy(),
                 request_ids=dict(self.wire.request_ids),
                 renewed=tokens.renewed,
@@ -157,7 +164,7 @@ class FaultWorld:
 
     @asynccontextmanager
     async def _gateway(self, story: Story, tokens: Tokens) -> AsyncIterator[Gateway]:
-        model = self.given.catalog.models[0]
+        (model,) = self.given.catalog.models
         (first,) = model.deployments
         last_day = self.clock.now().date() - timedelta(days=1) if story.over else None
         first = replace(first, retires=last_day, api_key=None if story.identity else first.api_key)
@@ -180,7 +187,7 @@ class FaultWorld:
         """A completed video from a while ago, here and upstream."""
         now = self.clock.now()
         then = now.timestamp() - 300
-        job = Job(f"video_{uuid4().hex}", "sora-2", "sora-2", "A canary", _SECONDS, _SIZE, then, then, 60)
+        job = Job(f"video_{uuid4().hex}", _SERVED, _SERVED, "A canary", _SECONDS, _SIZE, then, then, 60)
         self.sora.jobs.add(job)
         video = Video(
             id=new_id(owner, now - timedelta(seconds=300)),
@@ -226,10 +233,12 @@ class FaultWorld:
                 await self.clock.sleep(outcome["again"])
             else:
                 raise RuntimeError(f"{step.__name__} never ended")
+            if "resubmit" in outcome:
+                return await self._steps(client, video_id, None)
             failure = outcome.get("failed")
             if failure:
                 break
-        await gateway.lifecycle.finish(video_id, failure)
+        return await gateway.lifecycle.finish(video_id, failure)
 
 
 async def _ask_for(client: Client, prompt: str, source: Video | None) -> str:
@@ -249,10 +258,10 @@ class _Instant(Random):
 
 
 @asynccontextmanager
-async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
+async def fault_world(storage: str, folder: Path, dialect: str = AZURE.name) -> AsyncIterator[FaultWorld]:
     """With the films in `folder`."""
     clock, log = SkippingClock(), Lines()
-    first, second = (_sora(folder / name, clock) for name in ("first", "second"))
+    first, second = (_server(folder / name, clock, dialect) for name in ("first", "second"))
     (folder / "second" / "films").symlink_to(folder / "first" / "films")
     # As the app itself does when it makes its client, which here is another one.
     links = Connections(None)
@@ -264,7 +273,9 @@ async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
     try:
         async with listening(first) as upstream, listening(second) as other:
             wire = Wire(upstream)
-            world = FaultWorld(_settings(storage, upstream), first, second, (upstream, other), clock, log, wire)
+            world = FaultWorld(
+                _settings(storage, upstream, folder, dialect), first, second, (upstream, other), clock, log, wire
+            )
             try:
                 world.film = (await world.live(Story("A film that is drawn now"))).video.bytes or 0
                 yield world
@@ -275,20 +286,29 @@ async def fault_world(storage: str, folder: Path) -> AsyncIterator[FaultWorld]:
         root.setLevel(level)
 
 
-def _sora(folder: Path, clock: SkippingClock) -> SimulatedServer:
-    slow = UpstreamClock(clock)
-    return SimulatedServer(folder, slow, creates_per_minute=None, max_running=None, api_key=UPSTREAM_KEY, one_film=True)
+def _server(folder: Path, clock: SkippingClock, dialect: str) -> SimulatedServer:
+    return SimulatedServer(
+        folder,
+        UpstreamClock(clock),
+        dialect=dialect,
+        creates_per_minute=None,
+        max_running=None,
+        api_key=UPSTREAM_KEY,
+        models={_SERVED: ServedModel(_SERVED)},
+        one_film=True,
+    )
 
 
-def _settings(storage: str, upstream: str) -> Settings:
+def _settings(storage: str, upstream: str, folder: Path, dialect: str) -> Settings:
+    entry = {
+        "model_name": "films",
+        "params": {"model": f"{dialect}/{_SERVED}", "api_base": upstream, "api_key": UPSTREAM_KEY, **_PACE},
+        "model_info": {"sizes": [_SIZE], "seconds": [_SECONDS], "output_cost_per_video_per_second": 0.1},
+    }
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump({"model_list": [entry]}))
     given = settings.load(
-        {
-            "AzureWebJobsStorage": storage,
-            "AZURE_OPENAI_API_BASE": upstream,
-            "AZURE_OPENAI_API_KEY": UPSTREAM_KEY,
-            "GATEWAY_MASTER_KEY": MASTER_KEY,
-            "GATEWAY_CONFIG": str(Path(__file__).parents[3] / "config.yaml"),
-        }
+        {"AzureWebJobsStorage": storage, "GATEWAY_MASTER_KEY": MASTER_KEY, "GATEWAY_CONFIG": str(file)},
     )
     knobs = msgspec.structs.replace(
         given.knobs,
