@@ -28,12 +28,18 @@ USUAL = {  # the model that a simulated server is asked for, unless another one 
     "openai": "openai/sora-2",
     "hosted_vllm": f"hosted_vllm/{HostedVllm.served}",
     "sglang": f"sglang/{SGLang.served}",
+    "gemini": "gemini/veo-3.1-generate-preview",
 }
-# What a model makes that the gateway does not know, and its price in dollars a second.
-_MAKES = {
+# What models make that the gateway does not know, and their price in dollars a second.
+_WAN = {
     "sizes": ["832x480", "480x832", "1280x720", "720x1280"],
     "seconds": [4, 5, 8],
     "output_cost_per_video_per_second": 0.01,
+}
+_VEO = {
+    "sizes": ["1280x720", "720x1280", "1920x1080", "1080x1920"],
+    "seconds": [4, 6, 8],
+    "output_cost_per_video_per_second": 0.40,
 }
 
 
@@ -71,8 +77,9 @@ def read(given: Mapping[str, str]) -> Source:
 
 def has_address(entry: Any) -> bool:
     """Whether an entry of model_list has an address of its own."""
-    base = _params(entry).get("api_base")
-    return base is not None and base not in [f"os.environ/{name}" for name in base_names(_named(entry)[0])]
+    dialect, _ = _named(entry)
+    base = _params(entry).get("api_base", dialect.default_base)
+    return base is not None and base not in [f"os.environ/{name}" for name in base_names(dialect)]
 
 
 def base_names(dialect: Dialect) -> tuple[str, ...]:
@@ -138,7 +145,7 @@ def _entry(model: str) -> dict[str, Any]:
     if not DIALECTS[provider].base_names:  # the app looks for the others by itself
         params |= {"api_base": f"os.environ/{AZURE.base_names[0]}", "api_key": f"os.environ/{AZURE.key_names[0]}"}
     entry = {"model_name": model.replace("/", "-"), "params": params}
-    return entry if name in KNOWN_MODELS else {**entry, "model_info": _MAKES}
+    return entry if name in KNOWN_MODELS else {**entry, "model_info": _VEO if provider == "gemini" else _WAN}
 
 
 def _hurried_entry(entry: Any, speed: float) -> Any:

@@ -119,6 +119,9 @@ def test_each_kind_of_server_has_its_own_simulator(tmp_path: Path) -> None:
     listed = [{"model_name": "m", "params": each} for each in params]
     source = configure.read({"GATEWAY_CONFIG": config(tmp_path, json.dumps({"model_list": listed}))})
     assert source.simulated({}, None) == {"hosted_vllm": ["Wan-AI/Wan2.2"], "sglang": ["wan", "y"]}
+    google = configure.Source("c", {"model_list": [{"model_name": "m", "params": {"model": "gemini/veo"}}]})
+    assert google.simulated({}, None) == {}  # its address is known
+    assert google.simulated({}, "gemini/veo") == {"gemini": ["veo"]}
     assert source.simulated({"SGLANG_API_BASE": "http://gpu"}, None) == {"hosted_vllm": ["Wan-AI/Wan2.2"]}
 
 

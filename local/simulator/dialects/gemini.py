@@ -43,6 +43,7 @@ class Gemini(Dialect):
         videos = f"{self.base}/videos"
         yield Route("POST", videos, "create", self._create)
         yield Route("GET", f"{videos}/{{video_id}}", "get", self._get)
+        yield Route("GET", f"{self.base}/models", "models", self._models)
         yield Route("GET", "/v1beta/files/{video_id}:download", "content", self._download)
 
     def turned_away(self, request: web.Request) -> Answer | None:
@@ -71,6 +72,10 @@ class Gemini(Dialect):
         if status == "failed":
             return {**told, "error": {"code": int(job.failure_code or 13), "message": job.failure_message}}
         return told
+
+    async def _models(self, _: web.Request) -> Answer:
+        listed = [{"id": f"models/{name}", "object": "model", "owned_by": "google"} for name in self.terms.models]
+        return json_answer(200, {"object": "list", "data": listed})
 
     async def _create(self, request: web.Request) -> Answer:
         given = await self._fields(request)
