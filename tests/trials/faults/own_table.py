@@ -145,7 +145,8 @@ OWN_EXPECTED: Mapping[str, Mapping[str, tuple[Expectation, Mapping[str, Expectat
         CREATE: ((ok(2), UNCLEAR), _CREATED),
         LIST: ((ok(2), always("upstream_uncertain", 20)), _LISTED),
         POLL: ((ok(8, 18), always("upstream_unavailable", 21)), _polled(ok(8, 18))),
-        CONTENT: ((ok(2), always("content_unavailable", 18)), _FETCHED),
+        # The job is looked at before its film is fetched: it may name another address.
+        CONTENT: ((ok(2), always("content_unavailable", 18)), {**_FETCHED, RESTART: (ok(2), always("content_unavailable", 2))}),
         RUNNING: (
             (Expected("completed", 3, 3), Expected("completed", 4, 4)),
             dict.fromkeys(("reset after it acted", "cut short", RESTART), _DELETED_UNHEARD),

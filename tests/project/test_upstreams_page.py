@@ -1,0 +1,74 @@
+"""docs/upstreams.md: its configurations make videos, and its table says what the dialects say."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from shared.dialects.known import DIALECTS
+
+PROJECT = Path(__file__).parents[2]
+PAGE = (PROJECT / "docs" / "upstreams.md").read_text()
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+def named(block: str) -> str:
+    return "+".join(entry["params"]["model"].partition("/")[0] for entry in yaml.safe_load(block)["model_list"])
+
+
+def addressed(block: str) -> str:
+    """A block whose servers are all simulated: Google's has an address that needs no setting."""
+    return block.replace("model: gemini/", "api_base: os.environ/AZURE_OPENAI_API_BASE\n      model: gemini/")
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=named)
+def test_a_configuration_of_the_page_makes_a_video(tmp_path: Path, block: str) -> None:
+    """As it stands, with simulated servers where it says no address."""
+    config = tmp_path / "config.yaml"
+    config.write_text(addressed(block))
+    given = {name: value for name, value in os.environ.items() if not re.match("AZURE|Azure|GATEWAY|.*_API_(BASE|KEY)$", name)}
+    words = ["-m", "local", "demo", "--speed", "50", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+    demo = subprocess.run(
+        [sys.executable, *words],
+        cwd=PROJECT,
+        env={**given, "GATEWAY_CONFIG": str(config), "GEMINI_API_KEY": "simulated"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert list((tmp_path / "out").glob("*.mp4"))
+
+
+def test_the_page_has_every_dialect() -> None:
+    """A block for each that needs one, and a column in the table."""
+    assert {provider for block in BLOCKS for provider in named(block).split("+")} | {"openai"} == DIALECTS.keys()
+    head = next(line for line in PAGE.splitlines() if line.startswith("| |"))
+    assert set(re.findall(r"`(\w+)/`", head)) == DIALECTS.keys()
+
+
+def _row(start: str) -> dict[str, str]:
+    """The cells of a line of the table, by the dialects of the column."""
+    cells = next(line for line in PAGE.splitlines() if line.startswith(f"| {start}")).strip("| ").split(" | ")[1:]
+    return dict(zip(("azure", "hosted_vllm", "sglang", "gemini"), cells, strict=True))
+
+
+def test_the_table_says_what_the_dialects_say() -> None:
+    """Whoever changes one changes the other."""
+    for name, cell in _row("remix").items():
+        assert cell.startswith("yes") is DIALECTS[name].remixes, name
+    for name, cell in _row("thumbnail").items():
+        assert cell.startswith("yes") is ("thumbnail" in DIALECTS[name].variants), name
+    for name, cell in _row("its progress").items():
+        assert cell.startswith("told") is DIALECTS[name].tells_progress, name
+    for name, cell in _row("a deleted video").items():
+        assert cell.startswith("is stopped") is DIALECTS[name].stops, name
+    for name, cell in _row("a restart").items():
+        assert cell.startswith("forgets every") is DIALECTS[name].forgets, name
+    for name, cell in _row("runs at once").items():
+        assert int(cell) == DIALECTS[name].max_running, name
