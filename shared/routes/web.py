@@ -7,6 +7,7 @@ result is what it sends. This is that module, on aiohttp, which Durable imports 
 module of the app knows aiohttp or the seam (`azurefunctions-extensions-base`).
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
@@ -16,12 +17,14 @@ from aiohttp import web
 from aiohttp.http import HttpVersion11
 from azurefunctions.extensions import base
 
+from shared.errors import GatewayError
 from shared.routes import calls
 from shared.routes.calls import Handler
 from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
 
+Pieces: TypeAlias = AsyncIterator[bytes]
 Request: TypeAlias = web.Request
 Response: TypeAlias = web.StreamResponse
 
@@ -36,6 +39,7 @@ SERVER_OPTIONS: Mapping[str, Any] = {
     "max_headers": 10_000,
 }
 _NAME = {"server": "azure-video-gateway"}  # neither the server's name nor its version
+_LONGEST_PAUSE = 300.0  # seconds in which a reader takes nothing, before it is given up
 ROUTE = web.RequestKey("route", dict[str, str])
 
 
@@ -45,7 +49,7 @@ async def respond(request: Request, handler: Handler, orchestrations: Orchestrat
     headers = {**_NAME, **reply.headers}
     if isinstance(reply.body, bytes):
         return web.Response(body=reply.body, status=reply.status, headers=headers)
-    return _Streamed(reply.status, headers, reply.body)
+    return _Streamed(request.transport, reply.status, headers, reply.body)
 
 
 class WebApp(base.WebApp):
@@ -93,8 +97,9 @@ class _Streamed(web.StreamResponse):
     reader meets no time limit of functions.
     """
 
-    def __init__(self, status: int, headers: Mapping[str, str], pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, reader: asyncio.Transport | None, status: int, headers: Mapping[str, str], pieces: Pieces) -> None:
         super().__init__(status=status, headers=headers)
+        self._reader = reader
         self._pieces = pieces
 
     async def write_eof(self, data: bytes = b"") -> None:
@@ -104,13 +109,28 @@ class _Streamed(web.StreamResponse):
         try:
             async with aclosing(self._pieces):  # type: ignore[type-var]
                 async for piece in self._pieces:
-                    await self.write(piece)
+                    await self._taken(piece)
         except ConnectionError:
             raise
+        except GatewayError as error:
+            logger.warning("an answer was cut short: %s", error.message)
+            raise ConnectionResetError from error
         except Exception as error:
-            logger.exception("an answer ended before its end")
-            raise ConnectionResetError("the answer cannot be finished") from error
+            logger.exception("an answer was cut short")
+            raise ConnectionResetError from error
         await super().write_eof(data)
+
+    async def _taken(self, piece: bytes) -> None:
+        """Write a piece. Raises ConnectionResetError for a reader that takes nothing for minutes:
+        what waits for it would stay in memory.
+        """
+        try:
+            async with asyncio.timeout(_LONGEST_PAUSE):
+                await self.write(piece)
+        except TimeoutError as error:
+            if self._reader is not None:
+                self._reader.abort()
+            raise ConnectionResetError from error
 
 
 def _received(request: Request) -> calls.Request:

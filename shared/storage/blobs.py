@@ -36,7 +36,10 @@ MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
 _LARGEST_IMAGE = 16 * 1024 * 1024
 # Bytes of one read: few at first, so that the first byte comes soon. A reader has two pieces in
 # memory, and a third that arrives.
-_PIECES = {"max_single_get_size": 256 * 1024, "max_chunk_get_size": 1024 * 1024}
+_READS = {"max_single_get_size": 256 * 1024, "max_chunk_get_size": 1024 * 1024}
+# Bytes of one write: aiohttp warns of larger ones, which hold the event loop up.
+_WRITES = {"max_single_put_size": 1024 * 1024, "max_block_size": 1024 * 1024}
+_AT_ONCE = 4  # requests for the pieces of one reference image or thumbnail
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ class Archive:
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
         async with _guarded():
             try:
-                download = await blob.download_blob(max_concurrency=4)
+                download = await blob.download_blob(max_concurrency=_AT_ONCE)
                 return Reference(await download.readall(), video.reference or "")
             except ResourceNotFoundError:
                 return None
@@ -203,7 +206,8 @@ class Archive:
 
         blob = await self._blob(container, name, writing=True)
         async with _guarded():
-            await blob.upload_blob(data, overwrite=True, content_settings=ContentSettings(content_type=media_type))
+            settings = ContentSettings(content_type=media_type)
+            await blob.upload_blob(data, overwrite=True, max_concurrency=_AT_ONCE, content_settings=settings)
 
     async def _delete(self, container: str, name: str) -> None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -231,7 +235,7 @@ class Archive:
         if self._service is None:
             from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
-            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_PIECES}
+            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_READS, **_WRITES}
             if self.storage.connection_string:
                 self._service = BlobServiceClient.from_connection_string(self.storage.connection_string, **options)
             else:
