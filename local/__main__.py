@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,15 @@ def parse(arguments: Sequence[str]) -> Command:
         "--data", type=Path, default=Path(".local"), metavar="DIR", help="where data stays (default: %(default)s)"
     )
 
+    brought = commands.add_parser("from-litellm", help="say what a LiteLLM configuration becomes here")
+    brought.add_argument("file", type=Path, help="its config.yaml")
+
     given = list(arguments)
     if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
         given.insert(0, "run")
     chosen = parser.parse_args(given)
+    if chosen.command == "from-litellm":
+        return Command(partial(_from_litellm, chosen.file), stopped=130)
     if chosen.command == "audit":
         return Command(lambda: audit(chosen.data.resolve()), stopped=130)
     quiet = chosen.command == "demo" or chosen.quiet
@@ -109,6 +115,13 @@ def parse(arguments: Sequence[str]) -> Command:
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
     demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)
     return Command(demo.run, stopped=130)  # a shell's code for an interrupted command: there is no video
+
+
+async def _from_litellm(file: Path) -> None:
+    from local.litellm_config import lines
+
+    for line in lines(file):
+        print(line)
 
 
 def _add_stack_options(parser: argparse.ArgumentParser, *, port: int, data: Path) -> None:
