@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from openai import AsyncOpenAI, OpenAI
+from openai.types import Video
 
 from video_gateway.connection import Place, async_client_of, client_of, find_place
 from video_gateway.download import content, content_async, save, save_async
@@ -91,6 +92,26 @@ async def _create_async(options: _Options, operation: str, arguments: dict[str, 
     async with _connected_async(options, creating=True) as client:
         raw = await getattr(client.videos.with_raw_response, operation)(**arguments, **options.creating())
         return read_video(raw.parse(), raw.headers, priced=True)
+
+
+def _post(options: _Options, path: str, body: dict[str, Any]) -> VideoObject:
+    """A video made from another one, which is named by its id: the official client's own methods
+    take only a file there.
+    """
+    with _connected(options, creating=True) as client:
+        return read_video(client.post(f"/videos/{path}", cast_to=Video, body=body, options=_sent(options)), {}, priced=True)
+
+
+async def _post_async(options: _Options, path: str, body: dict[str, Any]) -> VideoObject:
+    async with _connected_async(options, creating=True) as client:
+        video = await client.post(f"/videos/{path}", cast_to=Video, body=body, options=_sent(options))
+        return read_video(video, {}, priced=True)
+
+
+def _sent(options: _Options) -> Any:
+    """The same arguments as the client's methods take, as its `post` does."""
+    names = {"extra_headers": "headers", "extra_query": "params", "extra_body": "extra_json", "timeout": "timeout"}
+    return {names[name]: value for name, value in options.creating().items()}
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
@@ -322,21 +343,21 @@ async def avideo_delete(video_id: str, **options: Any) -> dict[str, Any]:
 
 def video_edit(video_id: str, prompt: str, **options: Any) -> VideoObject:
     """A new video, edited from a completed one where the model can."""
-    return _create(_Options.read(options), "edit", {"video": {"id": video_id}, "prompt": prompt})
+    return _post(_Options.read(options), "edits", {"video": {"id": video_id}, "prompt": prompt})
 
 
 async def avideo_edit(video_id: str, prompt: str, **options: Any) -> VideoObject:
     """`video_edit`, awaited."""
-    return await _create_async(_Options.read(options), "edit", {"video": {"id": video_id}, "prompt": prompt})
+    return await _post_async(_Options.read(options), "edits", {"video": {"id": video_id}, "prompt": prompt})
 
 
 def video_extension(video_id: str, prompt: str, seconds: str | int, **options: Any) -> VideoObject:
     """A new video that goes on where a completed one ends, where the model can."""
     asked = {"video": {"id": video_id}, "prompt": prompt, "seconds": str(seconds)}
-    return _create(_Options.read(options), "extend", asked)
+    return _post(_Options.read(options), "extensions", asked)
 
 
 async def avideo_extension(video_id: str, prompt: str, seconds: str | int, **options: Any) -> VideoObject:
     """`video_extension`, awaited."""
     asked = {"video": {"id": video_id}, "prompt": prompt, "seconds": str(seconds)}
-    return await _create_async(_Options.read(options), "extend", asked)
+    return await _post_async(_Options.read(options), "extensions", asked)

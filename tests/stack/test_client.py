@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
@@ -110,6 +110,21 @@ def test_errors_are_the_pages_and_openais_at_once(served: Served) -> None:
     assert unknown.value.status_code == 401
     with pytest.raises(exceptions.APIConnectionError):
         video_gateway.video_status("video_x", api_base="http://127.0.0.1:9", api_key="any")
+
+
+@pytest.mark.usefixtures("to_gateway")
+def test_what_no_model_can_is_said_by_name() -> None:
+    """An edit and an extension name their video by its id, and are refused with the reason."""
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: video_gateway.video_edit("video_x", "A dog"),
+        lambda: video_gateway.video_extension("video_x", "A dog", 8),
+        lambda: asyncio.run(video_gateway.avideo_edit("video_x", "A dog")),
+        lambda: asyncio.run(video_gateway.avideo_extension("video_x", "A dog", "8")),
+    )
+    for refused in calls:
+        with pytest.raises(exceptions.BadRequestError) as told:
+            refused()
+        assert told.value.code == "not_supported"
 
 
 def test_without_a_key_nothing_is_sent() -> None:
