@@ -32,7 +32,7 @@ import yaml
 
 from local.durable import Timing, rpc
 from local.functions_host.functions import load
-from local.functions_host.host import Host
+from local.functions_host.host import Host, timing_of
 from local.tethered import PR_SET_PDEATHSIG
 from shared import gateway as composition
 from shared.config import settings
@@ -55,6 +55,7 @@ PRELOADED = (  # what the app loads late, and every fork would load again
 # nobody else serves it; it looks around as often as in life.
 TIMING = Timing(grain=0.0, shortest_poll=0.05 * HURRY, longest_poll=0.2 * HURRY, hold_orchestration=4.0, hold_activity=4.0)
 _LATE = 20.0  # of the matrix's seconds: when the video that it was for waits again, runs, or is done
+WATCHED, PATIENCE, SIGNS = watch.EVERY, sweep.PATIENCE, heartbeats.EVERY  # as they are in life
 SWEPT = "swept"  # a file that grows by one byte with every sweep that has come to its end
 
 
@@ -80,7 +81,8 @@ class Order(msgspec.Struct, frozen=True):
     kills itself.
 
     Its time `began` then; its sweeps see everything as it will be `later` seconds after that.
-    `wakes` is what becomes of its wake-ups.
+    `wakes` is what becomes of its wake-ups. `as_in_azure`, its engine has Azure's time-outs, and
+    the watch looks as it does there.
     """
 
     folder: str
@@ -89,6 +91,8 @@ class Order(msgspec.Struct, frozen=True):
     began: float
     later: float
     wakes: Wakes = "sent"
+    hurry: float = HURRY
+    as_in_azure: bool = False
 
 
 def main() -> None:
@@ -121,6 +125,8 @@ def _live(order: Order) -> None:
     logging.basicConfig(filename=folder / "app.log", level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     os.environ.update(order.settings)
     _disturb(order.wakes)
+    if order.as_in_azure:
+        watch.EVERY, sweep.PATIENCE, heartbeats.EVERY = WATCHED, PATIENCE, SIGNS / order.hurry
     Passages(folder / "passages", order.death).watch()
     asyncio.run(_serve(folder, order))
     os._exit(0)
@@ -149,10 +155,14 @@ async def _later(waking: Awaitable[None]) -> None:
 
 async def _serve(folder: Path, order: Order) -> None:
     """Serve until killed. SIGUSR1 is the sweep's timer."""
-    clock = FastClock(order.began)
+    clock = FastClock(order.began, order.hurry)
+    functions = load("function_app")
+    configured = timing_of(functions)  # host.json's; no hub looks around oftener than it can in our time
+    configured = replace(configured, shortest_poll=configured.shortest_poll * order.hurry)
+    timing = configured if order.as_in_azure else TIMING
     gateway = composition.build(settings.load(), clock)
     composition._gateways[asyncio.get_running_loop()] = gateway  # before the first function asks for one with a slower clock
-    async with Host(load("function_app"), folder, clock, timing=TIMING) as host:
+    async with Host(functions, folder, clock, timing=timing) as host:
         client = df.DurableOrchestrationClient(rpc.client_binding(host.hub.name, host.url))
         later = Later(clock, timedelta(seconds=order.later), minutes=EVERY.total_seconds() / 60)
         orchestrations = LaterEngine(client, gateway.heartbeats, later)

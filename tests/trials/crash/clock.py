@@ -14,17 +14,18 @@ HURRY = 20.0  # seconds of the matrix in one of ours
 
 @dataclass(frozen=True)
 class FastClock:
-    """Implements `shared.clock.Clock`. Processes that are told when it `began` (unix seconds) see
-    the same time.
+    """Implements `shared.clock.Clock`, so many times faster than life. Processes that are told when
+    it `began` (unix seconds) see the same time.
     """
 
     began: float
+    hurry: float = HURRY
 
     def now(self) -> datetime:
-        return datetime.fromtimestamp(self.began + (time.time() - self.began) * HURRY, UTC)
+        return datetime.fromtimestamp(self.began + (time.time() - self.began) * self.hurry, UTC)
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds / HURRY)
+        await asyncio.sleep(seconds / self.hurry)
 
 
 @dataclass(frozen=True)

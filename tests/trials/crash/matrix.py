@@ -28,6 +28,7 @@ from local.azurite import AzuriteError
 from local.processes import ChildError
 from tests.trials.crash.lab import Lab, draw, lab
 from tests.trials.crash.points import UNNAMED, Death, Passed
+from tests.trials.crash.recoveries import DISASTERS, PROMISED, recovery
 from tests.trials.crash.repairs import REPAIRS
 from tests.trials.crash.result import Result
 from tests.trials.crash.run import run
@@ -175,6 +176,18 @@ def table(tallies: dict[str, Tally]) -> Table:
     return shown
 
 
+async def recoveries(places: Sequence[Lab]) -> tuple[Table, list[str]]:
+    """How soon a video moves again after each disaster, one after the other; and what is wrong."""
+    shown = Table("seconds until a video moves again, with Azure's time-outs", "", box=None, padding=(0, 1))
+    wrong: list[str] = []
+    for name, disaster in DISASTERS.items():
+        seconds, found = await recovery(places[0], disaster)
+        shown.add_row(name, f"{seconds:.0f}")
+        wrong += [f"{name}: {each}" for each in found]
+        wrong += [f"{name}: a video moves again only after {seconds:.0f} s"] if seconds > PROMISED else []
+    return shown, wrong
+
+
 def _figures(tally: Tally) -> list[str]:
     wrong = f"[bold red]{len(tally.wrong)}[/]" if tally.wrong else "0"
     counts = [str(each) for each in (tally.runs, tally.died, tally.completed, tally.failed)]
@@ -194,6 +207,10 @@ async def main_async(options: argparse.Namespace, console: Console) -> int:
                 places = await sites_in(Path(folder), running, options.workers)
                 tellings = await recorded(places, stories)
                 unknown = forgotten(tellings) if options.story is None else []
+                if options.story is None:
+                    shown, late = await recoveries(places)
+                    console.print(shown)
+                    unknown += late
                 matrix = cases(mapped(tellings), options.seeds)
                 with Progress(console=console, transient=True) as progress:
                     task = progress.add_task("killing", total=len(matrix))

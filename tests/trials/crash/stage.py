@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from local.durable.protocol import timestamp
 from local.simulator.dialects.dialect import ServedModel
 from local.simulator.faults import parse_fault
 from local.simulator.jobs import Job
@@ -79,6 +80,17 @@ class Stage:
             for messages in ("inbox", "outbox"):
                 engine.execute(f"DELETE FROM {messages} WHERE id LIKE 'video_%'")
 
+    def fail_orchestrations(self) -> None:
+        """All that are under way have failed, as the death of their worker makes them."""
+        now = timestamp(self.clock.now())
+        with closing(sqlite3.connect(self.folder / "durable.sqlite")) as engine, engine:
+            engine.execute(
+                """UPDATE instances SET status = 'Failed', updated = ?, owner = NULL
+                WHERE id LIKE 'video_%' AND status IN ('Pending', 'Running')""",
+                (now,),
+            )
+        self.lose_messages()
+
     def fault(self, **fault: Any) -> None:
         """Arm a fault at the upstream."""
         self.sora.faults.add(parse_fault(msgspec.json.encode(fault)))
@@ -142,7 +154,13 @@ class Stage:
 @asynccontextmanager
 async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage]:
     """A new stage in a lab; at the end, only what the next one could stumble over is taken away."""
-    tag, folder, clock, result, where = secrets.token_hex(5), lab.next_folder(), FastClock(time.time()), Result(), Whereabouts()
+    tag, folder, clock, result, where = (
+        secrets.token_hex(5),
+        lab.next_folder(),
+        FastClock(time.time(), terms.hurry),
+        Result(),
+        Whereabouts(),
+    )
     models = [f"{name}-{tag}" for name, _ in zip(("model", "spare"), terms.prices, strict=False)]
     async with AsyncExitStack() as running:
         sora = _upstream(lab, terms, clock)

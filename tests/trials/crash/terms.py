@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from shared.accounts.account import Account
+from tests.trials.crash.clock import HURRY
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
 MASTER_KEY = "sk-the-key-of-the-operator"
@@ -35,6 +36,7 @@ class Terms:
     general        settings of the section `general_settings:`
     account        settings of the key
     wakes          what becomes of the events that wake who waits: sent, lost, doubled or late
+    hurry          how many times faster than life
     later          how far ahead of the app's clock the sweep's clock is
     """
 
@@ -51,6 +53,7 @@ class Terms:
     general: dict[str, Any] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
     wakes: Wakes = "sent"
+    hurry: float = HURRY
     later: timedelta = timedelta(minutes=15)  # more than the sweep's patience with anything unfinished
 
 
