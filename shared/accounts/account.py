@@ -158,9 +158,10 @@ def reprice(account: Account, before: Video, after: Video, now: datetime) -> Acc
     return msgspec.structs.replace(account, reserved=account.reserved - before.cost + after.cost)
 
 
-def settle(account: Account, video: Video) -> Account:
+def settle(account: Account, video: Video, held: int | None = None) -> Account:
     """The account after the end of a video: its reservation becomes spend where it was completed,
-    and is released where it failed.
+    and is released where it failed. `held` is what was reserved for it, where that is more than its
+    cost.
     """
     if not video.finished or video.finished_at is None:
         raise ValueError("only a finished video is settled")
@@ -168,7 +169,7 @@ def settle(account: Account, video: Video) -> Account:
     counts = video.status == "completed" and _in_window(account, video)
     return msgspec.structs.replace(
         account,
-        reserved=account.reserved - video.cost,
+        reserved=account.reserved - (video.cost if held is None else held),
         running=account.running - 1,
         seconds_reserved=account.seconds_reserved - video.seconds,
         spend=account.spend + (video.cost if counts else 0),

@@ -116,8 +116,11 @@ class Settlement:
             return Decision(account, self._entry.video if self._entry else None)
         if self._entry.row.key in taken:
             return None
+        held = self._entry.video.cost
         video = msgspec.structs.replace(self._entry.video, **self.outcome)
-        return Decision(settle(account, video), video, (Replace(self._entry.row, video.to_row()),))
+        if video.status == "completed" and video.charge is not None:
+            video = msgspec.structs.replace(video, cost=min(video.charge, held))
+        return Decision(settle(account, video, held), video, (Replace(self._entry.row, video.to_row()),))
 
 
 @dataclass

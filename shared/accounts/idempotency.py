@@ -168,6 +168,7 @@ def _fingerprint(request: CreateRequest) -> str:
         request.metadata,
         source,
         *(() if request.fit == "exact" else (request.fit,)),
+        *([sorted(request.parameters.items())] if request.parameters else []),
     )
     return _digest(msgspec.json.encode(asked))
 

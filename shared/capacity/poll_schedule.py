@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
+_ALMOST = 95.0  # percent of an estimate that has run out
 _LEARNING = 0.1  # the weight of the newest job
 _TELLING = 5  # percent: less progress predicts nothing
 _OF_THE_REST = 0.6  # the part of the predicted rest to sleep: predictions get better towards the end
@@ -72,6 +73,11 @@ def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: 
     overdue = 0.0 if moving else _overdue(elapsed, usual)
     longest = _LONGEST if usual.jobs else 3 * pace.usual  # an estimate that no job has confirmed must not delay looks
     return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(1.0, 1.1)
+
+
+def usual_progress(elapsed: float, usual: Usual) -> int:
+    """The percent that a job of its kind has usually done by now, and never quite all of it."""
+    return int(min(_ALMOST * elapsed / max(usual.mean, 1.0), _ALMOST))
 
 
 def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:

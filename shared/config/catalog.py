@@ -4,31 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
+from shared.config.capability import Capability
 from shared.dialects.dialect import Dialect
+from shared.dialects.known import OPENAI
 from shared.errors import InvalidRequest
 
 AZURE_OPENAI_SCOPE = "https://cognitiveservices.azure.com/.default"
 MICROS = 1_000_000  # micro-dollars in a dollar: all money is in whole micro-dollars
-
-
-@dataclass(frozen=True)
-class Capability:
-    """What a model accepts, and what it costs.
-
-    `sizes` are `WIDTHxHEIGHT` in pixels, `seconds` whole seconds; the first of each is the default.
-    `prices` are micro-dollars per second of video, by size. `variants` are the files of a finished
-    video that can be fetched.
-    """
-
-    sizes: tuple[str, ...]
-    seconds: tuple[int, ...]
-    prices: Mapping[str, int]
-    variants: tuple[str, ...] = ("video", "thumbnail", "spritesheet")
-    remix: bool = True
-
-    def price(self, seconds: int, size: str) -> int:
-        """The full price of a video, in micro-dollars."""
-        return self.prices[size] * seconds
 
 
 @dataclass(frozen=True)
@@ -79,6 +61,11 @@ class Model:
 
     def deployment(self, name: str) -> Deployment | None:
         return next((each for each in self.deployments if each.name == name), None)
+
+    @property
+    def dialect(self) -> Dialect:
+        """How its servers speak; deployments with the same abilities take the same words."""
+        return self.deployments[0].dialect if self.deployments else OPENAI
 
 
 class Catalog:

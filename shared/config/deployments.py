@@ -6,26 +6,26 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from shared.config.catalog import KNOWN_MODELS, MICROS, RETIREMENT_DATES, Capability, Deployment, Model
+from shared.config.abilities import read_capability
+from shared.config.catalog import RETIREMENT_DATES, Deployment, Model
 from shared.config.file import GatewayKnobs, ModelEntry, Params, first
 from shared.dialects.dialect import Dialect
 from shared.dialects.known import DIALECTS
 from shared.errors import ConfigurationError
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_LONGEST_VIDEO = 3600  # seconds
 
 
-def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str]) -> tuple[Model, ...]:
-    """One Model per `model_name`: entries with the same name are deployments of one model. Raises
-    ConfigurationError.
+def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str], longest_job: float) -> tuple[Model, ...]:
+    """One Model per `model_name`: entries with the same name are deployments of one model.
+    `longest_job` is how many seconds a job may run. Raises ConfigurationError.
     """
     by_name: dict[str, list[ModelEntry]] = {}
     for entry in entries:
         if not re.fullmatch(r"[A-Za-z0-9._/-]{1,128}", entry.model_name):
             raise ConfigurationError(f"The model_name {entry.model_name!r} may only hold letters, digits and . _ / -")
         by_name.setdefault(entry.model_name, []).append(entry)
-    models = tuple(_read_model(name, members, env) for name, members in by_name.items())
+    models = tuple(_read_model(name, members, env, longest_job) for name, members in by_name.items())
     names = [each.name for model in models for each in model.deployments]
     for name in names:
         if names.count(name) > 1:
@@ -33,11 +33,15 @@ def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str]) -> tuple[
     return models
 
 
-def _read_model(name: str, entries: Sequence[ModelEntry], env: Mapping[str, str]) -> Model:
+def _read_model(name: str, entries: Sequence[ModelEntry], env: Mapping[str, str], longest_job: float) -> Model:
     deployments = tuple(_read_deployment(entry, env) for entry in entries)
-    capability, *others = (_read_capability(entry) for entry in entries)
+    spoken = [(entry, each.dialect) for entry, each in zip(entries, deployments, strict=True)]
+    capability, *others = (read_capability(entry, dialect, longest_job) for entry, dialect in spoken)
     if any(other != capability for other in others):
-        raise ConfigurationError(f"The deployments of {name!r} differ in sizes, seconds or price: use two model names.")
+        raise ConfigurationError(
+            f"The deployments of {name!r} differ in sizes, seconds, parameters or price: use two "
+            "model names, and gateway.fallbacks between them."
+        )
     spellings = [*(entry.params.model for entry in entries), *(each.model for each in deployments), name.rpartition("/")[2]]
     return Model(name, capability, deployments, tuple(dict.fromkeys(spellings)))
 
@@ -142,45 +146,6 @@ def _checked_version(version: str | None) -> str | None:
             f"The api_version {version!r} does not exist on the v1 surface: leave it out, or use 'preview'."
         )
     return version or None
-
-
-def _read_capability(entry: ModelEntry) -> Capability:
-    """The built-in capability of a known model, changed or completed by `model_info`. Raises
-    ConfigurationError.
-    """
-    info = entry.model_info
-    base = (info.base_model or entry.params.model).rpartition("/")[2]
-    known = KNOWN_MODELS.get(base)
-    sizes = tuple(info.sizes) if info.sizes else known.sizes if known else ()
-    seconds = tuple(info.seconds) if info.seconds else known.seconds if known else ()
-    if not sizes or not seconds:
-        raise ConfigurationError(
-            f"The model {entry.model_name!r} is not a known one: say model_info.sizes and model_info.seconds."
-        )
-    if any(not re.fullmatch(r"[1-9]\d{1,4}x[1-9]\d{1,4}", size) for size in sizes):
-        raise ConfigurationError(f"The model {entry.model_name!r}: model_info.sizes must look like 1280x720.")
-    if any(not 1 <= length <= _LONGEST_VIDEO for length in seconds):
-        raise ConfigurationError(f"The model {entry.model_name!r}: model_info.seconds must be from 1 to {_LONGEST_VIDEO}.")
-    dialect, _ = _read_dialect(entry.params)
-    variants = tuple(each for each in dialect.variants if info.variants is None or each in info.variants)
-    return Capability(sizes, seconds, _read_prices(entry, sizes, known), variants, dialect.remixes and info.remix)
-
-
-def _read_prices(entry: ModelEntry, sizes: Sequence[str], known: Capability | None) -> dict[str, int]:
-    """Micro-dollars per second of video, by size."""
-    info = entry.model_info
-    dollars = info.output_cost_per_video_per_second
-    if dollars is None:
-        dollars = info.output_cost_per_second
-    if dollars is None and known and set(sizes) <= set(known.prices):
-        return {size: known.prices[size] for size in sizes}
-    if dollars is None:
-        raise ConfigurationError(
-            f"The model {entry.model_name!r} has no price: say model_info.output_cost_per_video_per_second."
-        )
-    if not 0 <= dollars < MICROS:
-        raise ConfigurationError(f"The model {entry.model_name!r}: the cost per second must be 0 or more dollars.")
-    return dict.fromkeys(sizes, round(dollars * MICROS))
 
 
 def read_fallbacks(knobs: GatewayKnobs, models: Iterable[Model]) -> dict[str, tuple[str, ...]]:

@@ -12,6 +12,7 @@ import msgspec
 
 from shared.config.catalog import AZURE_OPENAI_SCOPE
 from shared.dialects.azure import Azure
+from shared.dialects.parameters import Kind
 from shared.errors import ConfigurationError
 
 DEFAULT_FILE = Path(__file__).parents[2] / "config.yaml"
@@ -71,20 +72,42 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content_hosts: list[str] = []
 
 
+class Lengths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Every whole number of seconds from `min` to `max`."""
+
+    min: int
+    max: int
+
+
+class Bounds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a parameter differs from what the dialect says of it; a new one needs a `type`."""
+
+    type: Kind | None = None
+    min: float | None = None
+    max: float | None = None
+    choices: list[str] | None = None
+
+
 class ModelInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a model can do and costs, in dollars per second: required for a model that the gateway
-    does not know.
+    """What a model can do, and what it costs in dollars: required for a model that neither the
+    gateway nor its dialect knows.
     """
 
     id: str | None = None
     base_model: str | None = None
     mode: Literal["video_generation"] = "video_generation"  # as LiteLLM's files have it
-    sizes: list[str] | None = None
-    seconds: list[int] | None = None
+    sizes: list[str] | Literal["any"] | None = None
+    seconds: list[int] | Lengths | None = None
+    fps: Annotated[float, msgspec.Meta(gt=0, le=240)] | None = None
+    resizes_references: bool | None = None
+    parameters: dict[str, bool | Bounds] = {}
     remix: bool = True
     variants: list[Literal["video", "thumbnail", "spritesheet"]] | None = None
-    output_cost_per_video_per_second: float | None = None
+    output_cost_per_video_per_second: float | dict[str, float] | None = None
     output_cost_per_second: float | None = None
+    output_cost_per_video: float | None = None
+    output_cost_per_gpu_second: float | None = None
+    max_gpu_seconds: _Seconds | None = None
 
 
 class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -189,7 +212,7 @@ def _suggestion(complaint: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    kinds = (ConfigFile, ModelEntry, Params, ModelInfo, General, GatewayKnobs)
+    kinds = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, GatewayKnobs)
     known = [name for kind in kinds for name in kind.__struct_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)
     return f" Did you mean `{alike[0]}`?" if alike else ""

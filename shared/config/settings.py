@@ -74,7 +74,7 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
             f"GATEWAY_MASTER_KEY is shorter than {_SHORTEST_MASTER_KEY} characters: choose a long random one."
         )
     entries = file.model_list or [ModelEntry("azure/sora-2", Params("azure/sora-2"))]
-    models = read_models(entries, env)
+    models = read_models(entries, env, file.gateway.deadline_seconds)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
     return Settings(storage, master_key, file.gateway, catalog, *_read_budget(file.general_settings))
 

@@ -4,20 +4,26 @@
 own that overrides what differs. No code outside this folder asks which dialect it has.
 """
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from shared.dialects.parameters import Parameters, as_text
 
 EVERY_VARIANT = ("video", "thumbnail", "spritesheet")
 
 
 @dataclass(frozen=True)
 class Ask:
-    """A create. `size` is `WIDTHxHEIGHT` in pixels, `video_id` the gateway's own id."""
+    """A create. `size` is `WIDTHxHEIGHT` in pixels, `video_id` the gateway's own id. `parameters`
+    are those of the dialect.
+    """
 
     prompt: str
     seconds: int
     size: str
     video_id: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Dialect:
@@ -31,7 +37,10 @@ class Dialect:
     is a path that the server answers at no cost.
 
     What the server can do: `remixes`, `lists` its jobs, `deletes` them; `stops`: deleting a running
-    job stops it. `variants` are the files of a finished video that can be fetched.
+    job stops it. `resizes`: an image of another size will do. `variants` are the files of a
+    finished video that can be fetched, `parameters` what a create takes beside OpenAI's own.
+    `any_size`, `lengths` in seconds and `fps` hold where neither the configuration nor the gateway
+    knows the model.
 
     What a job shows: `tells_progress`; `tells_address`: it may have the address of its bytes.
     `keeps_words`: it has prompt, length and size exactly as they were sent.
@@ -57,7 +66,12 @@ class Dialect:
     lists: ClassVar[bool] = True
     deletes: ClassVar[bool] = True
     stops: ClassVar[bool] = False
+    resizes: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = EVERY_VARIANT
+    parameters: ClassVar[Parameters] = {}
+    any_size: ClassVar[bool] = False
+    lengths: ClassVar[range | None] = None
+    fps: ClassVar[int | None] = None
 
     tells_progress: ClassVar[bool] = True
     tells_address: ClassVar[bool] = False
@@ -76,7 +90,14 @@ class Dialect:
         """The text parts of a create. `model` is the server's name of it. A create is always a
         form, the one encoding that all servers take, with or without an image.
         """
-        return {"model": model, "prompt": ask.prompt, "seconds": str(ask.seconds), "size": ask.size}
+        own = {"model": model, "prompt": ask.prompt, "seconds": str(ask.seconds), "size": ask.size}
+        return own | texts_of(ask.parameters)
+
+    def translated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """A caller's fields with the server's own words for size and length in OpenAI's. Raises
+        InvalidRequest.
+        """
+        return dict(fields)
 
     def mark(self, model: str, video_id: str) -> str | None:
         """The `model` in the server's answers that identifies this video's job; None where no name
@@ -89,3 +110,8 @@ class Dialect:
         """Whether a 5xx answer to a create proves that no job was made."""
         del status, body
         return False
+
+
+def texts_of(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """Parameters as the text parts of a form."""
+    return {name: as_text(value) for name, value in parameters.items()}

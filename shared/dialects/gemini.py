@@ -4,10 +4,14 @@ It takes length and size in its own words, names the address of a finished film,
 list, no deletion and no remix.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from shared.dialects.dialect import Ask, Dialect
+from shared.dialects.dialect import Ask, Dialect, texts_of
+from shared.dialects.parameters import Parameter, Parameters
+from shared.errors import InvalidRequest
 
+_OWN_WORDS = ("duration_seconds", "aspect_ratio", "resolution")
 _RESOLUTIONS = {720: "720p", 1080: "1080p", 2160: "4k"}  # by the shorter side in pixels
 
 
@@ -24,6 +28,12 @@ class Gemini(Dialect):
     lists: ClassVar[bool] = False
     deletes: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ("video",)
+    parameters: ClassVar[Parameters] = {
+        "negative_prompt": Parameter("text", most=32_000),
+        "seed": Parameter("integer", 0, 2**32 - 1),
+    }
+    lengths: ClassVar[range | None] = range(4, 9, 2)
+    fps: ClassVar[int | None] = 24
 
     tells_progress: ClassVar[bool] = False
     tells_address: ClassVar[bool] = True
@@ -36,4 +46,22 @@ class Gemini(Dialect):
             "duration_seconds": str(ask.seconds),
             "aspect_ratio": "16:9" if width > height else "9:16",
             "resolution": _RESOLUTIONS.get(min(width, height), f"{min(width, height)}p"),
+            **texts_of(ask.parameters),
         }
+
+    def translated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        told = {name: value for name, value in fields.items() if name not in _OWN_WORDS}
+        if "duration_seconds" in fields:
+            told.setdefault("seconds", fields["duration_seconds"])
+        if "aspect_ratio" in fields or "resolution" in fields:
+            told.setdefault("size", _size(fields.get("aspect_ratio", "16:9"), fields.get("resolution", "720p")))
+        return told
+
+
+def _size(ratio: object, resolution: object) -> str:
+    """Raises InvalidRequest."""
+    short = {name: side for side, name in _RESOLUTIONS.items()}.get(str(resolution).lower())
+    if ratio not in ("16:9", "9:16") or short is None:
+        raise InvalidRequest("`aspect_ratio` must be 16:9 or 9:16, and `resolution` 720p, 1080p or 4k.", param="size")
+    long = short * 16 // 9
+    return f"{long}x{short}" if ratio == "16:9" else f"{short}x{long}"

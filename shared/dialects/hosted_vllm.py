@@ -4,10 +4,13 @@ deleted.
 It answers a failed job with the HTTP status of its failure, and an integer as its code.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from shared.dialects.bodies import field_of
 from shared.dialects.dialect import Dialect
+from shared.dialects.engines import DIFFUSION, with_size
+from shared.dialects.parameters import Parameter, Parameters
 
 
 class HostedVllm(Dialect):
@@ -18,7 +21,20 @@ class HostedVllm(Dialect):
 
     remixes: ClassVar[bool] = False
     stops: ClassVar[bool] = True
+    resizes: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ("video",)
+    parameters: ClassVar[Parameters] = {
+        **DIFFUSION,
+        "fps": Parameter("number", 1, 120),
+        "boundary_ratio": Parameter("number", 0, 1),
+        "aspect_ratio": Parameter("text", 1, 16),
+        "quality": Parameter("text", choices=("lossless", "high")),
+        "generate_sound": Parameter("boolean"),
+        "sound_duration": Parameter("number", 0.1, 600),
+    }
+    any_size: ClassVar[bool] = True
+    lengths: ClassVar[range | None] = range(1, 61)
+    fps: ClassVar[int | None] = 24
 
     tells_progress: ClassVar[bool] = False
     keeps_words: ClassVar[bool] = True
@@ -27,6 +43,9 @@ class HostedVllm(Dialect):
     keeps_copies: ClassVar[bool] = True
     max_running: ClassVar[int] = 1
     creates_per_minute: ClassVar[int] = 60
+
+    def translated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return with_size(fields)
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
         """The server raises its own errors while it reads the request, before it records the job. A

@@ -4,10 +4,13 @@ Its jobs do not show their prompt. It stores a create's `model` unchecked and re
 gateway adds the video's id to it, and finds the job by that.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from shared.dialects.bodies import field_of
 from shared.dialects.dialect import Ask, Dialect
+from shared.dialects.engines import DIFFUSION, with_size
+from shared.dialects.parameters import Parameter, Parameters
 
 
 class SGLang(Dialect):
@@ -18,6 +21,20 @@ class SGLang(Dialect):
 
     remixes: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ("video",)
+    parameters: ClassVar[Parameters] = {
+        **DIFFUSION,
+        "n": Parameter("integer", 1, 10),
+        "fps": Parameter("integer", 1, 120),
+        "max_sequence_length": Parameter("integer", 1, 8192),
+        "enable_teacache": Parameter("boolean"),
+        "enable_upscaling": Parameter("boolean"),
+        "upscaling_scale": Parameter("integer", 1, 8),
+        "output_quality": Parameter("text", choices=("maximum", "high", "medium", "low", "default")),
+        "output_compression": Parameter("integer", 0, 100),
+    }
+    any_size: ClassVar[bool] = True
+    lengths: ClassVar[range | None] = range(1, 61)
+    fps: ClassVar[int | None] = 24
 
     tells_address: ClassVar[bool] = True
 
@@ -28,6 +45,9 @@ class SGLang(Dialect):
 
     def form(self, model: str, ask: Ask) -> dict[str, str]:
         return super().form(self.mark(model, ask.video_id), ask)
+
+    def translated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        return with_size(fields)
 
     def mark(self, model: str, video_id: str) -> str:
         return f"{model}#{video_id}"

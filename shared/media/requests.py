@@ -6,13 +6,15 @@ import binascii
 import difflib
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import Any, cast, get_args
 
 import msgspec
 
 from shared.config.catalog import Catalog, Model
+from shared.dialects.parameters import Parameter
 from shared.errors import InvalidRequest, TooLarge
 from shared.media.reference_image import LARGEST, Fit
 from shared.media.video import EVERY_VIDEO, Status, Video, VideoFilter, is_id
@@ -43,7 +45,8 @@ class CreateRequest:
 
     `image` holds the reference image's bytes or its https:// address, which `ReferenceImages`
     fetches and checks later; `fit` is how it gets the video's size. `metadata` is
-    JSON text; `price` is the full price in micro-dollars.
+    JSON text; `price` is the full price in micro-dollars. `parameters` are those that the model's
+    kind of server takes beside OpenAI's.
     """
 
     prompt: str
@@ -56,10 +59,11 @@ class CreateRequest:
     source: Video | None = None
     recreated: bool = False
     fit: Fit = "exact"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def price(self) -> int:
-        return self.model.capability.price(self.seconds, self.size)
+        return self.model.capability.price(self.seconds, self.size, self.parameters)
 
 
 def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
@@ -68,22 +72,60 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
 
     Raises InvalidRequest or TooLarge.
     """
-    refuse_unknown(fields, CREATE_FIELDS)
-    return _request(fields, catalog.find(_text(fields, "model")))
+    fields = _with_extra_body(fields)
+    model = catalog.find(_text(fields, "model"))
+    fields = model.dialect.translated(fields)
+    refuse_unknown(fields, (*CREATE_FIELDS, *model.capability.parameters))
+    return _request(fields, model)
+
+
+def _with_extra_body(fields: Fields) -> Fields:
+    """The fields with those of an `extra_body`, which LiteLLM's clients may send as it is."""
+    extra = fields.get("extra_body")
+    if extra is None:
+        return fields
+    told = Parameter("object").read("extra_body", extra)
+    fields = {name: value for name, value in fields.items() if name != "extra_body"}
+    for name in fields.keys() & told.keys():
+        raise InvalidRequest(f"`{name[:64]}` is given twice.", code="duplicate_parameter", param=name[:64])
+    return {**fields, **told}
 
 
 def _request(fields: Fields, model: Model) -> CreateRequest:
     reference = fields.get("input_reference")
+    parameters = _parameters(fields, model)
     return CreateRequest(
         prompt=_prompt(fields),
         model=model,
-        seconds=_seconds(fields.get("seconds"), model),
+        seconds=_seconds(_length(fields, parameters, model), model),
         size=_size(fields.get("size"), model),
         image=None if reference is None else _image(reference),
         user=_text(fields, "user", longest=LONGEST_USER),
         metadata=_metadata(fields.get("metadata")),
-        fit=_fit(fields),
+        fit=_fit(fields, "cover" if model.capability.resizes else "exact"),
+        parameters=parameters,
     )
+
+
+def _parameters(fields: Fields, model: Model) -> dict[str, Any]:
+    """The parameters beside OpenAI's, checked. Raises InvalidRequest."""
+    known = model.capability.parameters
+    return {name: known[name].read(name, value) for name, value in fields.items() if name in known and value is not None}
+
+
+def _length(fields: Fields, parameters: Mapping[str, Any], model: Model) -> object:
+    """The seconds asked for. A number of frames is a length too, and the server follows it: both
+    must be the same. Raises InvalidRequest.
+    """
+    told, frames, fps = fields.get("seconds"), parameters.get("num_frames"), parameters.get("fps", model.capability.fps)
+    if frames is None or fps is None:
+        return told
+    seconds = ceil(frames / fps)
+    if told is not None and str(told) != str(seconds):
+        raise InvalidRequest(
+            f"`num_frames` {frames} at {fps:g} frames a second are {seconds} seconds: leave `seconds` out.", param="num_frames"
+        )
+    return seconds
 
 
 def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bool = True) -> CreateRequest:
@@ -136,7 +178,7 @@ def _require_made(source: Video, model: Model) -> None:
     """Raises InvalidRequest where the model no longer makes videos of the source's length
     and size.
     """
-    if source.size not in model.capability.sizes or source.seconds not in model.capability.seconds:
+    if not model.capability.makes(source.size) or source.seconds not in model.capability.seconds:
         raise InvalidRequest(
             f"The model '{model.name}' no longer makes videos of {source.seconds} seconds in {source.size}.",
             code="remix_not_supported",
@@ -239,29 +281,38 @@ def _seconds(value: object, model: Model) -> int:
     """The length in seconds, given as a number or as text: Azure takes text, callers send both."""
     allowed = model.capability.seconds
     if value is None:
-        return allowed[0]
+        return model.capability.usual_seconds
     if isinstance(value, str) and value in map(str, allowed):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool) and value in allowed:
         return value
-    choices = ", ".join(f'"{each}"' for each in allowed)
-    raise InvalidRequest(f"`seconds` must be one of {choices} for the model '{model.name}'.", param="seconds")
+    raise InvalidRequest(f"`seconds` must be {_choices(allowed)} for the model '{model.name}'.", param="seconds")
+
+
+def _choices(allowed: Sequence[int]) -> str:
+    if isinstance(allowed, range) and allowed.step == 1:
+        return f"a whole number from {allowed[0]} to {allowed[-1]}"
+    return f"one of {_listed(allowed)}"
+
+
+def _listed(choices: Iterable[object]) -> str:
+    return ", ".join(f'"{each}"' for each in choices)
 
 
 def _size(value: object, model: Model) -> str:
-    allowed = model.capability.sizes
+    able = model.capability
     if value is None:
-        return allowed[0]
-    if isinstance(value, str) and value in allowed:
+        return able.sizes[0]
+    if isinstance(value, str) and able.makes(value):
         return value
-    choices = ", ".join(f'"{each}"' for each in allowed)
-    raise InvalidRequest(f"`size` must be one of {choices} for the model '{model.name}'.", param="size")
+    choices = "WIDTHxHEIGHT, from 64 to 4096 pixels each," if able.any_size else f"one of {_listed(able.sizes)}"
+    raise InvalidRequest(f"`size` must be {choices} for the model '{model.name}'.", param="size")
 
 
-def _fit(fields: Fields) -> Fit:
+def _fit(fields: Fields, usual: Fit) -> Fit:
     value = fields.get("reference_fit")
     if value is None:
-        return "exact"
+        return usual
     if value not in get_args(Fit):
         raise InvalidRequest(f"`reference_fit` must be one of {', '.join(get_args(Fit))}.", param="reference_fit")
     if fields.get("input_reference") is None:

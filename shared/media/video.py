@@ -51,6 +51,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     accepted_at: datetime | None = None
     upstream_request_id: str | None = None
     started_at: datetime | None = None  # when the job was first seen to run
+    progress_estimated: bool = False  # by the usual time, where the upstream tells no progress
     rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
     gone_since: datetime | None = None  # since when the upstream denies that it is there
     finished_at: datetime | None = None
@@ -60,6 +61,9 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     lost_uploads: int = 0  # how often it lost the reference image
     lost_jobs: int = 0  # how often the upstream has lost the job
     lost_answers: int = 0  # how often its answer was lost and no job was found
+    parameters: str | None = None  # those beside OpenAI's, as JSON text
+    upstream: str | None = None  # what the upstream has told of the finished job, as JSON text
+    charge: int | None = None  # what it has come to, in micro-dollars, where that may be less than `cost`
     priority: int = 1  # the key's, when it was admitted
     queue_position: int | None = None
     estimated_start: datetime | None = None
@@ -83,6 +87,17 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     def recreated(self) -> bool:
         """Whether it is a remix that was made anew, and not from the job of its source."""
         return self.remixed_from is not None and self.source_upstream_id is None
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The parameters beside OpenAI's that its job is made with."""
+        return json.loads(self.parameters) if self.parameters else {}
+
+    @property
+    def told(self) -> dict[str, Any] | None:
+        """What helps to make it again, or to know what it took."""
+        told = json.loads(self.upstream) if self.upstream else {}
+        return {**told, **({"seed": self.asked["seed"]} if "seed" in self.asked else {})} or None
 
     @property
     def reserved(self) -> int:
@@ -127,6 +142,9 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "remixed_from_video_id": self.remixed_from,
             "error": error,
             "queue": queue,
+            "progress_estimated": self.progress_estimated and not self.finished,
+            "parameters": self.asked or None,
+            "upstream": self.told,
             "fallback_from": self.fallback_from,
             "remix": "recreated" if self.recreated else None,
             "usage": {"duration_seconds": float(self.seconds)},

@@ -163,6 +163,10 @@ async def list_keys(call: Call) -> Answer:
     )
 
 
+def _dollars(micros: int | None) -> float | None:
+    return None if micros is None else micros / MICROS
+
+
 async def model_info(call: Call) -> Answer:
     """The prices and abilities of the models that the caller may use, one entry per deployment.
     Only the master key sees a deployment's name and address.
@@ -175,10 +179,13 @@ async def model_info(call: Call) -> Answer:
             info: dict[str, Any] = {
                 "id": each.name if caller.master else f"{model.name}-{number}",
                 "mode": "video_generation",
-                "sizes": able.sizes,
-                "seconds": able.seconds,
+                "sizes": "any" if able.any_size else able.sizes,
+                "seconds": list(able.seconds),
                 "remix": able.remix,
+                "parameters": {name: str(parameter) for name, parameter in able.parameters.items()},
                 "output_cost_per_video_per_second": {size: price / MICROS for size, price in able.prices.items()},
+                "output_cost_per_video": _dollars(able.per_video),
+                "output_cost_per_gpu_second": _dollars(able.per_gpu_second),
                 "max_running": each.max_running,
                 "creates_per_minute": each.creates_per_minute,
                 "retires": each.retires.isoformat() if each.retires else None,

@@ -57,6 +57,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     error: Any = None
     url: Any = None
     video: Any = None
+    inference_time_s: Any = None
+    duration_s: Any = None
+    fps: Any = None
+    num_frames: Any = None
     remixed_from_video_id: str | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +97,20 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         """The address of its bytes, where it names one: `url`, or `video.url`."""
         named = self.url or (self.video.get("url") if isinstance(self.video, dict) else None)
         return named if isinstance(named, str) else None
+
+    @property
+    def told(self) -> dict[str, float]:
+        """What it tells of its making, where that is a number: seconds of the server's time and of
+        video, frames per second, frames.
+        """
+        named = {name: getattr(self, name) for name in ("inference_time_s", "duration_s", "fps", "num_frames")}
+        return {name: value for name, value in named.items() if isinstance(value, int | float) and 0 <= value < _LATEST}
+
+    @property
+    def made_seconds(self) -> float | None:
+        """How long the video came to be."""
+        named = self.length if self.length and self.length.isdigit() else 0
+        return self.told.get("duration_s") or float(named) or None
 
     def masked(self, mask: Mask) -> "Job":
         """The same job, with a masked reason that callers may see."""

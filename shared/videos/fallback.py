@@ -46,7 +46,8 @@ class Fallback:
             other
             for other in self.catalog.fallbacks(model)
             if video.seconds in other.capability.seconds
-            and video.size in other.capability.sizes
+            and other.capability.makes(video.size)
+            and video.asked.keys() - {"seed"} <= other.capability.parameters.keys()
             and other.name != video.fallback_from
         ]
 
@@ -54,7 +55,7 @@ class Fallback:
         # Entered there before it leaves here: a crash in between leaves one row too many, which the
         # sweep drops.
         await self.pool.enter(other, video.id)
-        price = other.capability.price(video.seconds, video.size)
+        price = other.capability.price(video.seconds, video.size, video.asked)
         try:
             # The higher of the two prices is held until the key has the new one: the hold is never
             # less than what the key has reserved.

@@ -6,7 +6,9 @@ continues from there.
 """
 
 import asyncio
+import json
 import logging
+import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -35,6 +37,7 @@ from shared.videos.step_result import Failure, failed
 
 logger = logging.getLogger("gateway")
 
+_SEEDS = 2**31  # as many as every server takes
 _TO_STOP = 20.0  # seconds there are for stopping a job, while the caller waits for the answer to a delete
 
 
@@ -245,4 +248,15 @@ def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:
         remixed_from=source.id if source else None,
         source_upstream_id=job.upstream_id if job else None,
         source_deployment=job.deployment if job else None,
+        parameters=_parameters(request),
     )
+
+
+def _parameters(request: CreateRequest) -> str | None:
+    """The parameters as JSON text, with a seed where the server takes one: two videos of one prompt
+    differ, and each can be made again.
+    """
+    asked = dict(request.parameters)
+    if "seed" in request.model.capability.parameters:
+        asked.setdefault("seed", secrets.randbelow(_SEEDS))
+    return json.dumps(asked, ensure_ascii=False) if asked else None

@@ -5,6 +5,7 @@ continues from there.
 """
 
 import asyncio
+import json
 import logging
 from dataclasses import dataclass
 from datetime import timedelta
@@ -53,6 +54,7 @@ _CLOSE_LOOKS = 12  # after the first, before the engine has its turn again
 _UNASKED: dict[str, Any] = {
     "status": "queued",
     "progress": 0,
+    "progress_estimated": False,
     **dict.fromkeys(("deployment", "attempted_at", "upstream_id", "accepted_at", "started_at", "rendered_at", "gone_since")),
 }
 
@@ -98,7 +100,7 @@ class Rendering:
         usual = await self.render_times.of(video.model, video.seconds)
         for left in reversed(range(1 + _CLOSE_LOOKS)):
             job = await upstream.get(video.upstream_id or "")
-            progress = min(int(job.progress or 0), 99)
+            progress = _percent(job)
             moving = progress > video.progress and not job.ended
             if not (left and moving and poll_schedule.is_about_to_end(self._elapsed(video), progress, usual)):
                 break
@@ -114,28 +116,60 @@ class Rendering:
             return _failure_of(job)
         if job.completed:
             return await self._note_end(entry, job)
+        seen = await self._seen(upstream, video, job)
+        latest = video
+        if any(getattr(video, name) != value for name, value in seen.items()):
+            latest = (await self.videos.change(entry, **seen)).video
+        if self._left(latest) <= 0:
+            return await self._give_up(upstream, latest)
+        return await self._look_again(video, max(0 if seen["progress_estimated"] else video.progress, _percent(job)))
+
+    async def _seen(self, upstream: Upstream, video: Video, job: Job) -> dict[str, Any]:
+        """What a running job changes in the record. Where the server tells no progress, an estimate
+        takes its place: what is usual by now.
+        """
         running = job.status != "queued" or video.status == "in_progress"
-        seen: dict[str, Any] = {
+        started_at = video.started_at or (self.clock.now() if running else None)
+        estimated = running and not upstream.deployment.dialect.tells_progress
+        progress = _percent(job)
+        if estimated and started_at is not None:
+            usual = await self.render_times.of(video.model, video.seconds)
+            progress = poll_schedule.usual_progress((self.clock.now() - started_at).total_seconds(), usual)
+        return {
             "status": "in_progress" if running else "queued",
-            "progress": max(video.progress, min(int(job.progress or 0), 99)),
-            "started_at": video.started_at or (self.clock.now() if running else None),
+            "progress": max(video.progress, progress),
+            "progress_estimated": estimated,
+            "started_at": started_at,
             "gone_since": None,
         }
-        if any(getattr(video, name) != value for name, value in seen.items()):
-            video = (await self.videos.change(entry, **seen)).video
-        if self._left(video) <= 0:
-            return await self._give_up(upstream, video)
-        return await self._look_again(video, video.progress)
 
     async def _note_end(self, entry: VideoRow, job: Job) -> StepResult:
         """The job is completed: free its slot. 99 % it is, until its bytes are stored."""
         video = entry.video
         # Before the record: once the record has the end, no later run comes here to free the slot.
         await self.pool.ended(video.model, video.id)
-        await self.videos.change(entry, status="in_progress", progress=99, rendered_at=self.clock.now(), gone_since=None)
+        await self.videos.change(
+            entry,
+            status="in_progress",
+            progress=99,
+            progress_estimated=False,
+            rendered_at=self.clock.now(),
+            gone_since=None,
+            upstream=json.dumps(job.told) if job.told else None,
+            charge=self._charge(video, job),
+        )
         took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
         await self.render_times.learn(video.model, video.seconds, took)
         return DONE
+
+    def _charge(self, video: Video, job: Job) -> int | None:
+        """What the job has come to: never more than was reserved."""
+        model = self.upstreams.catalog.get(video.model)
+        if model is None:
+            return None
+        measured = self.clock.now() - (video.started_at or video.accepted_at or self.clock.now())
+        gpu_seconds = job.told.get("inference_time_s", measured.total_seconds())
+        return model.capability.settled(video.cost, video.seconds, job.made_seconds, gpu_seconds)
 
     async def _give_up(self, upstream: Upstream, video: Video) -> StepResult:
         """The deadline is over: stop the job where the server can, so that it makes room."""
@@ -295,6 +329,11 @@ def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
     if job.created_at is not None and job.completed_at is not None:
         return max(job.completed_at - job.created_at, 0.0)
     return elapsed if seen_running else elapsed / 2
+
+
+def _percent(job: Job) -> int:
+    """A running job's progress: 100 % is for a video whose bytes are stored."""
+    return min(int(job.progress or 0), 99)
 
 
 def _failure_of(job: Job) -> StepResult:

@@ -198,7 +198,7 @@ class Submission:
             async with asyncio.timeout(patience):
                 if video.source_upstream_id:
                     return await upstream.remix(video.source_upstream_id, video.prompt)
-                return await upstream.create(Ask(video.prompt, video.seconds, video.size, video.id), reference)
+                return await upstream.create(_ask(attempt), reference)
         except TimeoutError as error:
             raise Uncertain("The upstream did not answer the create in time.") from error
 
@@ -318,6 +318,13 @@ class Submission:
     def _gives_up(self, video: Video) -> datetime:
         """The time at which a waiting video fails as `queue_timeout`."""
         return video.created_at + timedelta(seconds=self.knobs.queue_seconds)
+
+
+def _ask(attempt: Attempt) -> Ask:
+    """What a video's create asks for: of its parameters those that the model still takes."""
+    video, known = attempt.video, attempt.model.capability.parameters
+    parameters = {name: value for name, value in video.asked.items() if name in known}
+    return Ask(video.prompt, video.seconds, video.size, video.id, parameters)
 
 
 _OUTAGE_MESSAGES = {

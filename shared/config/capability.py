@@ -1,0 +1,74 @@
+"""What a model accepts, and what it costs."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from shared.dialects.dialect import EVERY_VARIANT
+from shared.dialects.parameters import Parameters
+
+ANY_SIZE = "any"  # the key of the price of every size that has none of its own
+_SIDES = range(64, 4097)  # pixels, where any size is accepted
+_USUAL_SECONDS = 4  # the default of OpenAI's API, where a range of lengths is accepted
+_OUTPUTS = ("num_outputs_per_prompt", "n")
+
+
+@dataclass(frozen=True)
+class Capability:
+    """What a model accepts, and what it costs.
+
+    `sizes` are `WIDTHxHEIGHT` in pixels, the first of them the default; with `any_size` every other
+    one is accepted too. `seconds` are whole seconds: a tuple, of which the first is the default, or
+    a range. `prices` are micro-dollars per second of video, by size; `per_video` a price of the
+    whole video instead, and `per_gpu_second` one of the server's time, of which `most_gpu_seconds`
+    are reserved and at most charged. `variants` are the files of a finished video that can be
+    fetched. `parameters` are those beside OpenAI's own, `fps` the frames per second that a video
+    has unless a parameter says otherwise. `resizes`: a reference image may have another size.
+    """
+
+    sizes: tuple[str, ...]
+    seconds: Sequence[int]
+    prices: Mapping[str, int]
+    variants: tuple[str, ...] = EVERY_VARIANT
+    remix: bool = True
+    any_size: bool = False
+    per_video: int | None = None
+    per_gpu_second: int | None = None
+    most_gpu_seconds: float = 0.0
+    parameters: Parameters = field(default_factory=dict)
+    fps: float | None = None
+    resizes: bool = False
+
+    @property
+    def usual_seconds(self) -> int:
+        return _USUAL_SECONDS if isinstance(self.seconds, range) and _USUAL_SECONDS in self.seconds else self.seconds[0]
+
+    def makes(self, size: str) -> bool:
+        """Whether it makes videos of this size."""
+        sides = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", size)
+        fits = sides is not None and all(int(side) in _SIDES for side in sides.groups())
+        return size in self.sizes or (self.any_size and fits)
+
+    def price(self, seconds: int, size: str, parameters: Mapping[str, Any] | None = None) -> int:
+        """The full price of a video, in micro-dollars: nothing it can come to is more."""
+        asked = parameters or {}
+        if self.per_gpu_second is not None:
+            return ceil(self.per_gpu_second * self.most_gpu_seconds)
+        outputs = max(int(asked.get(name, 1)) for name in _OUTPUTS)
+        if self.per_video is not None:
+            return self.per_video * outputs
+        frames = max(1.0, asked.get("fps", 0) / self.fps) if self.fps else 1.0
+        rate = self.prices[size] if size in self.prices else self.prices[ANY_SIZE]
+        return ceil(rate * seconds * frames) * outputs
+
+    def settled(self, reserved: int, seconds: int, made_seconds: float | None, gpu_seconds: float | None) -> int:
+        """What a completed video has cost, of what was `reserved` and never more. `made_seconds` is
+        how long it came to be, `gpu_seconds` how long the server took; None is not known.
+        """
+        if self.per_gpu_second is not None:
+            return reserved if gpu_seconds is None else min(reserved, ceil(self.per_gpu_second * gpu_seconds))
+        if self.per_video is not None or made_seconds is None:
+            return reserved
+        return min(reserved, ceil(reserved * made_seconds / seconds))
