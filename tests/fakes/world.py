@@ -187,7 +187,14 @@ async def world(
     }
     deployments = tuple(replace(each, **own) for each in model.deployments)
     dialect = deployments[0].dialect
-    able = replace(model.capability, remix=dialect.remixes, variants=dialect.variants)
+    able = replace(
+        model.capability,
+        remix=dialect.remixes,
+        variants=dialect.variants,
+        parameters=dialect.parameters,
+        fps=dialect.fps,
+        resizes=dialect.resizes,
+    )
     model = replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
     changed = replace(
         given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget

@@ -1,10 +1,12 @@
 """A video on vLLM-Omni: what the gateway makes of a server that forgets, keeps and stops jobs."""
 
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
+from shared.accounts.account import recount
 from tests.fakes.servers import VllmServer
 from tests.fakes.world import World
 
@@ -202,3 +204,98 @@ async def test_what_the_server_does_not_have_costs_nothing(world: World) -> None
     image = await world.send("GET", f"v1/videos/{video_id}/content", secret=world.secret, query={"variant": "thumbnail"})
     assert (image.status, image.code) == (404, "variant_not_found")
     assert len(world.upstream.asked) == asked
+
+
+BODY = {"prompt": "A cat", "seconds": "4"}
+
+
+async def post(world: World, **fields: Any) -> Any:
+    return await world.send("POST", "v1/videos", secret=world.secret, body={"model": world.model.name, **BODY, **fields})
+
+
+async def test_extra_parameters_reach_the_server_and_are_shown(world: World) -> None:
+    """Recorded with the video, so that it can be made again."""
+    sent = {"num_inference_steps": 30, "guidance_scale": "4.5", "extra_body": {"negative_prompt": "blurry", "seed": 7}}
+    made = (await post(world, **sent)).json
+    asked = {"num_inference_steps": 30, "guidance_scale": 4.5, "negative_prompt": "blurry", "seed": 7}
+    assert made["parameters"] == asked
+    await world.submitted(made["id"])
+    (job,) = world.upstream.jobs.values()
+    assert {name: job[name] for name in asked} == {name: str(value) for name, value in asked.items()}
+
+
+async def test_a_seed_is_chosen_where_the_caller_gives_none(world: World) -> None:
+    """Two videos of one prompt differ; a retry of the same request is the same request."""
+    headers = {"idempotency-key": "once"}
+    seeds = []
+    for _ in range(2):
+        made = await world.send("POST", "v1/videos", secret=world.secret, body=BODY, headers=headers)
+        seeds.append(made.json["upstream"]["seed"])
+    another = (await post(world)).json["upstream"]["seed"]
+    assert seeds[0] == seeds[1] != another
+    changed = await world.send("POST", "v1/videos", secret=world.secret, body={**BODY, "seed": 1}, headers=headers)
+    assert changed.code == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({"num_inference_steps": 201}, "invalid_value", "num_inference_steps"),
+        ({"seed": "x"}, "invalid_type", "seed"),
+        ({"extra_params": {"a": 1}}, "unknown_parameter", "extra_params"),
+        ({"frame_interpolation_model_path": "/etc"}, "unknown_parameter", "frame_interpolation_model_path"),
+        ({"seed": 1, "extra_body": {"seed": 2}}, "duplicate_parameter", "seed"),
+        ({"num_frames": 240}, "invalid_value", "num_frames"),
+        ({"width": 720}, "invalid_value", "size"),
+    ],
+)
+async def test_what_a_parameter_may_not_be_costs_nothing(world: World, fields: dict[str, Any], code: str, param: str) -> None:
+    """It is refused before anything is reserved."""
+    reply = await post(world, **fields)
+    assert (reply.status, reply.code, reply.json["error"]["param"]) == (400, code, param)
+    assert (await world.account()).reserved == 0
+
+
+async def test_frames_and_sides_are_another_way_to_say_length_and_size(world: World) -> None:
+    """They are what the server follows, so they are what is paid."""
+    body = {"model": world.model.name, "prompt": "A cat", "num_frames": 192, "width": 1280, "height": 720}
+    made = (await world.send("POST", "v1/videos", secret=world.secret, body=body)).json
+    assert (made["seconds"], made["size"]) == ("8", "1280x720")
+    assert (await world.account()).reserved == 800_000
+
+
+async def test_a_video_costs_what_it_really_was(world: World) -> None:
+    """Of the server's time here; the reservation is the most it can come to."""
+    able = replace(world.model.capability, per_gpu_second=1_000, most_gpu_seconds=600)
+    world = world.with_model(replace(world.model, capability=able))
+    video = await world.start()
+    assert (await world.account()).reserved == 600_000
+    await world.submitted(video.id)
+    for job in world.upstream.jobs.values():
+        job |= {"inference_time_s": 41.5, "num_frames": 97, "fps": 24.0, "file_name": "/data/a.mp4"}
+    world.upstream.end()
+    made = await world.live(video.id)
+    account = await world.account()
+    assert (made.cost, account.spend, account.reserved) == (41_500, 41_500, 0)
+    assert recount(account, [each async for each in world.gateway.videos.of(world.owner)]) == account
+    told = (await world.send("GET", f"v1/videos/{video.id}", secret=world.secret)).json["upstream"]
+    assert told == {"inference_time_s": 41.5, "fps": 24.0, "num_frames": 97, "seed": made.asked["seed"]}
+
+
+async def test_progress_is_estimated_and_said_to_be(world: World) -> None:
+    """The server tells none until its job is done."""
+    video_id = await accepted(world)
+    (job,) = world.upstream.jobs.values()
+    job["status"] = "in_progress"
+    seen = []
+    for _ in range(4):
+        await world.gateway.rendering.check(video_id)
+        told = (await world.send("GET", f"v1/videos/{video_id}", secret=world.secret)).json
+        seen.append((told["progress"], told["progress_estimated"]))
+        await world.clock.sleep(60)
+    assert seen[0] == (0, True)
+    assert [each for each, _ in seen] == sorted({each for each, _ in seen}) or seen[-1][0] == 95
+    world.upstream.end()
+    await world.live(video_id)
+    told = (await world.send("GET", f"v1/videos/{video_id}", secret=world.secret)).json
+    assert (told["progress"], told["progress_estimated"]) == (100, False)
