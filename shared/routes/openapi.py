@@ -96,6 +96,9 @@ _VIDEO = _object(
             _object({"code": _or_null(_TEXT), "message": _or_null(_TEXT), "upstream_request_id": _or_null(_TEXT)})
         ),
         "queue": _or_null(_object({"position": {"type": "integer"}, "estimated_start": _TIME})),
+        "progress_estimated": {"type": "boolean"},
+        "parameters": _or_null(_OBJECT),
+        "upstream": _or_null(_OBJECT),
         "fallback_from": _or_null(_TEXT),
         "remix": _or_null({"const": "recreated"}),
         "usage": _object({"duration_seconds": {"type": "number"}}, ["duration_seconds"]),
