@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -175,9 +176,9 @@ class Played:
     pictures: int
 
 
-def play(path: Path) -> Played:
+def play(film: Path | bytes) -> Played:
     """Decode a film to its last picture."""
-    with av.open(str(path)) as container:
+    with av.open(BytesIO(film) if isinstance(film, bytes) else str(film), "r") as container:
         stream = container.streams.video[0]
         size = f"{stream.width}x{stream.height}"
         pictures = sum(1 for _ in container.decode(stream))

@@ -30,6 +30,8 @@ from shared.config.catalog import KNOWN_MODELS, Model
 from shared.errors import ConfigurationError
 from tests.trials.import_time import shares
 
+pytestmark = pytest.mark.anyio
+
 CHECKOUT = Path(__file__).parents[2]
 
 
@@ -193,7 +195,7 @@ def test_it_serves_until_told_to_stop(azurite: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_command_clean_up(number: signal.Signals) -> None:
+async def test_a_signal_lets_the_command_clean_up(number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end the command where it waits, and what it started is stopped."""
     told: list[str] = []
 
@@ -205,7 +207,7 @@ def test_a_signal_lets_the_command_clean_up(number: signal.Signals) -> None:
             await asyncio.sleep(0)
             told.append("stopped")
 
-    assert asyncio.run(until_told_to_stop(command)) is False
+    assert await until_told_to_stop(command) is False
     assert told == ["stopped"]
 
 
@@ -304,15 +306,15 @@ class ScriptedGateway:
         return {"id": "video_1", "progress": 0, "seconds": "1", "size": "128x72", "error": None} | state
 
 
-async def make(gateway: ScriptedGateway, out: Path) -> str:
-    """What the demo prints of the video it makes."""
+async def make(gateway: ScriptedGateway, out: Path) -> tuple[str, bytes]:
+    """What the demo prints of the video it makes, and what it saves."""
     async with TestServer(gateway.storage()) as storage, TestServer(gateway.app()) as server:
         gateway.storage_url = str(storage.make_url("/")).rstrip("/")
         url = str(server.make_url("/")).rstrip("/")
         printed = io.StringIO()
         path = await Demo(Options(), seconds="1", out=out).make(url, "sk-1234", Console(file=printed, width=200))
         assert path == out / "video_1.mp4"
-        return printed.getvalue()
+        return printed.getvalue(), path.read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -323,13 +325,13 @@ def mp4(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / film.VIDEO).read_bytes()
 
 
-def test_the_demo_saves_and_describes_the_video(tmp_path: Path, mp4: bytes) -> None:
+async def test_the_demo_saves_and_describes_the_video(tmp_path: Path, mp4: bytes) -> None:
     """It waits, follows the redirect without its key, saves under the id, and prints what a person
     asked about.
     """
     gateway = ScriptedGateway([{"status": "in_progress", "progress": 40}, {"status": "completed", "progress": 100}], mp4)
-    shown = asyncio.run(make(gateway, tmp_path / "out"))
-    assert (tmp_path / "out" / "video_1.mp4").read_bytes() == mp4
+    shown, saved = await make(gateway, tmp_path / "out")
+    assert saved == mp4
     assert gateway.keys_seen_by_storage == [None]
     for part in ("video_1", str(tmp_path / "out" / "video_1.mp4"), "1.0 s", "128x72", "$0.40"):
         assert part in shown
@@ -346,14 +348,14 @@ def test_the_demo_saves_and_describes_the_video(tmp_path: Path, mp4: bytes) -> N
         (ScriptedGateway([{"status": "completed"}], b"<html>"), "does not play"),
     ],
 )
-def test_the_demo_fails_with_the_gateways_words(tmp_path: Path, gateway: ScriptedGateway, complaint: str) -> None:
+async def test_the_demo_fails_with_the_gateways_words(tmp_path: Path, gateway: ScriptedGateway, complaint: str) -> None:
     """A refusal, a failed video and a file that does not play each end it with the reason."""
     with pytest.raises(StackError, match=complaint):
-        asyncio.run(make(gateway, tmp_path))
+        await make(gateway, tmp_path)
 
 
-def test_a_video_of_another_length_is_noticed(tmp_path: Path, mp4: bytes) -> None:
+async def test_a_video_of_another_length_is_noticed(tmp_path: Path, mp4: bytes) -> None:
     """The file is measured, not believed."""
     gateway = ScriptedGateway([{"status": "completed", "seconds": "4"}], mp4)
     with pytest.raises(StackError, match=r"Asked for 128x72, 4 s; .* is 128x72, 1\.0 s"):
-        asyncio.run(make(gateway, tmp_path))
+        await make(gateway, tmp_path)

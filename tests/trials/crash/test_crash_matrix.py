@@ -2,9 +2,10 @@
 it.
 """
 
-import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
+
+import pytest
 
 from tests.trials.crash.matrix import STORIES, Case, cases, forgotten, mapped, played, recorded, sites_in, table
 from tests.trials.crash.points import Death, Passed
@@ -73,40 +74,34 @@ ENGINE = {
 }
 
 
-def test_a_kill_at_the_worst_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_a_kill_at_the_worst_moments_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Each video ends as it should, with its bytes, from one accepted create; no slot and no
     reservation is left.
     """
     matrix = [Case(_BY_NAME[story], Death(point), seed) for story, point, seed in WORST]
-
-    async def run() -> None:
-        async with AsyncExitStack() as running:
-            # A storage of its own: the sweep would also bring to an end what other tests have left
-            # unfinished.
-            places = await sites_in(tmp_path, running, 1)
-            tallies = await played(places, matrix, lambda: None)
-        assert [each for tally in tallies.values() for each in tally.wrong] == []
-        assert [point for point, tally in tallies.items() if not tally.died] == []
-        assert table(tallies).row_count == len({death for _, death, _ in WORST}) + 1
-
-    asyncio.run(run())
+    async with AsyncExitStack() as running:
+        # A storage of its own: the sweep would also bring to an end what other tests have left
+        # unfinished.
+        places = await sites_in(tmp_path, running, 1)
+        tallies = await played(places, matrix, lambda: None)
+    assert [each for tally in tallies.values() for each in tally.wrong] == []
+    assert [point for point, tally in tallies.items() if not tally.died] == []
+    assert table(tallies).row_count == len({death for _, death, _ in WORST}) + 1
 
 
-def test_no_write_and_no_upstream_call_is_without_a_story(tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_no_write_and_no_upstream_call_is_without_a_story(tmp_path: Path) -> None:
     """Told to an app that lives, they come by every place in `shared/` that writes or calls, and
     nothing leaves unseen.
     """
-
-    async def run() -> None:
-        async with AsyncExitStack() as running:
-            tellings = await recorded(await sites_in(tmp_path, running, 1), [_BY_NAME[name] for name in ENOUGH])
-        assert forgotten(tellings) == []
-        points = mapped(tellings)
-        assert {point.partition(": ")[0] for point in points} == STEPS
-        assert {point.split(": ")[1] for point in points if point.startswith("engine")} == ENGINE
-        assert {point.rpartition(": ")[2] for point in points} == {"before", "after"}
-
-    asyncio.run(run())
+    async with AsyncExitStack() as running:
+        tellings = await recorded(await sites_in(tmp_path, running, 1), [_BY_NAME[name] for name in ENOUGH])
+    assert forgotten(tellings) == []
+    points = mapped(tellings)
+    assert {point.partition(": ")[0] for point in points} == STEPS
+    assert {point.split(": ")[1] for point in points if point.startswith("engine")} == ENGINE
+    assert {point.rpartition(": ")[2] for point in points} == {"before", "after"}
 
 
 def test_a_place_that_no_story_visits_is_found() -> None:

@@ -1,6 +1,5 @@
 """The fault matrix: every upstream fault in every operation that can meet it."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -58,31 +57,34 @@ def sampled(cell: Cell) -> bool:
 
 
 @pytest.mark.parametrize("columns", [(CREATE, REMIX, MOVE), (LIST, POLL), (CONTENT, RUNNING, FINISHED)])
-def test_every_upstream_fault_ends_as_promised(azurite: str, tmp_path: Path, columns: tuple[str, ...]) -> None:
+@pytest.mark.anyio
+async def test_every_upstream_fault_ends_as_promised(azurite: str, tmp_path: Path, columns: tuple[str, ...]) -> None:
     """Status, code and number of calls are those of the table, at most one job is made, and nothing
     is kept or leaked.
 
     Every fault once in every operation; `make faults` also runs those that never stop.
     """
     chosen = [cell for cell in cells() if cell.column in columns and sampled(cell)]
-    matrix = asyncio.run(lived(azurite, tmp_path, chosen))
+    matrix = await lived(azurite, tmp_path, chosen)
     assert matrix.problems == []
     assert len(matrix.lives) == len(chosen)
 
 
-def test_two_faults_and_faults_elsewhere_end_as_promised(azurite: str, tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_two_faults_and_faults_elsewhere_end_as_promised(azurite: str, tmp_path: Path) -> None:
     """Jobs that fail, tokens that are not to be had, deletes in the middle of an unclear create,
     one fault after another.
     """
-    assert asyncio.run(lived(azurite, tmp_path, TALES)).problems == []
+    assert (await lived(azurite, tmp_path, TALES)).problems == []
 
 
-def test_what_is_not_as_expected_is_red(azurite: str, tmp_path: Path) -> None:
+@pytest.mark.anyio
+async def test_what_is_not_as_expected_is_red(azurite: str, tmp_path: Path) -> None:
     """A matrix that cannot fail says nothing: a call too many is a problem, and is seen in the
     table.
     """
     cell = next(cell for cell in cells() if cell.column == CREATE)
-    matrix = asyncio.run(lived(azurite, tmp_path, [cell]))
+    matrix = await lived(azurite, tmp_path, [cell])
     lives = matrix.lives[str(cell)]
     assert matrix.problems == []
     lives.asked["create"] += 1

@@ -1,6 +1,5 @@
 """From a request as the host gives it to a response as clients read it."""
 
-import asyncio
 import io
 import logging
 import re
@@ -21,7 +20,7 @@ from tests.fakes import asking
 from tests.fakes.asking import Reply, ask
 
 # What the client says of the API's own end, at every call.
-pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
+pytestmark = [pytest.mark.anyio, pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")]
 
 KEY = "sk-master-of-the-tests"
 BEARER = {"Authorization": f"Bearer {KEY}"}
@@ -42,8 +41,8 @@ def request(body: bytes = b"", content_type: str | None = None, headers: Mapping
     return asking.request("POST", body, {**(headers or {}), **typed})
 
 
-def answered(handler: Handler, asked: Request | None = None) -> Reply:
-    return asyncio.run(ask(asked or request(), handler))
+async def answered(handler: Handler, asked: Request | None = None) -> Reply:
+    return await ask(asked or request(), handler)
 
 
 def error_of(response: Reply) -> dict[str, Any]:
@@ -59,9 +58,9 @@ async def fields(call: Call) -> Answer:
     )
 
 
-def sent(body: bytes, content_type: str | None = None) -> Any:
+async def sent(body: bytes, content_type: str | None = None) -> Any:
     """The fields that come of a body."""
-    response = answered(fields, request(body, content_type))
+    response = await answered(fields, request(body, content_type))
     assert response.status == 200, response.body
     return response.json
 
@@ -87,49 +86,53 @@ def captured(ask: Callable[[openai.OpenAI], Any]) -> Request:
     return kept[0]
 
 
-def read(ask: Callable[[openai.OpenAI], Any]) -> Any:
-    response = answered(fields, captured(ask))
+async def read(ask: Callable[[openai.OpenAI], Any]) -> Any:
+    response = await answered(fields, captured(ask))
     assert response.status == 200, response.body
     return response.json
 
 
-def test_the_official_clients_create_is_read() -> None:
+async def test_the_official_clients_create_is_read() -> None:
     """It is always multipart, even without a file; what is not given is not there."""
-    assert read(lambda client: client.videos.create(prompt="Ein Käfer 🪲\r\nim Gras")) == {"prompt": "Ein Käfer 🪲\r\nim Gras"}
-    full = read(lambda client: client.videos.create(prompt="A cat", model="azure-sora-2", seconds="8", size="1280x720"))
+    assert await read(lambda client: client.videos.create(prompt="Ein Käfer 🪲\r\nim Gras")) == {
+        "prompt": "Ein Käfer 🪲\r\nim Gras"
+    }
+    full = await read(lambda client: client.videos.create(prompt="A cat", model="azure-sora-2", seconds="8", size="1280x720"))
     assert full == {"prompt": "A cat", "model": "azure-sora-2", "seconds": "8", "size": "1280x720"}
 
 
 @pytest.mark.parametrize(
     "image", [b"image", io.BytesIO(b"image"), ("cat.png", b"image", "image/png")], ids=["bytes", "file", "named"]
 )
-def test_the_official_clients_reference_is_read(image: Any) -> None:
+async def test_the_official_clients_reference_is_read(image: Any) -> None:
     """Bytes, an open file, or bytes with a name and a type: the bytes arrive."""
-    assert read(lambda client: client.videos.create(prompt="A cat", input_reference=image))["input_reference"] == "b'image'"
+    assert (await read(lambda client: client.videos.create(prompt="A cat", input_reference=image)))[
+        "input_reference"
+    ] == "b'image'"
 
 
-def test_the_official_clients_extra_metadata_is_read() -> None:
+async def test_the_official_clients_extra_metadata_is_read() -> None:
     """In a form an object becomes one part for each of its keys."""
     extra = {"metadata": {"shot": "7", "a b": "c"}, "user": "u"}
-    read_back = read(lambda client: client.videos.create(prompt="A cat", extra_body=extra))
+    read_back = await read(lambda client: client.videos.create(prompt="A cat", extra_body=extra))
     assert (read_back["metadata"], read_back["user"]) == ({"shot": "7", "a b": "c"}, "u")
 
 
 @pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8", None, "text/plain"])
-def test_json_is_read_whatever_it_is_called(content_type: str | None) -> None:
+async def test_json_is_read_whatever_it_is_called(content_type: str | None) -> None:
     """Tools forget the content type, and there is nothing else it could be."""
-    assert sent(b'{"prompt":"A cat","metadata":{"a":"b"}}', content_type) == {"prompt": "A cat", "metadata": {"a": "b"}}
+    assert await sent(b'{"prompt":"A cat","metadata":{"a":"b"}}', content_type) == {"prompt": "A cat", "metadata": {"a": "b"}}
 
 
-def test_a_form_without_files_is_read() -> None:
+async def test_a_form_without_files_is_read() -> None:
     """As simple tools send it."""
-    assert sent(b"prompt=A+cat&seconds=8", "application/x-www-form-urlencoded") == {"prompt": "A cat", "seconds": "8"}
+    assert await sent(b"prompt=A+cat&seconds=8", "application/x-www-form-urlencoded") == {"prompt": "A cat", "seconds": "8"}
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"x"', b"null", b"\xff", b'{"a":"\\ud83d"}', b"[" * 100_000, b'{"a":1}x'])
-def test_broken_json_is_the_callers_mistake(body: bytes) -> None:
+async def test_broken_json_is_the_callers_mistake(body: bytes) -> None:
     """400, whatever it is that is broken."""
-    response = answered(fields, request(body, "application/json"))
+    response = await answered(fields, request(body, "application/json"))
     assert response.status == 400
     assert (error_of(response)["code"], error_of(response)["param"]) == ("invalid_json", "request_body")
 
@@ -154,10 +157,10 @@ def test_broken_json_is_the_callers_mistake(body: bytes) -> None:
         (b"=&&%zz=%", "application/x-www-form-urlencoded"),
     ],
 )
-def test_a_broken_form_is_the_callers_mistake(body: bytes, content_type: str) -> None:
+async def test_a_broken_form_is_the_callers_mistake(body: bytes, content_type: str) -> None:
     """400 and never 500: what can be read of it is not a valid request."""
     asked = request(body, content_type, BEARER)
-    response = answered(videos.create_video, asked)
+    response = await answered(videos.create_video, asked)
     assert response.status == 400
     assert error_of(response)["type"] == "invalid_request_error"
 
@@ -180,19 +183,19 @@ PIECES = [
     st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=15).map("".join),
     st.sampled_from([FORM, "application/json"]),
 )
-def test_no_body_crashes_the_reading(body: str, content_type: str) -> None:
+async def test_no_body_crashes_the_reading(body: str, content_type: str) -> None:
     """It has fields, or it is the caller's mistake."""
     asked = request(body.encode(), content_type)
 
     async def counted(call: Call) -> Answer:
         return Answer(len(await call.fields()))
 
-    assert answered(counted, asked).status in (200, 400)
+    assert (await answered(counted, asked)).status in (200, 400)
 
 
-def test_a_body_beyond_every_limit_is_refused_unread() -> None:
+async def test_a_body_beyond_every_limit_is_refused_unread() -> None:
     """A reference image of 20 MiB fits, in base64 too; a film does not."""
-    response = answered(fields, request(b" " * (32 * 1024 * 1024 + 1)))
+    response = await answered(fields, request(b" " * (32 * 1024 * 1024 + 1)))
     assert (response.status, error_of(response)["code"]) == (413, "request_too_large")
 
 
@@ -203,9 +206,9 @@ def raising(error: Exception) -> Handler:
     return handler
 
 
-def test_an_unexpected_error_is_logged_once_and_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_unexpected_error_is_logged_once_and_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """The caller gets a clean 500 with the id under which the log has the rest."""
-    response = answered(raising(ValueError("secret inside")))
+    response = await answered(raising(ValueError("secret inside")))
     assert response.status == 500
     request_id = response.headers["x-request-id"]
     assert request_id in error_of(response)["message"]
@@ -216,9 +219,9 @@ def test_an_unexpected_error_is_logged_once_and_told_to_nobody(caplog: pytest.Lo
     assert record.exc_info is not None
 
 
-def test_an_expected_error_is_an_answer_and_no_news(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_expected_error_is_an_answer_and_no_news(caplog: pytest.LogCaptureFixture) -> None:
     """The log is not for callers' mistakes."""
-    response = answered(raising(NotFound("No such video.", param="video_id")))
+    response = await answered(raising(NotFound("No such video.", param="video_id")))
     assert response.status == 404
     assert error_of(response) == {
         "message": "No such video.",
@@ -229,14 +232,14 @@ def test_an_expected_error_is_an_answer_and_no_news(caplog: pytest.LogCaptureFix
     assert caplog.records == []
 
 
-def test_a_mistake_in_the_configuration_is_for_the_log(
+async def test_a_mistake_in_the_configuration_is_for_the_log(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Callers learn that there is one, operators which; and the app still says that it is alive."""
     monkeypatch.setenv("AZURE_OPENAI_API_BASE", "https://r.services.ai.azure.com/api/projects/p")
-    response = answered(models.list_models)
+    response = await answered(models.list_models)
     assert (response.status, response.headers["x-should-retry"]) == (500, "false")
-    assert answered(health.health, asking.request(probe="liveliness")).status == 200
+    assert (await answered(health.health, asking.request(probe="liveliness"))).status == 200
     assert "projects" not in error_of(response)["message"]
     (record,) = caplog.records
     assert "/api/projects" in record.getMessage()
@@ -256,32 +259,32 @@ def test_a_mistake_in_the_configuration_is_for_the_log(
         (NotFound("No.", headers={"allow": "GET"}), 404, {"allow": "GET"}),
     ],
 )
-def test_an_error_tells_the_client_whether_and_when_to_come_back(
+async def test_an_error_tells_the_client_whether_and_when_to_come_back(
     error: GatewayError, status: int, headers: dict[str, str]
 ) -> None:
     """In seconds and in milliseconds, both whole and never zero; the official client would drop a
     zero.
     """
-    response = answered(raising(error))
+    response = await answered(raising(error))
     told = {
         name: value for name, value in response.headers.items() if name not in ("x-request-id", "cache-control", "content-type")
     }
     assert (response.status, told) == (status, headers)
 
 
-def test_every_answer_has_a_request_id_of_its_own() -> None:
+async def test_every_answer_has_a_request_id_of_its_own() -> None:
     """Good ones, bad ones, and ones that were never meant to be."""
 
     async def fine(call: Call) -> Answer:
         return Answer(b"", 302, {"location": "https://elsewhere"})
 
     handlers = [fine, raising(NotFound("No.")), raising(ValueError())]
-    ids = [answered(handler).headers["x-request-id"] for handler in handlers]
+    ids = [(await answered(handler)).headers["x-request-id"] for handler in handlers]
     assert len(set(ids)) == 3
     assert all(re.fullmatch("req_[0-9a-f]{24}", each) for each in ids)
 
 
-def test_a_body_is_json_unless_it_is_bytes() -> None:
+async def test_a_body_is_json_unless_it_is_bytes() -> None:
     """And nothing of it is kept by caches on the way."""
 
     async def pieces(call: Call) -> Answer:
@@ -290,7 +293,7 @@ def test_a_body_is_json_unless_it_is_bytes() -> None:
     async def text(call: Call) -> Answer:
         return Answer({"ä": [1, None]})
 
-    binary, plain = answered(pieces), answered(text)
+    binary, plain = await answered(pieces), await answered(text)
     assert (binary.body, binary.headers["content-type"], binary.status) == (b"\0\1", "video/mp4", 206)
     assert (plain.body, plain.headers["content-type"]) == ('{"ä":[1,null]}'.encode(), "application/json")
     assert plain.headers["cache-control"] == "no-store"
@@ -305,36 +308,33 @@ def test_a_body_is_json_unless_it_is_bytes() -> None:
         {"Authorization": "Basic x", "api-key": KEY},
     ],
 )
-def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
+async def test_a_key_comes_in_either_header(headers: dict[str, str]) -> None:
     """As the official client sends it, and as its Azure form does."""
-    assert answered(models.list_models, request(headers=headers)).status == 200
+    assert (await answered(models.list_models, request(headers=headers))).status == 200
 
 
 @pytest.mark.parametrize(
     "headers", [{}, {"Authorization": ""}, {"Authorization": "Bearer "}, {"Authorization": f"Basic {KEY}"}, {"api-key": ""}]
 )
-def test_without_a_key_nobody_gets_in(headers: dict[str, str]) -> None:
+async def test_without_a_key_nobody_gets_in(headers: dict[str, str]) -> None:
     """401, with the two ways to send one."""
-    response = answered(models.list_models, request(headers=headers))
+    response = await answered(models.list_models, request(headers=headers))
     assert (response.status, error_of(response)["type"]) == (401, "authentication_error")
     assert "api-key" in error_of(response)["message"]
 
 
 @pytest.mark.parametrize("secret", ["\udcff\udcfe", "sk-ünïcode", "sk-" + "x" * 10_000, KEY + "\udcff", KEY[:-1]])
-def test_another_key_is_no_key(secret: str, azurite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_another_key_is_no_key(secret: str, azurite: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one of bytes that are no text."""
     monkeypatch.setenv("AzureWebJobsStorage", azurite)
 
-    async def asked_and_closed() -> Reply:
-        async def listed(call: Call) -> Answer:
-            try:
-                return await models.list_models(call)
-            finally:
-                await call.gateway.close()
+    async def listed(call: Call) -> Answer:
+        try:
+            return await models.list_models(call)
+        finally:
+            await call.gateway.close()
 
-        return await ask(request(headers={"api-key": secret}), listed)
-
-    response = asyncio.run(asked_and_closed())
+    response = await answered(listed, request(headers={"api-key": secret}))
     assert (response.status, error_of(response)["code"]) == (401, "invalid_api_key")
 
 
@@ -375,9 +375,9 @@ def test_every_spelling_leads_to_the_same_handler(spelling: str, asked: str, han
         "x" * 9_000,
     ],
 )
-def test_an_unknown_path_is_a_404_in_openais_form(path: str) -> None:
+async def test_an_unknown_path_is_a_404_in_openais_form(path: str) -> None:
     """For every method, and without a page of HTML."""
-    response = answered(paths.other_path, asking.request("POST", headers=BEARER, path=path))
+    response = await answered(paths.other_path, asking.request("POST", headers=BEARER, path=path))
     assert (response.status, error_of(response)["code"]) == (404, "unknown_url")
     assert len(response.body) < 600
 
@@ -397,24 +397,24 @@ def test_the_paths_of_older_apis_get_a_hint(path: str) -> None:
         ("POST", "openai/videos/video_1/content", "GET, HEAD"),
     ],
 )
-def test_a_known_path_with_another_method_says_which_it_takes(method: str, path: str, allow: str) -> None:
+async def test_a_known_path_with_another_method_says_which_it_takes(method: str, path: str, allow: str) -> None:
     """405 with `allow`."""
-    response = answered(paths.other_path, asking.request(method, headers=BEARER, path=path))
+    response = await answered(paths.other_path, asking.request(method, headers=BEARER, path=path))
     assert (response.status, response.headers["allow"]) == (405, allow)
 
 
-def test_the_official_client_understands_our_errors() -> None:
+async def test_the_official_client_understands_our_errors() -> None:
     """Its exceptions carry the code, the parameter and the request's id."""
 
-    def gateway(sent: httpx2.Request) -> httpx2.Response:
-        asked = asking.request(sent.method, sent.read(), sent.headers)
-        response = answered(videos.create_video, asked)
+    async def gateway(sent: httpx2.Request) -> httpx2.Response:
+        asked = asking.request(sent.method, await sent.aread(), sent.headers)
+        response = await answered(videos.create_video, asked)
         return httpx2.Response(response.status, headers=response.headers, content=response.body)
 
-    with httpx2.Client(transport=httpx2.MockTransport(gateway)) as transport:
-        client = openai.OpenAI(api_key=KEY, base_url="http://gateway/v1", http_client=transport)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(gateway)) as transport:
+        client = openai.AsyncOpenAI(api_key=KEY, base_url="http://gateway/v1", http_client=transport)
         with pytest.raises(openai.BadRequestError) as raised:
-            client.videos.create(prompt="A cat", size="1024x1792")
+            await client.videos.create(prompt="A cat", size="1024x1792")
     error = raised.value
     assert (error.param, error.code, error.type) == ("size", "invalid_value", "invalid_request_error")
     assert (error.request_id or "").startswith("req_")

@@ -73,20 +73,16 @@ class Wire:
         return f"token-{len(self.scopes)}"
 
 
-def used(deployment: Deployment, do: Callable[[Upstream], Awaitable[Any]], *replies: Reply) -> tuple[Any, Wire]:
+async def used(deployment: Deployment, do: Callable[[Upstream], Awaitable[Any]], *replies: Reply) -> tuple[Any, Wire]:
     """What comes of `do` with these answers, and the wire it went over."""
-
-    async def run() -> tuple[Any, Wire]:
-        wire = Wire(list(replies))
-        async with httpx.AsyncClient(transport=httpx.MockTransport(wire.answer)) as client:
-            return await do(Upstream(deployment, lambda: client, wire.token, VirtualClock())), wire
-
-    return asyncio.run(run())
+    wire = Wire(list(replies))
+    async with httpx.AsyncClient(transport=httpx.MockTransport(wire.answer)) as client:
+        return await do(Upstream(deployment, lambda: client, wire.token, VirtualClock())), wire
 
 
-def failure(do: Callable[[Upstream], Awaitable[Any]], *replies: Reply) -> UpstreamError:
+async def failure(do: Callable[[Upstream], Awaitable[Any]], *replies: Reply) -> UpstreamError:
     with pytest.raises(UpstreamError) as raised:
-        used(AZURE, do, *replies)
+        await used(AZURE, do, *replies)
     return raised.value
 
 
@@ -148,11 +144,11 @@ def parts(request: httpx.Request) -> list[tuple[str, str | None, str | None, byt
     return found
 
 
-def test_a_create_is_a_form_of_texts() -> None:
+async def test_a_create_is_a_form_of_texts() -> None:
     """One form that all servers of the dialect take: no part of text has a filename or a type, and
     seconds are text.
     """
-    _, wire = used(AZURE, create, ok())
+    _, wire = await used(AZURE, create, ok())
     (request,) = wire.asked
     assert (request.method, str(request.url)) == ("POST", "https://east.example/openai/v1/videos")
     assert parts(request) == [
@@ -163,19 +159,19 @@ def test_a_create_is_a_form_of_texts() -> None:
     ]
 
 
-def test_a_reference_is_a_file_with_a_name_and_its_real_type() -> None:
+async def test_a_reference_is_a_file_with_a_name_and_its_real_type() -> None:
     """Without a filename the upstream takes it for text; what the caller called it plays no
     part.
     """
-    _, wire = used(AZURE, create_with_reference, ok())
+    _, wire = await used(AZURE, create_with_reference, ok())
     *texts, file = parts(wire.asked[0])
     assert file == ("input_reference", "reference.png", "image/png", REFERENCE.data)
     assert texts[1] == ("prompt", None, None, "Ein Käfer 🪲\r\n--edge--".encode())
 
 
-def test_a_remix_is_json_with_a_prompt() -> None:
+async def test_a_remix_is_json_with_a_prompt() -> None:
     """The upstream knows no other parameter for it."""
-    _, wire = used(AZURE, remix, ok())
+    _, wire = await used(AZURE, remix, ok())
     (request,) = wire.asked
     assert (request.method, request.url.path) == ("POST", "/openai/v1/videos/video_1/remix")
     assert request.headers["content-type"] == "application/json"
@@ -191,30 +187,30 @@ def test_a_remix_is_json_with_a_prompt() -> None:
         (download, "GET https://gpu.example/v1/videos/video_1/content"),
     ],
 )
-def test_any_other_server_has_the_same_operations(do: Callable[[Upstream], Awaitable[Any]], line: str) -> None:
+async def test_any_other_server_has_the_same_operations(do: Callable[[Upstream], Awaitable[Any]], line: str) -> None:
     """Under /v1, without an api-version."""
-    _, wire = used(OTHER, do, ok({"data": [], **JOB}))
+    _, wire = await used(OTHER, do, ok({"data": [], **JOB}))
     assert f"{wire.asked[0].method} {wire.asked[0].url}" == line
 
 
-def test_a_variant_is_a_parameter_and_the_video_itself_needs_none() -> None:
+async def test_a_variant_is_a_parameter_and_the_video_itself_needs_none() -> None:
     """A server that only knows the video is not asked for what it may not understand."""
 
     async def thumbnail(upstream: Upstream) -> None:
         async with upstream.content("video_1", "thumbnail"):
             pass
 
-    _, wire = used(AZURE, thumbnail, film())
+    _, wire = await used(AZURE, thumbnail, film())
     assert wire.asked[0].url.query == b"variant=thumbnail"
 
 
-def test_a_configured_api_version_is_sent_with_every_operation() -> None:
+async def test_a_configured_api_version_is_sent_with_every_operation() -> None:
     """And is not sent where none is configured."""
     preview = Deployment("e", known.AZURE, "m", "https://east.example/openai/v1", api_key="k", api_version="preview")
     for do in (create, remix, get, recent, delete, download):
-        _, wire = used(preview, do, ok({"data": [], **JOB}))
+        _, wire = await used(preview, do, ok({"data": [], **JOB}))
         assert wire.asked[0].url.params["api-version"] == "preview"
-        _, wire = used(AZURE, do, ok({"data": [], **JOB}))
+        _, wire = await used(AZURE, do, ok({"data": [], **JOB}))
         assert "api-version" not in wire.asked[0].url.params
 
 
@@ -228,36 +224,36 @@ def test_a_configured_api_version_is_sent_with_every_operation() -> None:
     ],
 )
 @pytest.mark.parametrize("do", [*MAKING, *LOOKING])
-def test_each_kind_of_upstream_has_its_credentials(
+async def test_each_kind_of_upstream_has_its_credentials(
     do: Callable[[Upstream], Awaitable[Any]], deployment: Deployment, expected: dict[str, str]
 ) -> None:
     """A key in Azure's header or as a bearer, an identity's token of the configured scope, or
     nothing; never two.
     """
-    _, wire = used(deployment, do, ok({"data": [], **JOB}))
+    _, wire = await used(deployment, do, ok({"data": [], **JOB}))
     headers = wire.asked[0].headers
     assert {name: headers[name] for name in ("api-key", "authorization") if name in headers} == expected
     assert wire.scopes == (["https://scope/.default"] if deployment is BY_IDENTITY else [])
 
 
-def test_every_call_asks_for_a_token_anew() -> None:
+async def test_every_call_asks_for_a_token_anew() -> None:
     """A long wait outlives a token; whoever gives them keeps and renews them."""
 
     async def twice(upstream: Upstream) -> None:
         await upstream.get("video_1")
         await upstream.get("video_1")
 
-    _, wire = used(BY_IDENTITY, twice, ok(), ok())
+    _, wire = await used(BY_IDENTITY, twice, ok(), ok())
     assert [each.headers["authorization"] for each in wire.asked] == ["Bearer token-1", "Bearer token-2"]
 
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_a_refused_token_is_renewed_once_and_the_request_repeated_once(status: int) -> None:
+async def test_a_refused_token_is_renewed_once_and_the_request_repeated_once(status: int) -> None:
     """A token may run out between two polls; a second refusal is the vendor's word."""
     denied = httpx.Response(status, json={"error": {"code": str(status), "message": "Access denied"}})
-    _, wire = used(BY_IDENTITY, create, denied, ok())
+    _, wire = await used(BY_IDENTITY, create, denied, ok())
     assert ([each.headers["authorization"] for each in wire.asked], wire.renewals) == (["Bearer token-1", "Bearer token-2"], 1)
-    raised = failure(create, denied)
+    raised = await failure(create, denied)
     assert isinstance(raised, Denied), "a key of our own cannot be renewed: it is asked once"
 
 
@@ -295,28 +291,24 @@ async def loopback(answer: bytes) -> AsyncIterator[tuple[str, list[bytes]]]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/openai/v1", heads
 
 
-def over_loopback(do: Callable[[Upstream], Awaitable[Any]], answer: bytes) -> tuple[Any, bytes]:
+async def over_loopback(do: Callable[[Upstream], Awaitable[Any]], answer: bytes) -> tuple[Any, bytes]:
     """What comes of `do` over a real connection, and the request's head."""
-
-    async def run() -> tuple[Any, bytes]:
-        async with loopback(answer) as (base, heads), httpx.AsyncClient(trust_env=False) as client:
-            deployment = Deployment("l", known.AZURE, "m", base, api_key="k", api_version="preview")
-            upstream = Upstream(deployment, lambda: client, Wire([]).token, VirtualClock())
-            try:
-                return await do(upstream), heads[0]
-            except UpstreamError as error:
-                return error, heads[0]
-
-    return asyncio.run(run())
+    async with loopback(answer) as (base, heads), httpx.AsyncClient(trust_env=False) as client:
+        deployment = Deployment("l", known.AZURE, "m", base, api_key="k", api_version="preview")
+        upstream = Upstream(deployment, lambda: client, Wire([]).token, VirtualClock())
+        try:
+            return await do(upstream), heads[0]
+        except UpstreamError as error:
+            return error, heads[0]
 
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 27\r\nConnection: close\r\n\r\n{"id":"video_1","data":[] }'
 
 
 @pytest.mark.parametrize("do", [create_with_reference, remix, get, recent, delete, download])
-def test_no_request_has_more_headers_than_azure_takes(do: Callable[[Upstream], Awaitable[Any]]) -> None:
+async def test_no_request_has_more_headers_than_azure_takes(do: Callable[[Upstream], Awaitable[Any]]) -> None:
     """Ten at most, with everything that the HTTP client adds; more are answered with 431."""
-    result, head = over_loopback(do, ANSWER)
+    result, head = await over_loopback(do, ANSWER)
     assert not isinstance(result, UpstreamError)
     assert len(head.strip().splitlines()) - 1 <= 10
 
@@ -333,13 +325,13 @@ def test_no_request_has_more_headers_than_azure_takes(do: Callable[[Upstream], A
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nnot", create, Uncertain),
     ],
 )
-def test_a_connection_that_breaks_after_the_request_leaves_a_create_uncertain(
+async def test_a_connection_that_breaks_after_the_request_leaves_a_create_uncertain(
     answer: bytes, do: Callable[[Upstream], Awaitable[Any]], leaf: type[UpstreamError]
 ) -> None:
     """Cut before, in or instead of an answer, over a real connection; a look may simply be
     repeated.
     """
-    assert type(over_loopback(do, answer)[0]) is leaf
+    assert type((await over_loopback(do, answer))[0]) is leaf
 
 
 BROKEN = [
@@ -355,13 +347,13 @@ NEVER_MADE = [httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx
 
 @pytest.mark.parametrize("error", [*BROKEN, *NEVER_MADE], ids=lambda error: error.__name__)
 @pytest.mark.parametrize("do", [*MAKING, *LOOKING])
-def test_only_a_connection_that_was_never_made_proves_that_nothing_happened(
+async def test_only_a_connection_that_was_never_made_proves_that_nothing_happened(
     do: Callable[[Upstream], Awaitable[Any]], error: type[httpx.RequestError]
 ) -> None:
     """Then even a create may be repeated. The message names no address: errors reach
     callers.
     """
-    found = failure(do, error("Cannot connect to east.example"))
+    found = await failure(do, error("Cannot connect to east.example"))
     assert type(found) is (Uncertain if do in MAKING and error in BROKEN else Unreachable)
     assert "east" not in str(envelope(found))
     assert found.report.message == error.__name__
@@ -377,72 +369,74 @@ def test_only_a_connection_that_was_never_made_proves_that_nothing_happened(
         (429, Busy, Busy),
     ],
 )
-def test_refusals_are_classified_by_what_was_asked(
+async def test_refusals_are_classified_by_what_was_asked(
     status: int, making: type[UpstreamError], looking: type[UpstreamError]
 ) -> None:
     """Creates and remixes can have made a job, everything else cannot."""
     for do in (*MAKING, *LOOKING):
-        assert type(failure(do, httpx.Response(status))) is (making if do in MAKING else looking)
+        assert type(await failure(do, httpx.Response(status))) is (making if do in MAKING else looking)
 
 
-def test_only_a_path_that_names_a_video_can_miss_one() -> None:
+async def test_only_a_path_that_names_a_video_can_miss_one() -> None:
     """A 404 on the list is a wrong route."""
     body = {"error": {"message": "Video not found."}}
-    kinds = [type(failure(do, httpx.Response(404, json=body))) for do in LOOKING]
+    kinds = [type(await failure(do, httpx.Response(404, json=body))) for do in LOOKING]
     assert kinds == [Missing, Misrouted, Missing, Missing]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202])
-def test_any_2xx_is_an_acceptance(status: int) -> None:
+async def test_any_2xx_is_an_acceptance(status: int) -> None:
     """The exact code of a create is not documented. The request id is kept for the vendor."""
     response = httpx.Response(status, json={"id": "video_1", "unknown": [1]}, headers={"apim-request-id": "a-1"})
-    accepted, _ = used(AZURE, create, response)
+    accepted, _ = await used(AZURE, create, response)
     assert (accepted.job.id, accepted.job.status, accepted.request_id) == ("video_1", "queued", "a-1")
 
 
-def test_a_job_is_read_in_every_spelling() -> None:
+async def test_a_job_is_read_in_every_spelling() -> None:
     """Whole numbers, decimals, numbers as text, and servers that say little."""
     error: dict[str, Any] = {"code": "moderation_blocked", "message": "No.", "type": None, "misalignment": {}}
     full = {**JOB, "progress": 12.5, "created_at": "1760627796", "seconds": 4, "error": error, "prompt": None}
-    job, _ = used(AZURE, get, ok(full))
+    job, _ = await used(AZURE, get, ok(full))
     assert (job.progress, job.created_at, job.length, job.reason.code) == (12.5, 1760627796.0, "4", "moderation_blocked")
     unreadable = [{"id": 7}, {"created_at": 1760627796, "id": None}, "video_3"]
-    listed, _ = used(AZURE, recent, ok({"object": "list", "data": [JOB, *unreadable, {"id": "video_2"}], "has_more": False}))
+    listed, _ = await used(
+        AZURE, recent, ok({"object": "list", "data": [JOB, *unreadable, {"id": "video_2"}], "has_more": False})
+    )
     assert [each.id for each in listed.jobs] == ["video_1", "video_2"]
     assert listed.unreadable == [None, 1760627796, None]
 
 
 @pytest.mark.parametrize("status", [200, 400, 500])
-def test_a_failed_job_is_read_under_any_status(status: int) -> None:
+async def test_a_failed_job_is_read_under_any_status(status: int) -> None:
     """vLLM-Omni tells it as an HTTP error, with an integer as its code."""
     failed = {**JOB, "status": "failed", "error": {"code": 500, "message": "CUDA out of memory"}}
-    job, _ = used(OTHER, get, httpx.Response(status, json=failed))
+    job, _ = await used(OTHER, get, httpx.Response(status, json=failed))
     assert (job.status, job.reason) == ("failed", JobError(None, "CUDA out of memory"))
 
 
 @pytest.mark.parametrize("body", [{"id": "video_2", "status": "failed"}, {"detail": "engine"}, ["video_1"]])
-def test_an_error_about_something_else_is_no_job(body: Any) -> None:
+async def test_an_error_about_something_else_is_no_job(body: Any) -> None:
     """Only the very job that was asked for."""
-    assert type(failure(get, httpx.Response(500, json=body))) is Unreachable
+    assert type(await failure(get, httpx.Response(500, json=body))) is Unreachable
 
 
 @pytest.mark.parametrize("told", [{"code": 500, "message": "no"}, {"code": 500.0}, [1], 7, "no", None])
-def test_a_neighbours_failure_leaves_its_job_readable(told: Any) -> None:
+async def test_a_neighbours_failure_leaves_its_job_readable(told: Any) -> None:
     """A list with an entry that cannot be read proves nothing."""
-    listed, _ = used(OTHER, recent, ok({"data": [{**JOB, "status": "failed", "error": told}], "has_more": False}))
+    listed, _ = await used(OTHER, recent, ok({"data": [{**JOB, "status": "failed", "error": told}], "has_more": False}))
     assert ([each.id for each in listed.jobs], listed.unreadable) == (["video_1"], [])
 
 
 @pytest.mark.parametrize("body", [{"detail": "Not Found"}, {"error": {"message": "Resource not found"}}])
-def test_a_server_without_remix_says_nothing_of_its_other_routes(body: Any) -> None:
+async def test_a_server_without_remix_says_nothing_of_its_other_routes(body: Any) -> None:
     """Else one remix would close the deployment for everybody."""
-    error = failure(remix, httpx.Response(404, json=body))
+    error = await failure(remix, httpx.Response(404, json=body))
     assert (type(error), error.code) == (Refused, "not_supported")
 
 
-def test_a_refusal_that_quotes_where_and_with_what_it_was_asked_is_not_passed_on() -> None:
+async def test_a_refusal_that_quotes_where_and_with_what_it_was_asked_is_not_passed_on() -> None:
     """The upstream's words reach callers; its address and our key do not."""
-    error = failure(
+    error = await failure(
         create, httpx.Response(400, json={"error": {"message": "Bad key key-secret at https://east.example/openai"}})
     )
     told = f"{error.message} {error.report}"
@@ -467,23 +461,23 @@ UNREADABLE = [
 
 
 @pytest.mark.parametrize("body", UNREADABLE, ids=lambda body: repr(body[:12]))
-def test_an_answer_that_cannot_be_read_leaves_a_create_uncertain(body: bytes) -> None:
+async def test_an_answer_that_cannot_be_read_leaves_a_create_uncertain(body: bytes) -> None:
     """A 2xx without a usable id: there may be a job. A look is repeated."""
-    assert type(failure(create, httpx.Response(200, content=body))) is Uncertain
-    assert type(failure(get, httpx.Response(200, content=body))) is Unreachable
+    assert type(await failure(create, httpx.Response(200, content=body))) is Uncertain
+    assert type(await failure(get, httpx.Response(200, content=body))) is Unreachable
 
 
-def test_an_endless_answer_to_a_create_is_no_refusal() -> None:
+async def test_an_endless_answer_to_a_create_is_no_refusal() -> None:
     """It came with a 2xx, so a job may have been made; a video that failed here could be running
     there.
     """
     huge = b"{" + b" " * (16 * 1024 * 1024) + b"}"
-    assert type(failure(create, httpx.Response(200, content=huge))) is Uncertain
-    assert type(failure(get, httpx.Response(200, content=huge))) is Unreachable
+    assert type(await failure(create, httpx.Response(200, content=huge))) is Uncertain
+    assert type(await failure(get, httpx.Response(200, content=huge))) is Unreachable
 
 
 @pytest.mark.parametrize("upstream_id", ["a/b", "..", ".", "../models", "a?b=c", "a#b", "a%2Fb", "ä b", "a\r\nx: y"])
-def test_an_id_is_one_segment_of_the_path(upstream_id: str) -> None:
+async def test_an_id_is_one_segment_of_the_path(upstream_id: str) -> None:
     """What another server named must not lead anywhere else."""
 
     async def look_and_load(upstream: Upstream) -> None:
@@ -491,27 +485,27 @@ def test_an_id_is_one_segment_of_the_path(upstream_id: str) -> None:
         async with upstream.content(upstream_id):
             pass
 
-    _, wire = used(AZURE, look_and_load, ok(), film())
+    _, wire = await used(AZURE, look_and_load, ok(), film())
     for request, ending in zip(wire.asked, (b"", b"/content"), strict=True):
         assert re.fullmatch(rb"/openai/v1/videos/[^/?#]+" + ending, request.url.raw_path), request.url.raw_path
         assert request.url.host == "east.example"
 
 
-def test_content_is_streamed_as_it_is() -> None:
+async def test_content_is_streamed_as_it_is() -> None:
     """With the length that was promised, and uncompressed, so that the two can be compared."""
-    (length, media_type, body), wire = used(AZURE, download, film(b"0123456789"))
+    (length, media_type, body), wire = await used(AZURE, download, film(b"0123456789"))
     assert (length, media_type, body) == (10, "video/mp4", b"0123456789")
     assert wire.asked[0].headers["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("deployment", [AZURE, BY_IDENTITY, OTHER])
-def test_a_redirected_download_takes_no_credentials_along(deployment: Deployment, status: int) -> None:
+async def test_a_redirected_download_takes_no_credentials_along(deployment: Deployment, status: int) -> None:
     """Neither to another server nor to a third, nor back: the address itself is what lets
     one in.
     """
     hops = [moved("https://store.example/a?sig=1", status), moved("/b", status), moved("https://east.example/c", status)]
-    (_, _, body), wire = used(deployment, download, *hops, film())
+    (_, _, body), wire = await used(deployment, download, *hops, film())
     assert body == b"film"
     first, *others = wire.asked
     assert {"api-key", "authorization"} & set(first.headers)
@@ -534,41 +528,41 @@ def test_a_redirected_download_takes_no_credentials_along(deployment: Deployment
         [moved("file:///etc/passwd")],
     ],
 )
-def test_a_redirect_that_leads_nowhere_good_is_not_followed(replies: list[Reply]) -> None:
+async def test_a_redirect_that_leads_nowhere_good_is_not_followed(replies: list[Reply]) -> None:
     """Round in circles, to an address without TLS, to another protocol."""
-    assert type(failure(download, *replies)) is Misrouted
+    assert type(await failure(download, *replies)) is Misrouted
 
 
 @pytest.mark.parametrize(
     "location", ["https://store:port/", "https://store.example/\x00", "https://xn--a.example/", "https://xn--/"]
 )
-def test_a_redirect_to_what_is_no_address_is_a_broken_answer(location: str) -> None:
+async def test_a_redirect_to_what_is_no_address_is_a_broken_answer(location: str) -> None:
     """To be asked for again, until the deadline."""
-    assert type(failure(download, moved(location))) is Unreachable
+    assert type(await failure(download, moved(location))) is Unreachable
 
 
 @pytest.mark.parametrize("status", [300, 304, 302])
-def test_a_redirect_to_nowhere_is_a_refusal(status: int) -> None:
+async def test_a_redirect_to_nowhere_is_a_refusal(status: int) -> None:
     """Without a location there is nothing to follow."""
-    assert type(failure(download, httpx.Response(status))) is Refused
+    assert type(await failure(download, httpx.Response(status))) is Refused
 
 
 @pytest.mark.parametrize(("do", "kind"), [(create, Uncertain), (remix, Uncertain), (get, Unreachable), (delete, Unreachable)])
-def test_a_call_that_is_redirected_to_no_name_fails_as_if_cut(
+async def test_a_call_that_is_redirected_to_no_name_fails_as_if_cut(
     do: Callable[[Upstream], Awaitable[Any]], kind: type[UpstreamError]
 ) -> None:
     """The HTTP library looks at the address before anybody follows it."""
-    assert type(failure(do, moved("https://xn--a.example/"))) is kind
+    assert type(await failure(do, moved("https://xn--a.example/"))) is kind
 
 
 @pytest.mark.parametrize("do", [create, remix, get, recent, delete])
-def test_only_downloads_are_redirected(do: Callable[[Upstream], Awaitable[Any]]) -> None:
+async def test_only_downloads_are_redirected(do: Callable[[Upstream], Awaitable[Any]]) -> None:
     """A create that moved elsewhere would take its prompt along."""
     with pytest.raises(UpstreamError):
-        used(AZURE, do, moved("https://elsewhere.example/"), ok())
+        await used(AZURE, do, moved("https://elsewhere.example/"), ok())
 
 
-def test_a_download_that_is_given_up_is_closed() -> None:
+async def test_a_download_that_is_given_up_is_closed() -> None:
     """Whatever the reason: no connection stays open."""
     response = film(b"x" * 100)
 
@@ -578,5 +572,5 @@ def test_a_download_that_is_given_up_is_closed() -> None:
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        used(AZURE, give_up, response)
+        await used(AZURE, give_up, response)
     assert response.is_closed
