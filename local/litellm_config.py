@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from shared.config.deployments import read_models
-from shared.config.file import General, ModelEntry, ModelInfo, Params, read_yaml
+from shared.config.file import GatewayKnobs, General, ModelEntry, ModelInfo, Params, read_yaml
 from shared.errors import ConfigurationError
 
 _HERE = {  # LiteLLM's name → what does the same here
@@ -88,7 +88,8 @@ def _trouble(entry: dict[str, Any]) -> str | None:
     """Why the app would refuse an entry, by its own check. References stand for themselves."""
     params = {name: _example(name, value) for name, value in entry["params"].items()}
     try:
-        read_models([ModelEntry(entry["model_name"], Params(**params), ModelInfo(**entry["model_info"]))], {})
+        model = ModelEntry(entry["model_name"], Params(**params), ModelInfo(**entry["model_info"]))
+        read_models([model], {}, GatewayKnobs().deadline_seconds)
     except (ConfigurationError, TypeError, AttributeError) as error:
         return error.message if isinstance(error, ConfigurationError) else "A value has another type than here."
     return None
