@@ -24,6 +24,7 @@ _LONGEST_UNPACKING = 2.0  # seconds of processor time; the largest ordinary imag
 # A progressive JPEG has about ten scans of the whole picture, and unpacking each takes the full
 # time.
 _JPEG, _SCAN, _MOST_SCANS = b"\xff\xd8", b"\xff\xda", 100
+_MOST_SCANNED = 12 * _MOST_PIXELS  # pixels of all scans together
 
 # MPO, which some cameras write, is a JPEG followed by more pictures.
 _MEDIA_TYPES = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -68,8 +69,6 @@ def check_reference(data: bytes, size: str, fit: Fit = "exact", seconds: float =
     processor time, and for `exact` has exactly `size` pixels: the upstream refuses any other size,
     and does not follow the orientation of a stored image.
     """
-    if data.startswith(_JPEG) and data.count(_SCAN) > _MOST_SCANS:
-        raise _refusal(f"has more than {_MOST_SCANS} scans: save it anew")
     image, upright = _unpacked(data, size, fit, seconds)
     media_type = _MEDIA_TYPES[image.format or ""]
     if upright.size != _pixels(size):
@@ -104,8 +103,7 @@ def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageF
         # Checked by the header alone: pixels are unpacked only where their number is right.
         if fit == "exact" and image.size not in (wanted, wanted[::-1]):
             raise _wrong_size(size, f"{image.width}x{image.height}")
-        if image.width * image.height > _MOST_PIXELS:
-            raise _refusal(f"has more than {_MOST_PIXELS // 10**6} million pixels")
+        _check_cost(image.width * image.height, data)
         image.load()
         upright = _upright(image)
     except (OSError, SyntaxError, ValueError) as error:
@@ -113,10 +111,21 @@ def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageF
     except _TooSlow as error:
         raise _refusal("takes too long to unpack: save it anew") from error
     except Image.DecompressionBombError as error:
-        raise _refusal(f"has more than {_MOST_PIXELS // 10**6} million pixels") from error
+        raise _too_many_pixels() from error
     if fit == "exact" and upright.size != wanted:
         raise _wrong_size(size, f"{upright.width}x{upright.height}")
     return image, upright
+
+
+def _check_cost(pixels: int, data: bytes) -> None:
+    """Raises InvalidRequest. The time of a JPEG's scans is limited here, since a small file with
+    all of them is unpacked in one go.
+    """
+    if pixels > _MOST_PIXELS:
+        raise _too_many_pixels()
+    scans = data.count(_SCAN) if data.startswith(_JPEG) else 1
+    if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
+        raise _refusal("has too many scans: save it anew")
 
 
 class _TooSlow(Exception):
@@ -153,6 +162,10 @@ def _upright(image: "ImageFile") -> "Image":
     }
     turn = turns.get(image.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
+
+
+def _too_many_pixels() -> InvalidRequest:
+    return _refusal(f"has more than {_MOST_PIXELS // 10**6} million pixels")
 
 
 def _refusal(what: str) -> InvalidRequest:

@@ -37,8 +37,8 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
 
 @dataclass(frozen=True)
 class Request:
-    """One request. Header names are in lower case; several values of one name are joined by commas,
-    and empty query parameters are left out.
+    """One request. Header names are in lower case; several values of one name are joined by
+    commas.
 
     `parts` are the route's parameters. `body` can be read once, and raises ConnectionError where
     the caller disconnects before its end. `origin` is the address by which the caller reaches the

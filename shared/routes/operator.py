@@ -140,7 +140,7 @@ async def list_keys(call: Call) -> Answer:
     await call.operator()
     page, size = spend.parse_page({**call.query, "page_size": call.query.get("size", "10")})
     now = call.gateway.clock.now()
-    wanted = {name: call.query[name] for name in ("key_alias", "user_id") if call.query.get(name)}
+    wanted = {name: call.query[name] for name in ("key_alias", "user_id") if name in call.query}
     status = call.query.get("status")
     if status not in (None, "active", "expired", "revoked", "deleted"):
         raise InvalidRequest("`status` must be active, expired, revoked or deleted.", param="status")

@@ -135,11 +135,10 @@ class _Streamed(web.StreamResponse):
 
 def _received(request: Request) -> calls.Request:
     headers = _joined((name.lower(), value) for name, value in request.headers.items())
-    query = _joined(request.query.items())
     return calls.Request(
         method=request.method,
         headers=headers,
-        query={name: value for name, value in query.items() if value},
+        query=_joined(request.query.items()),
         parts=request.get(ROUTE, {}),
         body=_body(request),
         origin=_origin(request.headers),

@@ -32,6 +32,7 @@ RUNNING_CAP_WAIT = 10.0
 _LONGEST_WAIT = 86_400.0
 _OPEN = Mask()
 _LONGEST_TEXT = 4_000  # characters of each text from the upstream
+_LONGEST_ID = 200  # characters of the vendor's id of an answer
 
 _MODERATION_CODES = {"moderation_blocked", "content_filter", "content_policy_violation"}
 _MODERATION_WORDS = ("moderation", "content policy", "content_filter", "safety system", "guardrail", "usage guidelines")
@@ -42,11 +43,17 @@ def is_moderation(code: str | None, message: str) -> bool:
     return code in _MODERATION_CODES or any(word in message.lower() for word in _MODERATION_WORDS)
 
 
+def request_id_of(headers: Mapping[str, str]) -> str | None:
+    """The vendor's id of an answer, for its support."""
+    told = headers.get("apim-request-id") or headers.get("x-request-id")
+    return None if told is None else told[:_LONGEST_ID]
+
+
 def read_report(status: int, headers: Mapping[str, str], body: bytes, mask: Mask = _OPEN) -> UpstreamReport:
     """Read any of the upstream's envelopes: OpenAI, APIM (no `type`), FastAPI (`detail`), or no
     JSON. `mask` removes addresses and secrets from its texts.
     """
-    request_id = headers.get("apim-request-id") or headers.get("x-request-id")
+    request_id = request_id_of(headers)
     try:
         parsed: Any = json.loads(body)
     except (ValueError, RecursionError):  # not JSON, not unicode, or nested beyond reason

@@ -21,7 +21,7 @@ from shared.dialects.dialect import Ask
 from shared.errors import GatewayError, Misrouted, Refused, Uncertain, Unreachable, UpstreamError, UpstreamReport
 from shared.media.content import Content
 from shared.media.reference_image import Reference
-from shared.upstream.answers import from_upstream
+from shared.upstream.answers import from_upstream, request_id_of
 from shared.upstream.bodies import ACCEPTED, Response, read_answer
 from shared.upstream.downloads import Downloads, Place, Resolve, addresses_of
 from shared.upstream.jobs import PAGE, Job, Listing, Page
@@ -166,7 +166,7 @@ class Upstream:
 
     async def _start(self, path: str, *, about_video: bool = False, **body: Any) -> Accepted:
         answer = await self._send("POST", path, creating=True, about_video=about_video, **body)
-        return Accepted(self._job(answer, Uncertain), _request_id(answer.headers))
+        return Accepted(self._job(answer, Uncertain), request_id_of(answer.headers))
 
     async def _send(
         self, method: str, path: str, *, creating: bool = False, about_video: bool = False, **request: Any
@@ -256,7 +256,7 @@ def _content(response: "httpx.Response") -> Content:
         length=int(length) if length.isdigit() else None,
         media_type=response.headers.get("content-type", ""),
         chunks=response.aiter_raw(),
-        request_id=_request_id(response.headers),
+        request_id=request_id_of(response.headers),
     )
 
 
@@ -279,13 +279,8 @@ def _decode(answer: Response, kind: type[_T], failure: type[UpstreamError]) -> _
     try:
         return msgspec.json.decode(answer.body, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        report = UpstreamReport(answer.status, str(error)[:200], request_id=_request_id(answer.headers))
+        report = UpstreamReport(answer.status, str(error)[:200], request_id=request_id_of(answer.headers))
         raise failure("The upstream's answer cannot be read.", report=report) from error
-
-
-def _request_id(headers: Mapping[str, str]) -> str | None:
-    """The vendor's id of an answer, for its support."""
-    return headers.get("apim-request-id") or headers.get("x-request-id")
 
 
 def log_failure(video_id: str, operation: str, error: GatewayError) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.config.catalog import Deployment
 from shared.errors import Misrouted
+from shared.media.remote_image import is_public
 
 if TYPE_CHECKING:
     import httpx
@@ -114,10 +115,9 @@ class Downloads:
         """Public addresses may, private ones if they are listed, or if the listed name itself is a
         private one.
         """
-        found = ip_address(address)
-        if found.is_global and not found.is_multicast:
+        if is_public(address) or _PRIVATE_NAME.fullmatch(host):
             return True
-        return bool(_PRIVATE_NAME.fullmatch(host)) or any(found in each for each in self._networks())
+        return any(ip_address(address) in each for each in self._networks())
 
     def _networks(self) -> list[Any]:
         listed = [each for each in self.deployment.content_hosts if re.fullmatch(r"[\d.]+(/\d+)?|.*:.*", each)]

@@ -13,6 +13,7 @@ from shared.upstream.masking import Mask
 logger = logging.getLogger("gateway")
 
 PAGE = 100  # jobs in a page, the most that the dialect allows
+_MOST_JOBS = 10_000  # in all pages together; a longer list is not read to its end
 _UNSUCCESSFUL = ("failed", "cancelled", "expired", "deleted")
 _LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
@@ -44,7 +45,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     100. `model` is the deployment's name or the model's own. `error` may be anything: see `reason`.
     """
 
-    id: Annotated[str, msgspec.Meta(min_length=1)]
+    id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]
     status: str = "queued"
     progress: float | None = None
     created_at: float | None = None
@@ -148,6 +149,8 @@ class Listing:
         next page begins, or None where no further page is needed.
         """
         self.ahead = _ahead(dated, now) if self.ahead is None else self.ahead
+        if len(self.jobs) + len(page.data) > _MOST_JOBS:
+            return None
         last: str | None = None
         for raw in page.data:
             last = self._take(raw) or last

@@ -196,6 +196,15 @@ def test_a_picture_of_thousands_of_scans_is_refused_at_once(repeated: int) -> No
     assert check_reference(encoded(picture((1280, 720)), "JPEG", progressive=True), "1280x720")
 
 
+def test_the_larger_a_picture_the_fewer_scans_it_may_have() -> None:
+    """One that is made to fit may be large, and each scan of it takes long."""
+    large = encoded(Image.new("L", (5600, 5600)), "JPEG", progressive=True)
+    with pytest.raises(InvalidRequest) as raised:
+        check_reference(with_scans(large, 20), "48x32", "cover")
+    assert "scans" in raised.value.message
+    assert check_reference(large, "48x32", "cover")
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
 def test_an_image_is_made_to_fit(kind: str) -> None:
     """`cover` fills the video and cuts the sides off; `contain` shows everything, between bars."""

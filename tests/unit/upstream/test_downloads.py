@@ -121,7 +121,7 @@ def test_a_listed_host_is_asked_at_the_address_that_was_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "private", ["10.0.0.9", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "100.64.0.1", "::ffff:10.0.0.9"]
+    "private", ["10.0.0.9", "127.0.0.1", "169.254.169.254", "::1", "fd00::1", "100.64.0.1", "::ffff:10.0.0.9", "168.63.129.16"]
 )
 def test_a_listed_public_name_with_a_private_address_is_refused(private: str) -> None:
     """Whoever owns the name could point it anywhere, unless the operator lists the address too."""

@@ -7,9 +7,10 @@ from typing import Any
 
 import httpx
 import pytest
+from msgspec import Raw
 
 from shared.upstream.client import Upstream
-from shared.upstream.jobs import Listing
+from shared.upstream.jobs import Listing, Page
 from tests.fakes.clock import SkippingClock
 from tests.fakes.world import World
 
@@ -80,6 +81,14 @@ async def test_a_list_that_cannot_be_read_to_its_end_is_not_complete(world: Worl
     assert found.complete == complete
     if complete:
         assert len(found.jobs) == len(server.jobs)
+
+
+def test_a_page_without_end_is_not_read() -> None:
+    """Each of its jobs would be compared, and looked up in a table."""
+    listing = Listing(SINCE)
+    page = Page([Raw(b'{"id": "%d"}' % number) for number in range(10_001)], has_more=False)
+    assert listing.add(page, None, NOW) is None
+    assert (listing.complete, listing.jobs) == (False, [])
 
 
 @pytest.mark.parametrize(("dated", "ahead"), [(-20, -20.0), (None, None)], ids=["behind", "undated"])
