@@ -5,6 +5,7 @@ It runs on a loop in a thread of its own, so that clients which block can be use
 them.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -27,7 +28,8 @@ from local.simulator.process import listening
 from local.simulator.server import SimulatedServer
 from shared import gateway as composition
 from shared.accounts.account import Account
-from shared.clock import SystemClock
+from shared.clock import Clock, SystemClock
+from shared.config.settings import load as load_settings
 
 T = TypeVar("T")
 
@@ -71,13 +73,14 @@ def client(url: str, key: str) -> httpx.Client:
 
 
 @contextmanager
-def serving(storage: str, data: Path, *, speed: float = SPEED, **knobs: Any) -> Iterator[Served]:
+def serving(storage: str, data: Path, *, speed: float = SPEED, clock: Clock | None = None, **knobs: Any) -> Iterator[Served]:
     """A gateway on `storage` with one model on one deployment without quotas; `knobs` are the
-    `gateway:` section's.
+    `gateway:` section's. With a `clock` the app goes by that one; its engine and its upstream do
+    not.
     """
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_served(storage, data, speed, knobs)) as served,
+        portal.wrap_async_context_manager(_served(storage, data, speed, clock, knobs)) as served,
     ):
         yield served
 
@@ -98,13 +101,15 @@ async def _simulated(data: Path, speed: float, key: str = UPSTREAM_KEY) -> Async
 
 
 @asynccontextmanager
-async def _served(storage: str, data: Path, speed: float, knobs: dict[str, Any]) -> AsyncIterator[Served]:
+async def _served(storage: str, data: Path, speed: float, clock: Clock | None, knobs: dict[str, Any]) -> AsyncIterator[Served]:
     async with _simulated(data, speed) as upstream:
         settings = app_settings(storage, upstream, data, **knobs)
         with pytest.MonkeyPatch.context() as environment:  # needed only while the app reads it
             for name, value in settings.items():
                 environment.setenv(name, value)
             functions = load("function_app")
+            if clock is not None:
+                composition._gateways[asyncio.get_running_loop()] = composition.build(load_settings(), clock)
             gateway = composition.current()
         try:
             async with Host(functions, data, SystemClock(), timing=timing_of(functions).faster(speed)) as host:
