@@ -27,6 +27,7 @@ _MASTER_KEY, _UPSTREAM_KEY = "sk-the-key-of-the-operator", "the-key-of-the-upstr
 _PATIENCE = 150.0  # seconds from the kill until everything is over
 _SPEED = 10.0  # a film of four seconds takes six
 PROMPTS = (*("a cat",) * 4, "an unlucky cat", "a disturbing cat", "a cat", "a cat")
+IN_LINE = 4  # videos for one slot
 FAULTS = (
     {"kind": "reset_after", "operation": "create"},
     {"kind": "status", "operation": "get", "status": 500, "times": 2},
@@ -36,13 +37,14 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Lives:
-    """What came of it: videos by how they ended, the most upstream jobs of one, and the seconds
-    from the kill to the last end.
+    """What came of it: videos by how they ended, the most upstream jobs of one, the seconds from
+    the kill to the last end, and those from a freed slot to the next create.
     """
 
     ends: dict[str, int]
     most_jobs: int
     recovery: float
+    handovers: list[float]
 
 
 async def lives(binary: Path | None, folder: Path, storage: str) -> Lives:
@@ -69,16 +71,33 @@ async def lives(binary: Path | None, folder: Path, storage: str) -> Lives:
 
         served = await start()
         headers = {"authorization": f"Bearer {_MASTER_KEY}"}
-        made = [await _create(http, served.url, headers, prompt) for prompt in PROMPTS]
+        made = [await _create(http, served.url, headers, prompt, "sora") for prompt in PROMPTS]
         while len(sora.jobs.accepted()) < len(PROMPTS) // 2:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
         killed = time.monotonic()
         await served.kill()
         served = await start()
         ended = await _ends(http, served.url, headers, made)
+        recovery, earlier = time.monotonic() - killed, len(sora.jobs.accepted())
+        in_line = [await _create(http, served.url, headers, "a cat", "one-at-a-time") for _ in range(IN_LINE)]
+        ended += await _ends(http, served.url, headers, in_line)
         await served.kill()
         jobs = Counter(job.prompt for job in sora.jobs.accepted())
-        return Lives(dict(Counter(ended)), max(jobs.values()), time.monotonic() - killed)
+        return Lives(dict(Counter(ended)), max(jobs.values()), recovery, _handovers(sora, earlier))
+
+
+def _handovers(sora: SimulatedServer, earlier: int) -> list[float]:
+    """Seconds from each look that found a job done, which frees its slot, to the next create; of
+    the jobs after so many earlier ones.
+    """
+    first, *following = sora.jobs.accepted()[earlier:]
+    found = []
+    for after in following:
+        freed = max(each.time for each in sora.requests if each.operation == "get" and each.job == first.id)
+        asked = min(each.time for each in sora.requests if each.operation == "create" and each.time > freed)
+        found.append(asked - freed)
+        first = after
+    return found
 
 
 @dataclass(frozen=True)
@@ -121,7 +140,10 @@ async def _start(running: AsyncExitStack, binary: Path | None, folder: Path, env
 def _settings(folder: Path, storage: str, upstream: str) -> dict[str, str]:
     params = {"model": "azure/sora-2", "max_running": 20, "creates_per_minute": 1000}
     config = {
-        "model_list": [{"model_name": "sora", "params": params}],
+        "model_list": [
+            {"model_name": "sora", "params": params},
+            {"model_name": "one-at-a-time", "params": {**params, "max_running": 1}, "model_info": {"id": "narrow"}},
+        ],
         "gateway": {"poll_seconds": 2, "reconcile_seconds": 10},
     }
     (folder / "gateway.yaml").write_text(yaml.safe_dump(config))
@@ -136,9 +158,9 @@ def _settings(folder: Path, storage: str, upstream: str) -> dict[str, str]:
     }
 
 
-async def _create(http: httpx.AsyncClient, url: str, headers: dict[str, str], prompt: str) -> str:
+async def _create(http: httpx.AsyncClient, url: str, headers: dict[str, str], prompt: str, model: str) -> str:
     # Each prompt is one of its own, so that a job upstream tells whose it is.
-    body = {"prompt": f"{prompt} {time.monotonic_ns()}", "seconds": "4"}
+    body = {"model": model, "prompt": f"{prompt} {time.monotonic_ns()}", "seconds": "4"}
     answer = await http.post(f"{url}/v1/videos", json=body, headers=headers)
     if answer.is_error:
         raise ChildError(f"A create was answered {answer.status_code}: {answer.text}")
