@@ -48,7 +48,7 @@ class Wait:
     """No slot now: ask again after `seconds`, or when woken. The first in the queue has `position`
     1.
 
-    `outage` is the reason of the last deployment's outage where every deployment is in one. For the
+    `outage` is why the last deployment is closed, where every deployment is. For the
     first in the queue, `unreachable` lists the deployments that no connection could be made to: it
     may test them with a request that makes no job.
     """
@@ -223,9 +223,9 @@ class Pool:
         return {name: reason for name, reason in troubles.items() if reason}
 
     async def is_down(self, model: Model) -> bool:
-        """Whether every deployment of a model is in an outage."""
+        """Whether every deployment of a model is closed."""
         _, state = await self._state(model.name)
-        return all(slots.outage(state.load(each), self._now()) for each in model.deployments)
+        return all(slots.closed_by(state.load(each), self._now()) for each in model.deployments)
 
     async def is_lost(self, model: Model) -> bool:
         """Whether every deployment of a model is lost, so that no video waits for it."""
@@ -388,9 +388,9 @@ class _Turn:
         return Wait(seconds, before.all + 1, datetime.fromtimestamp(start, UTC), self._outage(), unreachable)
 
     def _outage(self) -> str | None:
-        """The reason of the last deployment's outage, where every deployment is in one."""
-        outages = [slots.outage(self.state.load(each), self._now()) for each in self.possible]
-        return outages[-1].reason if outages[-1] is not None and all(outages) else None
+        """Why the last deployment is closed, where every deployment is."""
+        reasons = [slots.closed_by(self.state.load(each), self._now()) for each in self.possible]
+        return reasons[-1] if all(reasons) else None
 
     def _unreachable(self) -> tuple[Deployment, ...]:
         return tuple(each for each in self.possible if slots.is_unreachable(self.state.load(each), self._now()))

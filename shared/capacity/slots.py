@@ -25,6 +25,7 @@ _PATIENCE = 20.0  # seconds that a free slot is kept for the job whose turn it i
 _LONGEST_QUEUE = 30  # as a power of two
 _FIRST_REST, _LONGEST_REST = 5.0, 300.0  # seconds, of a deployment that fails without saying for how long
 _MENDED_WITHIN = 600.0  # seconds: an outage that lasts longer is taken for permanent
+_SURELY = 3  # refused connections in a row: the server is gone, and not just busy
 _AT_ONCE = 120.0  # seconds: a refusal so soon after reopening continues the earlier outage
 
 
@@ -96,6 +97,16 @@ def last_outage(load: Load, now: float) -> Outage | None:
     job was accepted since.
     """
     return load.outage if load.outage is not None and load.outage.until + _MENDED_WITHIN > now else None
+
+
+def closed_by(load: Load, now: float) -> str | None:
+    """Why nobody should wait for a deployment now: the reason of its outage, or
+    `upstream_unavailable` where it has refused connections several times in a row.
+    """
+    why = outage(load, now)
+    if why is not None:
+        return why.reason
+    return "upstream_unavailable" if is_unreachable(load, now) and load.failures >= _SURELY else None
 
 
 def trouble(load: Load, now: float) -> str | None:

@@ -181,8 +181,16 @@ class Sweep:
 
     @property
     def _longest_life(self) -> timedelta:
-        knobs = self.gateway.settings.knobs
-        return timedelta(seconds=knobs.queue_seconds + knobs.deadline_seconds) + _MARGIN
+        """A video waits for a slot, then its job waits in the server's queue and runs. A job that
+        the server loses is made once more.
+        """
+        knobs, models = self.gateway.settings.knobs, self.gateway.settings.catalog.models
+        jobs = [
+            (1 + each.remakes_lost_jobs) * ((each.upstream_queue_seconds or knobs.deadline_seconds) + knobs.deadline_seconds)
+            for model in models
+            for each in model.deployments
+        ]
+        return timedelta(seconds=knobs.queue_seconds + max(jobs, default=0.0)) + _MARGIN
 
     async def _stuck(self, video_id: str, status: Status | None) -> bool:
         """Whether its orchestration should have acted by now, and no step of it writes

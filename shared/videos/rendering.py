@@ -89,8 +89,7 @@ class Rendering:
             job = await self._look(upstream, video)
         except UpstreamError as error:
             log_failure(video.id, "get", error)
-            reason = failed(error.code, error.message, error.report.request_id)
-            return await self._try_again(entry, error, reason, self._elapsed(video) / 20)
+            return await self._try_again(entry, error, self._reason_of(video, error), self._elapsed(video) / 20)
         return await self._note_progress(entry, upstream, job)
 
     async def _look(self, upstream: Upstream, video: Video) -> Job:
@@ -177,8 +176,17 @@ class Rendering:
             await upstream.stop(video.upstream_id or "")
         except UpstreamError as error:
             log_failure(video.id, "stop", error)
-        did = "start" if video.started_at is None else "finish"
-        return failed("deadline_exceeded", f"The upstream did not {did} the video in time.")
+        return _too_late(video)
+
+    def _reason_of(self, video: Video, error: UpstreamError) -> StepResult:
+        """Why a job cannot be looked at, if that stays so. One that is gone although it was to be
+        stopped was stopped by an earlier run, which was killed before it could tell.
+        """
+        if isinstance(error, Missing) and video.deleted:
+            return failed("cancelled", CANCELLED_MESSAGE)
+        if isinstance(error, Missing) and self._left(video) <= 0:
+            return _too_late(video)
+        return failed(error.code, error.message, error.report.request_id)
 
     async def _look_again(self, video: Video, progress: int) -> StepResult:
         """When to look at a running job again: rarely while it cannot be done, often when it may
@@ -329,6 +337,11 @@ def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
     if job.created_at is not None and job.completed_at is not None:
         return max(job.completed_at - job.created_at, 0.0)
     return elapsed if seen_running else elapsed / 2
+
+
+def _too_late(video: Video) -> StepResult:
+    did = "start" if video.started_at is None else "finish"
+    return failed("deadline_exceeded", f"The upstream did not {did} the video in time.")
 
 
 def _percent(job: Job) -> int:

@@ -157,7 +157,7 @@ async def test_a_video_that_outlives_every_deadline_is_ended(world: World, delet
     if deleted:
         await world.gateway.lifecycle.delete(video.id)
     engine = Engine(video.id)
-    world.clock.skip(600 + 300 + 30 * 60)
+    world.clock.skip(600 + 2 * 300 + 30 * 60)
     assert await look(world, engine)
     assert engine.terminated == []
     world.clock.skip(1)

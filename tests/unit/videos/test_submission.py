@@ -1,5 +1,7 @@
 """How long a video waits to be submitted, and for whom, when its deployment refuses or rests."""
 
+from dataclasses import replace
+
 import httpx
 import pytest
 
@@ -90,3 +92,26 @@ async def test_a_deployment_rests_for_an_hour_at_most(world: World) -> None:
     begin = world.clock.now()
     assert await world.submitted(video.id) == {"done": True}
     assert 3600 <= (world.clock.now() - begin).total_seconds() < 2 * 3600
+
+
+async def test_a_server_that_refuses_connections_is_closed(world: World) -> None:
+    """The fallback takes over within a minute, and /health says which deployment it is; a server
+    that refuses once may only have been started again.
+    """
+    (only,) = world.model.deployments
+    spare = replace(world.model, name=f"spare-{world.model.name}", deployments=(replace(only, name="spare", model="spare"),))
+    world = world.with_model(world.model, spare, fallbacks={world.model.name: (spare.name,)})
+
+    def refuse(request: httpx.Request) -> httpx.Response | None:
+        if request.method == "GET" or b"spare" not in request.read():
+            raise httpx.ConnectError("refused")
+        return None
+
+    world.upstream.before(refuse)
+    video, begin = await world.start(), world.clock.now()
+    assert await world.submitted(video.id) == {"done": True}
+    assert 10 < (world.clock.now() - begin).total_seconds() < 90
+    made = await world.video(video.id)
+    assert (made.model, made.fallback_from) == (spare.name, world.model.name)
+    health = await world.send("GET", "health")
+    assert health.json["closed"] == {world.model.name: {only.name: "upstream_unavailable"}}
