@@ -48,8 +48,13 @@ def _abilities(model: Model) -> dict[str, Any]:
     return {
         **_wire(model),
         "sizes": able.sizes,
+        "any_size": able.any_size,
         "seconds": [str(each) for each in able.seconds],
         "price_per_second": {size: price / MICROS for size, price in able.prices.items()},
+        "price_per_video": None if able.per_video is None else able.per_video / MICROS,
+        "price_per_gpu_second": None if able.per_gpu_second is None else able.per_gpu_second / MICROS,
+        "parameters": {name: str(parameter) for name, parameter in able.parameters.items()},
+        "resizes_reference": able.resizes,
         "variants": able.variants,
         "remix": able.remix,
         "retires": max(known).isoformat() if len(known) == len(retirements) else None,

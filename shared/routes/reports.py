@@ -13,7 +13,6 @@ from shared.routes.key_settings import show
 from shared.routes.spend import Filter, Spend
 
 _MOST_KEYS = 1000
-_CALCULATED = ("model", "seconds", "size")
 
 
 async def spend_logs(call: Call) -> Answer:
@@ -79,13 +78,11 @@ async def _keys_by_spend(call: Call) -> list[dict[str, Any]]:
 
 
 async def calculate(call: Call) -> Answer:
-    """What a video would cost, in dollars: `model`, `seconds` and `size` as in a create. Nothing is
-    made or reserved.
+    """What a video would cost at most, in dollars: `model`, `seconds`, `size` and parameters are as
+    in a create. Nothing is made or reserved.
     """
     await call.caller()
-    fields = await call.fields()
-    refuse_unknown(fields, _CALCULATED)
-    request = parse_create({**fields, "prompt": "x"}, call.gateway.settings.catalog)
+    request = parse_create({"prompt": "x", **await call.fields()}, call.gateway.settings.catalog)
     return Answer({"cost": request.price / MICROS})
 
 

@@ -30,7 +30,7 @@ async def test_a_caller_sees_what_each_model_can_make_and_costs(world: World) ->
     (told,) = (await two.send("GET", "v1/videos/models", secret=secret)).json["data"]
     assert (told["id"], told["seconds"], told["remix"]) == ("dearer", ["4", "8", "12"], True)
     assert told["price_per_second"] == {"720x1280": 0.1, "1280x720": 0.1}
-    assert told["retires"] == "2026-10-15"
+    assert (told["retires"], told["parameters"], told["any_size"]) == ("2026-10-15", {}, False)
     assert len((await two.send("GET", "videos/models")).json["data"]) == 2
 
 
