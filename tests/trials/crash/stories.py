@@ -218,6 +218,7 @@ async def _operated(stage: Stage, _: Any) -> None:
     alias = f"alias of {stage.client.tag}"
     await stage.client.operate("generate", {"key": first, "key_alias": alias}, again=(409,))
     await stage.client.operate("update", {"key": first, "key_alias": f"new {alias}", "max_budget": 1})
+    await stage.client.operate("bulk_update", {"keys": [{"key": first, "rpm_limit": 5}]})
     await stage.client.operate("block", {"key": first})
     await stage.client.operate("unblock", {"key": first})
     await stage.client.operate("regenerate", {"key": first, "new_key": second}, again=(404, 409))

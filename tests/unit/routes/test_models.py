@@ -7,7 +7,9 @@ import pytest
 
 from shared.errors import NotFound
 from shared.routes import health as health_route
+from shared.videos.step_result import DONE
 from tests.fakes.asking import ask, request
+from tests.fakes.upstream import error
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
@@ -21,6 +23,19 @@ def with_two_models(world: World) -> World:
         deployments=(replace(world.model.deployments[0], name="west/dear"),),
     )
     return world.with_model(world.model, other)
+
+
+async def test_a_model_that_no_deployment_serves_fails_alone(world: World) -> None:
+    """With its own reason; the others at the same resource go on."""
+    two = with_two_models(world)
+    gone = replace(two.gateway.settings.catalog.models[1].deployments[0], model="gone")
+    served = two.with_model(world.model, replace(two.gateway.settings.catalog.models[1], deployments=(gone,)))
+    refusal = error(410, "The model is retired.", code="model_retired")
+    served.upstream.before(lambda request: refusal if b"\r\ngone\r\n" in request.read() else None)
+    lost, made = await served.start(model="dearer"), await served.start()
+    assert (await served.submitted(lost.id))["failed"]["code"] == "model_retired"
+    assert await served.submitted(made.id) == DONE
+    assert list(await health(served)) == ["dearer"]
 
 
 async def test_a_caller_sees_what_each_model_can_make_and_costs(world: World) -> None:
