@@ -47,7 +47,8 @@ class Capability:
 
     def makes(self, size: str) -> bool:
         """Whether it makes videos of this size."""
-        sides = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", size)
+        # ASCII alone: a server may read other digits as these, and they have no price of their own.
+        sides = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", size, re.ASCII)
         fits = sides is not None and all(int(side) in _SIDES for side in sides.groups())
         return size in self.sizes or (self.any_size and fits)
 

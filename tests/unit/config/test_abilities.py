@@ -68,6 +68,12 @@ def test_sizes_and_lengths_are_lists_or_ranges(configured: Configured) -> None:
     assert configured({"seconds": [8, 4], **FREE}).capability.usual_seconds == 8
 
 
+def test_a_size_has_one_spelling(configured: Configured) -> None:
+    """A server may read other digits as these, and the price would be that of any other size."""
+    able = configured({"sizes": "any", "seconds": [4], **FREE}).capability
+    assert (able.makes("1280x720"), able.makes("１280x720"), able.makes("1٢80x720")) == (True, False, False)
+
+
 def test_parameters_are_narrowed_widened_and_taken_away(configured: Configured) -> None:
     """By name; a new one says its type."""
     told = {"num_inference_steps": {"max": 50}, "lora": {"type": "object"}, "seed": False}

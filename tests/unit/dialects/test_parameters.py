@@ -43,6 +43,8 @@ def test_a_value_is_read_from_json_and_from_a_form(parameter: Parameter, value: 
         (Parameter("text"), 7, "invalid_type"),
         (Parameter("object"), "[1]", "invalid_type"),
         (Parameter("object"), "[" * 100_000, "invalid_type"),
+        (Parameter("object"), '{"prompt": "\\ud800"}', "invalid_type"),
+        (Parameter("object"), '{"a": NaN}', "invalid_type"),
         (Parameter("integer", 1, 200), 0, "invalid_value"),
         (Parameter("integer", 1, 200), "201", "invalid_value"),
         (Parameter("text", most=5), "blurry", "invalid_value"),
