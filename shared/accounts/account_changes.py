@@ -63,7 +63,8 @@ class Admission:
 
     @property
     def weight(self) -> int:
-        return len(self.video.prompt) + len(self.video.metadata or "") + len(self.video.user or "")
+        video = self.video
+        return sum(len(each or "") for each in (video.prompt, video.parameters, video.metadata, video.user))
 
     async def read(self, table: Table, *, again: bool) -> None:
         # After a conflict the row may be our own: the write worked, and only its answer was lost.

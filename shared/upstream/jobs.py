@@ -14,6 +14,7 @@ logger = logging.getLogger("gateway")
 
 PAGE = 100  # jobs in a page, the most that the dialect allows
 _MOST_JOBS = 10_000  # in all pages together; a longer list is not read to its end
+_LONGEST_LENGTH = 6  # digits of a length in seconds
 _UNSUCCESSFUL = ("failed", "cancelled", "expired", "deleted")
 _LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
@@ -110,8 +111,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def made_seconds(self) -> float | None:
         """How long the video came to be."""
-        named = self.length if self.length and self.length.isdigit() else 0
-        return self.told.get("duration_s") or float(named) or None
+        named = self.length or ""
+        readable = named.isascii() and named.isdigit() and len(named) <= _LONGEST_LENGTH
+        return self.told.get("duration_s") or (float(named) if readable else None) or None
 
     def masked(self, mask: Mask) -> "Job":
         """The same job, with a masked reason that callers may see."""

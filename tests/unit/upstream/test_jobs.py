@@ -6,11 +6,11 @@ from email.utils import format_datetime
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from msgspec import Raw
 
 from shared.upstream.client import Upstream
-from shared.upstream.jobs import Listing, Page
+from shared.upstream.jobs import Job, Listing, Page
 from tests.fakes.clock import SkippingClock
 from tests.fakes.world import World
 
@@ -83,10 +83,18 @@ async def test_a_list_that_cannot_be_read_to_its_end_is_not_complete(world: Worl
         assert len(found.jobs) == len(server.jobs)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "made"), [("8", 8.0), (8, 8.0), ("\N{SUPERSCRIPT TWO}", None), ("9" * 400, None), ("", None)]
+)
+def test_a_length_that_is_none_is_not_charged_by(seconds: object, made: float | None) -> None:
+    """The video of such a job is kept, whatever the server says of it."""
+    assert msgspec.convert({"id": "a", "seconds": seconds}, Job).made_seconds == made
+
+
 def test_a_page_without_end_is_not_read() -> None:
     """Each of its jobs would be compared, and looked up in a table."""
     listing = Listing(SINCE)
-    page = Page([Raw(b'{"id": "%d"}' % number) for number in range(10_001)], has_more=False)
+    page = Page([msgspec.Raw(b'{"id": "%d"}' % number) for number in range(10_001)], has_more=False)
     assert listing.add(page, None, NOW) is None
     assert (listing.complete, listing.jobs) == (False, [])
 
