@@ -32,9 +32,14 @@ demo: setup ## Generate one video through the public API and save it to out/
 run: setup ## Serve on http://localhost:4000 until Ctrl-C (ARGS="--port 4001 --speed 50")
 	@exec $(PYTHON) -m local run $(ARGS)
 
-# Tests run in more processes than cores: the slowest kill things and wait for a lease to run out.
+# Types are checked beside the tests: mypy keeps but one core busy.
 .PHONY: test
-test: check ## Formatter check, linter, strict types, then every test with coverage
+test: setup ## Formatter check, linter, strict types, and every test with coverage
+	@$(MAKE) --jobs 2 check tests
+
+# In more processes than cores: the slowest tests kill things and wait for a lease to run out.
+.PHONY: tests
+tests: setup
 	@$(PYTHON) -m pytest --cov --numprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: check

@@ -6,10 +6,15 @@ from typing import Any
 
 import pytest
 from coverage import Coverage
+from hypothesis import HealthCheck, settings
 
 from local.azurite import Azurite
 from tests.fakes.world import World
 from tests.fakes.world import world as open_world
+
+# How long an example takes is the machine's doing, and no finding.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 UNMEASURED = ("tests/project/", "tests/stack/", "tests/trials/")
 

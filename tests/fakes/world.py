@@ -41,9 +41,7 @@ class Links(Connections):
 
 @dataclass
 class World:
-    """`owner` is a key of its own and `model` a model of its own, so that tests share storage and
-    nothing in it.
-    """
+    """`owner` is a key of its own, `model` a model of its own."""
 
     gateway: Gateway
     clock: SkippingClock
@@ -163,10 +161,11 @@ async def world(
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
-    deployment's may be set, and the kind of `server` that answers.
+    deployment's may be set, the `budget` of the whole gateway in micro-dollars, and the kind of
+    `server` that answers.
 
-    With a `budget` for the whole gateway, in micro-dollars, it has tables of its own: nobody else
-    may count against it.
+    Its tables are its own: nobody else counts against it, and who looks at all there is sees what
+    the test made.
     """
     clock = SkippingClock()
     upstream = server(clock)
@@ -200,7 +199,7 @@ async def world(
         given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget
     )
     faults = Faults()
-    tables = FaultyTables(changed.storage, faults, prefix="" if budget is None else f"t{secrets.token_hex(8)}")
+    tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}")
     gateway = composition.build(changed, clock, Random(1), Links(upstream), tables)
     try:
         issued = await gateway.keys.issue(Account(**(limits or {})))

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("size", "seconds"), [((720, 1280), 4), ((1280, 720), 8), ((1280, 720), 12), ((1024, 1792), 4), ((1792, 1024), 4)]
+    ("size", "seconds"),
+    [((720, 1280), 4), ((1280, 720), 4), ((1024, 1792), 4), ((1792, 1024), 4), ((128, 72), 8), ((128, 72), 12)],
 )
 def test_a_film_has_exactly_the_size_and_length_asked_for(tmp_path: Path, size: tuple[int, int], seconds: int) -> None:
     """PyAV finds an H.264 stream of that many pixels, and every one of its frames can be

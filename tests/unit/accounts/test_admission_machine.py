@@ -12,7 +12,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any, TypeVar
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -335,6 +335,4 @@ def _loses(count: int, error: Exception) -> Callable[[Sequence[Write]], None]:
 
 
 TestAdmission: Any = Admission.TestCase
-TestAdmission.settings = settings(
-    max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestAdmission.settings = settings(max_examples=80, stateful_step_count=30)

@@ -462,4 +462,4 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPoolMachine = PoolMachine.TestCase
-TestPoolMachine.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+TestPoolMachine.settings = settings(max_examples=25, stateful_step_count=30)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from shared.config.catalog import Model
@@ -293,7 +292,6 @@ def test_what_is_no_address_is_refused(base: str, dialect: Dialect) -> None:
 PATHS = st.lists(st.sampled_from(["openai", "v1", "videos", "proxy", "", "OpenAI", "a b", "%2F"]), max_size=5).map("/".join)
 
 
-@hypothesis_settings(deadline=None)
 @given(
     st.sampled_from(["https://h.example", "https://h:8443", "HTTPS://H.example", "http://localhost:1"]),
     PATHS,

@@ -107,7 +107,7 @@ PIECES = st.sampled_from(
 FILMS = st.lists(PIECES, max_size=5).map(b"".join) | st.binary(max_size=60)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(FILMS, st.data())
 def test_the_verdict_does_not_depend_on_the_chunks(data: bytes, draw: st.DataObject) -> None:
     """Any split of the same bytes gives the same answer."""

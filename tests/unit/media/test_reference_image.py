@@ -7,7 +7,7 @@ import zlib
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageOps
 
@@ -160,7 +160,6 @@ def test_an_image_that_was_cut_short_is_refused(kind: str, orientation: int) -> 
         refusal(data[: int(len(data) * part)], "480x320")
 
 
-@settings(deadline=None)
 @given(st.data(), st.sampled_from(["JPEG", "PNG", "WEBP"]), st.sampled_from([1, SIDEWAYS, MIRRORED, UPSIDE_DOWN]))
 def test_no_damage_crashes_the_check(data: st.DataObject, kind: str, orientation: int) -> None:
     """It passes or it is refused, wherever the bytes were changed."""

@@ -243,7 +243,6 @@ ANYTHING = st.one_of(
 NAMES = st.sampled_from(["prompt", "model", "seconds", "size", "user", "metadata", "input_reference", "input_referense"])
 
 
-@settings(deadline=None)
 @given(st.dictionaries(NAMES, ANYTHING | st.dictionaries(st.just("image_url"), ANYTHING)))
 def test_no_request_at_all_crashes_the_check(fields: dict[str, Any]) -> None:
     """It comes out whole and valid, or with the name of what is wrong."""
@@ -253,7 +252,7 @@ def test_no_request_at_all_crashes_the_check(fields: dict[str, Any]) -> None:
         assert error.param in {"prompt", "model", "seconds", "size", "user", "metadata", "input_reference", *fields}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.text(max_size=50).filter(str.strip), st.integers(1, LONGEST_PROMPT))
 @example("\U0001f408", LONGEST_PROMPT)
 @example("a\U0001f408", 31_999)

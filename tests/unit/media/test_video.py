@@ -5,7 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openai.types import Video as OpenAIVideo
 
@@ -22,14 +22,12 @@ def video(**changes: Any) -> Video:
     return Video(**{"id": new_id(OWNER, NOW), **given, **changes})
 
 
-@settings(deadline=None)
 @given(OWNERS, TIMES, st.timedeltas(timedelta(milliseconds=2), timedelta(days=4_000)))
 def test_newer_ids_sort_first(owner: str, earlier: datetime, later_by: timedelta) -> None:
     """A list of a key's videos, newest first, is a plain range read."""
     assert new_id(owner, earlier + later_by) < new_id(owner, earlier)
 
 
-@settings(deadline=None)
 @given(OWNERS, TIMES)
 def test_an_id_names_its_owner(owner: str, now: datetime) -> None:
     """A video is found by its id alone."""
@@ -69,7 +67,6 @@ def test_what_is_no_id_is_never_looked_for(text: str) -> None:
     assert owner_of(text).startswith("key_")
 
 
-@settings(deadline=None)
 @given(st.integers(-(10**15), 10**15))
 def test_dollars_are_exact(micros: int) -> None:
     """A plain decimal number, without exponent and without trailing zeros."""

@@ -155,7 +155,7 @@ def test_a_caller_who_goes_away_leaves_nothing() -> None:
 TEXTS = st.text('data:"\\,;ä🪲/', max_size=9) | st.text('data:"\\', max_size=9).map("data:".__add__)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.dictionaries(TEXTS, TEXTS | st.lists(TEXTS, max_size=2), max_size=3), st.integers(1, 9), st.booleans())
 def test_json_is_what_it_was_however_it_comes(value: dict[str, Any], size: int, ascii_only: bool) -> None:
     """Quotes, backslashes and texts that begin like an image, cut anywhere."""

@@ -178,7 +178,7 @@ PIECES = [
 ]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])  # settings stay the same
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))  # settings stay the same
 @given(
     st.lists(st.sampled_from(PIECES) | st.text(max_size=5), max_size=15).map("".join),
     st.sampled_from([FORM, "application/json"]),

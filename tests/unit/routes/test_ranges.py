@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import PreconditionFailed, RangeNotSatisfiable
@@ -128,7 +128,6 @@ def test_what_is_selected_is_described() -> None:
     assert described(FILE, select("GET", {"if-none-match": "*"}, FILE)) == always
 
 
-@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 60) | st.none(), st.integers(0, 60) | st.none())
 def test_every_range_is_what_slicing_gives(total: int, first: int | None, last: int | None) -> None:
     """In files of any length, empty ones too."""
@@ -143,7 +142,6 @@ def test_every_range_is_what_slicing_gives(total: int, first: int | None, last: 
         assert (status == 416) == (wanted == [])
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.sampled_from(["range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"]),

@@ -6,7 +6,7 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.errors import (
@@ -148,7 +148,6 @@ def test_retry_after_comes_in_three_forms(headers: dict[str, str], seconds: floa
     assert retry_after(headers, NOW) == seconds
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(codec="latin-1"), max_size=40), st.text(st.characters(codec="latin-1"), max_size=40))
 def test_no_header_breaks_the_reading_of_retry_after(milliseconds: str, other: str) -> None:
     """Whatever a server sends, the answer is a sensible wait or none."""
@@ -162,7 +161,6 @@ ERRORS = st.fixed_dictionaries({}, optional={"message": VALUES, "type": VALUES, 
 BODIES = st.fixed_dictionaries({}, optional={"error": ERRORS | VALUES, "detail": VALUES}) | VALUES
 
 
-@settings(deadline=None)
 @given(st.integers(300, 599), BODIES.map(json.dumps).map(str.encode) | st.binary(max_size=30), st.booleans())
 def test_any_answer_at_all_becomes_a_leaf_that_can_be_stored_and_sent(status: int, body: bytes, creating: bool) -> None:
     """A create that got a 408 or 5xx is uncertain whatever the body says; every text can be

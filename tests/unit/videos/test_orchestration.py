@@ -227,7 +227,7 @@ OUTCOMES = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(OUTCOMES, max_size=12))
 def test_every_prefix_of_a_history_replays_to_the_same_actions(outcomes: list[StepResult]) -> None:
     """Whatever happened: what was decided stays decided, and is only ever added to."""
