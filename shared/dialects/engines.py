@@ -6,11 +6,11 @@ from typing import Any
 from shared.dialects.parameters import Parameter
 from shared.errors import InvalidRequest
 
-LONGEST_PROMPT = 32_000
+LONGEST_NEGATIVE_PROMPT = 8_000  # characters
 LARGEST_INTEGER = 2**63 - 1
 
 DIFFUSION: Mapping[str, Parameter] = {
-    "negative_prompt": Parameter("text", most=LONGEST_PROMPT),
+    "negative_prompt": Parameter("text", most=LONGEST_NEGATIVE_PROMPT),
     "seed": Parameter("integer", 0, LARGEST_INTEGER),
     "num_frames": Parameter("integer", 1, 100_000),
     "num_inference_steps": Parameter("integer", 1, 200),

@@ -29,7 +29,7 @@ class Gemini(Dialect):
     deletes: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = ("video",)
     parameters: ClassVar[Parameters] = {
-        "negative_prompt": Parameter("text", most=32_000),
+        "negative_prompt": Parameter("text", most=8_000),
         "seed": Parameter("integer", 0, 2**32 - 1),
     }
     lengths: ClassVar[range | None] = range(4, 9, 2)

@@ -38,8 +38,8 @@ class Parameter:
     def __str__(self) -> str:
         if self.choices:
             return f"one of {', '.join(self.choices)}"
-        bounds = [f"at least {self.least:g}"] if self.least is not None else []
-        bounds += [f"at most {self.most:g}"] if self.most is not None else []
+        bounds = [f"at least {self.least}"] if self.least is not None else []
+        bounds += [f"at most {self.most}"] if self.most is not None else []
         return f"{_NAMES[self.kind]}{', ' if bounds else ''}{' and '.join(bounds)}{self._unit if bounds else ''}"
 
     @property
@@ -49,7 +49,7 @@ class Parameter:
     def _typed(self, value: object) -> Any:
         """The value as what it should be; None where it is something else."""
         if self.kind == "text":
-            return value if isinstance(value, str) else None
+            return value if isinstance(value, str) and _is_unicode(value) else None
         told = _json(value) if isinstance(value, str) else value
         if self.kind == "object":
             return told if isinstance(told, dict) else None
@@ -88,6 +88,15 @@ def _number(told: object, *, whole: bool) -> float | None:
     if isinstance(told, float) and told.is_integer():
         return int(told)
     return None if whole and isinstance(told, float) else told
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be sent: JSON can hold half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json(text: str) -> object:

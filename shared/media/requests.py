@@ -23,6 +23,7 @@ Fields = Mapping[str, Any]
 
 LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
 LONGEST_USER = 512
+_LONGEST_PARAMETERS = 24_000  # characters of JSON: they are stored in one column
 _PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
@@ -110,7 +111,11 @@ def _request(fields: Fields, model: Model) -> CreateRequest:
 def _parameters(fields: Fields, model: Model) -> dict[str, Any]:
     """The parameters beside OpenAI's, checked. Raises InvalidRequest."""
     known = model.capability.parameters
-    return {name: known[name].read(name, value) for name, value in fields.items() if name in known and value is not None}
+    asked = {name: known[name].read(name, value) for name, value in fields.items() if name in known and value is not None}
+    if len(json.dumps(asked)) > _LONGEST_PARAMETERS:
+        longest = max(asked, key=lambda name: len(json.dumps(asked[name])))
+        raise InvalidRequest(f"The parameters have more than {_LONGEST_PARAMETERS} characters together.", param=longest)
+    return asked
 
 
 def _length(fields: Fields, parameters: Mapping[str, Any], model: Model) -> object:

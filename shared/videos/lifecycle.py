@@ -259,4 +259,4 @@ def _parameters(request: CreateRequest) -> str | None:
     asked = dict(request.parameters)
     if "seed" in request.model.capability.parameters:
         asked.setdefault("seed", secrets.randbelow(_SEEDS))
-    return json.dumps(asked, ensure_ascii=False) if asked else None
+    return json.dumps(asked) if asked else None

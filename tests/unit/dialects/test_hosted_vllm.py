@@ -247,6 +247,7 @@ async def test_a_seed_is_chosen_where_the_caller_gives_none(world: World) -> Non
         ({"seed": 1, "extra_body": {"seed": 2}}, "duplicate_parameter", "seed"),
         ({"num_frames": 240}, "invalid_value", "num_frames"),
         ({"width": 720}, "invalid_value", "size"),
+        ({"negative_prompt": "é" * 7_000}, "invalid_value", "negative_prompt"),
     ],
 )
 async def test_what_a_parameter_may_not_be_costs_nothing(world: World, fields: dict[str, Any], code: str, param: str) -> None:

@@ -41,6 +41,7 @@ def test_a_value_is_read_from_json_and_from_a_form(parameter: Parameter, value: 
         (Parameter("number"), float("inf"), "invalid_type"),
         (Parameter("boolean"), 1, "invalid_type"),
         (Parameter("text"), 7, "invalid_type"),
+        (Parameter("text"), "\ud800", "invalid_type"),
         (Parameter("object"), "[1]", "invalid_type"),
         (Parameter("object"), "[" * 100_000, "invalid_type"),
         (Parameter("object"), '{"prompt": "\\ud800"}', "invalid_type"),
