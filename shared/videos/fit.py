@@ -77,9 +77,16 @@ def _wish_fits(job: Job, attempt: Attempt) -> Fit:
         return Fit.NO
     asked = (video.prompt, str(video.seconds), video.size)
     told = (job.prompt, job.length, job.size)
-    if any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True)):
+    differs = any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True))
+    if differs or _was_made_otherwise(job, video):
         return Fit.NO if attempt.deployment.dialect.keeps_words else Fit.NEAR
     return Fit.UNPROVEN if None in told else Fit.EXACT
+
+
+def _was_made_otherwise(job: Job, video: Video) -> bool:
+    """Whether it tells other numbers than were asked for. A finished job tells what came out."""
+    both = job.told.keys() & video.asked.keys()
+    return not job.completed and any(job.told[name] != video.asked[name] for name in both)
 
 
 def _name_fits(job: Job, attempt: Attempt, neighbours: Set[str]) -> Fit:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.config.catalog import KNOWN_MODELS, Deployment, Model
-from shared.dialects.known import AZURE
+from shared.dialects.known import AZURE, HOSTED_VLLM
 from shared.media.video import Video
 from shared.storage.tables import Row
 from shared.storage.video_store import VideoRow
@@ -117,3 +117,12 @@ def test_every_cut_and_trimmed_prompt_resembles_itself(prompt: str, length: int)
     """At any character, in any script."""
     assert resembles(prompt[:length], prompt)
     assert resembles(prompt.strip(), prompt)
+
+
+@pytest.mark.parametrize(("told", "expected"), [(81, Fit.EXACT), (None, Fit.EXACT), (49, Fit.NO)])
+def test_a_job_of_other_frames_is_another_one(told: int | None, expected: Fit) -> None:
+    """Where the server keeps what it was sent; once it is finished it tells what came out."""
+    place = replace(PLACE, dialect=HOSTED_VLLM)
+    ours = attempt(place, parameters='{"num_frames": 81, "seed": 1}')
+    assert fit(job(num_frames=told), ours, Listing(NOTED), set()) is expected
+    assert fit(job(num_frames=told, status="completed"), ours, Listing(NOTED), set()) is Fit.EXACT
