@@ -24,6 +24,7 @@ from anyio.from_thread import start_blocking_portal
 from local.durable import TaskHub
 from local.functions_host.functions import load
 from local.functions_host.host import Host, timing_of
+from local.simulator.dialects.dialect import ServedModel
 from local.simulator.process import listening
 from local.simulator.server import SimulatedServer
 from shared import gateway as composition
@@ -73,14 +74,24 @@ def client(url: str, key: str) -> httpx.Client:
 
 
 @contextmanager
-def serving(storage: str, data: Path, *, speed: float = SPEED, clock: Clock | None = None, **knobs: Any) -> Iterator[Served]:
-    """A gateway on `storage` with one model on one deployment without quotas; `knobs` are the
-    `gateway:` section's. With a `clock` the app goes by that one; its engine and its upstream do
-    not.
+def serving(
+    storage: str,
+    data: Path,
+    *,
+    speed: float = SPEED,
+    clock: Clock | None = None,
+    dialect: str = "azure",
+    **knobs: Any,
+) -> Iterator[Served]:
+    """A gateway on `storage` with one model on one deployment without quotas, at a server of this
+    dialect; `knobs` are the `gateway:` section's. With a `clock` the app goes by that one; its
+    engine and its upstream do not.
     """
     with (
         start_blocking_portal() as portal,
-        portal.wrap_async_context_manager(_served(storage, data, speed, clock, knobs)) as served,
+        portal.wrap_async_context_manager(
+            _served(storage, data, speed=speed, clock=clock, dialect=dialect, knobs=knobs)
+        ) as served,
     ):
         yield served
 
@@ -93,17 +104,28 @@ def simulating(data: Path, *, speed: float = SPEED, key: str = UPSTREAM_KEY) -> 
 
 
 @asynccontextmanager
-async def _simulated(data: Path, speed: float, key: str = UPSTREAM_KEY) -> AsyncIterator[str]:
+async def _simulated(data: Path, speed: float, key: str = UPSTREAM_KEY, dialect: str = "azure") -> AsyncIterator[str]:
     # Made on the thread that serves it: its database belongs to one.
-    sora = SimulatedServer(data / "sora", SystemClock(), speed, creates_per_minute=None, max_running=None, api_key=key)
-    async with listening(sora) as upstream:
+    server = SimulatedServer(
+        data / "upstream",
+        SystemClock(),
+        speed,
+        dialect,
+        creates_per_minute=None,
+        max_running=None,
+        api_key=key,
+        models={name: ServedModel(name) for name in ("sora-2", "sora-2-pro")},
+    )
+    async with listening(server) as upstream:
         yield upstream
 
 
 @asynccontextmanager
-async def _served(storage: str, data: Path, speed: float, clock: Clock | None, knobs: dict[str, Any]) -> AsyncIterator[Served]:
-    async with _simulated(data, speed) as upstream:
-        settings = app_settings(storage, upstream, data, **knobs)
+async def _served(
+    storage: str, data: Path, *, speed: float, clock: Clock | None, dialect: str, knobs: dict[str, Any]
+) -> AsyncIterator[Served]:
+    async with _simulated(data, speed, dialect=dialect) as upstream:
+        settings = app_settings(storage, upstream, data, dialect=dialect, **knobs)
         with pytest.MonkeyPatch.context() as environment:  # needed only while the app reads it
             for name, value in settings.items():
                 environment.setenv(name, value)
@@ -132,12 +154,12 @@ def app_settings(storage: str, upstream: str, data: Path, **knobs: Any) -> dict[
     }
 
 
-def write_config(path: Path, *, max_running: int = 50, **knobs: Any) -> Path:
+def write_config(path: Path, *, dialect: str = "azure", max_running: int = 50, **knobs: Any) -> Path:
     """A configuration in a hurry. The model's name begins anew each time, so that tests which share
     storage share no queue.
     """
     params = {
-        "model": "azure/sora-2",
+        "model": f"{dialect}/sora-2",
         "api_base": "os.environ/AZURE_OPENAI_API_BASE",
         "api_key": "os.environ/AZURE_OPENAI_API_KEY",
         "max_running": max_running,

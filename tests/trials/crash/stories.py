@@ -284,6 +284,13 @@ CLIENTS = (
     Story("a server that keeps its films", _one, dialect="sglang"),
     Story("a lost answer of vLLM-Omni", _with(kind="reset_after", operation="create"), dialect="hosted_vllm"),
     Story("a lost answer of SGLang", _with(kind="reset_after", operation="create"), dialect="sglang"),
+    Story(
+        "a lost answer of Google's layer",
+        _with(kind="reset_after", operation="create"),
+        ends=("completed", "upstream_uncertain"),
+        dialect="gemini",
+    ),
+    Story("deleted while SGLang makes it", _deleted_running, dialect="sglang", max_running=1, general=BUDGET),
     Story("a restart of vLLM-Omni", _restarted, dialect="hosted_vllm", remade=1),
     Story("a restart of SGLang", _restarted, dialect="sglang", remade=1),
     Story("stopped while it runs", _deleted_running, ends=CANCELLED, dialect="hosted_vllm", max_running=1, general=BUDGET),
