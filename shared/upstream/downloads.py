@@ -107,7 +107,8 @@ class Downloads:
             raise Misrouted("The upstream names an address for the video that is neither http nor https.")
         for address in await self.resolve(url.host, url.port or _PORTS[url.scheme]):
             if self._may_be_asked(url.host, address):
-                headers = {**_PLAIN, "host": url.netloc.decode()}
+                # Not kept: another name may have the same address.
+                headers = {**_PLAIN, "host": url.netloc.decode(), "connection": "close"}
                 return Place(url.copy_with(host=address), headers, {"sni_hostname": url.host})
         raise Misrouted("The host of the video has no address that may be asked; content_hosts may list private ones.")
 

@@ -118,6 +118,7 @@ def test_a_listed_host_is_asked_at_the_address_that_was_checked() -> None:
     place = named("https://s3.example/a.mp4?sig=1", "s3.example", s3_example=["10.0.0.9", "93.184.216.34"])
     assert str(place.url) == "https://93.184.216.34/a.mp4?sig=1"
     assert (place.headers["host"], place.extensions) == ("s3.example", {"sni_hostname": "s3.example"})
+    assert place.headers["connection"] == "close", "another name at this address would be taken for it"
 
 
 @pytest.mark.parametrize(
