@@ -24,8 +24,9 @@ from shared.errors import Conflict, NotFound, Unauthenticated
 from shared.media.video import MASTER_OWNER
 from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConflict, retry_conflicts
 
-# The official Azure client's header, and those that callers of LiteLLM send.
-_KEY_HEADERS = ("api-key", "x-api-key", "x-litellm-api-key")
+# The first is LiteLLM's, for callers whose `Authorization` is for somebody on the way, so it comes
+# before that one. `api-key` is the official Azure client's.
+_KEY_HEADERS = ("x-litellm-api-key", "api-key", "x-api-key")
 
 TOKENS = "tokens"  # partition: token or alias → key id
 KEYS = "keys"  # partition: every key id there ever was
@@ -274,9 +275,9 @@ def _taken() -> Conflict:
 
 
 def presented_secret(headers: Mapping[str, str]) -> str:
-    """The secret in `authorization` or `api-key`. Raises Unauthenticated where there is none."""
-    found = (_bearer(headers.get("authorization", "")), *(_plain(headers.get(name, "")) for name in _KEY_HEADERS))
-    secret = next(filter(None, found), "")
+    """The secret that a request carries. Raises Unauthenticated where there is none."""
+    meant, *others = (_plain(headers.get(name, "")) for name in _KEY_HEADERS)
+    secret = meant or _bearer(headers.get("authorization", "")) or next(filter(None, others), "")
     if not secret:
         raise Unauthenticated("No API key: send it as 'Authorization: Bearer <key>' or in the header 'api-key'.")
     return secret

@@ -207,11 +207,17 @@ def _convert(document: Any, kind: type[_T], where: str) -> _T:
         raise ConfigurationError(f"{where}: {error}.{_suggestion(str(error))}") from error
 
 
+# Keys of LiteLLM that send what happens to a logging provider.
+_LOGGING = ("alerting", "datadog_api_key", "success_callback", "failure_callback", "callbacks", "litellm_settings")
+
+
 def _suggestion(complaint: str) -> str:
     """A suggestion for an unknown key: the known key that resembles it."""
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
+    if unknown[1] in _LOGGING:
+        return " Logging providers are not served here: leave it out. The app's log has every start and end of a video."
     kinds = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, GatewayKnobs)
     known = [name for kind in kinds for name in kind.__struct_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)

@@ -30,6 +30,12 @@ async def test_every_header_that_clients_send_opens(world: World, header: str, f
     assert refused.status == 401
 
 
+async def test_litellms_own_header_comes_before_authorization(world: World) -> None:
+    """Which may be for somebody on the way."""
+    reply = await world.send("GET", "v1/videos", secret="token-for-a-proxy", headers={"x-litellm-api-key": world.secret})
+    assert reply.status == 200
+
+
 async def test_fields_of_teams_are_kept_and_shown(world: World) -> None:
     """By generate, info and list; null clears them."""
     made = await world.send("POST", "key/generate", body=KEPT)
