@@ -145,12 +145,7 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bo
             "A remix keeps the `model` of its source: make a new video.", code="unknown_parameter", param="model"
         )
     refuse_unknown(fields, ("prompt", "seconds", "size", "input_reference", "reference_fit", "user", "metadata"))
-    model = catalog.home(source.deployment)
-    if model is None:
-        raise InvalidRequest(
-            "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
-        )
-    _require_made(source, model)
+    model = _maker(source, catalog)
     kept = {"seconds": source.seconds, "size": source.size}
     request = _request({**kept, **{name: value for name, value in fields.items() if value is not None}}, model)
     request = replace(request, source=source)
@@ -158,16 +153,23 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bo
     if changed is None and not model.capability.remix:
         raise _cannot_remix(model, catalog)
     if changed is not None and not recreate:
-        name = "input_reference" if changed == "image" else changed
-        raise InvalidRequest(
-            f"A remix keeps the `{name}` of its source: leave it out, or make a new video.",
-            code="remix_not_supported",
-            param=name,
-        )
-    return request if changed is None else replace(request, recreated=True)
+        raise _only_kept("input_reference" if changed == "image" else changed)
+    return request if changed is None else replace(request, recreated=True, parameters=_asked(source, model))
 
 
 _RECREATES = ("seconds", "size", "image")  # parameters that no upstream's remix takes
+
+
+def _asked(source: Video, model: Model) -> dict[str, Any]:
+    """The source's parameters beside OpenAI's that its model still takes; its length is told in
+    seconds.
+    """
+    return {name: value for name, value in source.asked.items() if name in model.capability.parameters and name != "num_frames"}
+
+
+def _only_kept(name: str) -> InvalidRequest:
+    told = f"A remix keeps the `{name}` of its source: leave it out, or make a new video."
+    return InvalidRequest(told, code="remix_not_supported", param=name)
 
 
 def _cannot_remix(model: Model, catalog: Catalog) -> InvalidRequest:
@@ -179,16 +181,22 @@ def _cannot_remix(model: Model, catalog: Catalog) -> InvalidRequest:
     )
 
 
-def _require_made(source: Video, model: Model) -> None:
-    """Raises InvalidRequest where the model no longer makes videos of the source's length
-    and size.
+def _maker(source: Video, catalog: Catalog) -> Model:
+    """The model that made a video. Raises InvalidRequest where it is no longer configured, or makes
+    no videos of the source's length and size any more.
     """
+    model = catalog.home(source.deployment)
+    if model is None:
+        raise InvalidRequest(
+            "The model that made this video is no longer configured.", code="model_not_found", param="video_id"
+        )
     if not model.capability.makes(source.size) or source.seconds not in model.capability.seconds:
         raise InvalidRequest(
             f"The model '{model.name}' no longer makes videos of {source.seconds} seconds in {source.size}.",
             code="remix_not_supported",
             param="video_id",
         )
+    return model
 
 
 def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateRequest:

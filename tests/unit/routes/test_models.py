@@ -1,6 +1,7 @@
 """What a caller learns of the models, and of what serves them."""
 
 from dataclasses import replace
+from typing import Any
 
 import httpx
 import pytest
@@ -116,8 +117,9 @@ async def test_health_tells_that_the_upstream_cannot_be_reached(world: World) ->
     assert (await health(world)) == {}
 
 
-async def health(world: World, secret: str = "sk-not-a-key-of-anybody") -> object:
+async def health(world: World, secret: str = "sk-not-a-key-of-anybody") -> dict[str, Any]:
     """What is closed, as somebody with this key is told; the status says the same."""
     told = (await ask(request(headers={"authorization": f"Bearer {secret}"}), health_route.health, world.gateway)).json
     assert told["status"] == ("degraded" if told["closed"] else "healthy")
-    return told["closed"]
+    closed: dict[str, Any] = told["closed"]
+    return closed

@@ -1,10 +1,12 @@
 """A remix: the upstream's own where the prompt alone changes, else a video that is made anew."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from shared.dialects.parameters import Parameter
 from shared.media.requests import LONGEST_PROMPT
 from tests.fakes.asking import Reply
 from tests.fakes.simulator import picture
@@ -75,6 +77,14 @@ async def test_a_remix_of_a_remix_is_made_anew_from_every_prompt_that_led_to_it(
     second = await ended(world, (await remix(world, first, prompt="Make it grey")).json["id"])
     made = (await remix(world, second, seconds="8")).json
     assert made["prompt"] == "A cat\n\nMake it grey\n\nMake it jump"
+
+
+async def test_a_video_that_is_made_anew_keeps_the_parameters_of_its_source(world: World) -> None:
+    """A seed, say, without which it would be another film altogether."""
+    able = replace(world.model.capability, parameters={"seed": Parameter("integer")})
+    seeded = world.with_model(replace(world.model, capability=able))
+    source = await completed(seeded, seed=7)
+    assert (await remix(seeded, source, seconds="8")).json["parameters"] == {"seed": 7}
 
 
 async def test_prompts_that_are_too_long_together_are_refused(world: World) -> None:
