@@ -163,6 +163,12 @@ async def _deleted_running(stage: Stage, _: Any) -> None:
     await stage.client.create()  # in line for the slot of the one before
 
 
+async def _deleted_unstoppable(stage: Stage, _: Any) -> None:
+    """The server is busy when the caller deletes: the next look stops the job."""
+    stage.fault(kind="status", operation="delete", status=409)
+    await _deleted_running(stage, None)
+
+
 async def _deleted_saving(stage: Stage, _: Any) -> None:
     stage.fault(kind="trickle", operation="content", bytes_per_second=60_000)
     video_id = await stage.client.create()
@@ -294,6 +300,7 @@ CLIENTS = (
     Story("a restart of vLLM-Omni", _restarted, dialect="hosted_vllm", remade=1),
     Story("a restart of SGLang", _restarted, dialect="sglang", remade=1),
     Story("stopped while it runs", _deleted_running, ends=CANCELLED, dialect="hosted_vllm", max_running=1, general=BUDGET),
+    Story("stopped by the next look", _deleted_unstoppable, ends=CANCELLED, dialect="hosted_vllm", max_running=1),
     Story(
         "stopped at its deadline",
         _endless,

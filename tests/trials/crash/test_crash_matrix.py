@@ -59,7 +59,13 @@ ENOUGH = (
         "deleted while its thumbnail is fetched",
         "a key from its first day to its last",
     ),
-    *("a server that keeps its films", "a restart of vLLM-Omni", "stopped while it runs", "stopped at its deadline"),
+    *(
+        "a server that keeps its films",
+        "a restart of vLLM-Omni",
+        "stopped while it runs",
+        "stopped at its deadline",
+        "stopped by the next look",
+    ),
     *(story.name for story in REPAIRS),
 )
 STEPS = {
