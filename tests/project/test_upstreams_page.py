@@ -72,3 +72,11 @@ def test_the_table_says_what_the_dialects_say() -> None:
         assert cell.startswith("forgets every") is DIALECTS[name].forgets, name
     for name, cell in _row("runs at once").items():
         assert int(cell) == DIALECTS[name].max_running, name
+
+
+def test_the_page_names_every_parameter() -> None:
+    """Of each server, and none that it does not take."""
+    listed = [
+        set(re.findall(r"`(\w+)`", told)) for told in re.findall(r"\*\*Parameters:\*\*(.*?)(?=\n- |\n\n)", PAGE, re.DOTALL)
+    ]
+    assert listed == [set(DIALECTS[name].parameters) for name in ("hosted_vllm", "sglang", "gemini")]
