@@ -6,10 +6,9 @@ absent: blocks are staged while the upstream is read, and committed after the wh
 save holds one block and its copy in memory.
 """
 
-import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from shared.media.reference_image import Reference
 from shared.media.video import Video, owner_of
 
 if TYPE_CHECKING:
+    import httpx
     from azure.storage.blob import UserDelegationKey
     from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
@@ -34,9 +34,9 @@ _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_b
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
 _LARGEST_IMAGE = 16 * 1024 * 1024
-# Bytes of one read: few at first, so that the first byte comes soon. A reader has two pieces in
-# memory, and a third that arrives.
-_READS = {"max_single_get_size": 256 * 1024, "max_chunk_get_size": 1024 * 1024}
+_RANGE = 8 * 1024 * 1024  # bytes of one read; whether the blob has changed is asked before each
+_READ_SECONDS = 30.0  # for storage to connect, or to send the next bytes
+_MOST_FAILURES, _PAUSE = 3, 0.2  # of a read in a row, and seconds after each
 # Bytes of one write: aiohttp warns of larger ones, which hold the event loop up.
 _WRITES = {"max_single_put_size": 1024 * 1024, "max_block_size": 1024 * 1024}
 _AT_ONCE = 4  # requests for the pieces of one reference image or thumbnail
@@ -62,6 +62,7 @@ class Archive:
     clock: Clock
     url_seconds: int
     _service: "BlobServiceClient | None" = field(default=None, init=False)
+    _http: "httpx.AsyncClient | None" = field(default=None, init=False)
     _containers: set[str] = field(default_factory=set, init=False)
     _delegation: "tuple[UserDelegationKey, datetime] | None" = field(default=None, init=False)
 
@@ -126,19 +127,52 @@ class Archive:
         return None if found is None else found.length
 
     async def read(self, video: Video, file: "Stored", first: int, last: int, variant: str = "video") -> AsyncIterator[bytes]:
-        """The bytes from `first` to `last`, in pieces of at most 1 MiB.
+        """The bytes from `first` to `last`, as they come from storage.
 
-        Raises Gone where the blob is no longer the `file`, also between two pieces: pieces of two
-        files are never mixed. Raises StorageUnavailable.
+        Raises Gone where the blob is no longer the `file`, also on the way: bytes of two files are
+        never mixed. Raises StorageUnavailable.
         """
-        from azure.core import MatchConditions
+        pieces = self._pieces(video, file, first, last, variant)
+        return _resumed(await anext(pieces), pieces)
 
-        blob = await self._blob(VIDEOS, _blob_name(video, variant))
-        async with _unchanged():
-            download = await blob.download_blob(
-                offset=first, length=last - first + 1, etag=file.etag, match_condition=MatchConditions.IfNotModified
-            )
-        return _ahead(download.chunks())
+    async def _pieces(self, video: Video, file: "Stored", first: int, last: int, variant: str) -> AsyncGenerator[bytes]:
+        """One range after the other. A connection that breaks, as storage's do when their reader is
+        slow, is opened again where it broke, until nothing comes of it three times.
+        """
+        import httpx
+
+        at, failures = first, 0
+        while at <= last:
+            begun = at
+            try:
+                async for piece in self._range(await self.url(video, variant), file, at, min(at + _RANGE - 1, last)):
+                    at += len(piece)
+                    yield piece
+            except httpx.TransportError as error:
+                failures = failures + 1 if at == begun else 0
+                if failures == _MOST_FAILURES:
+                    raise StorageUnavailable("Storage broke off a read; try again.") from error
+                await self.clock.sleep(failures * _PAUSE)
+
+    async def _range(self, url: str, file: "Stored", first: int, last: int) -> AsyncIterator[bytes]:
+        # Azure's own client holds each range in memory, twice, before it gives a byte of it.
+        headers = {"range": f"bytes={first}-{last}", "if-match": file.etag}
+        async with self._reader().stream("GET", url, headers=headers) as response:
+            if response.status_code in (404, 412):
+                raise Gone("The video's bytes are no longer stored as they were.")
+            if response.status_code != 206:
+                raise StorageUnavailable(f"Storage answered a read with {response.status_code}; try again.")
+            async for piece in response.aiter_raw():
+                yield piece
+
+    def _reader(self) -> "httpx.AsyncClient":
+        if self._http is None:
+            import httpx
+
+            # Slow readers keep their connections: no number of them may hold up the next.
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
+            self._http = httpx.AsyncClient(limits=limits, timeout=_READ_SECONDS, trust_env=False)
+        return self._http
 
     async def url(self, video: Video, variant: str = "video") -> str:
         """A signed URL of the bytes, with media type and filename, that works for `url_seconds`."""
@@ -235,7 +269,7 @@ class Archive:
         if self._service is None:
             from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
-            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_READS, **_WRITES}
+            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_WRITES}
             if self.storage.connection_string:
                 self._service = BlobServiceClient.from_connection_string(self.storage.connection_string, **options)
             else:
@@ -263,6 +297,8 @@ class Archive:
     async def close(self) -> None:
         if self._service is not None:
             await self._service.close()
+        if self._http is not None:
+            await self._http.aclose()
 
 
 def filename(video: Video, variant: str) -> str:
@@ -287,32 +323,12 @@ async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(buffer)
 
 
-async def _ahead(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same pieces; while one is used, the next is fetched."""
-    coming = asyncio.ensure_future(anext(pieces, b""))
-    try:
-        while True:
-            async with _unchanged():
-                piece = await coming
-            if not piece:
-                return
-            coming = asyncio.ensure_future(anext(pieces, b""))
+async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    """All pieces again, after the first was waited for."""
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
             yield piece
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-
-
-@asynccontextmanager
-async def _unchanged() -> AsyncIterator[None]:
-    """As `_guarded`; raises Gone where the blob is not there, or another one."""
-    from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError
-
-    async with _guarded():
-        try:
-            yield
-        except (ResourceModifiedError, ResourceNotFoundError) as error:
-            raise Gone("The video's bytes are no longer stored as they were.") from error
 
 
 @asynccontextmanager

@@ -29,6 +29,8 @@ from tests.fakes.table import Faults, FaultyTables
 from tests.fakes.upstream import ScriptedUpstream
 
 MASTER = "sk-1234"
+# Storage has the real time, and takes no signature that has ended by it: the world's is another.
+_KNOBS: dict[str, Any] = {"url_seconds": 20 * 365 * 24 * 60 * 60}
 
 
 class Links(Connections):
@@ -196,7 +198,10 @@ async def world(
     )
     model = replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
     changed = replace(
-        given, catalog=Catalog((model,)), knobs=msgspec.structs.replace(given.knobs, **knobs or {}), max_budget=budget
+        given,
+        catalog=Catalog((model,)),
+        knobs=msgspec.structs.replace(given.knobs, **(_KNOBS | (knobs or {}))),
+        max_budget=budget,
     )
     faults = Faults()
     tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}")
