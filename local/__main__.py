@@ -75,6 +75,25 @@ async def until_told_to_stop(run: Callable[[], Coroutine[Any, Any, None]]) -> bo
 
 def parse(arguments: Sequence[str]) -> Command:
     """The command of these arguments. Exits with a usage message (code 2) where they are wrong."""
+    given = list(arguments)
+    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
+        given.insert(0, "run")
+    chosen = _parser().parse_args(given)
+    if chosen.command == "from-litellm":
+        return Command(partial(_from_litellm, chosen.file), stopped=130)
+    if chosen.command == "audit":
+        return Command(lambda: audit(chosen.data.resolve()), stopped=130)
+    quiet = chosen.command == "demo" or chosen.quiet
+    model = USUAL[chosen.upstream] if chosen.upstream else chosen.model
+    options = Options(port=chosen.port, data=chosen.data, model=model, speed=chosen.speed, quiet=quiet)
+    if chosen.command == "run":
+        options = replace(options, open=chosen.open)
+        return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
+    demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)
+    return Command(demo.run, stopped=130)  # a shell's code for an interrupted command: there is no video
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m local", description="The gateway on this machine.")
     parser.add_argument("--version", action="version", version=SERVER)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -98,23 +117,7 @@ def parse(arguments: Sequence[str]) -> Command:
 
     brought = commands.add_parser("from-litellm", help="say what a LiteLLM configuration becomes here")
     brought.add_argument("file", type=Path, help="its config.yaml")
-
-    given = list(arguments)
-    if not given or (given[0].startswith("-") and given[0] not in ("-h", "--help", "--version")):
-        given.insert(0, "run")
-    chosen = parser.parse_args(given)
-    if chosen.command == "from-litellm":
-        return Command(partial(_from_litellm, chosen.file), stopped=130)
-    if chosen.command == "audit":
-        return Command(lambda: audit(chosen.data.resolve()), stopped=130)
-    quiet = chosen.command == "demo" or chosen.quiet
-    model = USUAL[chosen.upstream] if chosen.upstream else chosen.model
-    options = Options(port=chosen.port, data=chosen.data, model=model, speed=chosen.speed, quiet=quiet)
-    if chosen.command == "run":
-        options = replace(options, open=chosen.open)
-        return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
-    demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)
-    return Command(demo.run, stopped=130)  # a shell's code for an interrupted command: there is no video
+    return parser
 
 
 async def _from_litellm(file: Path) -> None:

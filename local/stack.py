@@ -90,15 +90,9 @@ async def start(options: Options) -> AsyncIterator[Stack]:
     data = _prepared(options.data)
     _require_whole(data / "durable.sqlite")
     async with AsyncExitStack() as running:
+        simulated = source.simulated(given, options.model)
         try:
-            if not given.get("AzureWebJobsStorage"):
-                storage = await running.enter_async_context(Azurite(data / "azurite", say=_say))
-                given["AzureWebJobsStorage"] = storage.connection_string
-            simulated = source.simulated(given, options.model)
-            for name, models in simulated.items():
-                url = await running.enter_async_context(_simulator(data / "simulator", name, models, options.speed))
-                given[configure.base_names(DIALECTS[name])[0]] = url
-                given[configure.key_names(DIALECTS[name])[0]] = _SIMULATOR_KEY
+            given |= await _stand_ins(running, data, given, simulated, options.speed)
         except (AzuriteError, ChildError) as error:
             raise StackError(str(error)) from error
         speed = options.speed if simulated else 1.0
@@ -122,6 +116,23 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         upstream = _upstreams(app_settings, simulated, speed) if simulated else elsewhere
         model = gateway.settings.catalog.models[0]
         yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], model, options.data, upstream, options.open)
+
+
+async def _stand_ins(
+    running: AsyncExitStack, data: Path, given: Mapping[str, str], simulated: Mapping[str, Sequence[str]], speed: float
+) -> dict[str, str]:
+    """Start storage where none is given, and a simulator for each of these dialects; the settings
+    that lead there. Raises AzuriteError or ChildError.
+    """
+    told = {}
+    if not given.get("AzureWebJobsStorage"):
+        storage = await running.enter_async_context(Azurite(data / "azurite", say=_say))
+        told["AzureWebJobsStorage"] = storage.connection_string
+    for name, models in simulated.items():
+        url = await running.enter_async_context(_simulator(data / "simulator", name, models, speed))
+        told[configure.base_names(DIALECTS[name])[0]] = url
+        told[configure.key_names(DIALECTS[name])[0]] = _SIMULATOR_KEY
+    return told
 
 
 @asynccontextmanager

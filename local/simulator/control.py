@@ -70,55 +70,62 @@ def control_routes(server: Steered) -> list[web.RouteDef]:
     POST /_sim/restart   forget what a process that ends forgets
     POST /_sim/reset     forget everything
     """
+    steer = _Steering(server)
+    return [
+        web.post("/_sim/faults", steer.arm),
+        web.get("/_sim/faults", steer.armed),
+        web.delete("/_sim/faults", steer.disarm),
+        web.get("/_sim/requests", steer.asked),
+        web.get("/_sim/jobs", steer.jobs),
+        web.post("/_sim/content", steer.content),
+        web.post("/_sim/restart", steer.restart),
+        web.post("/_sim/reset", steer.reset),
+    ]
 
-    async def arm(request: web.Request) -> web.Response:
+
+@dataclass(frozen=True)
+class _Steering:
+    """What each of the control routes does."""
+
+    server: Steered
+
+    async def arm(self, request: web.Request) -> web.Response:
         try:
-            return web.json_response({"id": server.faults.add(parse_fault(await request.read()))})
+            return web.json_response({"id": self.server.faults.add(parse_fault(await request.read()))})
         except msgspec.MsgspecError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
 
-    async def armed(_: web.Request) -> web.Response:
-        return web.json_response(server.faults.left())
+    async def armed(self, _: web.Request) -> web.Response:
+        return web.json_response(self.server.faults.left())
 
-    async def disarm(_: web.Request) -> web.Response:
-        server.faults.clear()
+    async def disarm(self, _: web.Request) -> web.Response:
+        self.server.faults.clear()
         return web.json_response({})
 
-    async def asked(_: web.Request) -> web.Response:
-        return web.json_response([asdict(request) for request in server.requests])
+    async def asked(self, _: web.Request) -> web.Response:
+        return web.json_response([asdict(request) for request in self.server.requests])
 
-    async def jobs(_: web.Request) -> web.Response:
-        accepted = server.workshop.jobs.accepted()
-        return web.json_response({"accepted_creates": len(accepted), "data": [_seen(server, job) for job in accepted]})
+    async def jobs(self, _: web.Request) -> web.Response:
+        accepted = self.server.workshop.jobs.accepted()
+        return web.json_response({"accepted_creates": len(accepted), "data": [_seen(self.server, job) for job in accepted]})
 
-    async def content(request: web.Request) -> web.Response:
+    async def content(self, request: web.Request) -> web.Response:
         try:
             wanted = msgspec.json.decode(await request.read(), type=_Content).bytes
         except msgspec.MsgspecError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         if wanted is not None and not 0 < wanted <= LARGEST_CONTENT:
             raise web.HTTPBadRequest(text=f"`bytes` is from 1 to {LARGEST_CONTENT}")
-        server.workshop.content_bytes = wanted
+        self.server.workshop.content_bytes = wanted
         return web.json_response({})
 
-    async def restart(_: web.Request) -> web.Response:
-        server.restart()
+    async def restart(self, _: web.Request) -> web.Response:
+        self.server.restart()
         return web.json_response({})
 
-    async def reset(_: web.Request) -> web.Response:
-        server.reset()
+    async def reset(self, _: web.Request) -> web.Response:
+        self.server.reset()
         return web.json_response({})
-
-    return [
-        web.post("/_sim/faults", arm),
-        web.get("/_sim/faults", armed),
-        web.delete("/_sim/faults", disarm),
-        web.get("/_sim/requests", asked),
-        web.get("/_sim/jobs", jobs),
-        web.post("/_sim/content", content),
-        web.post("/_sim/restart", restart),
-        web.post("/_sim/reset", reset),
-    ]
 
 
 def _seen(server: Steered, job: Job) -> dict[str, object]:

@@ -15,6 +15,7 @@ from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config import settings
 from shared.config.catalog import Catalog, Model
+from shared.config.settings import Settings
 from shared.gateway import Gateway
 from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
@@ -171,32 +172,8 @@ async def world(
     """
     clock = SkippingClock()
     upstream = server(clock)
-    given = settings.load(
-        {
-            "AzureWebJobsStorage": storage,
-            "AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/",
-            "AZURE_OPENAI_API_KEY": "upstream-secret",
-            "GATEWAY_MASTER_KEY": MASTER,
-        }
-    )
-    model = given.catalog.models[0]
-    # A resource of its own: equal requests at one resource wait for each other, whoever asks.
-    own = {
-        "base_url": f"https://example.openai.azure.com/{secrets.token_hex(6)}/openai/v1",
-        **_of_dialect(server),
-        **deployment,
-    }
-    deployments = tuple(replace(each, **own) for each in model.deployments)
-    dialect = deployments[0].dialect
-    able = replace(
-        model.capability,
-        remix=dialect.remixes,
-        variants=dialect.variants,
-        parameters=dialect.parameters,
-        fps=dialect.fps,
-        resizes=dialect.resizes,
-    )
-    model = replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
+    given = _told(storage)
+    model = _of_its_own(given.catalog.models[0], server, deployment)
     changed = replace(
         given,
         catalog=Catalog((model,)),
@@ -214,6 +191,39 @@ async def world(
             await each.close()
     finally:
         await gateway.close()
+
+
+def _told(storage: str) -> Settings:
+    return settings.load(
+        {
+            "AzureWebJobsStorage": storage,
+            "AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/",
+            "AZURE_OPENAI_API_KEY": "upstream-secret",
+            "GATEWAY_MASTER_KEY": MASTER,
+        }
+    )
+
+
+def _of_its_own(model: Model, server: type[ScriptedUpstream], deployment: Mapping[str, Any]) -> Model:
+    """The model with a name and a resource of its own: equal requests at one resource wait for each
+    other, whoever asks.
+    """
+    own = {
+        "base_url": f"https://example.openai.azure.com/{secrets.token_hex(6)}/openai/v1",
+        **_of_dialect(server),
+        **deployment,
+    }
+    deployments = tuple(replace(each, **own) for each in model.deployments)
+    dialect = deployments[0].dialect
+    able = replace(
+        model.capability,
+        remix=dialect.remixes,
+        variants=dialect.variants,
+        parameters=dialect.parameters,
+        fps=dialect.fps,
+        resizes=dialect.resizes,
+    )
+    return replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
 
 
 def _of_dialect(server: type[ScriptedUpstream]) -> dict[str, Any]:
