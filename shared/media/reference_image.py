@@ -19,6 +19,8 @@ Fit = Literal["exact", "cover", "contain"]
 
 LARGEST = 20 * 1024 * 1024  # bytes
 _MOST_PIXELS = 32_000_000  # a phone's; unpacked they take 128 MB at most
+# Of a side, in pixels. Scaling a long image takes memory by its length.
+_LONGEST_SIDE = 16_384
 _AT_ONCE = 2
 _LONGEST_UNPACKING = 2.0  # seconds of processor time; the largest ordinary images take a tenth
 # A progressive JPEG has about ten scans of the whole picture, and unpacking each takes the full
@@ -103,7 +105,7 @@ def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageF
         # Checked by the header alone: pixels are unpacked only where their number is right.
         if fit == "exact" and image.size not in (wanted, wanted[::-1]):
             raise _wrong_size(size, f"{image.width}x{image.height}")
-        _check_cost(image.width * image.height, data)
+        _check_cost(image.width, image.height, data)
         image.load()
         upright = _upright(image)
     except (OSError, SyntaxError, ValueError) as error:
@@ -117,12 +119,15 @@ def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageF
     return image, upright
 
 
-def _check_cost(pixels: int, data: bytes) -> None:
+def _check_cost(width: int, height: int, data: bytes) -> None:
     """Raises InvalidRequest. The time of a JPEG's scans is limited here, since a small file with
     all of them is unpacked in one go.
     """
+    pixels = width * height
     if pixels > _MOST_PIXELS:
         raise _too_many_pixels()
+    if max(width, height) > _LONGEST_SIDE:
+        raise _refusal(f"has a side of more than {_LONGEST_SIDE:,} pixels")
     scans = data.count(_SCAN) if data.startswith(_JPEG) else 1
     if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
         raise _refusal("has too many scans: save it anew")

@@ -241,6 +241,12 @@ def test_an_image_of_countless_pixels_is_refused_by_its_header() -> None:
         check_reference(_png_header(30_000, 30_000), SIZE, "cover")
 
 
+def test_a_long_thin_image_is_refused_by_its_header() -> None:
+    """Scaling it would take memory by its length."""
+    with pytest.raises(InvalidRequest, match="a side of more than"):
+        check_reference(_png_header(1, 30_000_000), SIZE, "cover")
+
+
 def test_an_image_that_takes_too_long_is_given_up() -> None:
     """Whatever makes it slow: here nine hundred thousand empty comments, each of which is read."""
     data = encoded(picture(), "JPEG")
