@@ -22,6 +22,10 @@ from shared.media.video import Video
 from shared.storage.tables import Insert, Replace, Row, Table, Write
 from shared.storage.video_store import VideoRow, find_video, hiding, listed, listing_of
 
+# In characters, of a video's row that is written again: a prompt and a negative one of 32,000
+# characters each, and what else it tells.
+_HEAVIEST_VIDEO = 80_000
+
 CANCELLED_MESSAGE = "The video was deleted before it was finished."
 
 
@@ -105,7 +109,7 @@ class Settlement:
 
     video_id: str
     outcome: dict[str, Any]
-    weight: int = 40_000  # the whole row is written again, with a prompt of up to 32,000 characters
+    weight: int = _HEAVIEST_VIDEO
     _entry: VideoRow | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
@@ -139,7 +143,7 @@ class Deletion:
     video_id: str
     token: str | None
     clock: Clock
-    weight: int = 40_000
+    weight: int = _HEAVIEST_VIDEO
     _entry: VideoRow | None = field(default=None, init=False)
     _listing: Row | None = field(default=None, init=False)
 
@@ -172,7 +176,7 @@ class Move:
     model: str
     cost: int
     clock: Clock
-    weight: int = 40_000
+    weight: int = _HEAVIEST_VIDEO
     _entry: VideoRow | None = field(default=None, init=False)
 
     async def read(self, table: Table, *, again: bool) -> None:
