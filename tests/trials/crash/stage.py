@@ -103,6 +103,15 @@ class Stage:
 
         await until(there)
 
+    async def bound(self, video_id: str) -> None:
+        """Until a video's record has its job."""
+
+        async def there() -> bool:
+            entry = await self.gateway.videos.find(video_id)
+            return entry is not None and entry.video.upstream_id is not None
+
+        await until(there)
+
     async def asked(self, operation: str, times: int = 1) -> None:
         """Until the upstream was asked for this so many times."""
 

@@ -163,10 +163,16 @@ async def _deleted_running(stage: Stage, _: Any) -> None:
     await stage.client.create()  # in line for the slot of the one before
 
 
+async def _stopped(stage: Stage, _: Any) -> None:
+    video_id = await stage.client.create(prompt="An endless canary")
+    await stage.bound(video_id)
+    await stage.client.delete(video_id)
+
+
 async def _deleted_unstoppable(stage: Stage, _: Any) -> None:
     """The server is busy when the caller deletes: the next look stops the job."""
     stage.fault(kind="status", operation="delete", status=409)
-    await _deleted_running(stage, None)
+    await _stopped(stage, None)
 
 
 async def _deleted_saving(stage: Stage, _: Any) -> None:
@@ -299,8 +305,8 @@ CLIENTS = (
     Story("deleted while SGLang makes it", _deleted_running, dialect="sglang", max_running=1, general=BUDGET),
     Story("a restart of vLLM-Omni", _restarted, dialect="hosted_vllm", remade=1),
     Story("a restart of SGLang", _restarted, dialect="sglang", remade=1),
-    Story("stopped while it runs", _deleted_running, ends=CANCELLED, dialect="hosted_vllm", max_running=1, general=BUDGET),
-    Story("stopped by the next look", _deleted_unstoppable, ends=CANCELLED, dialect="hosted_vllm", max_running=1),
+    Story("stopped while it runs", _stopped, ends=("cancelled",), dialect="hosted_vllm", general=BUDGET),
+    Story("stopped by the next look", _deleted_unstoppable, ends=("cancelled",), dialect="hosted_vllm"),
     Story(
         "stopped at its deadline",
         _endless,
