@@ -2,19 +2,25 @@
 
 A row `wait_<tag>_<id>` of the model's partition is one place; rows sort by tag. A remix can only
 run on its source's deployment: its row names that deployment as `bound`.
+
+A free slot is offered to the first place. Where many deployments free slots at the same moment,
+all offers to the first place but one would conflict. So the offer goes to one of the first places
+at random: to one of 1 + deployments / 32, and to none whose tag is more than as many steps behind
+the first. With fewer than 32 deployments the order is strict.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass, field
+from random import Random
 
+from shared.capacity.slots import STEP
 from shared.clock import Clock
-from shared.media.video import Video
 from shared.storage.tables import Insert, Row, Table, partition_of
 
 _FIRST, _AFTER = "wait_", "wait`"
-_NEAR = 100  # places from the head that are counted anew by everybody
-_PASSED_OVER = 20  # places at the head that may be bound to other deployments
+NEAR = 100  # places from the head that are counted anew by everybody
+_IN_ORDER = 32  # deployments for each place beyond the first that an offer may go to
 _FRESH = 60.0  # seconds
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
@@ -31,19 +37,18 @@ class Before:
 
 @dataclass(frozen=True)
 class Head:
-    """The first places of a queue, at most one page; the whole queue where it is shorter than a
-    page.
-    """
+    """The first places of a queue, at most `page`; the whole queue where it is shorter."""
 
     rows: Sequence[Row] = ()
+    page: int = NEAR
 
     @property
     def _is_all(self) -> bool:
-        return len(self.rows) < _NEAR
+        return len(self.rows) < self.page
 
     def place(self, video_id: str) -> Row | None:
         """A video's place, if it is among these."""
-        return next((row for row in self.rows if _video_of(row.key) == video_id), None)
+        return next((row for row in self.rows if video_of(row) == video_id), None)
 
     def covers(self, place: str) -> bool:
         """Whether every place before this one is among these."""
@@ -60,6 +65,35 @@ class Head:
         ahead = [row for row in self.rows if row.key < place]
         return Before(len(ahead), sum(row.values.get("bound") in (None, *free) for row in ahead))
 
+    def takers(self, deployment: str, asked_for: Collection[str]) -> Sequence[Row]:
+        """The places that can use a slot of this deployment, in order, and of equal creates only
+        the first. `asked_for` are the creates without an answer.
+        """
+        bound, seen = (None, deployment), set(asked_for)
+        takers = []
+        for row in self.rows:
+            ask = row.values.get("ask", row.key)
+            if row.values.get("bound") in bound and ask not in seen:
+                seen.add(ask)
+                takers.append(row)
+        return takers
+
+    def without(self, video_id: str) -> "Head":
+        """The places of the other videos."""
+        return Head([row for row in self.rows if video_of(row) != video_id], self.page)
+
+
+def spread(deployments: int) -> int:
+    """How many of the first places an offer may go to."""
+    return 1 + deployments // _IN_ORDER
+
+
+def next_of(takers: Sequence[Row], most: int, deployments: int, random: Random) -> Sequence[Row]:
+    """The places that the next `most` slots of a model with so many deployments are offered to."""
+    few = spread(deployments)
+    near = [each for each in takers[: most and most - 1 + few] if tag_of(each) <= tag_of(takers[0]) + few * STEP]
+    return near if len(near) <= most else sorted(random.sample(near, most), key=lambda each: each.key)
+
 
 @dataclass
 class Queue:
@@ -73,15 +107,15 @@ class Queue:
         """A video's place, if it has one."""
         return None if tag is None else await self.table.get(partition_of(model_name), _key(tag, video_id))
 
-    async def head(self, model_name: str) -> Head:
+    async def head(self, model_name: str, page: int = NEAR) -> Head:
         """The first places."""
         rows: list[Row] = []
-        pages = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=_NEAR, select=["bound"])
-        async for row in pages:
+        places = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=page, select=["bound", "ask"])
+        async for row in places:
             rows.append(row)
-            if len(rows) == _NEAR:
+            if len(rows) == page:
                 break
-        return Head(rows)
+        return Head(rows, page)
 
     async def before(self, model_name: str, head: Head, place: str, free: Set[str]) -> Before:
         """How many stand before a place. `free` names the deployments that have a free slot. Exact
@@ -92,21 +126,6 @@ class Queue:
             return near
         everybody = max(near.all, await self._far_back(model_name, place))
         return Before(everybody, near.rivals + everybody - near.all)
-
-    async def first(self, model_name: str, most: int, free: Set[str]) -> list[str]:
-        """The first videos in order, at most `most`, that could use a slot on one of the
-        deployments `free`.
-        """
-        found: list[str] = []
-        page = most + _PASSED_OVER
-        rows = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=page, select=["bound"])
-        async for row in rows:
-            if row.values.get("bound") in (None, *free):
-                found.append(_video_of(row.key))
-            page -= 1
-            if len(found) == most or page == 0:
-                break
-        return found
 
     async def _far_back(self, model_name: str, place: str) -> int:
         """How many stand before a place, up to a minute old: counting far back reads nearly the
@@ -122,9 +141,13 @@ class Queue:
         return index
 
 
-def new_place(tag: int, video: Video) -> Insert:
+def new_place(tag: int, video_id: str, ask: str, bound: str | None) -> Insert:
     """The row of a video's place."""
-    return Insert(_key(tag, video.id), {"bound": video.source_deployment} if video.source_deployment else {})
+    return Insert(_key(tag, video_id), {"bound": bound, "ask": ask})
+
+
+def video_of(place: Row) -> str:
+    return f"video_{place.key[len(_FIRST) :].partition('_')[2].translate(_TURNED_ROUND)}"
 
 
 def tag_of(place: Row) -> int:
@@ -136,7 +159,3 @@ def _key(tag: int, video_id: str) -> str:
     digits are complemented.
     """
     return f"{_FIRST}{tag:015d}_{video_id.removeprefix('video_').translate(_TURNED_ROUND)}"
-
-
-def _video_of(key: str) -> str:
-    return f"video_{key[len(_FIRST) :].partition('_')[2].translate(_TURNED_ROUND)}"

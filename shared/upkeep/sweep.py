@@ -111,6 +111,7 @@ class Sweep:
 
     async def _sweep_model(self, model: Model) -> None:
         entered = self._entered.get(model.name, {})
+        await self._attempt(self.gateway.pool.hand_out(model))
         holders = await self.gateway.pool.holders(model)
         await self._look_at_each(model, entered, set(holders))
         for video_id, since in holders.items():

@@ -146,7 +146,7 @@ class Rendering:
         """The job is completed: free its slot. 99 % it is, until its bytes are stored."""
         video = entry.video
         # Before the record: once the record has the end, no later run comes here to free the slot.
-        await self.pool.ended(video.model, video.id)
+        await self.pool.ended(video)
         await self.videos.change(
             entry,
             status="in_progress",

@@ -255,7 +255,7 @@ class Submission:
             return again(self.knobs.poll_seconds)
         # Before the record: once the record has the job, no later run comes here to tell the pool
         # that the create was answered.
-        await self.pool.answered(video.model, video.id)
+        await self.pool.answered(video.model, attempt.deployment.name, video.id)
         # Also where the video was deleted meanwhile: its job has to be followed to its end.
         await self.videos.update(
             video.id,

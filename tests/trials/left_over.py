@@ -43,11 +43,9 @@ def _kept(row: Row) -> Iterator[str]:
     """What a row of a model's partition still holds."""
     if row.key.startswith(("video_", "wait_")):
         yield f"row {row.key}"
-    if row.key == "state":
+    if row.key.startswith("state"):
         state = msgspec.json.decode(row.values["state"], type=State)
         yield from (f"slot of {holder}" for load in state.loads.values() for holder in load.leases)
-        if state.waiting:
-            yield f"{state.waiting} counted as waiting"
 
 
 async def _references(gateway: Gateway, owner: str) -> AsyncIterator[str]:

@@ -5,8 +5,11 @@ forgotten or too old.
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from shared.accounts.idempotency import PREFIX
 from shared.accounts.spend_lines import SPEND
+from shared.media.video import new_id
 from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
 from tests.trials.crash.client import until
@@ -89,6 +92,36 @@ async def _slot_without_note(stage: Stage, _: Any) -> None:
     async for video in stage.gateway.videos.of(stage.owner):
         await stage.gateway.pool.acquire(model, video)
         await _remove(stage.gateway.tables.pools, partition_of(model.name), video.id)
+
+
+class _Nobody:
+    """A waker that wakes nobody."""
+
+    async def wake(self, video_id: str) -> None:
+        """The event is lost."""
+
+
+async def _offered(stage: Stage, _: Any) -> None:
+    """The only slot is offered to a video that does not wake up."""
+    model, pool = stage.gateway.settings.catalog.models[0], stage.gateway.pool
+    pool.wake_ups.go_through(_Nobody())
+    async for video in stage.gateway.videos.of(stage.owner):
+        other = msgspec.structs.replace(video, id=new_id(stage.owner, stage.clock.now()), prompt="Another cat")
+        await pool.acquire(model, other)
+        await pool.acquire(model, video)
+        await pool.return_slot(model, other, model.deployments[0], 0.0, asked=False)
+        await pool.leave(model.name, other.id)
+
+
+async def _offered_long_ago(stage: Stage, _: Any) -> None:
+    await _offered(stage, None)
+    await stage.clock.sleep(30.0)
+
+
+async def _offered_and_resting(stage: Stage, _: Any) -> None:
+    await _offered(stage, None)
+    model = stage.gateway.settings.catalog.models[0]
+    await stage.gateway.pool.take_down(model, model.deployments[0], "upstream_misconfigured", 120.0)
 
 
 async def _of_an_earlier_version(stage: Stage, _: Any) -> None:
@@ -194,6 +227,22 @@ REPAIRS = (
         between=_without_note_and_model,
         ends=("model_not_found",),
         prices=(0.1, 0.1),
+    ),
+    Story(
+        "an offer that is not taken up",
+        _swept,
+        before=_create,
+        dies_at=_STARTS,
+        between=_offered_long_ago,
+        max_running=1,
+    ),
+    Story(
+        "an offer of a deployment that rests",
+        _swept,
+        before=_create,
+        dies_at=_STARTS,
+        between=_offered_and_resting,
+        max_running=1,
     ),
     Story("a slot without a video", _swept, before=made, between=_slot_without_note),
     Story("of an earlier version", _swept_twice, before=_made_and_begun, between=_of_an_earlier_version, check=_has_its_rows),

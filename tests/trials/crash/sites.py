@@ -38,6 +38,8 @@ _BY_NAME = {
     "waker": "DurableOrchestrations",
     "wake_ups": "WakeUps",
     "render_times": "RenderTimes",
+    "shards": "Shards",
+    "offers": "Offers",
 }
 _CLIENT = "Upstream"  # each of its public methods is a call that leaves the process
 

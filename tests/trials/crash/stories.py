@@ -49,6 +49,12 @@ async def _three(stage: Stage, _: Any) -> None:
     await stage.client.create()
 
 
+async def _three_refused(stage: Stage, _: Any) -> None:
+    """The first is refused, and the others wait behind it until the rest is over."""
+    stage.fault(kind="status", operation="create", documented="E2", headers={"retry-after": "20"})
+    await _three(stage, None)
+
+
 async def _with_reference(stage: Stage, _: Any) -> None:
     await stage.client.create(**picture())
 
@@ -252,6 +258,12 @@ CLIENTS = (
     Story("a create that is lost", _with(kind="reset_before", operation="create"), unclear=1),
     Story("a create that is refused as unfinished", _with(kind="status", operation="create", documented="E12", when="after")),
     Story("a full upstream", _with(kind="status", operation="create", documented="E2", headers={"retry-after": "5"}), busy=1),
+    Story(
+        "three behind a full upstream",
+        _three_refused,
+        max_running=2,
+        busy=1,
+    ),
     Story(
         "equal to one that is unclear",
         _equal_meanwhile,

@@ -46,6 +46,7 @@ ENOUGH = (
     *("equal to one that is unclear", "an upstream that cannot be reached"),
     *(
         "two in line for one slot",
+        "three behind a full upstream",
         "a slow download while another waits",
         "a job that is unknown at first",
         "a dearer fallback",
@@ -139,7 +140,7 @@ def test_the_places_are_read_from_the_source() -> None:
         ("upkeep/sweep.py", "Sweep._start_again", "DurableOrchestrations.start"),
         ("upkeep/sweep.py", "Sweep._replace", "DurableOrchestrationClient.terminate"),
         ("upkeep/sweep.py", "Sweep._purge", "DurableEngine.purge"),
-        ("capacity/pool.py", "Pool._wake_next", "WakeUps.send"),
+        ("capacity/pool.py", "Pool._pass_on", "WakeUps.send"),
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),
     ):
         assert each in found

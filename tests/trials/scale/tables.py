@@ -29,18 +29,19 @@ class Operations:
 
 
 class CountedTable(MemoryTable):
-    """A table in memory whose every operation is counted and takes its time."""
+    """A table in memory whose every operation is counted and takes its time: a commit twice."""
 
-    def __init__(self, operations: Operations, random: Random) -> None:
+    def __init__(self, operations: Operations, random: Random, latency: tuple[float, float] = _LATENCY) -> None:
         super().__init__()
-        self._operations = operations
+        self.operations = operations
         self._random = random
+        self._latency = latency
 
     async def _travel(self) -> None:
-        await asyncio.sleep(self._random.uniform(*_LATENCY))
+        await asyncio.sleep(self._random.uniform(*self._latency))
 
     def _note(self, kind: Kind) -> None:
-        self._operations.add(kind)
+        self.operations.add(kind)
 
 
 class CountedTables(Tables):

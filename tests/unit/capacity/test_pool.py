@@ -4,7 +4,7 @@ are fair.
 
 import asyncio
 from collections.abc import Coroutine, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, TypeVar
 
@@ -16,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from shared.capacity.pool import Pool, Slot, Wait
 from shared.capacity.render_times import RenderTimes
-from shared.capacity.slots import Outage, State
+from shared.capacity.shards import shard_of
+from shared.capacity.slots import Load, Outage, State
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.dialects.known import AZURE
 from shared.media.video import Video, new_id
-from shared.storage.tables import partition_of
 from tests.fakes.clock import SkippingClock
 from tests.fakes.loop import JumpingLoop
 from tests.trials.scale.tables import CountedTable, Operations
@@ -29,6 +29,19 @@ pytestmark = pytest.mark.anyio
 
 T = TypeVar("T")
 Limits = list[tuple[int, int]]  # of each deployment: running at once, creates a minute
+
+
+@dataclass
+class Bell:
+    """Hears who is woken; with `broken` nobody is."""
+
+    heard: list[str] = field(default_factory=list)
+    broken: bool = False
+
+    async def wake(self, video_id: str) -> None:
+        if self.broken:
+            raise RuntimeError("404")
+        self.heard.append(video_id)
 
 
 @dataclass
@@ -46,11 +59,13 @@ class Yard:
             for number, (running, creates) in enumerate(self.limits)
         )
         self.model = Model("a/model", KNOWN_MODELS["sora-2"], deployments)
-        self.pools = [
-            Pool(self.table, Catalog((self.model,)), self.clock, Random(number), RenderTimes(self.table, self.clock, 120.0))
-            for number in range(self.instances)
-        ]
+        self.pools = [self.instance(self.model, number) for number in range(self.instances)]
         self.pool = self.pools[0]
+
+    def instance(self, model: Model, number: int) -> Pool:
+        """The pool of one instance, with its own configuration."""
+        render_times = RenderTimes(self.table, self.clock, 120.0)
+        return Pool(self.table, Catalog((model,)), self.clock, Random(number), render_times)
 
     def video(self, owner: int, prompt: str = "", source: str | None = None) -> Video:
         self.clock.skip(0.002)  # no two at the same millisecond
@@ -82,9 +97,13 @@ class Yard:
         """The first of them that gets a slot, asked in this order."""
         for video in videos:
             if isinstance(await self.ask(video), Slot):
-                await self.pool.answered(self.model.name, video.id)
+                await self.pool.answered(self.model.name, self.holder(video) or "", video.id)
                 return video
         return None
+
+    async def freed(self, video: Video) -> None:
+        """The job has ended upstream."""
+        await self.pool.ended(msgspec.structs.replace(video, deployment=self.holder(video)))
 
     async def end(self, video: Video) -> None:
         """The video is finished, and a minute later its create no longer counts."""
@@ -94,9 +113,21 @@ class Yard:
     def rows(self, prefix: str) -> list[str]:
         return [key for key in self.table.keys("a:model") if key.startswith(prefix)]
 
-    def state(self) -> State:
-        row = self.table.peek(partition_of("a/model"), "state")
-        return State() if row is None else msgspec.json.decode(row.values["state"], type=State)
+    def load(self, deployment: str) -> Load:
+        row = self.table.peek("a:model", shard_of(deployment))
+        return (msgspec.json.decode(row.values["state"], type=State) if row else State()).load(deployment)
+
+    def holder(self, video: Video) -> str | None:
+        """The deployment whose slot a video holds, or has been offered."""
+        names = [each.name for each in self.model.deployments]
+        return next((name for name in names if video.id in self.load(name).leases), None)
+
+    def ring(self, *, broken: bool = False) -> "Bell":
+        """From now on wake-ups are heard."""
+        bell = Bell(broken=broken)
+        for pool in self.pools:
+            pool.wake_ups.go_through(bell)
+        return bell
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +142,7 @@ async def test_the_first_of_another_key_waits_for_nobody_twice() -> None:
     """
     yard = Yard([(2, 100)])
     many = [await yard.arrive(1) for _ in range(500)]
-    running = [video for video in many if yard.state().holder(video.id)]
+    running = [video for video in many if yard.holder(video)]
     assert len(running) == 2
     waiting = [video for video in many if video not in running]
     late = await yard.arrive(2)
@@ -133,7 +164,7 @@ async def test_nobody_jumps_the_queue() -> None:
     running, first = await yard.arrive(1), await yard.arrive(2)
     await yard.end(running)
     late = await yard.arrive(3)
-    assert yard.state().holder(late.id) is None
+    assert yard.holder(late) is None
     assert await yard.first_to_start([late, first]) == first
 
 
@@ -180,7 +211,7 @@ async def test_who_was_refused_is_next_again() -> None:
     slot = await yard.ask(first)
     assert isinstance(slot, Slot)
     await yard.pool.return_slot(yard.model, first, slot.deployment, 30.0)
-    assert yard.state().waiting == 3
+    assert len(yard.rows("wait_")) == 3
     assert place_of(first) in yard.rows("wait_")[0]
     wait = await yard.ask(first)
     assert isinstance(wait, Wait)
@@ -202,15 +233,23 @@ async def test_a_refused_job_moves_to_another_deployment() -> None:
 
 
 async def test_the_dead_are_passed_by() -> None:
-    """A head that never asks keeps its slot free for the patience, and then the next has it."""
+    """An offer that is not taken up lapses, and the next in the queue gets the slot; the video that
+    slept is first for the slot after it.
+    """
     yard = Yard([(1, 100)])
     running = await yard.arrive(9)
-    dead, living = await yard.arrive(1), await yard.arrive(2)
+    dead, living, late = [await yard.arrive(owner) for owner in (1, 2, 3)]
+    bell = yard.ring()
     await yard.end(running)
+    assert yard.holder(dead) == "d0"
     assert isinstance(await yard.ask(living), Wait)
     yard.clock.skip(20)
+    await yard.pool.hand_out(yard.model)
+    assert isinstance(await yard.ask(late), Wait)
+    assert bell.heard == [dead.id, living.id]
     assert isinstance(await yard.ask(living), Slot)
-    assert isinstance(await yard.ask(dead), Wait)
+    await yard.end(living)
+    assert isinstance(await yard.ask(dead), Slot)
 
 
 async def test_a_remix_runs_where_its_source_lives() -> None:
@@ -222,7 +261,7 @@ async def test_a_remix_runs_where_its_source_lives() -> None:
     running = [await yard.arrive(9, source="d1")]
     await yard.end(await yard.arrive(8, source="d0"))
     remix = await yard.arrive(1, source="d1")
-    assert yard.state().holder(running[0].id) == "d1"
+    assert yard.holder(running[0]) == "d1"
     assert isinstance(await yard.ask(remix), Wait)
     other = await yard.arrive(2)
     assert await yard.ask(other) == Slot(yard.model.deployments[0])
@@ -236,7 +275,7 @@ async def test_a_remix_runs_where_its_source_lives() -> None:
 
 
 async def test_a_place_gets_better_and_its_sleep_shorter() -> None:
-    """Who is deep in the queue sleeps long; who is next looks every minute if nobody wakes it."""
+    """A video deep in the queue sleeps long; the first looks after two minutes."""
     yard = Yard([(1, 100)])
     await yard.arrive(9)
     line = [await yard.arrive(1) for _ in range(60)]
@@ -244,7 +283,7 @@ async def test_a_place_gets_better_and_its_sleep_shorter() -> None:
     assert all(isinstance(wait, Wait) for wait in waits)
     assert [wait.position for wait in waits if isinstance(wait, Wait)] == list(range(1, 61))
     seconds = [wait.seconds for wait in waits if isinstance(wait, Wait)]
-    assert 60 <= seconds[0] <= 66
+    assert 120 <= seconds[0] <= 132
     assert 1000 < seconds[-1] <= 6 * 3600 * 1.1
     starts = [wait.estimated_start for wait in waits if isinstance(wait, Wait)]
     assert starts == sorted(starts)
@@ -272,8 +311,7 @@ async def test_leaving_twice_frees_once() -> None:
     running, waiting = await yard.arrive(1), await yard.arrive(2)
     for video in (waiting, waiting, running, running):
         await asyncio.gather(*(pool.leave(yard.model.name, video.id) for pool in yard.pools))
-    assert (yard.rows("video_"), yard.rows("wait_"), yard.state().waiting) == ([], [], 0)
-    assert all(not load.leases for load in yard.state().loads.values())
+    assert (yard.rows("video_"), yard.rows("wait_"), yard.load("d0").leases) == ([], [], {})
 
 
 async def test_a_restarted_submit_keeps_its_slot() -> None:
@@ -282,7 +320,7 @@ async def test_a_restarted_submit_keeps_its_slot() -> None:
     video = await yard.arrive(1)
     slots = [await pool.acquire(yard.model, video) for pool in yard.pools]
     assert slots == [Slot(yard.model.deployments[0])] * 2
-    assert len(yard.state().load(yard.model.deployments[0]).leases) == 1
+    assert list(yard.load("d0").leases) == [video.id]
 
 
 async def position(yard: Yard, video: Video) -> int:
@@ -306,6 +344,11 @@ class Life:
     accepted: float | None = None
     answered: bool = False
     dead: bool = False
+    has_asked: bool = False
+
+    @property
+    def waits(self) -> bool:
+        return self.has_asked and self.deployment is None and self.accepted is None
 
 
 class PoolMachine(RuleBasedStateMachine):
@@ -322,7 +365,12 @@ class PoolMachine(RuleBasedStateMachine):
 
     @initialize(limits=st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3))
     def begin(self, limits: Limits) -> None:
+        """The third instance has not yet read a configuration with the newest deployment."""
         self.yard = Yard(limits, instances=3)
+        former = replace(self.yard.model, deployments=self.yard.model.deployments[:2])
+        self.models = [self.yard.model, self.yard.model, former]
+        self.yard.pools[2] = self.yard.instance(former, 2)
+        self.yard.ring()
 
     @rule(owner=st.integers(1, 4), same=st.booleans(), remix=st.booleans(), count=st.integers(1, 4))
     def arrive(self, owner: int, same: bool, remix: bool, count: int) -> None:
@@ -364,7 +412,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def the_answer_arrives(self, data: st.DataObject) -> None:
         life = data.draw(st.sampled_from(self.accepted()))
-        self._run(self._pool(data).answered("a/model", life.video.id))
+        self._run(self._pool(data).answered("a/model", life.deployment or "", life.video.id))
         life.answered = True
 
     @precondition(lambda self: self.asking())
@@ -373,11 +421,10 @@ class PoolMachine(RuleBasedStateMachine):
         life = data.draw(st.sampled_from(self.asking()))
         deployment = self.yard.model.deployment(life.deployment or "")
         assert deployment is not None
-        tag = self.yard.state().load(deployment).leases[life.video.id].tag
+        tag = self.yard.load(deployment.name).leases[life.video.id].tag
         self._run(self._pool(data).return_slot(self.yard.model, life.video, deployment, rest))
         life.deployment = None
-        before = [key for key in self.yard.rows("wait_") if key < f"wait_{tag:015d}"]
-        assert not before or tag <= self.yard.state().round
+        assert f"wait_{tag:015d}_{place_of(life.video)}" in self.yard.rows("wait_")
 
     @precondition(lambda self: self.lives)
     @rule(data=st.data())
@@ -417,10 +464,16 @@ class PoolMachine(RuleBasedStateMachine):
         life = data.draw(st.sampled_from([each for each in self.lives.values() if each.answered and each.deployment]))
 
         async def end() -> None:
-            await asyncio.gather(*(pool.ended("a/model", life.video.id) for pool in self.yard.pools))
+            video = msgspec.structs.replace(life.video, deployment=life.deployment)
+            await asyncio.gather(*(pool.ended(video) for pool in self.yard.pools))
 
         self._run(end())
-        life.deployment, life.dead = None, True  # nobody asks for it any more
+        life.deployment, life.dead = None, True  # it asks for no slot any more
+
+    @rule(data=st.data())
+    def the_sweep_hands_out(self, data: st.DataObject) -> None:
+        instance = data.draw(st.integers(0, 2))
+        self._run(self.yard.pools[instance].hand_out(self.models[instance]))
 
     @rule(seconds=st.sampled_from([0.5, 5.0, 20.0, 59.0, 62.0]))
     def time_passes(self, seconds: float) -> None:
@@ -430,19 +483,28 @@ class PoolMachine(RuleBasedStateMachine):
     def the_books_are_right(self) -> None:
         if not hasattr(self, "yard"):
             return
-        state = self.yard.state()
-        assert state.waiting == len(self.yard.rows("wait_"))
         assert self.yard.rows("video_") == sorted(self.lives)
+        places = {key.rpartition("_")[2] for key in self.yard.rows("wait_")}
+        waiting = {life.video.id for life in self.lives.values() if place_of(life.video) in places}
+        assert len(waiting) == len(self.yard.rows("wait_"))
+        offered = set[str]()
         for deployment in self.yard.model.deployments:
+            leases = self.yard.load(deployment.name).leases
+            assert len(leases) <= deployment.max_running
             holders = {life.video.id for life in self.lives.values() if life.deployment == deployment.name}
-            assert set(state.load(deployment).leases) == holders
-            assert len(holders) <= deployment.max_running
+            assert {video_id for video_id, lease in leases.items() if not lease.offered} == holders
+            mine = {video_id for video_id, lease in leases.items() if lease.offered}
+            assert not mine & (offered | waiting)  # a video that waits has a place or an offer, and one of them
+            offered |= mine
+        assert waiting | offered == {life.video.id for life in self.lives.values() if life.waits}
 
     async def _look(self, life: Life, number: int) -> None:
-        pool = self.yard.pools[number % len(self.yard.pools)]
-        turn = await pool.acquire(self.yard.model, life.video, life.priority)
+        instance = number % len(self.yard.pools)
+        source = life.video.source_deployment
+        turn = await self.yard.pools[instance].acquire(self.models[instance], life.video, life.priority)
+        life.has_asked = life.has_asked or not isinstance(turn, Outage)
         if isinstance(turn, Slot):
-            assert life.video.source_deployment in (None, turn.deployment.name)
+            assert source in (None, turn.deployment.name)
             life.deployment = turn.deployment.name
 
     def asking(self) -> list[Life]:

@@ -66,7 +66,7 @@ async def test_an_error_of_the_server_itself_is_a_refusal(world: World) -> None:
     assert "list" not in world.upstream.asked
     world.upstream.script("create", httpx.Response(500, text="Bad gateway"))
     again = await world.start()
-    await world.gateway.pool.ended(world.model.name, video.id)
+    await world.gateway.pool.ended(await world.video(video.id))
     await world.submitted(again.id)
     assert "list" in world.upstream.asked
 

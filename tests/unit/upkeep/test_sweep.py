@@ -31,7 +31,11 @@ async def is_clean(world: World) -> bool:
     account = await world.account()
     rows = [row.key async for row in world.gateway.tables.pools.scan(partition_of(world.model.name))]
     holders = await world.gateway.pool.holders(world.model)
-    return (account.reserved, account.running) == (0, 0) and not holders and set(rows) <= {"state", "usual"}
+    return (
+        (account.reserved, account.running) == (0, 0)
+        and not holders
+        and all(row.startswith(("state_", "usual")) for row in rows)
+    )
 
 
 async def waiting_behind(world: World) -> tuple[Video, Video]:

@@ -58,7 +58,7 @@ async def test_a_deployment_that_breaks_off_leaves_the_work_to_a_healthy_one(wor
     begin = world.clock.now()
     for video in videos:
         assert await world.submitted(video.id) == {"done": True}
-        await world.gateway.pool.ended(world.model.name, video.id)
+        await world.gateway.pool.ended(await world.video(video.id))
     assert asked.count("good.example.com") == 12
     assert asked.count("bad.example.com") <= 3
     assert (world.clock.now() - begin).total_seconds() < 600

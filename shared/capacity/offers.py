@@ -1,0 +1,112 @@
+"""Offers free slots to the first videos in the queue.
+
+Whoever frees a slot, or finds a free one, offers it: place and lease change in one transaction, so
+that no slot is offered twice and no video gets two. Then the video is woken. If it does not take
+the offer up in time, it gets its place back, and the slot goes to whoever is first by then.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from shared.capacity import slots
+from shared.capacity.shards import Capacity, Shard, Shards
+from shared.capacity.slots import Lease
+from shared.capacity.waiting_line import Head, Queue, new_place, next_of, tag_of, video_of
+from shared.clock import Clock
+from shared.config.catalog import Catalog, Deployment, Model
+from shared.storage.tables import Delete, Table, Write, partition_of
+
+_A_FEW = 40  # places that are read to offer slots: the first may be bound elsewhere
+_AT_ONCE = 32  # offers: a transaction holds 100 rows
+
+
+@dataclass(frozen=True)
+class Offers:
+    table: Table
+    catalog: Catalog
+    shards: Shards
+    queue: Queue
+    clock: Clock
+    random: Random
+
+    async def pass_on(self, model_name: str, name: str, shard: Shard, *, but: str | None = None) -> Sequence[str]:
+        """Offer the free slots of the deployment `name`, whose row was written just now, `but` not
+        to this video. Returns the videos to wake. Raises WriteConflict.
+
+        The queue is read after that write: a video that joins meanwhile is seen here, or sees the
+        free slot itself.
+        """
+        model = self.catalog.get(model_name)
+        deployment = model.deployment(name) if model else None
+        if model is None or deployment is None or not self._openings(deployment, shard):
+            return ()
+        line = await self.queue.head(model_name, _A_FEW)
+        return await self.give(model, deployment, shard, line.without(but) if but else line)
+
+    async def hand_out(self, model: Model) -> Sequence[str]:
+        """Offer every free slot, and those whose offers have lapsed. Returns the videos to wake.
+        Raises WriteConflict.
+        """
+        capacity = await self.shards.all(model.name)
+        if late := self.lapsed(capacity):
+            return [*await self.pass_over(model, *late), *await self.hand_out(model)]
+        free = [each for each in model.deployments if self._openings(each, capacity.of(each.name))]
+        line = await self.queue.head(model.name) if free else Head()
+        for deployment in free:
+            given = await self.give(model, deployment, capacity.of(deployment.name), line)
+            if given:
+                return [*given, *await self.hand_out(model)]
+        return ()
+
+    async def give(
+        self, model: Model, deployment: Deployment, shard: Shard, line: Head, asker: str | None = None
+    ) -> Sequence[str]:
+        """Offer the free slots of a deployment. Returns the videos to wake, or the `asker`, who is
+        awake: a slot that can be used now is its own at once. Raises WriteConflict.
+        """
+        load, now = shard.state.load(deployment.name), self.clock.now().timestamp()
+        times = self._openings(deployment, shard)[:_AT_ONCE]
+        takers = line.takers(deployment.name, slots.asked_for(load))
+        chosen = next_of(takers, len(times), len(model.deployments), self.random)
+        for place, opening in zip(chosen, times, strict=False):
+            values, offered = place.values, video_of(place) != asker or opening > now
+            lease = Lease(opening, values.get("ask", ""), tag_of(place), offered=offered, bound="bound" in values)
+            slots.take(shard.state, deployment.name, video_of(place), lease)
+        given = [video_of(place) for place in chosen]
+        if given:
+            await self.shards.write(model.name, shard, *(Delete(place) for place in chosen))
+        return given
+
+    def lapsed(self, capacity: Capacity) -> tuple[str, Shard, str] | None:
+        """An offer that has lapsed, if there is one: the deployment, its row, and the video."""
+        now = self.clock.now().timestamp()
+        late = (
+            (name, capacity.of(name), video) for video, (name, lease) in capacity.leases.items() if slots.lapsed(lease, now)
+        )
+        return next(late, None)
+
+    async def pass_over(self, model: Model, deployment: str, shard: Shard, video_id: str) -> Sequence[str]:
+        """Take an offer back and make it to the next video. Returns the videos to wake. Raises
+        WriteConflict.
+        """
+        await self.recall(model.name, deployment, shard, video_id)
+        shard = await self.shards.last_written(model.name, deployment)
+        return await self.pass_on(model.name, deployment, shard, but=video_id)
+
+    async def recall(self, model_name: str, deployment: str, shard: Shard, video_id: str) -> None:
+        """Take an offer back. Its video gets its place again, unless it is finished. Raises
+        WriteConflict.
+        """
+        lease = shard.state.load(deployment).leases.pop(video_id)
+        note = await self.table.get(partition_of(model_name), video_id)
+        place: list[Write] = [] if note is None else [place_again(lease, video_id, deployment)]
+        await self.shards.write(model_name, shard, *place)
+
+    def _openings(self, deployment: Deployment, shard: Shard) -> list[float]:
+        return slots.open_soon(deployment, shard.state.load(deployment.name), self.clock.now().timestamp())
+
+
+def place_again(lease: Lease, video_id: str, deployment: str) -> Write:
+    """The place that a video had before it got this lease."""
+    return new_place(lease.tag, video_id, lease.ask, deployment if lease.bound else None)
