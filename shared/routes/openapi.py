@@ -151,6 +151,9 @@ _NEW_KEY: Mapping[str, Schema] = {"key": {"type": "string", "description": "a se
 _ISSUED: Schema = {"allOf": [_ref("Key"), _object({"key": _TEXT, "token": _TEXT}, ["key", "token"])]}
 _REFUSED = _Facts(body=_OBJECT, optional=True)
 
+_CONTENT = _Facts(
+    query={"variant": _choice(MEDIA_TYPES), "delivery": _choice(("proxy", "redirect"))}, media=tuple(MEDIA_TYPES.values())
+)
 _FACTS: Mapping[str, _Facts] = {
     "POST videos": _Facts(_ref("Video"), _CREATE, form=True),
     "POST videos/generations": _Facts(_ref("Video"), _CREATE, form=True),
@@ -163,8 +166,8 @@ _FACTS: Mapping[str, _Facts] = {
     "GET videos/{video_id}": _Facts(_ref("Video")),
     "DELETE videos/{video_id}": _Facts(_object({"id": _TEXT, "object": {"const": "video.deleted"}, "deleted": _FLAG}, ["id"])),
     "POST videos/{video_id}/remix": _Facts(_ref("Video"), _REMIX, form=True),
-    "GET videos/{video_id}/content": _Facts(query={"variant": _choice(MEDIA_TYPES)}, media=tuple(MEDIA_TYPES.values())),
-    "HEAD videos/{video_id}/content": _Facts(query={"variant": _choice(MEDIA_TYPES)}, media=tuple(MEDIA_TYPES.values())),
+    "GET videos/{video_id}/content": _CONTENT,
+    "HEAD videos/{video_id}/content": _CONTENT,
     "GET models": _Facts(_page(_ref("Model"))),
     "GET models/{name}": _Facts(_ref("Model")),
     "GET model/info": _Facts(_object({"data": _list_of(_OBJECT)}, ["data"])),

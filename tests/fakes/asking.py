@@ -36,7 +36,7 @@ def request(
 ) -> Request:
     """A request whose body comes in one piece; `parts` are the route's parameters."""
     lower = {name.lower(): value for name, value in (headers or {}).items()}
-    return Request(method, lower, query or {}, parts, pieces(body))
+    return Request(method, lower, query or {}, parts, pieces(body), "https://gateway.example")
 
 
 async def ask(asked: Request, handler: Handler, gateway: Gateway | None = None) -> Reply:

@@ -110,3 +110,4 @@ async def test_the_page_needs_nothing_from_elsewhere(world: World) -> None:
         assert path.replace("&", "&amp;").encode() in reply.body
     told = await world.send("GET", "openapi.json", secret="")
     assert told.json["openapi"] == "3.1.0"
+    assert told.json["servers"] == [{"url": "https://gateway.example"}], "as the caller reaches it"
