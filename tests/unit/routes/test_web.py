@@ -33,8 +33,8 @@ async def answering(handler: Handler) -> AsyncIterator[Client]:
 
 
 async def test_a_handler_gets_a_request_without_its_server() -> None:
-    """Headers in lower case, several values joined, empty parameters left out, and the address by
-    which the caller came.
+    """Headers in lower case, several values joined, empty parameters kept, and the address by which
+    the caller came.
     """
 
     async def told(call: Call) -> Answer:
@@ -47,7 +47,7 @@ async def test_a_handler_gets_a_request_without_its_server() -> None:
         headers = [*forwarded, ("X-Colour", "red"), ("X-Colour", "blue")]
         answer = await client.post("/x?a=1&a=2&empty=&b=x%20y", data=b"body", headers=headers)
         told_of = json.loads(await answer.read())
-    assert told_of == ["POST", "red,blue", {"a": "1,2", "b": "x y"}, "https://gateway.example", "body"]
+    assert told_of == ["POST", "red,blue", {"a": "1,2", "empty": "", "b": "x y"}, "https://gateway.example", "body"]
 
 
 async def test_an_answer_in_pieces_is_written_as_it_comes() -> None:
