@@ -144,11 +144,12 @@ class Turn:
 
     def _may_have_missed(self, capacity: Capacity, before: Before) -> bool:
         """Whether a slot may be free that nobody will offer: it was free before, or became free in
-        another row while this video joined a short queue.
+        another row, and whoever freed it found nobody in the queue yet.
         """
+        if before.all >= spread(len(self.model.deployments)):
+            return False  # whoever frees a slot finds the others; more looks would only conflict
         several = len({shard_of(each.name) for each in self.model.deployments}) > 1
-        is_short = before.all < sum(each.max_running for each in self.model.deployments)
-        return (several and is_short) or any(self._open(capacity))
+        return several or any(self._open(capacity))
 
     async def _look(self, capacity: Capacity, line: Head, place: Row) -> Slot | Wait | Outage:
         """Offer free slots to the first in the queue, which may be this video."""

@@ -28,18 +28,19 @@ def test_a_deployment_has_the_row_that_its_name_says() -> None:
 
 
 async def test_deployments_of_different_rows_are_changed_at_once() -> None:
-    """A job that starts on one is no conflict for a job that starts on another."""
+    """Eight jobs that end at the same moment, each on another instance, conflict only where two
+    names share a row.
+    """
     yard = Yard([(1, 100)] * 40, instances=8)
-    bell = yard.ring()
     running = [await yard.arrive(owner) for owner in range(40)]
-    line = [await yard.arrive(owner) for owner in range(40)]
+    ended = [msgspec.structs.replace(each, deployment=yard.holder(each)) for each in running]
+    ended.sort(key=lambda each: int((each.deployment or "")[1:]))
     yard.table.operations.counts.clear()
     for first in range(0, 40, 8):
-        ends = zip(yard.pools, running[first : first + 8], strict=True)
-        videos = [(pool, msgspec.structs.replace(each, deployment=yard.holder(each))) for pool, each in ends]
-        await asyncio.gather(*(pool.ended(each) for pool, each in videos))
-    assert sorted(bell.heard) == sorted(each.id for each in line)
-    assert yard.table.operations.of(kind="lost race") <= 40
+        await asyncio.gather(*(pool.ended(each) for pool, each in zip(yard.pools, ended[first:], strict=False)))
+    shared = sum(8 - len({shard_of(f"d{number}") for number in range(first, first + 8)}) for first in range(0, 40, 8))
+    assert yard.table.operations.of(kind="lost race") <= 3 * shared
+    assert await yard.pool.holders(yard.model) == {}
 
 
 async def test_a_deployment_that_is_taken_out_of_the_configuration_keeps_its_row() -> None:
