@@ -238,4 +238,7 @@ class Sweep:
             if not unneeded:
                 return
             for first in range(0, len(unneeded), _AT_ONCE):
-                await asyncio.gather(*(self.orchestrations.purge(each) for each in unneeded[first : first + _AT_ONCE]))
+                await asyncio.gather(*map(self._forget, unneeded[first : first + _AT_ONCE]))
+
+    async def _forget(self, video_id: str) -> None:
+        await self.orchestrations.purge(video_id)

@@ -149,6 +149,7 @@ async def _made_and_told(stage: Stage) -> str:
         return await stage.gateway.tables.gateway.get(SPEND, f"done_{video_id}") is not None
 
     await until(there)
+    await stage.at_rest()
     return video_id
 
 

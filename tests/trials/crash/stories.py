@@ -35,6 +35,13 @@ async def made(stage: Stage) -> str:
     return video_id
 
 
+async def _made_and_settled(stage: Stage) -> str:
+    """A video of which nothing is left to do."""
+    video_id = await made(stage)
+    await stage.at_rest()
+    return video_id
+
+
 async def _one(stage: Stage, _: Any) -> None:
     await stage.client.create()
 
@@ -276,7 +283,7 @@ CLIENTS = (
     Story("a remix", _remixed, before=made),
     Story("a remix whose answer is lost", _remixed_unheard, before=made),
     Story("a job that is unknown at first", _unknown_at_first),
-    Story("a thumbnail", _with_thumbnail, before=made, check=_thumbnail_stays),
+    Story("a thumbnail", _with_thumbnail, before=_made_and_settled, check=_thumbnail_stays),
     Story("two in line for one slot", _two, max_running=1),
     Story("two in line, and every wake-up is lost", _two, check=_waited, max_running=1, wakes="lost"),
     Story("three in line, and every wake-up comes twice", _three, max_running=1, wakes="doubled"),
@@ -289,7 +296,7 @@ CLIENTS = (
     Story("deleted while it runs", _deleted_running, max_running=1, general=BUDGET),
     Story("deleted while it is saved", _deleted_saving),
     Story("deleted when it is finished", _deleted, before=made),
-    Story("deleted while its thumbnail is fetched", _deleted_fetching, before=made),
+    Story("deleted while its thumbnail is fetched", _deleted_fetching, before=_made_and_settled),
     Story("a budget for the whole gateway", _two, general=BUDGET),
     Story("refused by the budget of the gateway", _refused, general={"max_budget": 0.1}),
     Story("a fallback", _one, prices=(0.1, 0.1), retired=True),

@@ -59,7 +59,7 @@ _STORIES = {
 _MOVED_AT_ONCE = 75.0
 _MOVED_AFTER_A_SEARCH = _MOVED_AT_ONCE + RECONCILE_SECONDS + POLL_SECONDS
 _CLOSING = ("upstream_auth_error", "upstream_misconfigured", "model_retired")
-_MOST_LOOKS = 45  # at a job, where looking is not what goes wrong
+_MOST_LOOKS = 50  # at a job, where looking is not what goes wrong
 # Answers that nobody hears to their end, and those that are no failure by themselves: only that
 # they never say more is one.
 _NAMELESS = ("cut short", "unknown status", "missing prompt")
