@@ -189,6 +189,7 @@ def test_an_image_that_is_no_base64_is_refused(end: bytes) -> None:
         b'{"a": "data:' + b'\\"' * 100_000,
     ],
 )
+@pytest.mark.no_cover  # whose tracing takes several times as long as what is timed
 def test_marks_without_end_cost_little(body: bytes) -> None:
     """Each is looked at once."""
     begun = time.process_time()
