@@ -41,7 +41,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     poll_seconds: _Seconds = 5.0
-    close_poll_seconds: _Seconds = 0.5
+    close_poll_seconds: _Seconds = 0.4
     deadline_seconds: _Seconds = 1800.0
     delivery: Literal["redirect", "proxy"] = "redirect"
     retention_days: _Days | None = None
