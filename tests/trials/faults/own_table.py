@@ -124,7 +124,7 @@ _FETCHED: dict[str, Expectation] = {
     "404 video": (ok(2), always("content_unavailable", 20)),
     RESTART: (ok(11), always("content_unavailable", 20)),
 }
-_STOPPED_UNHEARD = both("upstream_video_missing", 2)  # and then the job is gone, which is not believed at once
+_STOPPED_UNHEARD = both("cancelled", 2)  # and then the job is gone, which is not believed at once
 _DELETED_UNHEARD = both("completed", 3, 4)
 
 # By dialect and column: what is expected of most faults, and of some.
