@@ -9,9 +9,7 @@ from tests.trials.crash.recoveries import DISASTERS, PROMISED, recovery
 
 
 def test_a_video_moves_again_within_a_minute_and_a_half_of_any_disaster(tmp_path: Path) -> None:
-    """Not before the time-out of a dead instance's messages, so that it is one of these that it
-    waits for.
-    """
+    """At least one of them waits for the time-out of messages that a dead instance holds."""
 
     async def run() -> None:
         async with AsyncExitStack() as running:
@@ -20,6 +18,6 @@ def test_a_video_moves_again_within_a_minute_and_a_half_of_any_disaster(tmp_path
         assert [wrong for _, wrongs in found for wrong in wrongs] == []
         seconds = dict(zip(DISASTERS, (moved for moved, _ in found), strict=True))
         assert max(seconds.values()) <= PROMISED, seconds
-        assert seconds["kill -9"] >= 30, seconds
+        assert max(seconds.values()) >= 30, seconds
 
     asyncio.run(run())
