@@ -132,7 +132,7 @@ OWN_EXPECTED: Mapping[str, Mapping[str, tuple[Expectation, Mapping[str, Expectat
     HOSTED_VLLM: {
         CREATE: ((ok(2), UNCLEAR), {**_CREATED, "500": _DEAD}),
         LIST: ((ok(2), always("upstream_uncertain", 20)), _LISTED),
-        POLL: ((ok(6, 12), always("upstream_unavailable", 21)), _polled(ok(6, 12), Expected("deadline_exceeded", 67, 77))),
+        POLL: ((ok(6, 15), always("upstream_unavailable", 21)), _polled(ok(6, 15), Expected("deadline_exceeded", 67, 77))),
         CONTENT: ((ok(2), always("content_unavailable", 18)), _FETCHED),
         RUNNING: (
             (Expected("cancelled", 3, 3), Expected("completed", 14, 22)),
@@ -146,7 +146,7 @@ OWN_EXPECTED: Mapping[str, Mapping[str, tuple[Expectation, Mapping[str, Expectat
     SGLANG: {
         CREATE: ((ok(2), UNCLEAR), _CREATED),
         LIST: ((ok(2), always("upstream_uncertain", 20)), _LISTED),
-        POLL: ((ok(8, 18), always("upstream_unavailable", 21)), _polled(ok(8, 18), Expected("deadline_exceeded", 25, 35))),
+        POLL: ((ok(8, 22), always("upstream_unavailable", 21)), _polled(ok(8, 22), Expected("deadline_exceeded", 25, 35))),
         # The job is looked at before its film is fetched: it may name another address.
         CONTENT: ((ok(2), always("content_unavailable", 18)), {**_FETCHED, RESTART: (ok(2), always("content_unavailable", 2))}),
         RUNNING: (
