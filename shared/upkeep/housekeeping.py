@@ -24,7 +24,7 @@ logger = logging.getLogger("gateway")
 _STARTING = timedelta(minutes=2)  # a younger video may just be starting
 _ADMITTING = timedelta(hours=1)  # the most by which an idempotency record may be younger than its video's id, with a margin
 _EXPIRY_WINDOW = timedelta(days=2)  # length of the range of days in which expired bytes are looked for
-_IDENTITIES = "identities"  # the row with the time up to which idempotency records have been dropped
+IDENTITIES = "identities"  # the row with the time up to which idempotency records have been dropped
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Housekeeping:
         last run.
         """
         table, until = self.gateway.tables.gateway, self.now - KEY_LIFETIME
-        row = await table.get(UPKEEP, _IDENTITIES)
+        row = await table.get(UPKEEP, IDENTITIES)
         since = id_bound(row.values["until"].astimezone(UTC) - _ADMITTING) if row else None
         for owner in await self._owners(after=id_bound(until), before=since):
             await self.attempt(self.gateway.ledger.forget_identities(owner, until))
@@ -81,7 +81,7 @@ class Housekeeping:
             return
         noted = {"until": until}
         try:
-            await table.commit(UPKEEP, Insert(_IDENTITIES, noted) if row is None else Replace(row, noted))
+            await table.commit(UPKEEP, Insert(IDENTITIES, noted) if row is None else Replace(row, noted))
         except WriteConflict:
             return  # another run has written its own time
 

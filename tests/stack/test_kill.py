@@ -190,7 +190,7 @@ def test_another_host_takes_over_from_one_that_is_killed(azurite: str, tmp_path:
         first.kill()
         check_completed(second.url, video_id, tmp_path / "film.mp4")
         assert len(accepted(upstream)) == 1
-        assert len(asked(upstream, "content")) == 2
+        assert 2 <= len(asked(upstream, "content")) <= 3  # once more where a busy machine lets a message become visible again
 
 
 def test_a_kill_in_the_middle_of_an_upload_and_of_a_download_leaves_nothing_half(azurite: str, tmp_path: Path) -> None:

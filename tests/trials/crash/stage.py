@@ -27,6 +27,8 @@ from shared.config import settings
 from shared.gateway import Gateway
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.tables import Delete
+from shared.storage.video_store import UPKEEP
+from shared.upkeep.housekeeping import IDENTITIES
 from tests.trials.crash.app import SWEPT
 from tests.trials.crash.client import Client, Whereabouts, until
 from tests.trials.crash.clock import FastClock
@@ -228,8 +230,13 @@ async def _forget_spend(gateway: Gateway) -> None:
 
 
 async def _clear(gateway: Gateway, others: set[str], jobs: list[Job]) -> None:
-    """Take away the new keys and the claims on jobs, so that later sweeps need not look at them."""
+    """Take away the new keys and the claims on jobs, so that later sweeps need not look at them;
+    and the time up to which a sweep ahead of the clock has dropped records of requests.
+    """
     keys = gateway.tables.gateway
+    noted = await keys.get(UPKEEP, IDENTITIES)
+    if noted is not None:
+        await keys.commit(UPKEEP, Delete(noted))
     async for row in keys.scan(KEYS):
         if row.key not in others:
             await keys.commit(KEYS, Delete(row))
