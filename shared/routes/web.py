@@ -39,6 +39,9 @@ SERVER_OPTIONS: Mapping[str, Any] = {
     "max_headers": 10_000,
 }
 _NAME = {"server": "azure-video-gateway"}  # neither the server's name nor its version
+# A line break may be in it. What no route takes never gets to the worker, whose invocation would
+# wait for the request until its time is over.
+_ANY_PATH = r"/{path:[\s\S]*}"
 _LONGEST_PAUSE = 300.0  # seconds in which a reader takes nothing, before it is given up
 ROUTE = web.RequestKey("route", dict[str, str])
 
@@ -60,7 +63,7 @@ class WebApp(base.WebApp):
 
     def route(self, func: Any) -> Any:
         """Register the worker's own handler, which calls the function that the host has chosen."""
-        self._application.router.add_route("*", "/{path:.*}", func, expect_handler=_not_yet)
+        self._application.router.add_route("*", _ANY_PATH, func, expect_handler=_not_yet)
         return func
 
     def get_app(self) -> web.Application:

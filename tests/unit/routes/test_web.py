@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web as server
 from aiohttp.test_utils import TestClient, TestServer
+from yarl import URL
 
 from shared.errors import Gone
 from shared.routes import web
@@ -48,6 +49,18 @@ async def test_a_handler_gets_a_request_without_its_server() -> None:
         answer = await client.post("/x?a=1&a=2&empty=&b=x%20y", data=b"body", headers=headers)
         told_of = json.loads(await answer.read())
     assert told_of == ["POST", "red,blue", {"a": "1,2", "empty": "", "b": "x y"}, "https://gateway.example", "body"]
+
+
+@pytest.mark.parametrize("path", ["/a%0Ab", "/%0A", "/a%0D%0A%E2%80%A8/", "/%7Bpath%7D", "//"])
+async def test_every_path_reaches_the_worker(path: str) -> None:
+    """Also one with line breaks: the server's own 404 would leave the invocation waiting."""
+
+    async def told(_: Call) -> Answer:
+        return Answer("here")
+
+    async with answering(told) as client:
+        answer = await client.get(URL(path, encoded=True))
+        assert (answer.status, await answer.json()) == (200, "here")
 
 
 async def test_an_answer_in_pieces_is_written_as_it_comes() -> None:
