@@ -13,8 +13,8 @@ from azurefunctions.extensions import base
 
 from local.functions_host.functions import Functions
 from local.functions_host.invocation import Invoker
-from local.functions_host.routing import Router
-from local.functions_host.wire import BODY_LIMIT, forwarded, refusal
+from local.functions_host.routing import Match, Router
+from local.functions_host.wire import closing, forwarded, overruled, refusal
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ class Front:
         self._home_page = functions.settings.get("AzureWebJobsDisableHomepage", "").lower() != "true"
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer one request: 404 without a route, 500 if the function fails or the body is above
-        the limit; all with empty bodies.
+        """Answer one request: 404 without a route, 500 if the function fails, and what `wire` says
+        of requests that the host does not let through; all with empty bodies.
         """
         refused = refusal(request)
         if refused is not None:
@@ -40,13 +40,17 @@ class Front:
             return self._home() if request.path == "/" else web.Response(status=404)
         given = forwarded(request)
         base.RequestTrackerMeta.get_synchronizer().sync_route_params(given, match.parameters)
+        answer = await self._answered(match, given)
+        status = overruled(request)
+        return answer if status is None else closing(status)
+
+    async def _answered(self, match: Match, given: web.Request) -> web.StreamResponse:
         async with self._slots:
             try:
-                answer = _sendable(await self._invoker.call(match.function, given, match.parameters))
+                return _sendable(await self._invoker.call(match.function, given, match.parameters))
             except Exception:
                 log.exception("function %s failed", match.function.name)
                 return web.Response(status=500)
-        return web.Response(status=500) if request.content.total_bytes > BODY_LIMIT else answer
 
     def _home(self) -> web.Response:
         """The host's answer at `/` where no function has that route."""

@@ -10,7 +10,8 @@ from functools import partial
 from uuid import uuid4
 
 from aiohttp import web
-from aiohttp.http_exceptions import BadHttpMethod, LineTooLong
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_parser import HttpRequestParserPy
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
@@ -22,6 +23,7 @@ _MOST_HEADERS, _LONGEST_HEADERS = 100, 32 * 1024  # number, and bytes of all tog
 _KEYED = re.compile(r"/+(admin|runtime/webhooks)(/|$)", re.IGNORECASE)  # behind a key that nobody has here
 _VERBS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
 _WORKER = "127.0.0.1"
+_TLS, _NO_REQUEST = b"\x16\x03", b"\x16\r\n\r\n"  # how TLS begins, and what the parser refuses at once
 
 
 def refusal(request: web.Request) -> int | None:
@@ -36,6 +38,22 @@ def refusal(request: web.Request) -> int | None:
         500: (request.content_length or 0) > BODY_LIMIT,
     }
     return next((status for status, applies in checks.items() if applies), None)
+
+
+def overruled(request: web.Request) -> int | None:
+    """The status with which the host answers in the place of the function, once that has ended: for
+    a body that was above the limit, or not framed as it has to be. None where neither is so.
+    """
+    if request.content.total_bytes > BODY_LIMIT:
+        return 500
+    return 400 if isinstance(request.content.exception(), web.RequestPayloadError) else None
+
+
+def closing(status: int) -> web.Response:
+    """An empty answer, after which the connection is closed."""
+    answer = web.Response(status=status)
+    answer.force_close()
+    return answer
 
 
 def forwarded(request: web.Request) -> web.Request:
@@ -55,7 +73,7 @@ async def listen(runner: web.AppRunner, address: str, port: int) -> asyncio.Serv
     """Serve the application of a runner that is set up. Raises OSError if the port is taken."""
     loop, server = asyncio.get_running_loop(), runner.server
     assert server is not None
-    return await loop.create_server(partial(_Protocol, server, loop=loop, **SERVER_OPTIONS), address, port)
+    return await loop.create_server(partial(_Protocol, server, loop=loop), address, port)
 
 
 def answering_asterisk(handle: Handler) -> Middleware:
@@ -71,9 +89,24 @@ def answering_asterisk(handle: Handler) -> Middleware:
 
 
 class _Protocol(web.RequestHandler):
-    """aiohttp's protocol, which answers what it cannot read as the host does."""
+    """aiohttp's protocol, with two differences.
+
+    It has aiohttp's parser in Python. That one takes every verb, as the host does, and a body whose
+    framing is broken fails at once for whoever reads it. And what cannot be read is answered as the
+    host does.
+    """
 
     __slots__ = ()
+
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(server, loop=loop, **SERVER_OPTIONS)
+        limits = {name: value for name, value in SERVER_OPTIONS.items() if name != "access_log"}
+        self._parser = HttpRequestParserPy(self, loop, payload_exception=web.RequestPayloadError, **limits)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser. The greeting of TLS is not waited for to its end: it has no lines."""
+        greeting = self._request_count == 0 and data.startswith(_TLS)
+        super().data_received(_NO_REQUEST if greeting else data)
 
     def handle_error(
         self,
@@ -84,8 +117,4 @@ class _Protocol(web.RequestHandler):
     ) -> web.StreamResponse:
         if isinstance(exc, LineTooLong):
             status = 414 if exc.args[1] == SERVER_OPTIONS["max_line_size"] else 431
-        elif isinstance(exc, BadHttpMethod):
-            status = 404
-        answer = web.Response(status=status)
-        answer.force_close()
-        return answer
+        return closing(status)
