@@ -148,6 +148,7 @@ module appSettings 'modules/settings.bicep' = {
     clientId: identity.outputs.clientId
     taskHub: taskHub
     schedulerEndpoint: durable.backend == 'scheduler' ? scheduler!.outputs.endpoint : ''
+    safetyEndpoint: contentSafety ? safety!.outputs.endpoint : ''
     settings: settings
     upstreams: upstreams
   }
@@ -192,6 +193,18 @@ module safety 'modules/content-safety.bicep' = if (contentSafety) {
     tags: allTags
     principalId: identity.outputs.principalId
     isPrivate: isPrivate
+  }
+}
+
+module safetyWay 'modules/endpoint.bicep' = if (contentSafety && isPrivate) {
+  params: {
+    name: 'pe-${name}-safety'
+    location: location
+    tags: allTags
+    subnetId: net!.outputs.endpointSubnetId
+    targetId: safety!.outputs.id
+    groupId: 'account'
+    zoneName: 'privatelink.cognitiveservices.azure.com'
   }
 }
 

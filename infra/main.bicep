@@ -29,7 +29,7 @@ param operators types.operator[]
 @description('Put an event in the queue `finished-videos` for every video that was saved. Storage itself publishes them.')
 param finishedVideoEvents bool
 
-@description('Make a Content Safety account. The app of this version does not call it.')
+@description('Make a Content Safety account, for guardrails in config.yaml.')
 param contentSafety bool
 
 resource group 'Microsoft.Resources/resourceGroups@2025-04-01' = {

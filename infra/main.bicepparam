@@ -61,7 +61,7 @@ param settings = {
 // 'public': endpoints can be reached, and demand an Entra token or a gateway key. 'backend': storage, vault and Azure OpenAI are reached
 // through private endpoints only. 'private': the gateway too. The last two need `delivery: proxy` in config.yaml, because clients cannot
 // reach storage, and somebody inside the network to set secrets and, with 'private', to deploy code: docs/operations.md, "Private
-// network". Content Safety and telemetry have no private endpoint here.
+// network". Telemetry has no private endpoint here.
 param network = 'public'
 
 // The network for the last two, in the same region: { vnet: 'ID', appSubnet: 'ID', endpointSubnet: 'ID' }, with the resource ids of a network
@@ -103,5 +103,5 @@ param operators = empty(readEnvironmentVariable('AZURE_PRINCIPAL_ID', ''))
 // An event in the queue `finished-videos` for every saved video.
 param finishedVideoEvents = false
 
-// A Content Safety account. The app of this version does not call it.
+// A Content Safety account, which guardrails in config.yaml ask: docs/guardrails.md.
 param contentSafety = false

@@ -1,4 +1,4 @@
-// An account for screening prompts. The app of this version does not call it; it is made only where it is asked for.
+// An account that guardrails of config.yaml ask about prompts and images. It is made only where it is asked for.
 param name string
 param location string
 param tags object
@@ -26,3 +26,6 @@ resource screen 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(account.id, principalId, cognitiveServicesUser)
   properties: { roleDefinitionId: cognitiveServicesUser, principalId: principalId, principalType: 'ServicePrincipal' }
 }
+
+output id string = account.id
+output endpoint string = account.properties.endpoint

@@ -10,6 +10,9 @@ param taskHub string
 
 @description('The scheduler\'s address; empty where orchestrations are kept in storage.')
 param schedulerEndpoint string
+
+@description('The Content Safety account\'s address; empty where there is none.')
+param safetyEndpoint string
 param settings types.settings
 
 @description('App setting → address of an Azure OpenAI account.')
@@ -54,6 +57,7 @@ var gateway = {
 }
 var gatewayConfig = { GATEWAY_CONFIG: settings.configFile }
 var gatewayApiVersion = { AZURE_API_VERSION: settings.apiVersion }
+var gatewaySafety = { CONTENT_SAFETY_ENDPOINT: safetyEndpoint }
 var gatewaySecrets = mapValues(settings.secrets, secret => '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=${secret})')
 
 resource all 'Microsoft.Web/sites/config@2024-11-01' = {
@@ -65,6 +69,7 @@ resource all 'Microsoft.Web/sites/config@2024-11-01' = {
     gateway,
     empty(settings.configFile) ? {} : gatewayConfig,
     empty(settings.apiVersion) ? {} : gatewayApiVersion,
+    empty(safetyEndpoint) ? {} : gatewaySafety,
     upstreams,
     gatewaySecrets
   )

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from infra.tools.package import build
-from shared.config import file, settings
+from shared.config import file, guardrail, settings
 from shared.errors import ConfigurationError
 from shared.storage import blobs
 from tests.project.bicep import (
@@ -72,9 +72,9 @@ HOST_SETTINGS = {
 }
 SCHEDULER_SETTINGS = {"DURABLE_TASK_SCHEDULER_CONNECTION_STRING"}
 # What the app reads and the templates never set, because each holds a key.
-KEYS = {"AzureWebJobsStorage", *file.KEY_NAMES}
+KEYS = {"AzureWebJobsStorage", *file.KEY_NAMES, *guardrail.KEY_NAMES}
 # Other people's names for a setting that the templates set by the first of its names.
-SPELLINGS = set(file.BASE_NAMES[1:])
+SPELLINGS = {*file.BASE_NAMES[1:], *guardrail.ADDRESS_NAMES[1:]}
 # What names of secrets have in them.
 SECRET = re.compile(r"key|secret|password|connectionstring|token", re.IGNORECASE)
 # Ignored or refused on Flex Consumption, whose plan has properties for them.
@@ -95,7 +95,7 @@ def given_settings() -> set[str]:
     """Every app setting that the templates set by name."""
     text = code(INFRA / "modules" / "settings.bicep")
     names: set[str] = set()
-    for name in ("host", "hostWithScheduler", "gateway", "gatewayConfig", "gatewayApiVersion"):
+    for name in ("host", "hostWithScheduler", "gateway", "gatewayConfig", "gatewayApiVersion", "gatewaySafety"):
         names |= keys(variable(name, text))
     return names
 
@@ -364,10 +364,15 @@ def test_declared_settings_are_those_that_are_read(tmp_path: Path) -> None:
     """
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
+    screened, params = tmp_path / "screened.yaml", "{guardrail: azure/prompt_shield%s}"
+    bare = tmp_path / "bare.yaml"
+    bare.write_text(f"guardrails: [{{guardrail_name: a, params: {params % ''}}}]")
+    screened.write_text(f"guardrails: [{{guardrail_name: a, params: {params % ', api_base: https://a'}}}]")
     base = {"AZURE_OPENAI_API_BASE": "https://a.openai.azure.com", "GATEWAY_MASTER_KEY": "k" * 16}
     identity = {f"AzureWebJobsStorage__{kind}ServiceUri": f"https://{kind}" for kind in ("blob", "table")}
+    files = [{"GATEWAY_CONFIG": str(each)} for each in (empty, bare, screened)]
     asked: set[str] = set()
-    for more in ({}, {"GATEWAY_CONFIG": str(empty)}, {"GATEWAY_MASTER_KEY": "short"}, {"AZURE_OPENAI_API_BASE": ""}):
+    for more in ({}, *files, {"GATEWAY_MASTER_KEY": "short"}, {"AZURE_OPENAI_API_BASE": ""}):
         for storage in ({"AzureWebJobsStorage": "UseDevelopmentStorage=true"}, identity):
             given = Asked(base | storage | more)
             try:
