@@ -4,8 +4,10 @@
     ├── ConfigurationError        500  configuration_error      the operator must mend a setting
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── Unavailable               503  variant_unavailable      the upstream cannot give it just now
+    ├── GuardrailUnavailable      503  guardrail_unavailable    a guardrail did not answer
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
+    │   ├── ContentBlocked        400  content_policy_violation
     │   ├── Unauthenticated       401  invalid_api_key
     │   ├── PermissionDenied      403  permission_denied
     │   ├── NotFound              404  video_not_found, unknown_url
@@ -46,7 +48,8 @@ class GatewayError(Exception):
     which tells the official client whether to retry (None leaves that to its own rule for the
     status).
 
-    `retry_after` is in seconds. `param` names the parameter. `headers` are sent with the answer.
+    `retry_after` is in seconds. `param` names the parameter. `headers` are sent with the answer,
+    `details` as `provider_specific_fields`.
     """
 
     status: ClassVar[int] = 500
@@ -62,6 +65,7 @@ class GatewayError(Exception):
         param: str | None = None,
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -69,6 +73,7 @@ class GatewayError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.headers = dict(headers or {})
+        self.details = dict(details or {})
 
 
 class ConfigurationError(GatewayError):
@@ -92,6 +97,13 @@ class Unavailable(GatewayError):
     default_code = "variant_unavailable"
 
 
+class GuardrailUnavailable(GatewayError):
+    """A guardrail could not look at a request, and the operator lets nothing through unseen."""
+
+    status = 503
+    default_code = "guardrail_unavailable"
+
+
 class RequestError(GatewayError):
     """The caller can mend the request. Nothing was changed and nothing was spent."""
 
@@ -102,6 +114,12 @@ class RequestError(GatewayError):
 
 class InvalidRequest(RequestError):
     default_code = "invalid_value"
+
+
+class ContentBlocked(RequestError):
+    """A guardrail of the operator forbids the prompt or the image."""
+
+    default_code = "content_policy_violation"
 
 
 class Unauthenticated(RequestError):
@@ -221,8 +239,8 @@ class UpstreamError(GatewayError):
         retry_after: float | None = None,
         report: UpstreamReport | None = None,
     ) -> None:
-        super().__init__(message, code=code, param=param, retry_after=retry_after)
         self.report = report or UpstreamReport()
+        super().__init__(message, code=code, param=param, retry_after=retry_after, details=asdict(self.report))
 
 
 class Refused(UpstreamError):
@@ -270,10 +288,8 @@ class Uncertain(UpstreamError):
 
 
 def envelope(error: GatewayError) -> dict[str, Any]:
-    """The OpenAI error object. Errors of the upstream carry its own words in
-    `provider_specific_fields`.
-    """
+    """The OpenAI error object."""
     body: dict[str, Any] = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    if isinstance(error, UpstreamError):
-        body["provider_specific_fields"] = asdict(error.report)
+    if error.details:
+        body["provider_specific_fields"] = error.details
     return {"error": body}

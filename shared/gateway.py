@@ -8,7 +8,7 @@ import weakref
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random, SystemRandom
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.accounts.commits import Commits
 from shared.accounts.gateway_budget import GatewayBudget
@@ -39,6 +39,9 @@ from shared.videos.reconciliation import Reconciliation
 from shared.videos.rendering import Rendering
 from shared.videos.steps import Steps
 from shared.videos.submission import Submission
+
+if TYPE_CHECKING:
+    from shared.guardrails.screening import Screening
 
 logger = logging.getLogger("gateway")
 _POLLS_A_VIDEO = 24  # the first estimate of how long a video takes: two minutes with the default `poll_seconds`
@@ -122,11 +125,21 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     )
     rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
     images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
-    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, images, upstreams, clock, given.knobs)
+    screening = _screening(given, links)
+    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, images, screening, upstreams, clock, given.knobs)
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
         *(pool, claims, equal_asks, archive, upstreams, submission, rendering, lifecycle),
     )
+
+
+def _screening(given: Settings, links: Connections) -> "Screening | None":
+    """The guardrails; without any, none of their modules is imported. Raises ConfigurationError."""
+    if not given.guardrails:
+        return None
+    from shared.guardrails.screening import screening_of
+
+    return screening_of(given.guardrails, links)
 
 
 def build_for_storage(storage: Storage) -> Gateway:

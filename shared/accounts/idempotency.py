@@ -169,6 +169,7 @@ def _fingerprint(request: CreateRequest) -> str:
         source,
         *(() if request.fit == "exact" else (request.fit,)),
         *([sorted(request.parameters.items())] if request.parameters else []),
+        *([sorted(request.guardrails)] if request.guardrails else []),
     )
     return _digest(msgspec.json.encode(asked))
 

@@ -10,13 +10,18 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from shared.config import guardrail
 from shared.config.catalog import AZURE_OPENAI_SCOPE
+from shared.config.guardrail import BlockedPattern, BlockedWord, Guardrail, GuardrailParams
 from shared.dialects.azure import Azure
 from shared.dialects.parameters import Kind
 from shared.errors import ConfigurationError
 
 DEFAULT_FILE = Path(__file__).parents[2] / "config.yaml"
 BASE_NAMES, KEY_NAMES = Azure.base_names, Azure.key_names
+# An address and a key have several names each. A key may be absent: then the app's identity is
+# used.
+_SAME = (BASE_NAMES, KEY_NAMES, guardrail.ADDRESS_NAMES, guardrail.KEY_NAMES)
 
 # Bounds, so that a typo becomes neither a busy loop nor a date out of range.
 _Seconds = Annotated[float, msgspec.Meta(gt=0, le=30 * 86_400)]
@@ -132,6 +137,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     model_list: list[ModelEntry] = []
     general_settings: General = General()
     gateway: GatewayKnobs = GatewayKnobs()
+    guardrails: list[Guardrail] = []
 
 
 def read_file(env: Mapping[str, str]) -> ConfigFile:
@@ -177,9 +183,7 @@ def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:
         return [_resolved(each, env, f"{where}[{index}]") for index, each in enumerate(value)]
     if isinstance(value, str) and value.startswith("os.environ/"):
         name = value.removeprefix("os.environ/")
-        # The upstream's address and key have several names each. A key may be absent: then the
-        # app's identity is used.
-        for names in (BASE_NAMES, KEY_NAMES):
+        for names in _SAME:
             if name in names:
                 return first(env, (name, *names))
         if name not in env:
@@ -190,8 +194,9 @@ def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:
 
 def _renamed(document: Any) -> Any:
     """Accept `litellm_params`, LiteLLM's name, for `params`."""
-    if isinstance(document, dict) and isinstance(document.get("model_list"), list):
-        for entry in document["model_list"]:
+    for section in ("model_list", "guardrails"):
+        entries = document.get(section) if isinstance(document, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
             if isinstance(entry, dict) and "litellm_params" in entry and "params" not in entry:
                 entry["params"] = entry.pop("litellm_params")
     return document
@@ -218,8 +223,9 @@ def _suggestion(complaint: str) -> str:
         return ""
     if unknown[1] in _LOGGING:
         return " Logging providers are not served here: leave it out. The app's log has every start and end of a video."
-    kinds = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, GatewayKnobs)
-    known = [name for kind in kinds for name in kind.__struct_fields__]
+    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, GatewayKnobs)
+    guardrails = (Guardrail, GuardrailParams, BlockedWord, BlockedPattern)
+    known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)
     return f" Did you mean `{alike[0]}`?" if alike else ""
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from shared.config.catalog import MICROS, Catalog
 from shared.config.deployments import read_fallbacks, read_models
 from shared.config.file import GatewayKnobs, General, ModelEntry, Params, read_file
+from shared.config.guardrail import Guardrail
+from shared.config.guardrails import read_guardrails
 from shared.errors import ConfigurationError, InvalidRequest
 from shared.periods import check_length
 
@@ -31,6 +33,10 @@ APP_SETTINGS: Mapping[str, str] = {
     "AZURE_OPENAI_API_KEY": "its key, where there is no identity",
     "AZURE_API_KEY": "another name for it",
     "AZURE_API_VERSION": "an api-version to send: none by default",
+    "CONTENT_SAFETY_ENDPOINT": "the Content Safety resource, for guardrails that ask it",
+    "AZURE_GUARDRAIL_API_BASE": "another name for it",
+    "CONTENT_SAFETY_KEY": "its key, where there is no identity",
+    "AZURE_GUARDRAIL_API_KEY": "another name for it",
 }
 
 
@@ -58,6 +64,7 @@ class Settings:
     catalog: Catalog
     max_budget: int | None = None
     budget_duration: str | None = None
+    guardrails: tuple[Guardrail, ...] = field(default=(), repr=False)  # with their keys
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -76,7 +83,8 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     entries = file.model_list or [ModelEntry("azure/sora-2", Params("azure/sora-2"))]
     models = read_models(entries, env, file.gateway.deadline_seconds)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
-    return Settings(storage, master_key, file.gateway, catalog, *_read_budget(file.general_settings))
+    budget = _read_budget(file.general_settings)
+    return Settings(storage, master_key, file.gateway, catalog, *budget, read_guardrails(file.guardrails, env))
 
 
 def _refuse_unresolved(env: Mapping[str, str]) -> None:

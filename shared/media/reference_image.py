@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Fit = Literal["exact", "cover", "contain"]
 
 LARGEST = 20 * 1024 * 1024  # bytes
+_COPY_PIXELS = 1_000_000
 _MOST_PIXELS = 32_000_000  # a phone's; unpacked they take 128 MB at most
 # Of a side, in pixels. Scaling a long image takes memory by its length.
 _LONGEST_SIDE = 16_384
@@ -167,6 +168,22 @@ def _upright(image: "ImageFile") -> "Image":
     }
     turn = turns.get(image.getexif().get(_ORIENTATION, 1))
     return image if turn is None else image.transpose(turn)
+
+
+def smaller_copy(data: bytes, most: int) -> bytes:
+    """A checked image as it is, or where it has more than `most` bytes (a megabyte or more), a JPEG
+    of at most a million pixels.
+    """
+    from PIL import Image
+
+    if len(data) <= most:
+        return data
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    scale = min(1.0, (_COPY_PIXELS / (image.width * image.height)) ** 0.5)
+    copy = image.resize((int(image.width * scale), int(image.height * scale)))
+    output = io.BytesIO()
+    copy.save(output, format="JPEG", quality=90)
+    return output.getvalue()
 
 
 def _too_many_pixels() -> InvalidRequest:

@@ -25,9 +25,10 @@ LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
 LONGEST_USER = 512
 _LONGEST_PARAMETERS = 24_000  # characters of JSON: they are stored in one column
 _PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
+_MOST_GUARDRAILS, _LONGEST_NAME = 32, 128
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
-CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata")
+CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata", "guardrails")
 _OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
     "duration": "seconds",
@@ -47,7 +48,7 @@ class CreateRequest:
     `image` holds the reference image's bytes or its https:// address, which `ReferenceImages`
     fetches and checks later; `fit` is how it gets the video's size. `metadata` is
     JSON text; `price` is the full price in micro-dollars. `parameters` are those that the model's
-    kind of server takes beside OpenAI's.
+    kind of server takes beside OpenAI's. `guardrails` are asked for beside those of every request.
     """
 
     prompt: str
@@ -61,6 +62,7 @@ class CreateRequest:
     recreated: bool = False
     fit: Fit = "exact"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    guardrails: tuple[str, ...] = ()
 
     @property
     def price(self) -> int:
@@ -105,6 +107,7 @@ def _request(fields: Fields, model: Model) -> CreateRequest:
         metadata=_metadata(fields.get("metadata")),
         fit=_fit(fields, "cover" if model.capability.resizes else "exact"),
         parameters=parameters,
+        guardrails=_guardrails(fields.get("guardrails")),
     )
 
 
@@ -144,7 +147,7 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bo
         raise InvalidRequest(
             "A remix keeps the `model` of its source: make a new video.", code="unknown_parameter", param="model"
         )
-    refuse_unknown(fields, ("prompt", "seconds", "size", "input_reference", "reference_fit", "user", "metadata"))
+    refuse_unknown(fields, tuple(name for name in CREATE_FIELDS if name != "model"))
     model = _maker(source, catalog)
     kept = {"seconds": source.seconds, "size": source.size}
     request = _request({**kept, **{name: value for name, value in fields.items() if value is not None}}, model)
@@ -378,6 +381,16 @@ def _decoded(text: str) -> bytes:
     if any("=" in piece for piece in pieces[:-1]):
         raise ValueError("padding comes last")
     return b"".join(binascii.a2b_base64(piece, strict_mode=True) for piece in pieces)
+
+
+def _guardrails(value: object) -> tuple[str, ...]:
+    """Names of guardrails: a list, or one name as a form may send it."""
+    names = [value] if isinstance(value, str) else [] if value is None else value
+    if not isinstance(names, list) or len(names) > _MOST_GUARDRAILS or not all(isinstance(name, str) for name in names):
+        raise InvalidRequest(
+            f"`guardrails` must be a list of at most {_MOST_GUARDRAILS} names.", code="invalid_type", param="guardrails"
+        )
+    return tuple(dict.fromkeys(name[:_LONGEST_NAME] for name in names))
 
 
 def _metadata(value: object) -> str | None:

@@ -68,6 +68,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     queue_position: int | None = None
     estimated_start: datetime | None = None
     fallback_from: str | None = None  # the model that was asked for, where another one makes it
+    guardrails: str | None = None  # which have run on its request, and what they said, as JSON text
     remixed_from: str | None = None
     source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
     source_deployment: str | None = None
@@ -146,6 +147,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "parameters": self.asked or None,
             "upstream": self.told,
             "fallback_from": self.fallback_from,
+            "guardrails": json.loads(self.guardrails) if self.guardrails else None,
             "remix": "recreated" if self.recreated else None,
             "usage": {"duration_seconds": float(self.seconds)},
             "user": self.user,

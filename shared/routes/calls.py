@@ -174,8 +174,8 @@ def _encoded(body: Any) -> bytes | AsyncIterator[bytes]:
 
 
 def _form_fields(parts: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A form's values by name. `metadata[key]` parts, as the official client sends them, become one
-    object.
+    """A form's values by name. Parts called `metadata[key]`, as the official client sends them,
+    become one object, and parts called `guardrails[]` one list.
     """
     fields: dict[str, Any] = {}
     for name, value in parts:
@@ -183,10 +183,13 @@ def _form_fields(parts: list[tuple[str, Any]]) -> dict[str, Any]:
         if not bracketed:
             _set(fields, name, value, name)
             continue
-        pairs = fields.setdefault(bracketed[1], {})
-        if not isinstance(pairs, dict):
-            raise InvalidRequest(f"`{bracketed[1]}` is given both as text and as pairs.", param=bracketed[1])
-        _set(pairs, bracketed[2], value, name)
+        together = fields.setdefault(bracketed[1], {} if bracketed[2] else [])
+        if isinstance(together, list) and not bracketed[2]:
+            together.append(value)
+        elif isinstance(together, dict) and bracketed[2]:
+            _set(together, bracketed[2], value, name)
+        else:
+            raise InvalidRequest(f"`{bracketed[1]}` is given in two ways: as text, pairs or a list.", param=bracketed[1])
     return fields
 
 

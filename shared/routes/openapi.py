@@ -64,6 +64,7 @@ _FIELDS: Mapping[str, Schema] = {
     "reference_fit": _or_null(_choice(get_args(Fit))),
     "user": {"type": ["string", "null"], "maxLength": LONGEST_USER},
     "metadata": {"type": ["object", "null"], "additionalProperties": _TEXT},
+    "guardrails": {"type": ["array", "null"], "items": _TEXT, "description": "names of guardrails to run as well"},
 }
 _KINDS: Mapping[str, tuple[str, ...]] = {
     "string": ("key_alias", "user_id", "team_id", "organization_id", "budget_duration", "duration"),
@@ -100,6 +101,7 @@ _VIDEO = _object(
         "parameters": _or_null(_OBJECT),
         "upstream": _or_null(_OBJECT),
         "fallback_from": _or_null(_TEXT),
+        "guardrails": _or_null(_list_of(_object({"guardrail": _TEXT, "result": _choice(("passed", "unavailable"))}))),
         "remix": _or_null({"const": "recreated"}),
         "usage": _object({"duration_seconds": {"type": "number"}}, ["duration_seconds"]),
         "user": _or_null(_TEXT),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
+from shared.config.guardrails import check_asked
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix, with_history
 from shared.media.video import Video, dollars, owner_of
@@ -60,6 +61,7 @@ async def _prompts(call: Call, video: Video) -> list[str]:
 
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     gateway = call.gateway
+    check_asked(request.guardrails, gateway.settings.guardrails)
     arrived = gateway.clock.now()
     identity = await asyncio.to_thread(read_identity, call.headers, request, arrived)
     admitted = await gateway.lifecycle.start(request, caller.owner, identity, caller.account)

@@ -9,9 +9,9 @@ import asyncio
 import json
 import logging
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,6 +35,9 @@ from shared.upstream.client import log_failure
 from shared.upstream.upstreams import Upstreams
 from shared.videos.step_result import Failure, failed
 
+if TYPE_CHECKING:
+    from shared.guardrails.screening import Screening
+
 logger = logging.getLogger("gateway")
 
 _SEEDS = 2**31  # as many as every server takes
@@ -52,6 +55,7 @@ class Lifecycle:
     pool: Pool
     archive: Archive
     images: ReferenceImages
+    screening: "Screening | None"
     upstreams: Upstreams
     clock: Clock
     knobs: GatewayKnobs
@@ -73,8 +77,8 @@ class Lifecycle:
         try:
             if account is not None:
                 await self._refuse_early(video, account)
-            # Only now: unpacking an image is the most expensive part of a request.
-            reference = await self._reference(request)
+            # Only now: guardrails cost money, and unpacking an image is the most expensive part.
+            video, reference = await self._examined(video, request)
             return await self._admit(video, request.model, reference, identity, token)
         except RequestError as refusal:
             # A concurrent equal request may have been admitted meanwhile; answer with its video.
@@ -85,9 +89,18 @@ class Lifecycle:
                 await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
             raise
 
-    async def _reference(self, request: CreateRequest) -> Reference | None:
-        """The reference image, fetched and checked. Raises InvalidRequest or TooLarge."""
-        return None if request.image is None else await self.images.check(request.image, request.size, request.fit)
+    async def _examined(self, video: Video, request: CreateRequest) -> tuple[Video, Reference | None]:
+        """The video with what the guardrails said, and its reference image, fetched and checked.
+        Raises InvalidRequest, TooLarge, ContentBlocked or GuardrailUnavailable.
+        """
+        screening, asked = self.screening, request.guardrails
+        passed = await screening.prompt(request.prompt, asked) if screening else ()
+        reference = None
+        if request.image is not None:
+            reference = await self.images.check(request.image, request.size, request.fit)
+            passed += await screening.image(reference.data, asked) if screening else ()
+        said = json.dumps([asdict(each) for each in passed]) if passed else None
+        return msgspec.structs.replace(video, guardrails=said), reference
 
     async def _earlier(self, owner: str, identity: RequestIdentity | None, token: str | None) -> Admitted | None:
         return await self.ledger.earlier(owner, identity, token) if identity else None

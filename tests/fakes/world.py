@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -15,6 +15,8 @@ from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config import settings
 from shared.config.catalog import Catalog, Model
+from shared.config.guardrail import Guardrail
+from shared.config.guardrails import read_guardrails
 from shared.config.settings import Settings
 from shared.gateway import Gateway
 from shared.media.requests import CreateRequest, parse_create
@@ -160,12 +162,13 @@ async def world(
     knobs: dict[str, Any] | None = None,
     limits: dict[str, Any] | None = None,
     budget: int | None = None,
+    guardrails: Sequence[dict[str, Any]] = (),
     server: type[ScriptedUpstream] = ScriptedUpstream,
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
-    deployment's may be set, the `budget` of the whole gateway in micro-dollars, and the kind of
-    `server` that answers.
+    deployment's may be set, the `budget` of the whole gateway in micro-dollars, the `guardrails` as
+    config.yaml has them, and the kind of `server` that answers.
 
     Its tables are its own: nobody else counts against it, and who looks at all there is sees what
     the test made.
@@ -179,6 +182,7 @@ async def world(
         catalog=Catalog((model,)),
         knobs=msgspec.structs.replace(given.knobs, **(_KNOBS | (knobs or {}))),
         max_budget=budget,
+        guardrails=read_guardrails(msgspec.convert(guardrails, list[Guardrail]), {}),
     )
     faults = Faults()
     tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}")

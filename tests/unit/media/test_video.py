@@ -123,7 +123,18 @@ OPENAI_KEYS += ["remixed_from_video_id", "error"]
 def test_the_wire_form_has_every_key_at_every_time(status: Any) -> None:
     """All thirteen of OpenAI's, then ours; the official client reads it."""
     wire = video(status=status, finished_at=NOW, error_code="c", error_message="m").wire()
-    ours = ["queue", "progress_estimated", "parameters", "upstream", "fallback_from", "remix", "usage", "user", "metadata"]
+    ours = [
+        "queue",
+        "progress_estimated",
+        "parameters",
+        "upstream",
+        "fallback_from",
+        "guardrails",
+        "remix",
+        "usage",
+        "user",
+        "metadata",
+    ]
     assert list(wire) == [*OPENAI_KEYS, *ours]
     read = OpenAIVideo.model_validate(wire)
     assert (read.status, read.seconds, read.created_at) == (status, "8", int(NOW.timestamp()))
