@@ -85,11 +85,20 @@ class EqualAsks:
         return since.astimezone(UTC) + self.longest < self.clock.now()
 
 
-def ask_of(video: Video) -> str:
-    """A hash of a create, as far as the upstream's list of jobs can tell creates apart."""
-    asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt}"
+def ask_of(video: Video, *, prompt: bool = True) -> str:
+    """A hash of a create, as far as a list of jobs with or without prompts tells creates apart."""
+    asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt if prompt else ''}"
     return sha256(asked.encode()).hexdigest()[:24]
 
 
 def _key(deployment: Deployment, video: Video) -> str:
-    return f"{sha256(deployment.base_url.encode()).hexdigest()[:16]}_{ask_of(video)}"
+    return f"{sha256(deployment.base_url.encode()).hexdigest()[:16]}_{_told(deployment, video)}"
+
+
+def _told(deployment: Deployment, video: Video) -> str:
+    """What the deployment's list tells of a create. A create that is found by its mark, or that is
+    never looked for, is like no other.
+    """
+    if deployment.mark(video.id) or not deployment.dialect.lists:
+        return video.id
+    return ask_of(video, prompt=not deployment.known_by_size)

@@ -25,6 +25,7 @@ class Deployment:
     `remakes_lost_jobs`: a job that the server has lost is made once more. `upstream_queue_seconds`
     is how long a job may wait in the server's own queue; None means as long as it may run.
     `content_hosts` are hosts, besides the server's own, that it may name for the bytes of a video.
+    `shared`: other programs may make videos at the resource too.
     """
 
     name: str
@@ -42,12 +43,20 @@ class Deployment:
     remakes_lost_jobs: bool = False
     upstream_queue_seconds: float | None = None
     content_hosts: tuple[str, ...] = ()
+    shared: bool = True
 
     def mark(self, video_id: str) -> str | None:
         """The `model` that only this video's job has in the server's answers; None where there is
         none.
         """
         return self.dialect.mark(self.model, video_id)
+
+    @property
+    def known_by_size(self) -> bool:
+        """Whether a job that shows no prompt is known by its length, its size and its time: nobody
+        else asks, and the gateway sends creates of one length and size one at a time.
+        """
+        return not (self.shared or self.dialect.tells_prompt)
 
 
 @dataclass(frozen=True)

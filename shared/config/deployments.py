@@ -80,6 +80,7 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
         remakes_lost_jobs=dialect.forgets if params.on_lost_job is None else params.on_lost_job == "retry",
         upstream_queue_seconds=params.upstream_queue_seconds,
         content_hosts=tuple(each.strip().lower() for each in params.content_hosts),
+        shared=dialect.shared if params.shared is None else params.shared,
     )
 
 

@@ -75,6 +75,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     on_lost_job: Literal["retry", "fail"] | None = None
     upstream_queue_seconds: _Seconds | None = None
     content_hosts: list[str] = []
+    shared: bool | None = None
 
 
 class Lengths(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,5 +15,8 @@ class Azure(Dialect):
     needs_tls: ClassVar[bool] = True
     identity: ClassVar[bool] = True
 
+    tells_prompt: ClassVar[bool] = True
+    shared: ClassVar[bool] = True
+
     def key_header(self, key: str) -> dict[str, str]:
         return {"api-key": key}

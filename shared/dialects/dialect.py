@@ -43,7 +43,12 @@ class Dialect:
     knows the model.
 
     What a job shows: `tells_progress`; `tells_address`: it may have the address of its bytes.
+    `tells_prompt`: it shows its prompt; where some servers of the dialect leave it out, False.
     `keeps_words`: it has prompt, length and size exactly as they were sent.
+
+    Who asks: `shared`: other programs may make videos at the server too, as at the account of a
+    cloud. A server of one's own is taken for the gateway's alone, unless the configuration says
+    otherwise.
 
     What the server keeps: `forgets`: a restart loses every job. `keeps_copies`: finished videos
     stay on its disk until they are deleted. `max_running` and `creates_per_minute` are a
@@ -75,7 +80,10 @@ class Dialect:
 
     tells_progress: ClassVar[bool] = True
     tells_address: ClassVar[bool] = False
+    tells_prompt: ClassVar[bool] = False
     keeps_words: ClassVar[bool] = False
+
+    shared: ClassVar[bool] = False
 
     forgets: ClassVar[bool] = False
     keeps_copies: ClassVar[bool] = False

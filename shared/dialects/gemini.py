@@ -38,6 +38,8 @@ class Gemini(Dialect):
     tells_progress: ClassVar[bool] = False
     tells_address: ClassVar[bool] = True
 
+    shared: ClassVar[bool] = True
+
     def form(self, model: str, ask: Ask) -> dict[str, str]:
         width, height = map(int, ask.size.split("x"))
         return {

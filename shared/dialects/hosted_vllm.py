@@ -37,6 +37,7 @@ class HostedVllm(Dialect):
     fps: ClassVar[int | None] = 24
 
     tells_progress: ClassVar[bool] = False
+    tells_prompt: ClassVar[bool] = True
     keeps_words: ClassVar[bool] = True
 
     forgets: ClassVar[bool] = True

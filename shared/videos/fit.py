@@ -69,8 +69,8 @@ def _source_fits(job: Job, video: Video) -> Fit:
 
 
 def _wish_fits(job: Job, attempt: Attempt) -> Fit:
-    """The prompt decides. With the same prompt, another length or size may be another notation of
-    the server, unless the server is known to keep what it was sent.
+    """The prompt decides, where the server shows it. With the same prompt, another length or size
+    may be another notation of the server, unless the server is known to keep what it was sent.
     """
     video = attempt.video
     if job.prompt is not None and not resembles(job.prompt, video.prompt):
@@ -80,7 +80,8 @@ def _wish_fits(job: Job, attempt: Attempt) -> Fit:
     differs = any(each is not None and each != wanted for each, wanted in zip(told, asked, strict=True))
     if differs or _was_made_otherwise(job, video):
         return Fit.NO if attempt.deployment.dialect.keeps_words else Fit.NEAR
-    return Fit.UNPROVEN if None in told else Fit.EXACT
+    decisive = told[1:] if attempt.deployment.known_by_size else told
+    return Fit.UNPROVEN if None in decisive else Fit.EXACT
 
 
 def _was_made_otherwise(job: Job, video: Video) -> bool:

@@ -119,7 +119,8 @@ def _why_unclear(attempt: Attempt, listed: Listing, found: Sequence[Candidate]) 
     does.
 
     A server that lists one job with exactly our prompt does not alter prompts, so jobs with similar
-    prompts are no candidates then.
+    prompts are no candidates then. No list shows the image that a job was made of: where nobody
+    else asks, the only job that fits is ours, because equal creates go one at a time.
     """
     exact = [each for each in found if each.fit is Fit.EXACT]
     possible = [each for each in found if each.fit >= Fit.UNPROVEN] if exact else found
@@ -131,6 +132,6 @@ def _why_unclear(attempt: Attempt, listed: Listing, found: Sequence[Candidate]) 
         return "The upstream lists several jobs that may be this video's."
     if possible and not exact:
         return "The upstream lists a job that may be this video's, and does not say what was asked for."
-    if possible and attempt.video.reference:
+    if possible and attempt.video.reference and attempt.deployment.shared:
         return "The upstream lists a job that may be this video's, and does not say of which image it was made."
     return None

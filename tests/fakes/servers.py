@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 
 from shared.dialects.dialect import Dialect
-from shared.dialects.known import GEMINI, HOSTED_VLLM, SGLANG
+from shared.dialects.known import GEMINI, HOSTED_VLLM, OPENAI, SGLANG
 from tests.fakes.upstream import ScriptedUpstream, content
 
 
@@ -31,13 +31,25 @@ class ServerWithDialect(ScriptedUpstream):
         return {"get": self._told, "delete": self._delete, "content": self._content}[operation](job, request)
 
     def _told(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
-        raise NotImplementedError
+        return httpx.Response(200, json=job)
 
     def _delete(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
-        raise NotImplementedError
+        del self.jobs[job["id"]]
+        return httpx.Response(200, json={"id": job["id"], "object": "video.deleted", "deleted": True})
 
     def _content(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
-        raise NotImplementedError
+        return content(self.film)
+
+
+class SilentServer(ServerWithDialect):
+    """OpenAI's dialect, by a server that tells no prompt."""
+
+    dialect = OPENAI
+
+    def _accept(self, request: httpx.Request) -> dict[str, Any]:
+        job = super()._accept(request)
+        del job["prompt"]
+        return job
 
 
 class VllmServer(ServerWithDialect):
@@ -54,10 +66,6 @@ class VllmServer(ServerWithDialect):
 
     def _told(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
         return httpx.Response(job["error"]["code"] if job["status"] == "failed" else 200, json=job)
-
-    def _delete(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
-        del self.jobs[job["id"]]
-        return httpx.Response(200, json={"id": job["id"], "object": "video.deleted", "deleted": True})
 
     def _content(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
         if job["status"] == "completed":
@@ -77,9 +85,6 @@ class SGLangServer(ServerWithDialect):
         job |= {"file_path": f"/root/outputs/{job['id']}.mp4", "url": None}
         self.jobs[job["id"]] = job
         return job
-
-    def _told(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=job)
 
     def _delete(self, job: dict[str, Any], request: httpx.Request) -> httpx.Response:
         del self.jobs[job["id"]]

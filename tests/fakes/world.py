@@ -242,4 +242,5 @@ def _of_dialect(server: type[ScriptedUpstream]) -> dict[str, Any]:
         "creates_per_minute": spoken.creates_per_minute,
         "delete_after_saving": spoken.keeps_copies,
         "remakes_lost_jobs": spoken.forgets,
+        "shared": spoken.shared,
     }

@@ -66,6 +66,11 @@ async def _with_reference(stage: Stage, _: Any) -> None:
     await stage.client.create(**picture())
 
 
+async def _with_reference_unheard(stage: Stage, _: Any) -> None:
+    stage.fault(kind="reset_after", operation="create")
+    await stage.client.create(**picture())
+
+
 def _with(**fault: Any) -> Any:
     """A video while the upstream has a fault."""
 
@@ -314,6 +319,7 @@ CLIENTS = (
     Story("a key from its first day to its last", _operated),
     Story("a server that keeps its films", _one, dialect="sglang"),
     Story("a lost answer of vLLM-Omni", _with(kind="reset_after", operation="create"), dialect="hosted_vllm"),
+    Story("a lost answer of vLLM-Omni about an image", _with_reference_unheard, dialect="hosted_vllm"),
     Story("a lost answer of SGLang", _with(kind="reset_after", operation="create"), dialect="sglang"),
     Story(
         "a lost answer of Google's layer",

@@ -1,10 +1,12 @@
 """A video on vLLM-Omni: what the gateway makes of a server that forgets, keeps and stops jobs."""
 
 from dataclasses import replace
+from io import BytesIO
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
 from shared.accounts.account import recount
 from tests.fakes.servers import VllmServer
@@ -56,6 +58,37 @@ async def test_a_lost_create_is_found_by_its_prompt_beside_a_neighbours_failures
     world.upstream.accept_then(RESET)
     assert await world.submitted(video.id) == {"done": True}
     assert world.upstream.asked.count("create") == 2
+
+
+def picture(colour: str) -> bytes:
+    image = BytesIO()
+    Image.new("RGB", (720, 1280), colour).save(image, format="PNG")
+    return image.getvalue()
+
+
+@pytest.mark.world(server=VllmServer, max_running=2)
+async def test_lost_creates_with_reference_images_are_found(world: World) -> None:
+    """The list shows no image. Nobody else asks the server, and equal creates go one at a time, so
+    that each video gets the job of its own image.
+    """
+    videos = [await world.start(input_reference=picture(colour)) for colour in ("navy", "red")]
+    for video in videos:
+        world.upstream.accept_then(RESET)
+        await world.gateway.submission.submit(video.id)
+        world.clock.skip(30)  # longer than a deployment rests after a lost answer
+    assert world.upstream.asked.count("create") == 1
+    for video in videos:
+        assert await world.submitted(video.id) == {"done": True}
+    assert [(await world.video(each.id)).upstream_id for each in videos] == list(world.upstream.jobs)
+
+
+@pytest.mark.world(server=VllmServer, shared=True)
+async def test_at_a_shared_server_a_job_of_an_unknown_image_is_not_adopted(world: World) -> None:
+    """`shared: true`: another program may have sent the same prompt with another image."""
+    video = await world.start(input_reference=picture("navy"))
+    world.upstream.accept_then(RESET)
+    await world.gateway.submission.submit(video.id)
+    assert (await world.submitted(video.id))["failed"]["code"] == "upstream_uncertain"
 
 
 async def test_an_error_of_the_server_itself_is_a_refusal(world: World) -> None:

@@ -40,6 +40,18 @@ async def test_a_create_without_a_marked_job_was_not_made(world: World) -> None:
     assert world.upstream.asked.count("create") == 2
 
 
+@pytest.mark.world(server=SGLangServer, max_running=2)
+async def test_equal_creates_do_not_wait_for_one_that_is_unclear(world: World) -> None:
+    """Each has a mark of its own."""
+    (only,) = world.model.deployments
+    beside = replace(world.model, name=f"{world.model.name}-b", deployments=(replace(only, name="b"),), aliases=())
+    world = world.with_model(world.model, beside)
+    first, second = await world.start(), await world.start(model=beside.name)
+    world.upstream.accept_then(RESET)
+    await world.gateway.submission.submit(first.id)
+    assert await world.gateway.submission.submit(second.id) == {"done": True}
+
+
 async def test_a_server_whose_scheduler_has_ended_refuses(world: World) -> None:
     """Nothing was made, so that no job is looked for."""
     video = await world.start()
