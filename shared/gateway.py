@@ -32,6 +32,7 @@ from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
 from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
+from shared.videos.copies import Copies
 from shared.videos.fallback import Fallback
 from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
@@ -66,6 +67,7 @@ class Gateway:
     equal_asks: EqualAsks
     archive: Archive
     upstreams: Upstreams
+    copies: Copies
     submission: Submission
     rendering: Rendering
     lifecycle: Lifecycle
@@ -123,13 +125,16 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     submission = Submission(
         given.catalog, videos, pool, claims, equal_asks, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
-    rendering = Rendering(videos, pool, archive, upstreams, render_times, clock, random, given.knobs)
+    copies = Copies(tables.pools, upstreams, clock)
+    rendering = Rendering(videos, pool, archive, upstreams, copies, render_times, clock, random, given.knobs)
     images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
     screening = _screening(given, links)
-    lifecycle = Lifecycle(videos, lines, ledger, budget, pool, archive, images, screening, upstreams, clock, given.knobs)
+    lifecycle = Lifecycle(
+        videos, lines, ledger, budget, pool, archive, images, screening, upstreams, copies, clock, given.knobs
+    )
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
-        *(pool, claims, equal_asks, archive, upstreams, submission, rendering, lifecycle),
+        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle),
     )
 
 

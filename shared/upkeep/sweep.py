@@ -68,6 +68,7 @@ class Sweep:
         await self._look()
         if self._notes:
             await self._attempt(self.orchestrations.keep_watch())
+        await self._attempt(self.gateway.copies.drop_noted())
         await self._attempt(self._purge())
         if self.now.minute < EVERY.total_seconds() / 60:
             await Housekeeping(self.gateway, self.orchestrations, set(self._notes), self._attempt).run()

@@ -25,14 +25,14 @@ from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
-from shared.errors import Missing, RequestError, UpstreamError
+from shared.errors import RequestError, UpstreamError
 from shared.media.reference_image import Reference, ReferenceImages
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, new_id
 from shared.storage.blobs import Archive
 from shared.storage.video_store import VideoStore
-from shared.upstream.client import log_failure
 from shared.upstream.upstreams import Upstreams
+from shared.videos.copies import Copies
 from shared.videos.step_result import Failure, failed
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class Lifecycle:
     images: ReferenceImages
     screening: "Screening | None"
     upstreams: Upstreams
+    copies: Copies
     clock: Clock
     knobs: GatewayKnobs
 
@@ -179,7 +180,7 @@ class Lifecycle:
             await self.archive.drop(video)  # it may have been given up while it was being saved
         # A completed one that its caller has deleted was deleted upstream instead of being saved.
         if video.deleted if video.status == "failed" else self._deletes_copy(video):
-            await self._delete_upstream(video)
+            await self.copies.drop(video)
         await self._forget(video)
         logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
@@ -197,7 +198,7 @@ class Lifecycle:
             # The mark comes last: once it is there the caller gets 404, and could not repeat the
             # delete to remove the rest.
             await self.archive.drop(video)
-            await self._delete_upstream(video)
+            await self.copies.drop(video)
             await self.videos.hide(video_id)
             # An image may have been fetched since the bytes were dropped. Whoever stores one from
             # now on sees the mark, and drops it.
@@ -228,20 +229,6 @@ class Lifecycle:
         """Whether the server's copy of a stored film goes, so that nothing piles up there."""
         deployment = self.upstreams.catalog.deployment(video.deployment)
         return deployment is not None and deployment.delete_after_saving
-
-    async def _delete_upstream(self, video: Video) -> None:
-        """Delete the upstream's copy. A failure is only logged: the upstream drops it after
-        a day.
-        """
-        upstream = self.upstreams.of(video)
-        if upstream is None or video.upstream_id is None:
-            return
-        try:
-            await upstream.delete(video.upstream_id)
-        except Missing:
-            return  # an earlier run has deleted it
-        except UpstreamError as error:
-            log_failure(video.id, "delete", error)
 
 
 def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:

@@ -37,6 +37,7 @@ from shared.upstream.answers import is_moderation
 from shared.upstream.client import Upstream, log_failure
 from shared.upstream.jobs import Job
 from shared.upstream.upstreams import Upstreams
+from shared.videos.copies import Copies
 from shared.videos.step_result import DONE, RESUBMIT, StepResult, again, failed
 
 logger = logging.getLogger("gateway")
@@ -67,6 +68,7 @@ class Rendering:
     pool: Pool
     archive: Archive
     upstreams: Upstreams
+    copies: Copies
     render_times: RenderTimes
     clock: Clock
     random: Random
@@ -171,11 +173,14 @@ class Rendering:
         return model.capability.settled(video.cost, video.seconds, job.made_seconds, gpu_seconds)
 
     async def _give_up(self, upstream: Upstream, video: Video) -> StepResult:
-        """The deadline is over: stop the job where the server can, so that it makes room."""
+        """The deadline is over: stop the job where the server can, so that it makes room. If that
+        fails, the sweep tries again.
+        """
         try:
             await upstream.stop(video.upstream_id or "")
         except UpstreamError as error:
             log_failure(video.id, "stop", error)
+            await self.copies.note(video)
         return _too_late(video)
 
     def _reason_of(self, video: Video, error: UpstreamError) -> StepResult:

@@ -39,7 +39,7 @@ def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
     come, change and go.
     """
     place = {"gateway": "keys", "pools": "pool"}[table]
-    if partition in ("tokens", "beats", "asks", GATEWAY_OWNER, SPEND, UPKEEP):
+    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP):
         place = partition
     return f"{place}[{' '.join(sorted(_row(place, write) for write in writes))}]"
 
@@ -54,8 +54,8 @@ def _row(place: str, write: Write) -> str:
             sign = "-"
     if place == "tokens":
         return sign + ("alias" if key.startswith("alias_") else "token")
-    if place == "asks":
-        return f"{sign}ask"
+    if place in ("asks", "copies"):
+        return sign + {"asks": "ask", "copies": "copy"}[place]
     kind = next((kind for start, kind in _ROWS.items() if key.startswith(start)), "claim")
     return sign + ("note" if kind == "video" and place == "pool" else kind)
 

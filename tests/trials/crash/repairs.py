@@ -186,6 +186,19 @@ async def _with_sign_of_life(stage: Stage, given: Any) -> Any:
     return given
 
 
+async def _made_beside_a_busy_server(stage: Stage, _: Any) -> None:
+    """The server does not delete its copy when it is asked, and does so for the sweep."""
+    stage.fault(kind="status", operation="delete", status=500)
+    await stage.client.create()
+    await _swept_at_rest(stage, None)
+
+
+async def _no_copy_stays(stage: Stage) -> list[str]:
+    """The last sweep may have been that of the story, or the one that follows every story."""
+    kept = [f"job {job.id} is still upstream" for job in stage.jobs() if job.deleted_at is None]
+    return kept + [f"row {row.key}" async for row in stage.gateway.tables.pools.scan("copies")]
+
+
 async def _is_forgotten(stage: Stage) -> list[str]:
     """What is too old is gone: records of requests, claims on jobs, bytes."""
     wrong = [f"{video.id} has bytes" async for video in stage.gateway.videos.of(stage.owner) if video.bytes]
@@ -257,6 +270,7 @@ REPAIRS = (
         check=_asks_for_nothing,
         knobs={"deadline_seconds": 600},  # a request is under way for no longer
     ),
+    Story("a copy that is not deleted at once", _made_beside_a_busy_server, check=_no_copy_stays, dialect="sglang"),
     Story(
         "too old",
         _swept_at_rest,
