@@ -149,6 +149,13 @@ def _wait(served: Served, key: str, video_id: str) -> None:
         assert client.videos.poll(video_id).status == "completed"
 
 
+@pytest.mark.skipif(not NODE.exists(), reason="`make setup` installs the client for Node")
+def test_the_page_says_which_versions_were_tried() -> None:
+    """Those that are installed."""
+    node = json.loads((NODE / "package.json").read_text())["version"]
+    assert f"`openai` {openai.__version__} for Python, {node} for Node" in " ".join(PAGE.split())
+
+
 def test_no_client_is_on_the_page_that_is_not_tried() -> None:
     """Each is tried above, or the page says that it is not."""
     named = set(re.findall(r"^\| ([^|]*) \| `[^|]*` \| [^|]* \|$", PAGE, re.MULTILINE))
