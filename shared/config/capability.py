@@ -12,7 +12,6 @@ from shared.dialects.parameters import Parameters
 ANY_SIZE = "any"  # the key of the price of every size that has none of its own
 _SIDES = range(64, 4097)  # pixels, where any size is accepted
 _USUAL_SECONDS = 4  # the default of OpenAI's API, where a range of lengths is accepted
-_OUTPUTS = ("num_outputs_per_prompt", "n")
 
 
 @dataclass(frozen=True)
@@ -57,12 +56,11 @@ class Capability:
         asked = parameters or {}
         if self.per_gpu_second is not None:
             return ceil(self.per_gpu_second * self.most_gpu_seconds)
-        outputs = max(int(asked.get(name, 1)) for name in _OUTPUTS)
         if self.per_video is not None:
-            return self.per_video * outputs
+            return self.per_video
         frames = max(1.0, asked.get("fps", 0) / self.fps) if self.fps else 1.0
         rate = self.prices[size] if size in self.prices else self.prices[ANY_SIZE]
-        return ceil(rate * seconds * frames) * outputs
+        return ceil(rate * seconds * frames)
 
     def settled(self, reserved: int, seconds: int, made_seconds: float | None, gpu_seconds: float | None) -> int:
         """What a completed video has cost, of what was `reserved` and never more. `made_seconds` is

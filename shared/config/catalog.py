@@ -136,10 +136,19 @@ class Catalog:
 _LANDSCAPE_AND_PORTRAIT = ("720x1280", "1280x720")
 _HIGH_RESOLUTION = ("1024x1792", "1792x1024")
 _SECONDS = (4, 8, 12)
+_VEO_SECONDS = (4, 6, 8)
+
+
+def _veo(hd: int, full_hd: int, uhd: int | None = None) -> Capability:
+    """A model of Google's, by its prices in micro-dollars a second at 720p, 1080p and 4K."""
+    sides = {"1280x720": hd, "720x1280": hd, "1920x1080": full_hd, "1080x1920": full_hd}
+    prices = sides | ({"3840x2160": uhd, "2160x3840": uhd} if uhd is not None else {})
+    return Capability(tuple(prices), _VEO_SECONDS, prices)
+
 
 # Sizes, lengths and list prices of the models that Azure has offered. Azure accepts the high
 # resolutions for sora-2 and then fails the job. The 16 and 20 seconds of OpenAI's guide never
-# worked there.
+# worked there. Google's prices are those of its paid tier in August 2026, at second hand.
 KNOWN_MODELS: Mapping[str, Capability] = {
     "sora-2": Capability(_LANDSCAPE_AND_PORTRAIT, _SECONDS, dict.fromkeys(_LANDSCAPE_AND_PORTRAIT, 100_000)),
     "sora-2-pro": Capability(
@@ -148,6 +157,9 @@ KNOWN_MODELS: Mapping[str, Capability] = {
         dict.fromkeys(_LANDSCAPE_AND_PORTRAIT, 300_000) | dict.fromkeys(_HIGH_RESOLUTION, 500_000),
     ),
     "sora-2-pro-high-res": Capability(_HIGH_RESOLUTION, _SECONDS, dict.fromkeys(_HIGH_RESOLUTION, 500_000)),
+    "veo-3.1-generate-preview": _veo(400_000, 400_000, 600_000),
+    "veo-3.1-fast-generate-preview": _veo(100_000, 120_000, 300_000),
+    "veo-3.1-lite-generate-preview": _veo(50_000, 80_000),
 }
 
 # The vendors' announced shutdowns, by provider and model.

@@ -38,7 +38,8 @@ class Dialect:
 
     What the server can do: `remixes`, `lists` its jobs, `deletes` them; `stops`: deleting a running
     job stops it. `resizes`: an image of another size will do. `variants` are the files of a
-    finished video that can be fetched, `parameters` what a create takes beside OpenAI's own.
+    finished video that can be fetched, `parameters` what a create takes beside OpenAI's own, and
+    `withheld` what it would take as well, but a caller may not choose: files and addresses.
     `any_size`, `lengths` in seconds and `fps` hold where neither the configuration nor the gateway
     knows the model.
 
@@ -74,6 +75,7 @@ class Dialect:
     resizes: ClassVar[bool] = False
     variants: ClassVar[tuple[str, ...]] = EVERY_VARIANT
     parameters: ClassVar[Parameters] = {}
+    withheld: ClassVar[tuple[str, ...]] = ()
     any_size: ClassVar[bool] = False
     lengths: ClassVar[range | None] = None
     fps: ClassVar[int | None] = None

@@ -18,7 +18,6 @@ DIFFUSION: Mapping[str, Parameter] = {
     "guidance_scale_2": Parameter("number", 0, 20),
     "true_cfg_scale": Parameter("number", 0, 20),
     "flow_shift": Parameter("number", 0, 100),
-    "num_outputs_per_prompt": Parameter("integer", 1, 10),
     "enable_frame_interpolation": Parameter("boolean"),
     "frame_interpolation_exp": Parameter("integer", 1, 4),
     "frame_interpolation_scale": Parameter("number", 0.1, 4),

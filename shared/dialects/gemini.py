@@ -32,6 +32,7 @@ class Gemini(Dialect):
         "negative_prompt": Parameter("text", most=8_000),
         "seed": Parameter("integer", 0, 2**32 - 1),
     }
+    withheld: ClassVar[tuple[str, ...]] = ("last_frame", "reference_images", "extend_video_id")
     lengths: ClassVar[range | None] = range(4, 9, 2)
     fps: ClassVar[int | None] = 24
 

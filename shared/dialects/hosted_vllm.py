@@ -32,6 +32,10 @@ class HostedVllm(Dialect):
         "generate_sound": Parameter("boolean"),
         "sound_duration": Parameter("number", 0.1, 600),
     }
+    withheld: ClassVar[tuple[str, ...]] = (
+        *("input_references", "image_reference", "video_reference", "audio_reference", "control_reference"),
+        *("source_video", "source_audio", "lora", "extra_params", "frame_interpolation_model_path"),
+    )
     any_size: ClassVar[bool] = True
     lengths: ClassVar[range | None] = range(1, 61)
     fps: ClassVar[int | None] = 24

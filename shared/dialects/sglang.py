@@ -23,7 +23,6 @@ class SGLang(Dialect):
     variants: ClassVar[tuple[str, ...]] = ("video",)
     parameters: ClassVar[Parameters] = {
         **DIFFUSION,
-        "n": Parameter("integer", 1, 10),
         "fps": Parameter("integer", 1, 120),
         "max_sequence_length": Parameter("integer", 1, 8192),
         "enable_teacache": Parameter("boolean"),
@@ -32,6 +31,10 @@ class SGLang(Dialect):
         "output_quality": Parameter("text", choices=("maximum", "high", "medium", "low", "default")),
         "output_compression": Parameter("integer", 0, 100),
     }
+    withheld: ClassVar[tuple[str, ...]] = (
+        *("reference_url", "video_reference", "video_url", "video_path", "output_path", "diffusers_kwargs", "extra_params"),
+        *("frame_interpolation_model_path", "upscaling_model_path", "perf_dump_path"),
+    )
     any_size: ClassVar[bool] = True
     lengths: ClassVar[range | None] = range(1, 61)
     fps: ClassVar[int | None] = 24

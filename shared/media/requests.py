@@ -29,6 +29,7 @@ _MOST_GUARDRAILS, _LONGEST_NAME = 32, 128
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
 CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata", "guardrails")
+_NUMBERS = ("n", "num_outputs_per_prompt")  # of videos that one create makes
 _OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
     "duration": "seconds",
@@ -77,7 +78,8 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
     """
     fields = _with_extra_body(fields)
     model = catalog.find(_text(fields, "model"))
-    fields = model.dialect.translated(fields)
+    fields = _of_one_video(model.dialect.translated(fields))
+    _refuse_withheld(fields, model)
     refuse_unknown(fields, (*CREATE_FIELDS, *model.capability.parameters))
     return _request(fields, model)
 
@@ -92,6 +94,28 @@ def _with_extra_body(fields: Fields) -> Fields:
     for name in fields.keys() & told.keys():
         raise InvalidRequest(f"`{name[:64]}` is given twice.", code="duplicate_parameter", param=name[:64])
     return {**fields, **told}
+
+
+def _of_one_video(fields: Fields) -> Fields:
+    """The fields without a number of videos. Raises InvalidRequest where that is not 1."""
+    for name in _NUMBERS:
+        if fields.get(name) is not None and Parameter("integer").read(name, fields[name]) != 1:
+            told = "A create makes one video: send a create for each."
+            raise InvalidRequest(told, code="not_supported", param=name)
+    return {name: value for name, value in fields.items() if name not in _NUMBERS}
+
+
+def _refuse_withheld(fields: Fields, model: Model) -> None:
+    """Raises InvalidRequest for a parameter that the server takes and the gateway does not send."""
+    withheld = [name for name in model.dialect.withheld if name not in model.capability.parameters]
+    for name in fields:
+        if name in withheld:
+            raise InvalidRequest(
+                f"The gateway does not pass `{name}` on, which may name a file or an address of the server. "
+                "One reference image can be sent as `input_reference`; anything else has to be allowed by the operator.",
+                code="not_supported",
+                param=name,
+            )
 
 
 def _request(fields: Fields, model: Model) -> CreateRequest:

@@ -60,6 +60,21 @@ def test_google_has_an_address_of_its_own(configured: Configured) -> None:
     assert list(model.capability.seconds) == [4, 6, 8]
 
 
+@pytest.mark.parametrize(
+    ("model", "prices"),
+    [
+        ("veo-3.1-generate-preview", {"1280x720": 3_200_000, "1080x1920": 3_200_000, "3840x2160": 4_800_000}),
+        ("veo-3.1-fast-generate-preview", {"720x1280": 800_000, "1920x1080": 960_000, "2160x3840": 2_400_000}),
+        ("veo-3.1-lite-generate-preview", {"1280x720": 400_000, "1920x1080": 640_000}),
+    ],
+)
+def test_googles_models_are_known_with_their_prices(configured: Configured, model: str, prices: dict[str, int]) -> None:
+    """Of 8 seconds, by size; Lite makes no 4K."""
+    able = configured({}, f"gemini/{model}", api_base=None, api_key="k").capability
+    assert {size: able.price(8, size) for size in prices} == prices
+    assert able.makes("3840x2160") is ("3840x2160" in prices or "2160x3840" in prices)
+
+
 def test_sizes_and_lengths_are_lists_or_ranges(configured: Configured) -> None:
     """The first of a list is the default."""
     able = configured({"sizes": ["832x480", "480x832"], "seconds": {"min": 2, "max": 5}, **FREE}).capability
@@ -88,11 +103,10 @@ def test_parameters_are_narrowed_widened_and_taken_away(configured: Configured) 
     [
         ({"output_cost_per_second": 0.01}, {}, 40_000),
         ({"output_cost_per_video_per_second": {"1280x720": 0.03, "any": 0.01}}, {}, 120_000),
-        ({"output_cost_per_second": 0.01}, {"num_outputs_per_prompt": 3}, 120_000),
         ({"output_cost_per_second": 0.01}, {"fps": 48}, 80_000),
         ({"output_cost_per_second": 0.01}, {"fps": 12}, 40_000),
-        ({"output_cost_per_video": 0.25}, {"num_outputs_per_prompt": 2}, 500_000),
-        ({"output_cost_per_gpu_second": 0.001}, {"num_outputs_per_prompt": 2}, 1_800_000),
+        ({"output_cost_per_video": 0.25}, {"fps": 48}, 250_000),
+        ({"output_cost_per_gpu_second": 0.001}, {"fps": 48}, 1_800_000),
         ({"output_cost_per_gpu_second": 0.001, "max_gpu_seconds": 120}, {}, 120_000),
     ],
 )

@@ -275,8 +275,8 @@ async def test_a_seed_is_chosen_where_the_caller_gives_none(world: World) -> Non
     [
         ({"num_inference_steps": 201}, "invalid_value", "num_inference_steps"),
         ({"seed": "x"}, "invalid_type", "seed"),
-        ({"extra_params": {"a": 1}}, "unknown_parameter", "extra_params"),
-        ({"frame_interpolation_model_path": "/etc"}, "unknown_parameter", "frame_interpolation_model_path"),
+        ({"extra_params": {"a": 1}}, "not_supported", "extra_params"),
+        ({"frame_interpolation_model_path": "/etc"}, "not_supported", "frame_interpolation_model_path"),
         ({"seed": 1, "extra_body": {"seed": 2}}, "duplicate_parameter", "seed"),
         ({"num_frames": 240}, "invalid_value", "num_frames"),
         ({"width": 720}, "invalid_value", "size"),
@@ -288,6 +288,20 @@ async def test_what_a_parameter_may_not_be_costs_nothing(world: World, fields: d
     reply = await post(world, **fields)
     assert (reply.status, reply.code, reply.json["error"]["param"]) == (400, code, param)
     assert (await world.account()).reserved == 0
+
+
+@pytest.mark.parametrize("name", ["n", "num_outputs_per_prompt", "lora", "input_references", "extra_params"])
+async def test_what_the_gateway_does_not_pass_on_is_refused_before_anything_is_spent(world: World, name: str) -> None:
+    """Several outputs, of which one alone could be fetched; files and addresses of the server's."""
+    value = 2 if name in ("n", "num_outputs_per_prompt") else {"path": "/etc"}
+    refused = await post(world, **{name: value})
+    assert (refused.status, refused.code, refused.json["error"]["param"]) == (400, "not_supported", name)
+    assert (await world.account()).reserved == 0
+
+
+async def test_one_output_may_be_asked_for(world: World) -> None:
+    """It is what a create makes."""
+    assert (await post(world, n=1, num_outputs_per_prompt="1")).status == 200
 
 
 async def test_frames_and_sides_are_another_way_to_say_length_and_size(world: World) -> None:
