@@ -5,8 +5,9 @@ only programs of this machine get here; a page in a browser would have to come b
 """
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from urllib.parse import urlsplit
+
+from msgspec.structs import asdict, replace
 
 from shared.accounts.keys import Caller, Keys
 from shared.errors import PermissionDenied
@@ -34,5 +35,4 @@ class OpenKeys(Keys):
 
 def opened(gateway: Gateway) -> Gateway:
     """The same gateway with open keys."""
-    given = {each.name: getattr(gateway.keys, each.name) for each in fields(Keys) if each.init}
-    return replace(gateway, keys=OpenKeys(**given))
+    return replace(gateway, keys=OpenKeys(**asdict(gateway.keys)))

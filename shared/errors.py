@@ -39,8 +39,9 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
+
+import msgspec
 
 
 class GatewayError(Exception):
@@ -208,8 +209,7 @@ class BudgetExceeded(RequestError):
     should_retry = False
 
 
-@dataclass(frozen=True)
-class UpstreamReport:
+class UpstreamReport(msgspec.Struct, frozen=True):
     """The upstream's own words, for logs and for `provider_specific_fields`. `request_id` is its
     `apim-request-id`.
     """
@@ -240,7 +240,7 @@ class UpstreamError(GatewayError):
         report: UpstreamReport | None = None,
     ) -> None:
         self.report = report or UpstreamReport()
-        super().__init__(message, code=code, param=param, retry_after=retry_after, details=asdict(self.report))
+        super().__init__(message, code=code, param=param, retry_after=retry_after, details=msgspec.structs.asdict(self.report))
 
 
 class Refused(UpstreamError):

@@ -5,10 +5,11 @@ used.
 import asyncio
 import logging
 import weakref
-from dataclasses import dataclass
 from datetime import timedelta
 from random import Random, SystemRandom
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from shared.accounts.commits import Commits
 from shared.accounts.gateway_budget import GatewayBudget
@@ -48,8 +49,7 @@ logger = logging.getLogger("gateway")
 _POLLS_A_VIDEO = 24  # the first estimate of how long a video takes: two minutes with the default `poll_seconds`
 
 
-@dataclass(frozen=True)
-class Gateway:
+class Gateway(msgspec.Struct, frozen=True):
     """Everything a handler or an activity needs."""
 
     settings: Settings

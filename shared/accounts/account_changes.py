@@ -6,7 +6,6 @@ to write in the same commit. `Commits` runs it, together with other changes of t
 moment, until the commit succeeds.
 """
 
-from dataclasses import dataclass, field
 from datetime import datetime
 from hmac import compare_digest
 from typing import Any
@@ -40,8 +39,7 @@ def check_secret(account: Account, token: str | None, now: datetime) -> None:
     check_usable(account, now)
 
 
-@dataclass(frozen=True)
-class Admitted:
+class Admitted(msgspec.Struct, frozen=True):
     """The result of a request: its video, whether an equal earlier request had made it
     (`replayed`), and the key's account afterwards.
     """
@@ -51,8 +49,7 @@ class Admitted:
     account: Account
 
 
-@dataclass
-class Admission:
+class Admission(msgspec.Struct):
     """Reserve a video's price and record it, unless the same request was admitted before.
 
     `token` is the one that the caller was authenticated with: the key may have a new secret since.
@@ -62,8 +59,8 @@ class Admission:
     identity: RequestIdentity | None
     token: str | None
     clock: Clock
-    _earlier: Video | None = field(default=None, init=False)
-    _remembered: Remembered = field(default=Remembered(), init=False)
+    _earlier: Video | None = None
+    _remembered: Remembered = Remembered()
 
     @property
     def weight(self) -> int:
@@ -103,14 +100,13 @@ class Admission:
         return Decision(account, Admitted(video, False, account), tuple(writes))
 
 
-@dataclass
-class Settlement:
+class Settlement(msgspec.Struct):
     """End a video with this outcome. A video that has ended already keeps its own."""
 
     video_id: str
     outcome: dict[str, Any]
     weight: int = _HEAVIEST_VIDEO
-    _entry: VideoRow | None = field(default=None, init=False)
+    _entry: VideoRow | None = None
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again
@@ -128,8 +124,7 @@ class Settlement:
         return Decision(settle(account, video, held), video, (Replace(self._entry.row, video.to_row()),))
 
 
-@dataclass
-class Deletion:
+class Deletion(msgspec.Struct):
     """Delete a video for its caller.
 
     A video that the upstream was never asked for is cancelled, and its price is released. One that
@@ -144,8 +139,8 @@ class Deletion:
     token: str | None
     clock: Clock
     weight: int = _HEAVIEST_VIDEO
-    _entry: VideoRow | None = field(default=None, init=False)
-    _listing: Row | None = field(default=None, init=False)
+    _entry: VideoRow | None = None
+    _listing: Row | None = None
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again
@@ -168,8 +163,7 @@ class Deletion:
         return Decision(account, video, hiding(self._entry, video, self._listing))
 
 
-@dataclass
-class Move:
+class Move(msgspec.Struct):
     """Change an unfinished video's model, and its reserved price."""
 
     video_id: str
@@ -177,7 +171,7 @@ class Move:
     cost: int
     clock: Clock
     weight: int = _HEAVIEST_VIDEO
-    _entry: VideoRow | None = field(default=None, init=False)
+    _entry: VideoRow | None = None
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again

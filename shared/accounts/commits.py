@@ -6,9 +6,10 @@ reads the account, lets every waiting change decide in turn, and commits them to
 """
 
 import asyncio
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
 
 from shared.accounts.account import Account
 from shared.clock import Clock
@@ -27,8 +28,7 @@ _MOST_CHARACTERS = 250_000
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Decision(Generic[T]):
+class Decision(msgspec.Struct, Generic[T], frozen=True):
     """The result of a change: the account afterwards, the answer for its caller, and the rows to
     write in the same commit.
     """
@@ -131,8 +131,7 @@ class Commits:
             waiting.end(end)
 
 
-@dataclass(eq=False)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     """A change and the caller who waits for it."""
 
     change: Change[Any]
@@ -150,15 +149,14 @@ class _Waiting:
             self.done.set_result(result)
 
 
-@dataclass
-class _Together:
+class _Together(msgspec.Struct):
     """The decisions of one commit: the account after them, the rows to write, and what each caller
     gets, a result or a refusal.
     """
 
     account: Account | None
-    writes: list[Write] = field(default_factory=list)
-    ends: list[tuple[_Waiting, Any]] = field(default_factory=list)
+    writes: list[Write] = msgspec.field(default_factory=list)
+    ends: list[tuple[_Waiting, Any]] = msgspec.field(default_factory=list)
 
     def decide(self, waiting: _Waiting) -> bool:
         """Let a change decide; False where it needs a row that an earlier one writes."""

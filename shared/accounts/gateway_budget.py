@@ -7,9 +7,9 @@ reserved, and the limit holds under every interleaving. Placing and releasing ma
 sweep releases a hold whose video was never admitted.
 """
 
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import msgspec
 
@@ -24,8 +24,7 @@ _HOLD = "hold_"
 _ANCHOR = datetime(2024, 1, 1, tzinfo=UTC)  # a Monday and the first of a month, for windows that are the same for everybody
 
 
-@dataclass(frozen=True)
-class GatewayBudget:
+class GatewayBudget(msgspec.Struct, frozen=True):
     """`limit` in micro-dollars, or None: then there are no holds, and nothing is written."""
 
     commits: Commits
@@ -40,13 +39,13 @@ class GatewayBudget:
 
     async def reprice(self, video_id: str, cost: int) -> None:
         """Change the price held for an unfinished video. Raises BudgetExceeded."""
-        await self.commits.change_account(GATEWAY_OWNER, _Reprice(self, video_id, cost))
+        await self.commits.change_account(GATEWAY_OWNER, _OfHold(self, video_id, partial(_reprice, cost)))
 
     async def release(self, video_id: str, spent: int = 0) -> None:
         """Release a video's hold, and count `spent` micro-dollars. Also where no limit is
         configured any more.
         """
-        await self.commits.change_account(GATEWAY_OWNER, _Release(self, video_id, spent))
+        await self.commits.change_account(GATEWAY_OWNER, _OfHold(self, video_id, partial(_release, spent)))
 
     async def recount(self, account: Account) -> Account:
         """The gateway's account with `reserved` and `running` computed from the holds."""
@@ -59,13 +58,12 @@ class GatewayBudget:
         return rolled(limited, self.clock.now())
 
 
-@dataclass
-class _Hold:
+class _Hold(msgspec.Struct):
     budget: GatewayBudget
     video_id: str
     cost: int
     weight: int = 0
-    _row: Row | None = field(default=None, init=False)
+    _row: Row | None = None
 
     async def read(self, table: Table, *, again: bool) -> None:
         self._row = await table.get(GATEWAY_OWNER, _hold(self.video_id)) if again else None
@@ -80,14 +78,14 @@ class _Hold:
         return Decision(held, None, (Insert(_hold(self.video_id), {"cost": self.cost}),))
 
 
-@dataclass
-class _OfHold(ABC):
-    """A change of an existing hold; does nothing without one."""
+class _OfHold(msgspec.Struct):
+    """A change of an existing hold by `apply`; does nothing without one."""
 
     budget: GatewayBudget
     video_id: str
-    weight: int = field(default=0, init=False)
-    _row: Row | None = field(default=None, init=False)
+    apply: Callable[[Account, Row], Decision[None]]
+    weight: int = 0
+    _row: Row | None = None
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again
@@ -98,36 +96,25 @@ class _OfHold(ABC):
             return Decision(account, None)
         if self._row.key in taken:
             return None
-        return self.change(self.budget.applied(account), self._row)
-
-    @abstractmethod
-    def change(self, account: Account, hold: Row) -> Decision[None]: ...
+        return self.apply(self.budget.applied(account), self._row)
 
 
-@dataclass
-class _Reprice(_OfHold):
-    cost: int
-
-    def change(self, account: Account, hold: Row) -> Decision[None]:
-        more = self.cost - hold.values["cost"]
-        if more > 0:
-            _check(account, more)
-        held = msgspec.structs.replace(account, reserved=account.reserved + more)
-        return Decision(held, None, (Replace(hold, {"cost": self.cost}),))
+def _reprice(cost: int, account: Account, hold: Row) -> Decision[None]:
+    more = cost - hold.values["cost"]
+    if more > 0:
+        _check(account, more)
+    held = msgspec.structs.replace(account, reserved=account.reserved + more)
+    return Decision(held, None, (Replace(hold, {"cost": cost}),))
 
 
-@dataclass
-class _Release(_OfHold):
-    spent: int
-
-    def change(self, account: Account, hold: Row) -> Decision[None]:
-        released = msgspec.structs.replace(
-            account,
-            reserved=account.reserved - hold.values["cost"],
-            running=account.running - 1,
-            spend=account.spend + self.spent,
-        )
-        return Decision(released, None, (Delete(hold),))
+def _release(spent: int, account: Account, hold: Row) -> Decision[None]:
+    released = msgspec.structs.replace(
+        account,
+        reserved=account.reserved - hold.values["cost"],
+        running=account.running - 1,
+        spend=account.spend + spent,
+    )
+    return Decision(released, None, (Delete(hold),))
 
 
 def _check(account: Account, cost: int) -> None:

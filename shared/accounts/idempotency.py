@@ -10,7 +10,6 @@ with equal content.
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -31,16 +30,14 @@ _ASK = 16  # hexadecimal digits that tell the requests of one caller apart
 _MOST_DIGITS = 6  # of a count of retries, whatever a client says
 
 
-@dataclass(frozen=True)
-class Remembered:
+class Remembered(msgspec.Struct, frozen=True):
     """The stored rows about a request: of the last equal one that was admitted, and of refusals."""
 
     admitted: Row | None = None
     refused: Row | None = None
 
 
-@dataclass(frozen=True)
-class RequestIdentity:
+class RequestIdentity(msgspec.Struct, frozen=True):
     """What identifies a request, so that it is made only once.
 
     `key` is the key of its row, `fingerprint` a hash of the request, `explicit` whether the caller

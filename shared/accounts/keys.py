@@ -10,7 +10,6 @@ import hmac
 import re
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any
@@ -39,8 +38,7 @@ _FRESH = timedelta(seconds=5)
 _REMEMBERED = 10_000  # keys; about 1 KB each
 
 
-@dataclass(frozen=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """An authenticated caller. `owner` is the id of its key; `master` sees all videos and has no
     limits, so no `account`.
     """
@@ -50,8 +48,7 @@ class Caller:
     account: Account | None = None
 
 
-@dataclass(frozen=True)
-class Issued:
+class Issued(msgspec.Struct, frozen=True):
     """A new key or a new secret: the only time that `secret` is known."""
 
     key_id: str
@@ -59,16 +56,15 @@ class Issued:
     account: Account
 
 
-@dataclass
-class Keys:
+class Keys(msgspec.Struct):
     """The keys of the gateway. `master_key` is the operator's; without one there is no operator."""
 
     commits: Commits
     clock: Clock
     random: Random
     master_key: str | None
-    _owners: dict[str, str] = field(default_factory=dict, init=False)  # token → key id, when last read
-    _accounts: dict[str, tuple[datetime, Account]] = field(default_factory=dict, init=False)
+    _owners: dict[str, str] = msgspec.field(default_factory=dict)  # token → key id, when last read
+    _accounts: dict[str, tuple[datetime, Account]] = msgspec.field(default_factory=dict)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
         """The caller behind `Authorization: Bearer …` or `api-key: …`. Raises Unauthenticated."""
@@ -245,8 +241,7 @@ class Keys:
         await retry_conflicts(attempt, self.clock, self.random)
 
 
-@dataclass
-class _Edit:
+class _Edit(msgspec.Struct):
     """Change an account's settings, not its counters."""
 
     changes: dict[str, Any]

@@ -2,9 +2,10 @@
 in one transaction with the video itself.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+import msgspec
 
 from shared.accounts.account import Account
 from shared.accounts.account_changes import Admission, Admitted, Deletion, Move, Settlement, check_secret
@@ -16,8 +17,7 @@ from shared.storage.tables import Delete, WriteConflict, retry_conflicts
 from shared.storage.video_store import VideoStore
 
 
-@dataclass(frozen=True)
-class Ledger:
+class Ledger(msgspec.Struct, frozen=True):
     """Changes the counters of keys together with their videos."""
 
     commits: Commits

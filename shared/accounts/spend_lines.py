@@ -8,7 +8,6 @@ leaves the pool, so that a step which is cut off is repeated until the line is t
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, date
 from random import Random
 from typing import Any
@@ -79,8 +78,7 @@ class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
         return tags
 
 
-@dataclass(frozen=True)
-class SpendLines:
+class SpendLines(msgspec.Struct, frozen=True):
     """The rows of all videos, in `table`."""
 
     table: Table

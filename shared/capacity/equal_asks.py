@@ -7,9 +7,10 @@ everything that the list shows of a job. The row names its video, whose record s
 create is still under way: a row left behind by a crash blocks nobody.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+
+import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
@@ -20,8 +21,7 @@ from shared.storage.video_store import VideoStore
 _ASKS = "asks"
 
 
-@dataclass(frozen=True)
-class EqualAsks:
+class EqualAsks(msgspec.Struct, frozen=True):
     """`longest` is how long a create can be under way, until its outcome is known or given up."""
 
     table: Table

@@ -5,9 +5,10 @@ A claim is a row of the table `pools`. Its partition `claims:<day>` is the day o
 made, so that old claims are dropped together; near midnight it has a row under both days.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+
+import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Deployment
@@ -17,8 +18,7 @@ from shared.upstream.jobs import Job
 _APART = timedelta(hours=1)  # as far apart two answers may date one job, and much more
 
 
-@dataclass(frozen=True)
-class JobClaims:
+class JobClaims(msgspec.Struct, frozen=True):
     table: Table
     clock: Clock
 

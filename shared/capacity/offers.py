@@ -6,8 +6,9 @@ the offer up in time, it gets its place back, and the slot goes to whoever is fi
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
+
+import msgspec
 
 from shared.capacity import slots
 from shared.capacity.shards import Capacity, Shard, Shards
@@ -21,8 +22,7 @@ _A_FEW = 40  # places that are read to offer slots: the first may be bound elsew
 _AT_ONCE = 32  # offers: a transaction holds 100 rows
 
 
-@dataclass(frozen=True)
-class Offers:
+class Offers(msgspec.Struct, frozen=True):
     table: Table
     catalog: Catalog
     shards: Shards

@@ -9,8 +9,8 @@ depend on each other change in one transaction.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from random import Random
 from typing import TypeVar
 
@@ -38,22 +38,28 @@ Read = Callable[[str, str], Awaitable[Shard]]
 Change = Callable[[Load, float], list[Write] | None]
 
 
-@dataclass
-class Pool:
+class Pool(msgspec.Struct, dict=True):
     table: Table
     catalog: Catalog
     clock: Clock
     random: Random
     render_times: RenderTimes
-    wake_ups: WakeUps = field(default_factory=WakeUps)
+    wake_ups: WakeUps = msgspec.field(default_factory=WakeUps)
     # Within one instance, requests for a model's slots take turns, and so do changes of one row: at
     # the same time they would only conflict with each other and be repeated.
-    _turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
+    _turns: dict[str, asyncio.Lock] = msgspec.field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.shards = Shards(self.table, self.clock)
-        self.queue = Queue(self.table, self.clock)
-        self.offers = Offers(self.table, self.catalog, self.shards, self.queue, self.clock, self.random)
+    @cached_property
+    def shards(self) -> Shards:
+        return Shards(self.table, self.clock)
+
+    @cached_property
+    def queue(self) -> Queue:
+        return Queue(self.table, self.clock)
+
+    @cached_property
+    def offers(self) -> Offers:
+        return Offers(self.table, self.catalog, self.shards, self.queue, self.clock, self.random)
 
     async def enter(self, model: Model, video_id: str) -> None:
         """Record that a video of this model is unfinished. May be repeated."""

@@ -3,8 +3,6 @@
 A row `usual` in the model's partition of the table `pools`. Only the times of looks depend on it.
 """
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from shared.capacity.poll_schedule import Usual, learn
@@ -17,13 +15,12 @@ _ENOUGH = 20  # jobs
 _ONE_IN = 4
 
 
-@dataclass
-class RenderTimes:
+class RenderTimes(msgspec.Struct):
     table: Table
     clock: Clock
     first_guess: float  # seconds: what a video takes where nothing has been learned yet
-    _seen: int = field(default=0, init=False)
-    _known: dict[str, tuple[float, dict[int, Usual]]] = field(default_factory=dict, init=False)
+    _seen: int = 0
+    _known: dict[str, tuple[float, dict[int, Usual]]] = msgspec.field(default_factory=dict)
 
     async def of(self, model_name: str, seconds: int) -> Usual:
         """The estimate for a model and a length in seconds; read again every minute."""

@@ -7,7 +7,6 @@ keep a deployment in the same row, so its limits hold. One range read returns al
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache, cached_property
 from zlib import crc32
 
@@ -25,8 +24,7 @@ _FORMER = "state"  # of versions that had one row for all
 _OVERLAP = 600.0  # seconds in which instances of such a version may still run
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(msgspec.Struct, frozen=True):
     """One row as it was read. Change its `state`, then write it. `moves` is the write that takes
     what is new in it out of the row of a former version.
     """
@@ -43,8 +41,7 @@ class Shard:
         return [written, self.moves] if self.moves else [written]
 
 
-@dataclass(frozen=True)
-class Capacity:
+class Capacity(msgspec.Struct, frozen=True, dict=True):
     """All rows of a model, as one read returned them."""
 
     shards: dict[str, Shard]
@@ -80,11 +77,10 @@ class Capacity:
         return self.of(deployments[crc32(owner.encode()) % len(deployments)].name)
 
 
-@dataclass
-class Shards:
+class Shards(msgspec.Struct):
     table: Table
     clock: Clock
-    _written: dict[tuple[str, str], Row] = field(default_factory=dict, init=False)
+    _written: dict[tuple[str, str], Row] = msgspec.field(default_factory=dict)
 
     async def all(self, model_name: str) -> Capacity:
         """One range read."""

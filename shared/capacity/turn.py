@@ -1,9 +1,10 @@
 """One video asks for a slot: it has one, gets one at once, or takes a place in the queue."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
+
+import msgspec
 
 from shared.capacity import poll_schedule, slots
 from shared.capacity.equal_asks import ask_of
@@ -21,15 +22,13 @@ _EQUAL_UNDER_WAY = 5.0  # seconds until a video asks again that only waits for a
 _PROBE = 10.0  # seconds between two looks at whether a deployment can be reached again
 
 
-@dataclass(frozen=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """A slot on `deployment`, held until `ended`, `leave` or `return_slot`."""
 
     deployment: Deployment
 
 
-@dataclass(frozen=True)
-class Wait:
+class Wait(msgspec.Struct, frozen=True):
     """No slot now: ask again after `seconds`, or when woken. The first in the queue has `position`
     1.
 
@@ -45,8 +44,7 @@ class Wait:
     unreachable: tuple[Deployment, ...] = ()
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """`possible` are the deployments that can make the video, in the configured order: a remix can
     only run on its source's.
     """
@@ -62,7 +60,7 @@ class Turn:
     render_times: RenderTimes
     clock: Clock
     random: Random
-    woken: list[str] = field(default_factory=list)  # the other videos that were offered a slot
+    woken: list[str] = msgspec.field(default_factory=list)  # the other videos that were offered a slot
 
     async def attempt(self) -> Slot | Wait | Outage:
         """One try. Raises WriteConflict."""

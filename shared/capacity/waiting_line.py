@@ -11,8 +11,9 @@ the first. With fewer than 32 deployments the order is strict.
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence, Set
-from dataclasses import dataclass, field
 from random import Random
+
+import msgspec
 
 from shared.capacity.slots import STEP
 from shared.clock import Clock
@@ -25,8 +26,7 @@ _FRESH = 60.0  # seconds
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 
-@dataclass(frozen=True)
-class Before:
+class Before(msgspec.Struct, frozen=True):
     """How many videos stand before a place, and how many of those (the rivals) could use a slot
     that is free now.
     """
@@ -35,8 +35,7 @@ class Before:
     rivals: int
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The first places of a queue, at most `page`; the whole queue where it is shorter."""
 
     rows: Sequence[Row] = ()
@@ -95,13 +94,12 @@ def next_of(takers: Sequence[Row], most: int, deployments: int, random: Random) 
     return near if len(near) <= most else sorted(random.sample(near, most), key=lambda each: each.key)
 
 
-@dataclass
-class Queue:
+class Queue(msgspec.Struct):
     """The queues of all models, as one instance sees them."""
 
     table: Table
     clock: Clock
-    _read: dict[str, tuple[float, list[str]]] = field(default_factory=dict, init=False)
+    _read: dict[str, tuple[float, list[str]]] = msgspec.field(default_factory=dict)
 
     async def place(self, model_name: str, tag: int | None, video_id: str) -> Row | None:
         """A video's place, if it has one."""

@@ -8,8 +8,9 @@ failure is only logged.
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Protocol
+
+import msgspec
 
 logger = logging.getLogger("gateway")
 
@@ -22,15 +23,14 @@ class Waker(Protocol):
     async def wake(self, video_id: str) -> None: ...
 
 
-@dataclass
-class WakeUps:
+class WakeUps(msgspec.Struct):
     """Wakes videos through the durable client that this process was given last.
 
     The host passes a client to every call of a function that asks for one. All reach the same
     engine, but after a restart of the host only the newest is sure to have its address.
     """
 
-    _waker: Waker | None = field(default=None, init=False)
+    _waker: Waker | None = None
 
     def go_through(self, waker: Waker) -> None:
         self._waker = waker

@@ -4,7 +4,8 @@ that names it.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+import msgspec
 
 from shared.config.capability import ANY_SIZE, Capability
 from shared.config.catalog import KNOWN_MODELS, MICROS
@@ -113,9 +114,10 @@ def _read_parameters(entry: ModelEntry, dialect: Dialect) -> Parameters:
 def _changed(entry: ModelEntry, name: str, known: Parameter | None, bounds: Bounds) -> Parameter:
     if known is None and bounds.type is None:
         raise ConfigurationError(f"The model {entry.model_name!r}: the parameter {name!r} is a new one: say its type.")
-    parameter = Parameter(bounds.type or "text") if known is None else replace(known, kind=bounds.type or known.kind)
-    return replace(
+    parameter = known or Parameter("text")
+    return msgspec.structs.replace(
         parameter,
+        kind=bounds.type or parameter.kind,
         least=parameter.least if bounds.min is None else bounds.min,
         most=parameter.most if bounds.max is None else bounds.max,
         choices=parameter.choices if bounds.choices is None else tuple(bounds.choices),

@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
+
+import msgspec
 
 from shared.dialects.dialect import EVERY_VARIANT
 from shared.dialects.parameters import Parameters
@@ -14,8 +15,7 @@ _SIDES = range(64, 4097)  # pixels, where any size is accepted
 _USUAL_SECONDS = 4  # the default of OpenAI's API, where a range of lengths is accepted
 
 
-@dataclass(frozen=True)
-class Capability:
+class Capability(msgspec.Struct, frozen=True):
     """What a model accepts, and what it costs.
 
     `sizes` are `WIDTHxHEIGHT` in pixels, the first of them the default; with `any_size` every other
@@ -36,7 +36,7 @@ class Capability:
     per_video: int | None = None
     per_gpu_second: int | None = None
     most_gpu_seconds: float = 0.0
-    parameters: Parameters = field(default_factory=dict)
+    parameters: Parameters = msgspec.field(default_factory=dict)
     fps: float | None = None
     resizes: bool = False
 

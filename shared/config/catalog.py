@@ -1,8 +1,9 @@
 """The configured models: their abilities, prices and deployments."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import date
+
+import msgspec
 
 from shared.config.capability import Capability
 from shared.dialects.dialect import Dialect
@@ -13,8 +14,7 @@ AZURE_OPENAI_SCOPE = "https://cognitiveservices.azure.com/.default"
 MICROS = 1_000_000  # micro-dollars in a dollar: all money is in whole micro-dollars
 
 
-@dataclass(frozen=True)
-class Deployment:
+class Deployment(msgspec.Struct, frozen=True):
     """A deployment of one upstream resource, with its own quota.
 
     `model` is the upstream's name of the deployment, `base_model` its name of the model where that
@@ -32,7 +32,7 @@ class Deployment:
     dialect: Dialect
     model: str
     base_url: str
-    api_key: str | None = field(default=None, repr=False)
+    api_key: str | None = None
     api_version: str | None = None
     token_scope: str = AZURE_OPENAI_SCOPE
     max_running: int = 2
@@ -44,6 +44,9 @@ class Deployment:
     upstream_queue_seconds: float | None = None
     content_hosts: tuple[str, ...] = ()
     shared: bool = True
+
+    def __repr__(self) -> str:
+        return f"Deployment({self.name!r})"  # its `api_key` is a secret
 
     def mark(self, video_id: str) -> str | None:
         """The `model` that only this video's job has in the server's answers; None where there is
@@ -59,8 +62,7 @@ class Deployment:
         return not (self.shared or self.dialect.tells_prompt)
 
 
-@dataclass(frozen=True)
-class Model:
+class Model(msgspec.Struct, frozen=True):
     """A model name that callers use, and its deployments. `aliases` are other names for it."""
 
     name: str

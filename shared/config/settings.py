@@ -5,7 +5,8 @@ Every error names the setting and what is expected.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from shared.config.catalog import MICROS, Catalog
 from shared.config.deployments import read_fallbacks, read_models
@@ -40,31 +41,35 @@ APP_SETTINGS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(msgspec.Struct, frozen=True):
     """How storage is reached: by a connection string (local), or by the account's URLs and an
     identity (Azure).
     """
 
-    connection_string: str | None = field(default=None, repr=False)
+    connection_string: str | None = None
     blob_url: str | None = None
     table_url: str | None = None
     client_id: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Storage({self.blob_url!r})"  # its `connection_string` is a secret
 
-@dataclass(frozen=True)
-class Settings:
+
+class Settings(msgspec.Struct, frozen=True):
     """The app's configuration. `master_key` is the operator's; `max_budget` limits all keys
     together, in micro-dollars.
     """
 
     storage: Storage
-    master_key: str | None = field(repr=False)
+    master_key: str | None
     knobs: GatewayKnobs
     catalog: Catalog
     max_budget: int | None = None
     budget_duration: str | None = None
-    guardrails: tuple[Guardrail, ...] = field(default=(), repr=False)  # with their keys
+    guardrails: tuple[Guardrail, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails are secrets
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:

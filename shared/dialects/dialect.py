@@ -5,16 +5,16 @@ own that overrides what differs. No code outside this folder asks which dialect 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
+
+import msgspec
 
 from shared.dialects.parameters import Parameters, as_text
 
 EVERY_VARIANT = ("video", "thumbnail", "spritesheet")
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """A create. `size` is `WIDTHxHEIGHT` in pixels, `video_id` the gateway's own id. `parameters`
     are those of the dialect.
     """
@@ -23,7 +23,7 @@ class Ask:
     seconds: int
     size: str
     video_id: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
 class Dialect:

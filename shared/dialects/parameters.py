@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Literal
 
@@ -15,8 +14,7 @@ Kind = Literal["integer", "number", "boolean", "text", "object"]
 _LONGEST_OBJECT = 8_000  # characters of JSON
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """What one parameter may be. `least` and `most` are the bounds of a number, and of a text's
     length; `choices` are all that a text may be.
     """

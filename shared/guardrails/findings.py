@@ -1,19 +1,18 @@
 """What guardrails say of a request."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 
-@dataclass(frozen=True)
-class Finding:
+
+class Finding(msgspec.Struct, frozen=True):
     """Why a guardrail blocks. `reason` ends a sentence that says so to the caller."""
 
     category: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Passed:
+class Passed(msgspec.Struct, frozen=True):
     """A guardrail that let a request through: it has looked at it (`passed`), or its service did
     not answer and the operator lets such requests through (`unavailable`).
     """

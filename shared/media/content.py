@@ -1,11 +1,11 @@
 """The bytes of a video on their way from the upstream to storage."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """A download in progress. `length` is the number of bytes that the upstream announced, if it
     did.
     """

@@ -5,8 +5,9 @@ pixels, and the cost of unpacking them.
 import asyncio
 import io
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
+
+import msgspec
 
 from shared.errors import InvalidRequest
 from shared.media.remote_image import RemoteImages
@@ -35,8 +36,7 @@ _SUFFIXES = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 _ORIENTATION = 0x0112  # the EXIF tag; 1 means upright
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """An image that was checked: its bytes and its actual media type."""
 
     data: bytes
@@ -48,14 +48,13 @@ class Reference:
         return f"reference.{_SUFFIXES[self.media_type]}"
 
 
-@dataclass(frozen=True)
-class ReferenceImages:
+class ReferenceImages(msgspec.Struct, frozen=True):
     """Fetches images that are somewhere else, and checks them in threads, two at a time, so that
     many or expensive images leave the event loop free, and a processor for it.
     """
 
     remote: RemoteImages
-    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def check(self, image: bytes | str, size: str, fit: Fit = "exact") -> Reference:
         """The same as `check_reference`, for bytes or for an https:// address."""

@@ -10,8 +10,9 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from shared.errors import InvalidRequest, TooLarge
 
@@ -37,14 +38,13 @@ async def resolve(host: str) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-@dataclass(frozen=True)
-class RemoteImages:
+class RemoteImages(msgspec.Struct, frozen=True):
     """Fetches images from `hosts` (exact names) with the client that `http` returns."""
 
     hosts: frozenset[str]
     http: "Callable[[], httpx.AsyncClient]"
     resolve: Resolve = resolve
-    _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def fetch(self, address: str, most: int) -> bytes:
         """The bytes at an address, at most `most`. Raises InvalidRequest or TooLarge."""

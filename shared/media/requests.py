@@ -7,7 +7,6 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any, cast, get_args
 
@@ -41,8 +40,7 @@ _OTHER_WORDS = {  # names of Sora 1 and of other gateways
 }
 
 
-@dataclass(frozen=True)
-class CreateRequest:
+class CreateRequest(msgspec.Struct, frozen=True):
     """A valid request for one video. `source` is the video that a remix is made from, and
     `recreated` whether that remix is made anew instead of from the source's job.
 
@@ -62,7 +60,7 @@ class CreateRequest:
     source: Video | None = None
     recreated: bool = False
     fit: Fit = "exact"
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
     guardrails: tuple[str, ...] = ()
 
     @property
@@ -175,13 +173,13 @@ def parse_remix(fields: Fields, source: Video, catalog: Catalog, *, recreate: bo
     model = _maker(source, catalog)
     kept = {"seconds": source.seconds, "size": source.size}
     request = _request({**kept, **{name: value for name, value in fields.items() if value is not None}}, model)
-    request = replace(request, source=source)
+    request = msgspec.structs.replace(request, source=source)
     changed = next((name for name in _RECREATES if getattr(request, name) != kept.get(name)), None)
     if changed is None and not model.capability.remix:
         raise _cannot_remix(model, catalog)
     if changed is not None and not recreate:
         raise _only_kept("input_reference" if changed == "image" else changed)
-    return request if changed is None else replace(request, recreated=True, parameters=_asked(source, model))
+    return request if changed is None else msgspec.structs.replace(request, recreated=True, parameters=_asked(source, model))
 
 
 _RECREATES = ("seconds", "size", "image")  # parameters that no upstream's remix takes
@@ -235,11 +233,10 @@ def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateReques
         raise InvalidRequest(
             f"`prompt` and the prompts of the video's sources have more than {LONGEST_PROMPT} characters.", param="prompt"
         )
-    return replace(request, prompt=prompt)
+    return msgspec.structs.replace(request, prompt=prompt)
 
 
-@dataclass(frozen=True)
-class ListRequest:
+class ListRequest(msgspec.Struct, frozen=True):
     """One page of a list: at most `limit` videos that `wanted` takes, after the video `after` in
     the given order.
     """

@@ -3,7 +3,6 @@
 import json
 import re
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -155,8 +154,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-@dataclass(frozen=True)
-class VideoFilter:
+class VideoFilter(msgspec.Struct, frozen=True):
     """Which videos are meant: those with this status, model, user and metadata. None means any."""
 
     status: Status | None = None

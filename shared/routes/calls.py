@@ -9,7 +9,6 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -35,8 +34,7 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
         yield piece
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One request. Header names are in lower case; several values of one name are joined by
     commas.
 
@@ -46,27 +44,25 @@ class Request:
     """
 
     method: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    query: Mapping[str, str] = field(default_factory=dict)
-    parts: Mapping[str, str] = field(default_factory=dict)
-    body: AsyncIterator[bytes] = field(default_factory=pieces)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    query: Mapping[str, str] = msgspec.field(default_factory=dict)
+    parts: Mapping[str, str] = msgspec.field(default_factory=dict)
+    body: AsyncIterator[bytes] = msgspec.field(default_factory=pieces)
     origin: str = ""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What a handler returns. A `body` that is an asynchronous iterator is sent in pieces as they
     come; any other that is not bytes is sent as JSON.
     """
 
     body: Any = None
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     media_type: str = "application/json"
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What is sent for an Answer."""
 
     status: int
@@ -74,8 +70,7 @@ class Reply:
     body: bytes | AsyncIterator[bytes]
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """One request, as a handler gets it. `given` is the gateway to use; None means the one of the
     app settings.
     """

@@ -11,8 +11,9 @@ import html
 import inspect
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, get_args
+
+import msgspec
 
 from shared.config.version import VERSION
 from shared.media.reference_image import Fit
@@ -128,15 +129,14 @@ def _page(items: Schema) -> Schema:
     return _object({"object": {"const": "list"}, "data": _list_of(items)}, ["object", "data"])
 
 
-@dataclass(frozen=True)
-class _Facts:
+class _Facts(msgspec.Struct, frozen=True):
     """What the table of routes does not say of an endpoint: parameters of its query, its body and
     its answer. `media` are the types of an answer that is not JSON.
     """
 
-    answer: Schema = field(default_factory=lambda: _OBJECT)
+    answer: Schema = msgspec.field(default_factory=lambda: _OBJECT)
     body: Schema | None = None
-    query: Mapping[str, Schema] = field(default_factory=dict)
+    query: Mapping[str, Schema] = msgspec.field(default_factory=dict)
     media: tuple[str, ...] = ()
     form: bool = False
     optional: bool = False

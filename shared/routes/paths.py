@@ -4,9 +4,10 @@ in use.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
+
+import msgspec
 
 from shared.errors import MethodNotAllowed, NotFound
 from shared.routes import content, health, models, operator, reports, videos
@@ -46,8 +47,7 @@ def _document() -> dict[str, Any]:
     return openapi.document((each.method, each.path, each.handler) for each in ENDPOINTS)
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """A handler, and where it stands: `path` without a prefix, with `{parts}` for the handler."""
 
     method: str
@@ -73,8 +73,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{(\w+)\}", lambda part: f"(?P<{part[1]}>{_PARTS.get(part[1], '[^/]+')})", path))
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(msgspec.Struct, frozen=True):
     handler: Handler
     parts: Mapping[str, str]
 

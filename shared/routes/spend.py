@@ -5,9 +5,10 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar
+
+import msgspec
 
 from shared.accounts.keys import Keys
 from shared.accounts.spend_lines import SpendLine, SpendLines
@@ -31,8 +32,7 @@ GROUPS = ("day", "key", "user", "tag", "model")
 _OTHER_GROUPS = {"api_key": "key", "customer": "user", "tags": "tag", "models": "model"}
 
 
-@dataclass(frozen=True)
-class Filter:
+class Filter(msgspec.Struct, frozen=True):
     """Which videos to report: of one key or all, of a user, a tag, a model, created from day
     `start` to day `end` (UTC, both included).
     """
@@ -52,8 +52,7 @@ class Filter:
         )
 
 
-@dataclass(frozen=True)
-class Spend:
+class Spend(msgspec.Struct, frozen=True):
     """Reads what videos have cost, newest first."""
 
     videos: VideoStore

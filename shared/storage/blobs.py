@@ -9,9 +9,10 @@ save holds one block and its copy in memory.
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from shared.clock import Clock
 from shared.config.settings import Storage
@@ -42,8 +43,7 @@ _WRITES = {"max_single_put_size": 1024 * 1024, "max_block_size": 1024 * 1024}
 _AT_ONCE = 4  # requests for the pieces of one reference image or thumbnail
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True):
     """A blob as it is now: its length in bytes, its entity tag in quotes, and when it was written
     (UTC, in whole seconds).
     """
@@ -53,18 +53,18 @@ class Stored:
     modified: datetime
 
 
-@dataclass
 class Archive:
     """The blob containers. A signed URL works for `url_seconds`."""
 
-    storage: Storage
-    credential: Callable[[], Any]
-    clock: Clock
-    url_seconds: int
-    _service: "BlobServiceClient | None" = field(default=None, init=False)
-    _http: "httpx.AsyncClient | None" = field(default=None, init=False)
-    _containers: set[str] = field(default_factory=set, init=False)
-    _delegation: "tuple[UserDelegationKey, datetime] | None" = field(default=None, init=False)
+    def __init__(self, storage: Storage, credential: Callable[[], Any], clock: Clock, url_seconds: int) -> None:
+        self._storage = storage
+        self._credential = credential
+        self._clock = clock
+        self._url_seconds = url_seconds
+        self._service: BlobServiceClient | None = None
+        self._http: httpx.AsyncClient | None = None
+        self._containers: set[str] = set()
+        self._delegation: tuple[UserDelegationKey, datetime] | None = None
 
     async def save(self, video: Video, content: Content) -> int:
         """Store the video's bytes and return their number. Raises NotAVideo, StorageUnavailable, or
@@ -152,7 +152,7 @@ class Archive:
                 failures = failures + 1 if at == begun else 0
                 if failures == _MOST_FAILURES:
                     raise StorageUnavailable("Storage broke off a read; try again.") from error
-                await self.clock.sleep(failures * _PAUSE)
+                await self._clock.sleep(failures * _PAUSE)
 
     async def _range(self, url: str, file: "Stored", first: int, last: int) -> AsyncIterator[bytes]:
         # Azure's own client holds each range in memory, twice, before it gives a byte of it.
@@ -180,7 +180,7 @@ class Archive:
 
         name, media_type = _blob_name(video, variant), MEDIA_TYPES[variant]
         blob = await self._blob(VIDEOS, name)
-        expiry = self.clock.now() + timedelta(seconds=self.url_seconds)
+        expiry = self._clock.now() + timedelta(seconds=self._url_seconds)
         signature = generate_blob_sas(
             account_name=str(blob.account_name),
             container_name=VIDEOS,
@@ -270,11 +270,11 @@ class Archive:
             from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
 
             options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_WRITES}
-            if self.storage.connection_string:
-                self._service = BlobServiceClient.from_connection_string(self.storage.connection_string, **options)
+            if self._storage.connection_string:
+                self._service = BlobServiceClient.from_connection_string(self._storage.connection_string, **options)
             else:
-                url = self.storage.blob_url or ""
-                self._service = BlobServiceClient(url, credential=self.credential(), **options)
+                url = self._storage.blob_url or ""
+                self._service = BlobServiceClient(url, credential=self._credential(), **options)
         return self._service
 
     async def _signing_key(self) -> dict[str, Any]:
@@ -282,10 +282,10 @@ class Archive:
         identity, kept until shortly before it expires.
         """
         service = self._connect()
-        if self.storage.connection_string:
+        if self._storage.connection_string:
             return {"account_key": service.credential.account_key}
-        now = self.clock.now()
-        wanted = now + timedelta(seconds=self.url_seconds)
+        now = self._clock.now()
+        wanted = now + timedelta(seconds=self._url_seconds)
         if self._delegation is None or self._delegation[1] < wanted:
             until = wanted + timedelta(hours=1)
             async with _guarded():

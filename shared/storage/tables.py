@@ -7,9 +7,10 @@ and the other gets `WriteConflict`.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
 
 from shared.clock import Clock
 from shared.config.settings import Storage
@@ -41,8 +42,7 @@ class WriteConflict(Exception):
     """The row was changed, exists already, or does not exist: read again and decide again."""
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A row as it was read. Conditional writes need its etag."""
 
     key: str
@@ -50,24 +50,21 @@ class Row:
     etag: str
 
 
-@dataclass(frozen=True)
-class Insert:
+class Insert(msgspec.Struct, frozen=True):
     """Fails with WriteConflict where the row exists."""
 
     key: str
     values: Values
 
 
-@dataclass(frozen=True)
-class Replace:
+class Replace(msgspec.Struct, frozen=True):
     """Fails with WriteConflict where the row has changed since `row` was read."""
 
     row: Row
     values: Values
 
 
-@dataclass(frozen=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     """Fails with WriteConflict where the row has changed since `row` was read, or is gone."""
 
     row: Row
@@ -165,19 +162,17 @@ class Table:
             raise StorageUnavailable("Storage cannot be reached; try again.") from error
 
 
-@dataclass
 class Tables:
     """The two tables: `gateway` (keys and their videos, by key id) and `pools` (unfinished videos
     and capacity, by model).
     """
 
-    storage: Storage
-    credential: Callable[[], Any]
-    _service: "TableServiceClient | None" = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, storage: Storage, credential: Callable[[], Any]) -> None:
+        self.storage = storage
         self.gateway = Table(self._connect, "gateway")
         self.pools = Table(self._connect, "pools")
+        self._credential = credential
+        self._service: TableServiceClient | None = None
 
     def _connect(self) -> "TableServiceClient":
         if self._service is None:
@@ -187,7 +182,7 @@ class Tables:
                 self._service = TableServiceClient.from_connection_string(self.storage.connection_string, **_OPTIONS)
             else:
                 url = self.storage.table_url or ""
-                self._service = TableServiceClient(endpoint=url, credential=self.credential(), **_OPTIONS)
+                self._service = TableServiceClient(endpoint=url, credential=self._credential(), **_OPTIONS)
         return self._service
 
     async def ping(self) -> None:

@@ -10,7 +10,6 @@ until `upkeep.indexing` has gone through them. Until then listings read them in 
 """
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
@@ -28,8 +27,7 @@ _STEP = 200  # rows that are read at a time where not all of them are wanted
 UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row that store how far older videos are indexed
 
 
-@dataclass(frozen=True)
-class VideoRow:
+class VideoRow(msgspec.Struct, frozen=True):
     """A video as it was read, with the row that a conditional change needs."""
 
     video: Video
@@ -72,14 +70,13 @@ def indexing(entry: VideoRow, listing: Row | None) -> tuple[Write, ...]:
     return () if listing else (Replace(entry.row, entry.video.to_row()), listed(entry.video.id))
 
 
-@dataclass
-class VideoStore:
+class VideoStore(msgspec.Struct):
     """The videos of all keys, in `table`."""
 
     table: Table
     clock: Clock
     random: Random
-    _indexed: bool = field(default=False, init=False)
+    _indexed: bool = False
 
     async def find(self, video_id: str) -> VideoRow | None:
         """One point read, two for a deleted video; None for an id that is unknown or malformed."""

@@ -5,8 +5,9 @@ It reads every line and every video once, and keeps two numbers a key.
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from shared.accounts.account import Account, add, recount
 from shared.gateway import Gateway
@@ -16,8 +17,7 @@ COUNTERS = ("reserved", "spend", "running", "seconds_reserved", "seconds_used")
 _HELD = ("reserved", "running")  # compared for the gateway's own account: the sums of its holds
 
 
-@dataclass(frozen=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """A counter of a key that differs from the sum of its videos. Money in micro-dollars."""
 
     key_id: str
@@ -27,8 +27,7 @@ class Difference:
     counted: int
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """The videos of a key that have ended: how many, and what they have cost in micro-dollars."""
 
     lines: int = 0
@@ -38,8 +37,7 @@ class Ended:
         return Ended(self.lines + 1, self.lines_spend + spent)
 
 
-@dataclass(frozen=True)
-class Lines:
+class Lines(msgspec.Struct, frozen=True):
     """The sums of all keys' spend lines, as they were read at `read_at`."""
 
     read_at: datetime
@@ -49,8 +47,7 @@ class Lines:
         return self.by_key.get(key_id, Ended())
 
 
-@dataclass
-class Audit:
+class Audit(msgspec.Struct):
     """Goes through all spend lines, and then through all keys, one at a time. `keys` and `videos`
     count what has been read.
     """

@@ -1,9 +1,10 @@
 """What the sweep asks of the orchestration engine, beyond starting a video."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from shared.videos.orchestration import DurableOrchestrations, Orchestrations, restarts_of
 
@@ -17,8 +18,7 @@ _FIRST_REST, _LONGEST_REST = timedelta(seconds=15), timedelta(hours=1)
 _MOST_DOUBLINGS = 10
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """The state of an orchestration.
 
     `due` is when it should have acted: since its last action where a step runs, or at the end of

@@ -7,8 +7,9 @@ history, and no key without requests in those days.
 
 import logging
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+
+import msgspec
 
 from shared.accounts.idempotency import KEY_LIFETIME
 from shared.accounts.spend_lines import SpendLine
@@ -27,8 +28,7 @@ _EXPIRY_WINDOW = timedelta(days=2)  # length of the range of days in which expir
 IDENTITIES = "identities"  # the row with the time up to which idempotency records have been dropped
 
 
-@dataclass
-class Housekeeping:
+class Housekeeping(msgspec.Struct, frozen=True):
     """One run. `noted` are the unfinished videos that a pool knows; `attempt` runs one part so that
     its failure does not stop the others.
     """
@@ -37,10 +37,7 @@ class Housekeeping:
     orchestrations: Orchestrations
     noted: Collection[str]
     attempt: Callable[[Awaitable[None]], Awaitable[None]]
-    now: datetime = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.now = self.gateway.clock.now()
+    now: datetime
 
     async def run(self) -> None:
         for part in (Indexing(self.gateway).run, self._find_lost, self._forget_identities, self._expire):

@@ -7,7 +7,6 @@ done, listings and reports read the old way. It may be killed anywhere, and run 
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -26,8 +25,7 @@ _A_RUN = 10_000  # videos
 _AT_ONCE = 16
 
 
-@dataclass(frozen=True)
-class Indexing:
+class Indexing(msgspec.Struct, frozen=True):
     """One run over the videos that are not indexed yet."""
 
     gateway: Gateway

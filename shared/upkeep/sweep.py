@@ -12,9 +12,11 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Mapping, Set
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 from zlib import crc32
+
+import msgspec
 
 from shared.config.catalog import Model
 from shared.gateway import Gateway
@@ -39,8 +41,7 @@ _MOST_PAGES = 100  # of orchestrations that are over, in one run
 _CLAIM_DAYS = 3  # the upstream forgets jobs after one
 
 
-@dataclass
-class Sweep:
+class Sweep(msgspec.Struct, dict=True):
     """One run. Of the waiting videos it looks at about `per_run`; later runs, one `every` so often,
     look at the others.
     """
@@ -49,15 +50,16 @@ class Sweep:
     orchestrations: Engine
     every: timedelta = EVERY
     per_run: int = 25
-    now: datetime = field(init=False)
-    failures: list[Exception] = field(default_factory=list, init=False)
-    _entered: dict[str, Mapping[str, datetime]] = field(default_factory=dict, init=False)  # by model
-    _notes: Counter[str] = field(default_factory=Counter, init=False)  # by video: two while it moves to another model
-    _failed: Set[str] | None = field(default=None, init=False)
-    _replaced: int = field(default=0, init=False)
+    failures: list[Exception] = msgspec.field(default_factory=list)
+    _entered: dict[str, Mapping[str, datetime]] = msgspec.field(default_factory=dict)  # by model
+    _notes: Counter[str] = msgspec.field(default_factory=Counter)  # by video: two while it moves to another model
+    _failed: Set[str] | None = None
+    _replaced: int = 0
 
-    def __post_init__(self) -> None:
-        self.now = self.gateway.clock.now()
+    @cached_property
+    def now(self) -> datetime:
+        """The time of the run, which is one for all its parts."""
+        return self.gateway.clock.now()
 
     async def run(self) -> None:
         """The whole sweep, as the timer runs it.
@@ -71,7 +73,7 @@ class Sweep:
         await self._attempt(self.gateway.copies.drop_noted())
         await self._attempt(self._purge())
         if self.now.minute < EVERY.total_seconds() / 60:
-            await Housekeeping(self.gateway, self.orchestrations, set(self._notes), self._attempt).run()
+            await Housekeeping(self.gateway, self.orchestrations, set(self._notes), self._attempt, self.now).run()
             await self._attempt(self.gateway.heartbeats.forget(self.now - timedelta(days=1)))
             await self._attempt(self.gateway.equal_asks.forget())
             for days in range(_CLAIM_DAYS, _CLAIM_DAYS + 3):

@@ -3,8 +3,9 @@ gigabytes.
 """
 
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     import httpx
@@ -13,8 +14,7 @@ ACCEPTED = "gzip"  # the one encoding that is unpacked here, piece by piece
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(msgspec.Struct, frozen=True):
     """An answer that was read. `whole` is False where its body is longer than the limit."""
 
     status: int

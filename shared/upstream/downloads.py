@@ -15,9 +15,10 @@ import asyncio
 import re
 import socket
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from shared.config.catalog import Deployment
 from shared.errors import Misrouted
@@ -44,17 +45,15 @@ async def addresses_of(host: str, port: int) -> list[str]:
     return [str(address[0]) for *_, address in found]
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """An address with the headers it is asked with. `extensions` are httpx's own."""
 
     url: "httpx.URL"
-    headers: Mapping[str, str] = field(default_factory=lambda: _PLAIN)
-    extensions: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = msgspec.field(default_factory=lambda: _PLAIN)
+    extensions: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Downloads:
+class Downloads(msgspec.Struct, frozen=True):
     """The places of one deployment's bytes. `credentials` are the headers for its own server.
 
     Methods raise Misrouted where an address may not be fetched, and httpx.InvalidURL where it is

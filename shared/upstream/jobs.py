@@ -1,7 +1,6 @@
 """An upstream's jobs: one alone, or the list of a resource, read page by page."""
 
 import logging
-from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
@@ -19,8 +18,7 @@ _UNSUCCESSFUL = ("failed", "cancelled", "expired", "deleted")
 _LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
 
 
-@dataclass(frozen=True)
-class JobError:
+class JobError(msgspec.Struct, frozen=True):
     """Why a job failed. A `code` that is a number is an HTTP status, which does not help a caller:
     it becomes None.
     """
@@ -128,8 +126,7 @@ class Page(msgspec.Struct, frozen=True):
     has_more: bool | None = None
 
 
-@dataclass
-class Listing:
+class Listing(msgspec.Struct):
     """The newest jobs of a resource, read page by page until they are older than `since`.
 
     `unreadable` holds one entry for each listed entry that is not a job: its `created_at`, or None.
@@ -138,11 +135,11 @@ class Listing:
     """
 
     since: datetime
-    jobs: list[Job] = field(default_factory=list)
-    unreadable: list[float | None] = field(default_factory=list)
+    jobs: list[Job] = msgspec.field(default_factory=list)
+    unreadable: list[float | None] = msgspec.field(default_factory=list)
     complete: bool = False
     ahead: float | None = None
-    _seen: set[str] = field(default_factory=set)
+    _seen: set[str] = msgspec.field(default_factory=set)
     _last: float | None = None  # when the last job was made
     _in_order: bool = True  # every job so far has a time, and none is newer than the one before
 

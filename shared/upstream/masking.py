@@ -5,8 +5,9 @@ the request it was sent.
 """
 
 import re
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+import msgspec
 
 from shared.config.catalog import Deployment
 
@@ -24,8 +25,7 @@ _TRACE = "Traceback (most recent call last)"
 _TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Mask:
+class Mask(msgspec.Struct, frozen=True):
     """Replaces addresses, paths, tokens and the given secrets in a text, and cuts traces. Of a long
     text only the beginning is kept.
     """

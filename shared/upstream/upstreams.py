@@ -1,6 +1,6 @@
 """Finds the client of a deployment, by the deployment itself or by a video's record."""
 
-from dataclasses import dataclass
+import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment
@@ -9,8 +9,7 @@ from shared.upstream.client import Upstream
 from shared.upstream.identity import Connections
 
 
-@dataclass(frozen=True)
-class Upstreams:
+class Upstreams(msgspec.Struct, frozen=True):
     """The clients of all configured deployments. A client holds no state, so each call makes a new
     one.
     """

@@ -1,15 +1,15 @@
 """One create at one deployment, as recorded before the upstream is asked."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from shared.config.catalog import Deployment, Model
 from shared.media.video import Video
 from shared.storage.video_store import VideoRow
 
 
-@dataclass(frozen=True)
-class Attempt:
+class Attempt(msgspec.Struct, frozen=True):
     """`entry` is the video's row as last read or written, `model` the model that makes it,
     `deployment` the deployment that is asked.
     """

@@ -6,8 +6,9 @@ tries those again until they are gone, or a day is over.
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from datetime import UTC, timedelta
+
+import msgspec
 
 from shared.clock import Clock
 from shared.errors import Missing, Unreachable, UpstreamError
@@ -24,8 +25,7 @@ _PATIENCE = 20.0  # seconds that a server has to delete a copy: a caller may be 
 _LONGEST_SWEEP = timedelta(seconds=60)
 
 
-@dataclass(frozen=True)
-class Copies:
+class Copies(msgspec.Struct, frozen=True):
     table: Table
     upstreams: Upstreams
     clock: Clock

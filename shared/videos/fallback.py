@@ -1,7 +1,8 @@
 """Moves a video to another model, with its price, where its own cannot serve."""
 
 import logging
-from dataclasses import dataclass
+
+import msgspec
 
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.ledger import Ledger
@@ -13,8 +14,7 @@ from shared.media.video import Video
 logger = logging.getLogger("gateway")
 
 
-@dataclass(frozen=True)
-class Fallback:
+class Fallback(msgspec.Struct, frozen=True):
     catalog: Catalog
     ledger: Ledger
     budget: GatewayBudget

@@ -8,8 +8,9 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
@@ -22,8 +23,7 @@ EVERY = 20.0  # seconds
 _PARTITION = "beats"
 
 
-@dataclass(frozen=True)
-class Heartbeats:
+class Heartbeats(msgspec.Struct, frozen=True):
     """`sleep` takes seconds of real time, so that a frozen process writes no heartbeat."""
 
     table: Table

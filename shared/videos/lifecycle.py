@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import secrets
-from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +43,7 @@ _SEEDS = 2**31  # as many as every server takes
 _TO_STOP = 20.0  # seconds there are for stopping a job, while the caller waits for the answer to a delete
 
 
-@dataclass(frozen=True)
-class Lifecycle:
+class Lifecycle(msgspec.Struct, frozen=True):
     """The steps, with everything they use."""
 
     videos: VideoStore
@@ -100,7 +98,7 @@ class Lifecycle:
         if request.image is not None:
             reference = await self.images.check(request.image, request.size, request.fit)
             passed += await screening.image(reference.data, asked) if screening else ()
-        said = json.dumps([asdict(each) for each in passed]) if passed else None
+        said = json.dumps([msgspec.structs.asdict(each) for each in passed]) if passed else None
         return msgspec.structs.replace(video, guardrails=said), reference
 
     async def _earlier(self, owner: str, identity: RequestIdentity | None, token: str | None) -> Admitted | None:

@@ -1,7 +1,8 @@
 """Decides the outcome of a create whose answer was lost, by the upstream's own list of jobs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from shared.capacity.job_claims import JobClaims
 from shared.clock import Clock
@@ -14,31 +15,27 @@ from shared.videos.attempt import Attempt
 from shared.videos.fit import LOOKBACK, Fit, fit, made_since
 
 
-@dataclass(frozen=True)
-class Adopt:
+class Adopt(msgspec.Struct, frozen=True):
     """The job belongs to the attempt, and no other video has claimed it."""
 
     job: Job
 
 
-@dataclass(frozen=True)
-class LookAgain:
+class LookAgain(msgspec.Struct, frozen=True):
     """Not decided yet: look again after `seconds`, at the latest when `left` seconds are over."""
 
     seconds: float
     left: float
 
 
-@dataclass(frozen=True)
-class Unclear:
+class Unclear(msgspec.Struct, frozen=True):
     """It cannot be decided whether the upstream has a job for the attempt."""
 
     message: str
     request_id: str | None = None
 
 
-@dataclass(frozen=True)
-class NotMade:
+class NotMade(msgspec.Struct, frozen=True):
     """The attempt made no job: none that could be its own was listed for all of
     `reconcile_seconds`.
     """
@@ -47,16 +44,14 @@ class NotMade:
 Verdict = Adopt | LookAgain | Unclear | NotMade
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """A listed job that no video has claimed and that may be the attempt's."""
 
     job: Job
     fit: Fit
 
 
-@dataclass(frozen=True)
-class Reconciliation:
+class Reconciliation(msgspec.Struct, frozen=True):
     catalog: Catalog
     claims: JobClaims
     clock: Clock

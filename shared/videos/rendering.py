@@ -7,10 +7,11 @@ continues from there.
 import asyncio
 import json
 import logging
-from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import Any
+
+import msgspec
 
 from shared.accounts.account_changes import CANCELLED_MESSAGE
 from shared.capacity import poll_schedule
@@ -60,8 +61,7 @@ _UNASKED: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Rendering:
+class Rendering(msgspec.Struct, frozen=True):
     """The steps between acceptance and the end."""
 
     videos: VideoStore

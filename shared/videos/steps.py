@@ -6,10 +6,11 @@ helps while storage does not answer, and in no other case, so a step raises only
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from traceback import format_tb
 from typing import Any
+
+import msgspec
 
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
@@ -32,8 +33,7 @@ _MOST_REPEATS = timedelta(seconds=1)  # during which `_repeat` runs a step again
 Step = Callable[[str], Awaitable[StepResult]]
 
 
-@dataclass(frozen=True)
-class Steps:
+class Steps(msgspec.Struct, frozen=True):
     """What the activities call. Raises only StorageUnavailable."""
 
     submission: Submission

@@ -8,9 +8,10 @@ upstream's list of jobs decides.
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+import msgspec
 
 from shared.accounts.account_changes import CANCELLED_MESSAGE
 from shared.capacity.equal_asks import EqualAsks
@@ -57,8 +58,7 @@ _LONGEST_REST = 3600.0  # seconds: a deployment's `retry-after` is followed up t
 _GONE, _MENDABLE = 6 * 3600.0, 60.0
 
 
-@dataclass(frozen=True)
-class Submission:
+class Submission(msgspec.Struct, frozen=True):
     catalog: Catalog
     videos: VideoStore
     pool: Pool

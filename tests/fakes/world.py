@@ -75,7 +75,7 @@ class World:
         tables = self.gateway.tables
         assert isinstance(tables, FaultyTables)
         same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
-        changed = replace(self.gateway.settings, catalog=Catalog(models, fallbacks))
+        changed = msgspec.structs.replace(self.gateway.settings, catalog=Catalog(models, fallbacks))
         gateway = composition.build(changed, self.clock, Random(3), Links(self.upstream), same)
         self.others.append(gateway)
         return replace(self, gateway=gateway, model=models[0])
@@ -177,7 +177,7 @@ async def world(
     upstream = server(clock)
     given = _told(storage)
     model = _of_its_own(given.catalog.models[0], server, deployment)
-    changed = replace(
+    changed = msgspec.structs.replace(
         given,
         catalog=Catalog((model,)),
         knobs=msgspec.structs.replace(given.knobs, **(_KNOBS | (knobs or {}))),
@@ -217,9 +217,9 @@ def _of_its_own(model: Model, server: type[ScriptedUpstream], deployment: Mappin
         **_of_dialect(server),
         **deployment,
     }
-    deployments = tuple(replace(each, **own) for each in model.deployments)
+    deployments = tuple(msgspec.structs.replace(each, **own) for each in model.deployments)
     dialect = deployments[0].dialect
-    able = replace(
+    able = msgspec.structs.replace(
         model.capability,
         remix=dialect.remixes,
         variants=dialect.variants,
@@ -227,7 +227,7 @@ def _of_its_own(model: Model, server: type[ScriptedUpstream], deployment: Mappin
         fps=dialect.fps,
         resizes=dialect.resizes,
     )
-    return replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
+    return msgspec.structs.replace(model, name=f"model-{secrets.token_hex(6)}", capability=able, deployments=deployments)
 
 
 def _of_dialect(server: type[ScriptedUpstream]) -> dict[str, Any]:

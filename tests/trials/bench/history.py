@@ -8,11 +8,12 @@ requests each call takes. Nothing may grow.
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
 import msgspec
+from msgspec.structs import replace
 
 from shared import gateway as composition
 from shared.accounts.account import Account
@@ -110,7 +111,7 @@ async def history(videos: int, keys: int) -> History:
     """`videos` of one key, five minutes apart, the later half deleted; and `keys` keys in all."""
     tables = CountingTables()
     given = settings.load(_ENVIRONMENT)
-    given = replace(given, knobs=msgspec.structs.replace(given.knobs, retention_days=30))
+    given = replace(given, knobs=replace(given.knobs, retention_days=30))
     gateway = composition.build(given, SkippingClock(_NOW), Random(1), tables=tables)
     await tables.gateway.commit(UPKEEP, Insert(INDEXING, {"done": True}))
     await tables.gateway.commit(UPKEEP, Insert("identities", {"until": _NOW - timedelta(hours=25)}))
@@ -145,7 +146,7 @@ async def _record(gateway: Gateway, number: int, *, deleted: bool) -> None:
     await table.commit(SPEND, Insert(f"done_{video.id}", line))
     if deleted:
         entry = VideoRow(video, Row(video.id, video.to_row(), etag))
-        gone = msgspec.structs.replace(video, deleted=True)
+        gone = replace(video, deleted=True)
         await table.commit(_OWNER, *hiding(entry, gone, Row(listed(video.id).key, {}, listing)))
 
 

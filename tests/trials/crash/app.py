@@ -73,7 +73,7 @@ class LaterEngine(DurableEngine):
             return told
         beat = await self.signs.last(video_id)
         ahead = self.later.now() - self.later.clock.now()
-        return replace(told, due=max(told.due, beat or told.due) + ahead)
+        return msgspec.structs.replace(told, due=max(told.due, beat or told.due) + ahead)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -172,8 +172,8 @@ async def _serve(folder: Path, order: Order) -> None:
         while True:
             await told.wait()
             told.clear()
-            asks = replace(gateway.equal_asks, clock=later)
-            await _sweep(replace(gateway, clock=later, equal_asks=asks), orchestrations)
+            asks = msgspec.structs.replace(gateway.equal_asks, clock=later)
+            await _sweep(msgspec.structs.replace(gateway, clock=later, equal_asks=asks), orchestrations)
             with (folder / SWEPT).open("ab") as ended:
                 ended.write(b".")
 

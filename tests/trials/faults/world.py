@@ -7,7 +7,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -16,6 +16,7 @@ from uuid import uuid4
 
 import msgspec
 import yaml
+from msgspec.structs import replace
 
 from local.simulator.dialects.dialect import ServedModel
 from local.simulator.faults import parse_fault
@@ -173,7 +174,7 @@ class FaultWorld:
             deployments = (first, replace(first, name="second", base_url=first.base_url.replace(*self.upstreams)))
         # Tables are new for every video, but blobs are not.
         model = replace(model, name=f"model-{secrets.token_hex(6)}", deployments=deployments)
-        knobs = msgspec.structs.replace(self.given.knobs, on_unclear=story.on_unclear)
+        knobs = replace(self.given.knobs, on_unclear=story.on_unclear)
         changed = replace(self.given, catalog=Catalog((model,)), knobs=knobs)
         gateway = composition.build(
             changed, self.clock, Random(1), Links(self.wire, tokens), CountedTables(Operations(), _Instant())
@@ -310,7 +311,7 @@ def _settings(storage: str, upstream: str, folder: Path, dialect: str) -> Settin
     given = settings.load(
         {"AzureWebJobsStorage": storage, "GATEWAY_MASTER_KEY": MASTER_KEY, "GATEWAY_CONFIG": str(file)},
     )
-    knobs = msgspec.structs.replace(
+    knobs = replace(
         given.knobs,
         poll_seconds=POLL_SECONDS,
         reconcile_seconds=RECONCILE_SECONDS,

@@ -10,10 +10,11 @@ import argparse
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from random import Random
 
+from msgspec.structs import replace
 from rich.console import Console
 from rich.progress import Progress
 

@@ -156,8 +156,7 @@ class SimulatedUpstream(Upstream):
         await asyncio.sleep(self._simulated.random.uniform(*seconds))
 
 
-@dataclass(frozen=True)
-class SimulatedUpstreams(Upstreams):
+class SimulatedUpstreams(Upstreams, frozen=True):
     """Every deployment is a simulated one."""
 
     places: Mapping[str, SimulatedDeployment]

@@ -4,9 +4,9 @@ all keys.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from shared.accounts.account import Account
 from shared.accounts.gateway_budget import GatewayBudget

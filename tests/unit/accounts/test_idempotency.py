@@ -1,7 +1,6 @@
 """Requests that must not start twice, by the caller's key and by the official client's retries."""
 
 import asyncio
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -9,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from shared.accounts.commits import Commits
 from shared.accounts.idempotency import KEY_LIFETIME, PREFIX, RETRY_LIFETIME, Remembered, RequestIdentity, read_identity

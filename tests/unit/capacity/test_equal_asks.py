@@ -1,11 +1,11 @@
 """Equal requests at one resource, across keys, models and deployments."""
 
 import asyncio
-from dataclasses import replace
 from io import BytesIO
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from shared.accounts.account import Account

@@ -4,13 +4,13 @@ wrote them.
 
 import asyncio
 from collections import Counter
-from dataclasses import replace
 from random import Random
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from shared.capacity.pool import Slot, Wait
 from shared.capacity.shards import shard_of

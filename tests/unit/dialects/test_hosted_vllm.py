@@ -1,11 +1,11 @@
 """A video on vLLM-Omni: what the gateway makes of a server that forgets, keeps and stops jobs."""
 
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 from shared.accounts.account import recount

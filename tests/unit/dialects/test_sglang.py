@@ -1,10 +1,10 @@
 """A video on SGLang, which tells no prompts and gives back what it is sent as `model`."""
 
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from tests.fakes.servers import SGLangServer
 from tests.fakes.world import World

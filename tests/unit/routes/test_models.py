@@ -1,10 +1,10 @@
 """What a caller learns of the models, and of what serves them."""
 
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from shared.errors import NotFound
 from shared.routes import health as health_route

@@ -1,10 +1,10 @@
 """A remix: the upstream's own where the prompt alone changes, else a video that is made anew."""
 
 import base64
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from shared.dialects.parameters import Parameter
 from shared.media.requests import LONGEST_PROMPT

@@ -1,10 +1,10 @@
 """What ends a video before its time, and what the sweep repairs: on real tables and blobs."""
 
-from dataclasses import replace
 from random import Random
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from shared import gateway as composition
 from shared.capacity.pool import Slot

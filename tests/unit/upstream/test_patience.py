@@ -4,12 +4,12 @@ is not an answer.
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from random import Random
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from shared import gateway as composition
 from shared.config import settings

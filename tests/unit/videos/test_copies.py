@@ -1,10 +1,10 @@
 """The copies that servers keep of videos, where they cannot be deleted at once."""
 
-from dataclasses import replace
 from datetime import timedelta
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from shared.media.video import Video
 from shared.upkeep.sweep import Sweep

@@ -1,12 +1,12 @@
 """Whether a listed job can be an attempt's."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from shared.config.catalog import KNOWN_MODELS, Deployment, Model
 from shared.dialects.known import AZURE, HOSTED_VLLM

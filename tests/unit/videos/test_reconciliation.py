@@ -3,11 +3,11 @@ knows of it.
 """
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from shared.upkeep.engine import Status
 from shared.upkeep.sweep import Sweep

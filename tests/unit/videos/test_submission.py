@@ -1,9 +1,8 @@
 """How long a video waits to be submitted, and for whom, when its deployment refuses or rests."""
 
-from dataclasses import replace
-
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from tests.fakes.upstream import error
 from tests.fakes.world import World
