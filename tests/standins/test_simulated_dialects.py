@@ -176,6 +176,13 @@ async def test_vllm_tells_a_failed_job_as_an_http_error(tmp_path: Path, prompt: 
         ({"extra_params": "[]"}, None),
         ({"lora": "{"}, None),
         ({"model": "sora-2"}, None),
+        ({"image_reference": '"an image"'}, None),
+        ({"image_reference": '{"image_url": 5}'}, None),
+        ({"image_reference": '{"image_url": "https://x/a.png", "file_id": "f"}'}, None),
+        ({"image_reference": '[{"image_url": "ftp://x/a.png"}]'}, None),
+        ({"image_reference": '{"image_url": "data:image/png;base64,AAAA"}'}, None),
+        ({"image_reference": '{"file_id": "f"}'}, None),
+        ({"audio_reference": '{"file_id": "f"}'}, None),
     ],
 )
 async def test_vllm_refuses_a_wrong_create(tmp_path: Path, fields: dict[str, str], param: str | None) -> None:

@@ -7,6 +7,7 @@ From the package `vllm-omni` 0.30.0, `entrypoints/openai/api_server.py`, `protoc
 import asyncio
 import json
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from hmac import compare_digest
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from local.simulator.answers import Answer, Refused, json_answer
-from local.simulator.bodies import FORMS, File, form_fields
+from local.simulator.bodies import FORMS, File, form_fields, is_image
 from local.simulator.dialects.dialect import Route, bearer
 from local.simulator.dialects.engine import ORDERS, Engine, even, filled_in, picture
 from local.simulator.dialects.values import Kind, WrongValue, one_of, read, within
@@ -47,6 +48,11 @@ _MODEL_BOUNDS = {
     "seed": (-_ANY, _ANY),
 }
 _JSON = {"image_reference": object, "video_reference": object, "audio_reference": object, "lora": dict, "extra_params": dict}
+_REFERENCES = {
+    "image_reference": ("image_url", "file_id"),
+    "video_reference": ("video_url", "file_id"),
+    "audio_reference": ("audio_url",),
+}
 
 
 class HostedVllm(Engine):
@@ -124,6 +130,8 @@ class HostedVllm(Engine):
         if values.get("model", self.model) != self.model:
             message = f"Model mismatch: request specifies '{values['model']}' but server is running '{self.model}'."
             raise Refused(self.error(400, message))
+        for name, told in _references(values):
+            await asyncio.to_thread(self._require_media, name, told)
         try:
             reference = await asyncio.to_thread(picture, given.get("input_reference"))
         except ValueError as error:
@@ -147,6 +155,7 @@ class HostedVllm(Engine):
         try:
             within(values, _MODEL_BOUNDS)
             one_of(values, "quality", _QUALITIES)
+            _require_references(values)
         except WrongValue as error:
             message = f"1 validation error for VideoGenerationRequest\n{error.name}\n  {error.message}"
             raise Refused(self.error(400, message, kind="BadRequestError")) from error
@@ -159,6 +168,19 @@ class HostedVllm(Engine):
                     raise Refused(self.error(400, f"Invalid JSON in form field: expected {kind.__name__}."))
             except ValueError as error:
                 raise Refused(self.error(400, "Invalid JSON in form field.")) from error
+
+    def _require_media(self, name: str, told: Mapping[str, str]) -> None:
+        """Raises Refused for a reference that the server would not fetch. It fetches addresses of
+        images, videos and sounds; here they are believed.
+        """
+        kind = name.partition("_")[0]
+        if "file_id" in told:
+            raise Refused(self.error(400, f"Invalid {name}: file_id is not supported yet."))
+        (url,) = told.values()
+        if not url.startswith(("http://", "https://", f"data:{kind}")):
+            raise Refused(self.error(400, f"Invalid {name}.{kind}_url: must be an http(s) URL or data URL."))
+        if url.startswith("data:image") and not _is_image(url):
+            raise Refused(self.error(400, f"Invalid {name}.{kind}_url: provided content is not a valid image."))
 
     async def _list(self, request: web.Request) -> Answer:
         limit, order = request.query.get("limit"), request.query.get("order", "desc")
@@ -205,6 +227,29 @@ def _read(given: Mapping[str, Any]) -> dict[str, Any]:
         if name in values and not re.fullmatch(form, values[name], re.ASCII):
             raise WrongValue(name, f"String should match pattern '^{form}$'")
     return values
+
+
+def _references(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The references of a form, each with the name of its part. An empty one says nothing."""
+    for name in _REFERENCES.keys() & values.keys():
+        told = json.loads(values[name])
+        yield from ((name, each) for each in (told if isinstance(told, list) else [] if told is None else [told]))
+
+
+def _require_references(values: Mapping[str, Any]) -> None:
+    """Each names one address or one file, and nothing else. Raises WrongValue."""
+    for name, told in _references(values):
+        known = isinstance(told, dict) and len(told) == 1 and told.keys() <= set(_REFERENCES[name])
+        if not known or not all(isinstance(each, str) for each in told.values()):
+            raise WrongValue(name, f"Input should be an object with one of {', '.join(_REFERENCES[name])}")
+
+
+def _is_image(url: str) -> bool:
+    """Whether a data URL holds one."""
+    try:
+        return is_image(b64decode(url.partition(",")[2]))
+    except ValueError:
+        return False
 
 
 def _frames(given: Mapping[str, Any]) -> dict[str, Any]:
