@@ -174,11 +174,16 @@ async def _deleted_unclear(stage: Stage, _: Any) -> None:
     await stage.client.delete(video_id)
 
 
-async def _deleted_running(stage: Stage, _: Any) -> None:
-    video_id = await stage.client.create(**LONG)
-    await stage.accepted()
-    await stage.client.delete(video_id)
-    await stage.client.create()  # in line for the slot of the one before
+def _deleted_running(**fields: str) -> Any:
+    """A video, which is deleted while it runs."""
+
+    async def act(stage: Stage, _: Any) -> None:
+        video_id = await stage.client.create(**fields)
+        await stage.accepted()
+        await stage.client.delete(video_id)
+        await stage.client.create()  # in line for the slot of the one before
+
+    return act
 
 
 async def _stopped(stage: Stage, _: Any) -> None:
@@ -298,7 +303,7 @@ CLIENTS = (
     Story("deleted while it waits", _deleted_waiting, ends=CANCELLED, busy=1),
     Story("deleted while it is asked for", _deleted_asking, ends=CANCELLED, max_running=1),
     Story("deleted while it is unclear", _deleted_unclear, ends=CANCELLED),
-    Story("deleted while it runs", _deleted_running, max_running=1, general=BUDGET),
+    Story("deleted while it runs", _deleted_running(**LONG), max_running=1, general=BUDGET),
     Story("deleted while it is saved", _deleted_saving),
     Story("deleted when it is finished", _deleted, before=made),
     Story("deleted while its thumbnail is fetched", _deleted_fetching, before=_made_and_settled),
@@ -327,7 +332,15 @@ CLIENTS = (
         ends=("completed", "upstream_uncertain"),
         dialect="gemini",
     ),
-    Story("deleted while SGLang makes it", _deleted_running, dialect="sglang", max_running=1, general=BUDGET),
+    Story("deleted while SGLang makes it", _deleted_running(**LONG), dialect="sglang", max_running=1, general=BUDGET),
+    Story(
+        "deleted while Google makes it",
+        _deleted_running(seconds="8"),
+        ends=("completed", "upstream_uncertain"),
+        dialect="gemini",
+        max_running=1,
+        general=BUDGET,
+    ),
     Story("a restart of vLLM-Omni", _restarted, dialect="hosted_vllm", remade=1),
     Story("a restart of SGLang", _restarted, dialect="sglang", remade=1),
     Story("stopped while it runs", _stopped, ends=("cancelled",), dialect="hosted_vllm", general=BUDGET),

@@ -8,6 +8,7 @@ from datetime import timedelta
 from email.utils import format_datetime
 
 from tests.trials.faults.own_table import (
+    GEMINI,
     HOSTED_VLLM,
     OWN_COLUMNS,
     OWN_EXPECTED,
@@ -164,7 +165,8 @@ class Cell:
             "list": (0, 35) if self.column in ASKING else (0, 0),  # it tells when connections work again
             "get": (0, _MOST_LOOKS),
             "content": (1, 1) if saved else (0, 0),
-            "delete": (0, 0) if self.dialect == AZURE else (int(saved), 1),  # a copy, or a job at its deadline
+            # A copy, or a job at its deadline.
+            "delete": (int(saved), 1) if self.dialect in (HOSTED_VLLM, SGLANG) else (0, 0),
         }
         for operation, (least, most) in usual.items():
             if operation != self.operation and not least <= lives.asked[operation] <= most:
@@ -194,7 +196,7 @@ def cells() -> list[Cell]:
         Cell(fault, column, always, dialect=dialect)
         for dialect, faults in OWN_FAULTS.items()
         for fault in faults
-        for column in OWN_COLUMNS
+        for column in OWN_COLUMNS[dialect]
         if column not in OWN_NOWHERE.get(fault, ())
         for always in (False, True)
     ]
@@ -300,6 +302,18 @@ TALES = (
                 dialect,
             ),
         )
+    ),
+    Tale("the job is blocked", Story("A disturbing canary"), "get", Expected("moderation_blocked", 6, 18), 1, GEMINI),
+    Tale("the job fails", Story("An unlucky canary"), "get", Expected("generation_failed", 6, 18), 1, GEMINI),
+    Tale("deleted while it runs", Story(PROMPT, delete_when="running"), "content", Expected("completed", 0, 0), 1, GEMINI),
+    Tale("deleted when it is done", Story(PROMPT, delete_when="completed"), "content", Expected("completed", 1, 1), 1, GEMINI),
+    Tale(
+        "a lost create that is not found",
+        Story(PROMPT, (_fault("reset_before"),)),
+        "create",
+        Expected("upstream_uncertain", 1, 1),
+        0,
+        GEMINI,
     ),
     Tale(
         "the job never ends, and is stopped",

@@ -102,6 +102,8 @@ def _operation(request: httpx.Request) -> str:
         return {"GET": "list", "POST": "create"}[request.method]
     if last in ("content", "remix"):
         return last
+    if last.endswith(":download"):
+        return "content"
     return {"GET": "get", "DELETE": "delete"}[request.method]
 
 

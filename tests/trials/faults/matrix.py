@@ -66,9 +66,10 @@ class Matrix:
 
     def shown_own(self, dialect: str) -> Table:
         """A row for each fault of such a server."""
-        table = _table(f"{dialect}: once → always", *OWN_COLUMNS)
+        columns = OWN_COLUMNS[dialect]
+        table = _table(f"{dialect}: once → always", *columns)
         for fault in OWN_FAULTS[dialect]:
-            told = (self._told(Cell(fault, each, always, dialect=dialect) for always in (False, True)) for each in OWN_COLUMNS)
+            told = (self._told(Cell(fault, each, always, dialect=dialect) for always in (False, True)) for each in columns)
             table.add_row(fault, *(each or "–" for each in told))
         return table
 

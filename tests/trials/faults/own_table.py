@@ -1,9 +1,10 @@
-"""What goes wrong at inference servers of one's own, and what is expected of it: the contents of
-their part of the fault matrix, and no code.
+"""What goes wrong at servers other than Azure's, and what is expected of it: the contents of their
+part of the fault matrix, and no code.
 
-They differ from Azure in four ways: envelopes of their own, jobs that a restart forgets and that
-are made once more, copies that are deleted when ours is stored, and, on vLLM-Omni, running jobs
-that can be stopped.
+Servers of one's own differ from Azure in four ways: envelopes of their own, jobs that a restart
+forgets and that are made once more, copies that are deleted when ours is stored, and, on vLLM-Omni,
+running jobs that can be stopped. Google's layer neither lists nor deletes, so that a lost create
+stays unclear.
 """
 
 from collections.abc import Mapping
@@ -30,8 +31,13 @@ from tests.trials.faults.table import (
     refused,
 )
 
-HOSTED_VLLM, SGLANG = "hosted_vllm", "sglang"
-OWN_COLUMNS = (CREATE, LIST, POLL, CONTENT, RUNNING, FINISHED)
+HOSTED_VLLM, SGLANG, GEMINI = "hosted_vllm", "sglang", "gemini"
+_ENGINES = (CREATE, LIST, POLL, CONTENT, RUNNING, FINISHED)
+OWN_COLUMNS: Mapping[str, tuple[str, ...]] = {
+    HOSTED_VLLM: _ENGINES,
+    SGLANG: _ENGINES,
+    GEMINI: (CREATE, POLL, CONTENT),  # the operations that it has
+}
 RESTART = "restart"
 _SHARED = (
     *("502 HTML", "connection refused", "reset before it acts", "reset after it acted", "timeout before it acts"),
@@ -41,6 +47,10 @@ _SHARED = (
 
 def _vllm(status: int, message: str) -> dict[str, Any]:
     return _body(status, {"error": {"message": message, "type": "X", "param": None, "code": status}})
+
+
+def _google(status: int, message: str, word: str) -> dict[str, Any]:
+    return _body(status, {"error": {"code": status, "message": message, "status": word}})
 
 
 def _fastapi(status: int, message: str) -> dict[str, Any]:
@@ -71,6 +81,17 @@ OWN_FAULTS: Mapping[str, Mapping[str, dict[str, Any]]] = {
         "500": {"kind": "status", "status": 500, "body": "Internal Server Error"},
         "503": _body(503, {"error": "Scheduler worker exited; restart the server."}),
         RESTART: {"kind": "restart"},
+        **{name: FAULTS[name] for name in _SHARED},
+    },
+    GEMINI: {
+        "400": _google(400, f"Trouble with {PROMPT}.", "INVALID_ARGUMENT"),
+        "400 key": _google(400, "API key not valid. Please pass a valid API key.", "INVALID_ARGUMENT"),
+        "401": _google(401, "Request is missing required authentication credential.", "UNAUTHENTICATED"),
+        "403": _google(403, "The caller does not have permission.", "PERMISSION_DENIED"),
+        "404 video": _google(404, "Requested entity was not found.", "NOT_FOUND"),
+        "429": _google(429, "You exceeded your current quota.", "RESOURCE_EXHAUSTED"),
+        "500": _google(500, "An internal error has occurred.", "INTERNAL"),
+        "503": _google(503, "The model is overloaded. Please try again later.", "UNAVAILABLE"),
         **{name: FAULTS[name] for name in _SHARED},
     },
 }
@@ -154,5 +175,32 @@ OWN_EXPECTED: Mapping[str, Mapping[str, tuple[Expectation, Mapping[str, Expectat
             dict.fromkeys(("reset after it acted", "cut short", RESTART), _DELETED_UNHEARD),
         ),
         FINISHED: (both("completed", 2), {}),
+    },
+    GEMINI: {
+        CREATE: (
+            both("upstream_uncertain", 1),
+            {
+                "400": refused("upstream_rejected"),
+                **dict.fromkeys(("400 key", "401", "403"), closed("upstream_auth_error")),
+                "404 video": closed("upstream_misconfigured"),
+                "429": (ok(2), Expected("queue_timeout", 19, 21)),
+                "connection refused": (ok(2), Expected("queue_timeout", 25, 35)),
+                "unknown status": HARMLESS,
+            },
+        ),
+        POLL: (
+            (ok(6, 20), always("upstream_unavailable", 21)),
+            {
+                "400": (ok(6, 20), always("upstream_rejected", 21)),
+                **dict.fromkeys(("400 key", "401", "403"), (ok(6, 20), always("upstream_auth_error", 21))),
+                "404 video": (ok(6, 20), always("upstream_video_missing", 13)),
+                "429": (ok(4, 15), always("upstream_busy", 4)),
+                "unknown status": (ok(6, 20), Expected("deadline_exceeded", 10, 20)),
+            },
+        ),
+        CONTENT: (
+            (ok(2), always("content_unavailable", 18)),
+            {"404 video": (ok(2), always("content_unavailable", 10)), "429": (ok(2), always("content_unavailable", 8))},
+        ),
     },
 }
