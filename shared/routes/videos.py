@@ -90,18 +90,17 @@ async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool)
 
 async def list_videos(call: Call) -> Answer:
     caller = await call.caller()
-    page = parse_list(call.query, call.gateway.settings.catalog)
+    asked = parse_list(call.query, call.gateway.settings.catalog)
     store = call.gateway.videos
-    read = store.newest_first if page.newest_first else store.oldest_first
-    videos = await read(caller.owner, page.limit + 1, after=page.after, wanted=page.wanted)
-    shown = videos[: page.limit]
+    read = store.newest_first if asked.newest_first else store.oldest_first
+    page = await read(caller.owner, asked.limit, after=asked.after, wanted=asked.wanted)
     return Answer(
         {
             "object": "list",
-            "data": [video.wire() for video in shown],
-            "first_id": shown[0].id if shown else None,
-            "last_id": shown[-1].id if shown else None,
-            "has_more": len(videos) > len(shown),
+            "data": [video.wire() for video in page.videos],
+            "first_id": page.videos[0].id if page.videos else None,
+            "last_id": page.last,
+            "has_more": page.more,
         }
     )
 

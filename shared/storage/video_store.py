@@ -9,9 +9,9 @@ Videos of an earlier version have no row `old_…`, and stay under their id when
 until `upkeep.indexing` has gone through them. Until then listings read them in the old way.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from random import Random
-from typing import Any
+from typing import Any, Self, TypeAlias
 
 import msgspec
 
@@ -23,7 +23,10 @@ from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, re
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
 _GONE = "gone_"
 _OLD, _AFTER_OLD = "old_", "old`"
-_STEP = 200  # rows that are read at a time where not all of them are wanted
+# Ids among which one call looks for the videos of a filter: a few, in the hope that many of them
+# fit, then as many at a time as storage reads in one request.
+_STEPS = (200, 1_000, 1_000, 1_000, 1_000, 1_000)
+_IdsAfter: TypeAlias = Callable[[str, str | None, int], Awaitable[list[str]]]
 UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row that store how far older videos are indexed
 
 
@@ -32,6 +35,22 @@ class VideoRow(msgspec.Struct, frozen=True):
 
     video: Video
     row: Row
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A page of a list. `more` says that other videos may follow, after the video `last`: that is
+    the last one of the page, or of those that were looked at in vain.
+    """
+
+    videos: list[Video]
+    more: bool = False
+    last: str | None = None
+
+    @classmethod
+    def cut(cls, videos: list[Video], limit: int) -> Self:
+        """A page of the first `limit` of these videos, after which there are no others."""
+        shown = videos[:limit]
+        return cls(shown, len(videos) > len(shown), shown[-1].id if shown else None)
 
 
 async def find_video(table: Table, video_id: str) -> VideoRow | None:
@@ -130,34 +149,24 @@ class VideoStore(msgspec.Struct):
             yield video
 
     async def newest_first(
-        self, owner: str, count: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
-    ) -> list[Video]:
-        """The `count` newest listed videos of a key that are older than the video `after`."""
+        self, owner: str, limit: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
+    ) -> Page:
+        """The newest listed videos of a key that are older than the video `after`."""
+        if wanted != EVERY_VIDEO:
+            return await self._looked_for(self._newest_ids, owner, limit, after, wanted)
         videos: list[Video] = []
-        page = _STEP if wanted.metadata else count
-        async for video in self._range(owner, "", after, None, page, where=wanted.stored):
-            if not video.deleted and wanted.takes(video):
+        async for video in self._range(owner, "", after, None, limit + 1):
+            if not video.deleted:
                 videos.append(video)
-            if len(videos) == count:
+            if len(videos) > limit:
                 break
-        return videos
+        return Page.cut(videos, limit)
 
     async def oldest_first(
-        self, owner: str, count: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
-    ) -> list[Video]:
-        """The `count` oldest listed videos of a key that are newer than the video `after`."""
-        if not await self.indexed():
-            return await self._oldest_by_ids(owner, count, after, wanted)
-        videos: list[Video] = []
-        start = _old_key(after) if after and is_id(after) else _OLD
-        while len(videos) < count:
-            step = count - len(videos) if wanted == EVERY_VIDEO else _STEP
-            keys = await self._first_keys(owner, start, step)
-            videos += await self._between(owner, [_id_of(key) for key in keys], wanted)
-            if len(keys) < step:
-                break
-            start = keys[-1]
-        return videos[:count]
+        self, owner: str, limit: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
+    ) -> Page:
+        """The oldest listed videos of a key that are newer than the video `after`."""
+        return await self._looked_for(self._oldest_ids, owner, limit, after, wanted)
 
     async def indexed(self) -> bool:
         """Whether all videos of earlier versions have been indexed. Once True, it stays True."""
@@ -171,16 +180,42 @@ class VideoStore(msgspec.Struct):
         async for row in self.table.scan(owner, after=max(after, _FIRST_VIDEO), before=_AFTER_VIDEOS):
             yield _entry(row)
 
-    async def _first_keys(self, owner: str, after: str, count: int) -> list[str]:
+    async def _looked_for(self, ids_after: _IdsAfter, owner: str, limit: int, after: str | None, wanted: VideoFilter) -> Page:
+        """The first listed videos that are wanted, among the next few thousand ids."""
+        videos: list[Video] = []
+        for step in _STEPS if wanted != EVERY_VIDEO else (limit + 1, *_STEPS):
+            ids = await ids_after(owner, after, step)
+            videos += await self._between(owner, ids, wanted)
+            if len(videos) > limit or len(ids) < step:
+                return Page.cut(videos, limit)
+            after = ids[-1]
+        return Page(videos, more=True, last=after)
+
+    async def _newest_ids(self, owner: str, after: str | None, count: int) -> list[str]:
+        """The first ids after this one, newest first."""
+        return await self._keys(owner, max(after or "", _FIRST_VIDEO), _AFTER_VIDEOS, count)
+
+    async def _oldest_ids(self, owner: str, after: str | None, count: int) -> list[str]:
+        """The first ids after this one, oldest first. Without the rows `old_…`, every id of the key
+        that is newer is read.
+        """
+        if await self.indexed():
+            keys = await self._keys(owner, _old_key(after) if after else _OLD, _AFTER_OLD, count)
+            return [_id_of(key) for key in keys]
+        newer = await self._keys(owner, _FIRST_VIDEO, after or _AFTER_VIDEOS)
+        return newer[::-1][:count]
+
+    async def _keys(self, owner: str, after: str, before: str, count: int | None = None) -> list[str]:
+        """The first keys between these two."""
         keys: list[str] = []
-        async for row in self.table.scan(owner, after=after, before=_AFTER_OLD, page=count, select=[]):
+        async for row in self.table.scan(owner, after=after, before=before, page=count, select=[]):
             keys.append(row.key)
             if len(keys) == count:
                 break
         return keys
 
     async def _between(self, owner: str, ids: list[str], wanted: VideoFilter) -> list[Video]:
-        """Those of these videos that are wanted, oldest first. They are neighbours, so one range
+        """Those of these videos that are wanted, in this order. They are neighbours, so one range
         read returns them.
         """
         if not ids:
@@ -191,21 +226,6 @@ class VideoStore(msgspec.Struct):
         read = self._range(owner, "", after, before, len(ids), where=wanted.stored)
         found = [video async for video in read if video.id in places and not video.deleted and wanted.takes(video)]
         return sorted(found, key=lambda each: places[each.id])
-
-    async def _oldest_by_ids(self, owner: str, count: int, after: str | None, wanted: VideoFilter) -> list[Video]:
-        """The oldest videos without the rows `old_…`: reads every id of the key newer than `after`,
-        then the videos one by one.
-        """
-        before = min(after or _AFTER_VIDEOS, _AFTER_VIDEOS)
-        ids = [row.key async for row in self.table.scan(owner, after=_FIRST_VIDEO, before=before, select=[])]
-        videos: list[Video] = []
-        for video_id in reversed(ids):
-            entry = await self.find(video_id)
-            if entry is not None and not entry.video.deleted and wanted.takes(entry.video):
-                videos.append(entry.video)
-            if len(videos) == count:
-                break
-        return videos
 
     async def _range(
         self,

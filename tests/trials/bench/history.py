@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 
 import msgspec
@@ -40,12 +41,20 @@ _ENVIRONMENT = {
     "AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/",
     "AZURE_OPENAI_API_KEY": "upstream-secret",
 }
+FILTERS = {
+    "one user's": VideoFilter(user="user 3"),
+    "all that are completed": VideoFilter(status="completed"),
+    "status of none": VideoFilter(status="failed"),
+    "model of none": VideoFilter(model="sora-1"),
+    "user of none": VideoFilter(user="nobody"),
+    "metadata of none": VideoFilter(metadata=(("shot", "1"),)),
+}
+FILTERED = tuple(f"list, {name}{order}" for name in FILTERS for order in ("", ", oldest first"))
 CALLS = (
     "list, newest first",
     "list, oldest first",
     "list, page 2, oldest first",
-    "list, one user's",
-    "list, one user's, oldest first",
+    *FILTERED,
     "spend logs",
     "spend report",
     "sweep",
@@ -86,15 +95,19 @@ class History:
     async def counts(self) -> dict[str, int]:
         """Requests of each call."""
         listing = self.gateway.videos
-        first = await listing.oldest_first(_OWNER, PAGE + 1)
+        first = await listing.oldest_first(_OWNER, PAGE)
         spend = Spend(listing, self.gateway.lines, self.gateway.keys, log_prompts=True)
         today = _NOW.date()
+        filtered = [
+            partial(read, _OWNER, PAGE, wanted=wanted)
+            for wanted in FILTERS.values()
+            for read in (listing.newest_first, listing.oldest_first)
+        ]
         calls: tuple[Callable[[], Awaitable[object]], ...] = (
-            lambda: listing.newest_first(_OWNER, PAGE + 1),
-            lambda: listing.oldest_first(_OWNER, PAGE + 1),
-            lambda: listing.oldest_first(_OWNER, PAGE + 1, after=first[PAGE - 1].id),
-            lambda: listing.newest_first(_OWNER, PAGE + 1, wanted=VideoFilter(user="user 3")),
-            lambda: listing.oldest_first(_OWNER, PAGE + 1, wanted=VideoFilter(user="user 3")),
+            lambda: listing.newest_first(_OWNER, PAGE),
+            lambda: listing.oldest_first(_OWNER, PAGE),
+            lambda: listing.oldest_first(_OWNER, PAGE, after=first.last),
+            *filtered,
             lambda: spend.logs(Filter(), 1, 50),
             lambda: spend.report(Filter(start=today - timedelta(days=30), end=today), "key"),
             lambda: Sweep(self.gateway, Engine()).run(),
@@ -157,10 +170,10 @@ async def main() -> None:
     given = parser.parse_args()
     half = await (await history(given.videos // 2, given.keys // 2)).counts()
     whole = await (await history(given.videos, given.keys)).counts()
-    print(f"{'requests a call':30}{given.videos // 2:>10,} videos{given.videos:>10,} videos")
-    print(f"{'':30}{given.keys // 2:>10,} keys  {given.keys:>10,} keys")
+    print(f"{'requests a call':36}{given.videos // 2:>10,} videos{given.videos:>10,} videos")
+    print(f"{'':36}{given.keys // 2:>10,} keys  {given.keys:>10,} keys")
     for name in CALLS:
-        print(f"{name:30}{half[name]:>10}       {whole[name]:>10}")
+        print(f"{name:36}{half[name]:>10}       {whole[name]:>10}")
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ async def test_a_blocked_prompt_is_refused_and_costs_nothing(world: World, promp
     account = await world.account()
     assert (account.reserved, account.spend, account.running, account.rate_count) == (0, 0, 0, 0)
     assert world.upstream.asked == []
-    assert await world.gateway.videos.newest_first(world.owner, 1) == []
+    assert (await world.gateway.videos.newest_first(world.owner, 1)).videos == []
 
 
 @ALL

@@ -4,10 +4,12 @@ import msgspec
 import pytest
 
 from shared.media.video import Video, new_id, reversed_id
+from shared.storage import video_store
 from shared.storage.tables import Insert
 from shared.storage.video_store import INDEXING, UPKEEP
 from shared.upkeep.indexing import Indexing
 from shared.videos.step_result import Failure
+from tests.fakes.asking import Reply
 from tests.fakes.world import World
 
 # A budget gives the test tables of its own, as what is indexed holds for all keys together.
@@ -32,13 +34,14 @@ async def ended(world: World, count: int) -> list[str]:
 async def listed(world: World, order: str, **query: str) -> list[str]:
     """The ids of all pages."""
     ids: list[str] = []
+    after: dict[str, str] = {}
     while True:
-        after = {"after": ids[-1]} if ids else {}
         page = await world.send("GET", "v1/videos", secret=world.secret, query={"order": order, "limit": "2", **query, **after})
         assert page.status == 200
         ids += [each["id"] for each in page.json["data"]]
         if not page.json["has_more"]:
             return ids
+        after = {"after": page.json["last_id"]}
 
 
 @pytest.mark.parametrize("ready", [True, False], ids=["indexed", "not yet indexed"])
@@ -87,6 +90,27 @@ async def test_filters_leave_the_same_videos_in_both_orders(
     expected = [video_id for number, video_id in enumerate(ids) if number in wanted]
     assert await listed(world, "asc", **query) == expected
     assert await listed(world, "desc", **query) == expected[::-1]
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["indexed", "not yet indexed"])
+async def test_a_page_looks_at_so_many_videos_and_says_where_it_stopped(
+    world: World, ready: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be empty, and the next one goes on from there; the last one says that there are no
+    more.
+    """
+    if ready:
+        await indexed(world)
+    monkeypatch.setattr(video_store, "_STEPS", (1, 2))
+    ids = await ended(world, 8)
+    for order, first in (("desc", ids[::-1]), ("asc", ids)):
+        asked = {"order": order, "user": "nobody"}
+        pages: list[Reply] = []
+        while not pages or pages[-1].json["has_more"]:
+            after = {"after": pages[-1].json["last_id"]} if pages else {}
+            pages.append(await world.send("GET", "v1/videos", secret=world.secret, query={**asked, **after}))
+        assert [page.json["data"] for page in pages] == [[], [], []]
+        assert [page.json["last_id"] for page in pages] == [first[2], first[5], None]
 
 
 async def test_videos_of_one_millisecond_are_all_listed(world: World) -> None:
