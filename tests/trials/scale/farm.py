@@ -2,8 +2,8 @@
 alone, on a simulated clock.
 
 Real are the pool and its rows, on instances that share their table; a read takes ten milliseconds,
-and a commit twenty. Simulated are time, engine and upstream. One greedy key asks for a tenth of the
-jobs, and more is asked for than the farm can make, so that somebody always waits.
+and a commit twenty. Simulated are time, engine and upstream. One greedy key takes whatever the
+others leave: it asks for its next job when one has ended, and always has some waiting.
 """
 
 import asyncio
@@ -27,18 +27,22 @@ from tests.trials.scale.tables import CountedTable, Operations
 
 _GREEDY = 0
 _TABLE, _HOP, _CREATE, _LOOK = (0.01, 0.01), (0.05, 0.3), (0.02, 0.1), (0.0, 0.4)  # seconds
+_JOB = (0.7, 1.3)  # times the usual length: equal jobs would all end together
 _IDLE, _WAIT, _WOKEN, _OPERATIONS = 10.0, 5.0, 1.1, 18.0
 
 
 @dataclass(frozen=True)
 class FarmPlan:
-    """Jobs of `job` seconds are asked for at `rate` a second, for so many `seconds`."""
+    """Jobs of about `job` seconds, for so many `seconds`: the greedy key has `unfinished` of them at any
+    time, and the other keys together ask for `rate` a second.
+    """
 
     seconds: float = 3600.0
     deployments: int = 500
     keys: int = 200
     instances: int = 16
-    rate: float = 55.0
+    rate: float = 35.0
+    unfinished: int = 250
     job: float = 10.0
     seed: int = 1
 
@@ -51,6 +55,7 @@ class Farm:
     running: Counter[str] = field(default_factory=Counter)
     most_running: int = 0
     starts: int = 0
+    measured: int = 0  # of these, those after `ready`
     busy: float = 0.0  # seconds of all slots together
     waits: defaultdict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
     woken: int = 0
@@ -79,9 +84,9 @@ class Farm:
 
     async def run(self) -> None:
         """Ask for jobs until the time is over. What waits or runs then is given up."""
-        asked = set[asyncio.Task[None]]()
+        asked = {asyncio.create_task(self._ask_on()) for _ in range(self.plan.unfinished)}
         while self._now() < self.plan.seconds:
-            task = asyncio.create_task(self._live(self._video()))
+            task = asyncio.create_task(self._live(self._video(self.random.randrange(1, self.plan.keys))))
             asked.add(task)
             task.add_done_callback(asked.discard)
             await self.clock.sleep(self.random.expovariate(self.plan.rate))
@@ -89,6 +94,11 @@ class Farm:
             task.cancel()
         for result in await asyncio.gather(*asked, return_exceptions=True):
             assert isinstance(result, asyncio.CancelledError | None), result
+
+    async def _ask_on(self) -> None:
+        """One place of the greedy key: a job, and the next one after it."""
+        while True:
+            await self._live(self._video(_GREEDY))
 
     async def _live(self, video: Video) -> None:
         """What the steps of a video ask of the pool."""
@@ -98,9 +108,10 @@ class Farm:
         if entered > self.ready:
             self.waits[int(video.owner[4:], 16)].append(self._now() - entered)
         await self._pause(_CREATE)
-        self._begin(deployment)
+        job = self.plan.job * self.random.uniform(*_JOB)
+        self._begin(deployment, job)
         await self._any.answered(self.model.name, deployment, video.id)
-        await self.clock.sleep(self.plan.job)
+        await self.clock.sleep(job)
         self.running[deployment] -= 1
         await self._pause(_LOOK)
         await self._any.ended(msgspec.structs.replace(video, deployment=deployment))
@@ -120,35 +131,31 @@ class Farm:
             waking.cancel()
             turn.clear()
 
-    def _begin(self, deployment: str) -> None:
+    def _begin(self, deployment: str, job: float) -> None:
         """The job runs from now on, at an upstream that counts at any instant."""
         self.running[deployment] += 1
         self.most_running = max(self.most_running, self.running[deployment])
-        if self._now() > self.ready:
-            self.starts += 1
-            self.busy += min(self.plan.job, self.plan.seconds - self._now())
+        begins, ends = self._now(), min(self._now() + job, self.plan.seconds)
+        self.starts += 1
+        self.measured += begins > self.ready
+        self.busy += max(ends - max(begins, self.ready), 0.0)
 
     def lines(self) -> Sequence[Line]:
         """The figures that matter, with their goals."""
-        plan, measured = self.plan, self.plan.seconds - self.ready
+        plan, seconds, starts = self.plan, self.plan.seconds - self.ready, max(self.starts, 1)
         others = [wait for key, waits in self.waits.items() if key != _GREEDY for wait in waits]
         return [
-            Line("starts", self.starts / measured, "a second"),
-            Line("slots idle", 100 * (1 - self.busy / (measured * plan.deployments)), "%", goal=_IDLE),
+            Line("starts", self.measured / seconds, "a second"),
+            Line("slots idle", 100 * (1 - self.busy / (seconds * plan.deployments)), "%", goal=_IDLE),
             Line("most running on one deployment", self.most_running, goal=1),
             Line("waits of the greedy key, mean", sum(self.waits[_GREEDY]) / max(len(self.waits[_GREEDY]), 1), "s"),
             Line("waits of the other keys, p99", percentile(others, 0.99), "s", goal=_WAIT),
-            Line("wake-ups", self.woken / self._asked, "a start", goal=_WOKEN),
-            Line("table operations of the pool", self.operations.of() / self._asked, "a start", goal=_OPERATIONS),
-            Line("races lost", self.operations.of(kind="lost race") / self._asked, "a start"),
+            Line("wake-ups", self.woken / starts, "a start", goal=_WOKEN),
+            Line("table operations of the pool", self.operations.of() / starts, "a start", goal=_OPERATIONS),
+            Line("races lost", self.operations.of(kind="lost race") / starts, "a start"),
         ]
 
-    @property
-    def _asked(self) -> int:
-        return max(self.starts, 1)
-
-    def _video(self) -> Video:
-        key = _GREEDY if self.random.random() < 0.1 else self.random.randrange(1, self.plan.keys)
+    def _video(self, key: int) -> Video:
         now = self.clock.now()
         video_id = new_id(f"key_{key:08x}", now)
         prompt = f"Video {video_id}"
