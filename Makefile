@@ -34,13 +34,19 @@ run: setup ## Serve on http://localhost:4000 until Ctrl-C (ARGS="--port 4001 --s
 
 # Types are checked beside the tests: mypy keeps but one core busy.
 .PHONY: test
-test: setup ## Formatter check, linter, strict types, and every test with coverage
+test: setup ## Formatter check, linter, strict types, and the tests with coverage
 	@$(MAKE) --jobs 2 check tests
 
-# In more processes than cores: the slowest tests kill things and wait for a lease to run out.
+# In more processes than cores: many tests wait for processes that they start.
+SPREAD := --numprocesses 4 --dist worksteal
+
 .PHONY: tests
 tests: setup
-	@$(PYTHON) -m pytest --cov --numprocesses 4 --dist worksteal $(ARGS)
+	@$(PYTHON) -m pytest --cov $(SPREAD) --ignore tests/trials $(ARGS)
+
+.PHONY: trials
+trials: setup ## Every trial below, small, as tests: kills, faults, stampedes, thousands of videos
+	@$(PYTHON) -m pytest $(SPREAD) tests/trials $(ARGS)
 
 .PHONY: check
 check: setup ## The static part of the tests only

@@ -33,8 +33,8 @@ _IDLE, _WAIT, _WOKEN, _OPERATIONS = 10.0, 5.0, 1.1, 18.0
 
 @dataclass(frozen=True)
 class FarmPlan:
-    """Jobs of about `job` seconds, for so many `seconds`: the greedy key has `unfinished` of them at any
-    time, and the other keys together ask for `rate` a second.
+    """Jobs of about `job` seconds, for so many `seconds`: the greedy key has `unfinished` of them
+    at any time, and the other keys together ask for `rate` a second.
     """
 
     seconds: float = 3600.0
