@@ -12,6 +12,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared import gateway as composition
+from shared.events import couriers
 from shared.routes import content, models, operator, paths, reports, videos
 from shared.routes import health as health_route
 from shared.routes.web import Request, Response, respond
@@ -146,10 +147,24 @@ async def finish(outcome: Any, durable: df.DurableOrchestrationClient) -> None: 
 
 
 def _steps(durable: df.DurableOrchestrationClient) -> Steps:
-    """The steps. A step that frees a slot wakes the next video through this client."""
+    """The steps. A step that frees a slot wakes the next video through this client, and one that
+    has something to tell summons couriers.
+    """
     gateway = composition.current()
-    gateway.pool.wake_ups.go_through(DurableOrchestrations(durable))
+    gateway.go_through(DurableOrchestrations(durable))
     return gateway.steps
+
+
+@app.function_name(couriers.COURIER)
+@app.orchestration_trigger(context_name="context")
+def courier(context: df.DurableOrchestrationContext) -> Recipe:
+    return couriers.courier(context)
+
+
+@app.function_name(couriers.DELIVER)
+@app.activity_trigger(input_name="destination")
+async def deliver(destination: str) -> float | None:
+    return await composition.current().couriers.deliver(destination)
 
 
 @app.function_name("sweep")
@@ -174,5 +189,5 @@ async def look(nothing: Any, durable: df.DurableOrchestrationClient) -> bool:
 
 def _sweep(durable: df.DurableOrchestrationClient, every: timedelta = EVERY) -> Sweep:
     gateway, engine = composition.current(), DurableEngine(durable)
-    gateway.pool.wake_ups.go_through(engine)
+    gateway.go_through(engine)
     return Sweep(gateway, engine, every)

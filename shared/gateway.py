@@ -26,6 +26,10 @@ from shared.config.catalog import Catalog
 from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
 from shared.config.version import SERVER
+from shared.events.couriers import Couriers
+from shared.events.deliveries import Deliveries
+from shared.events.journal import Journal
+from shared.events.post import Post
 from shared.media.reference_image import ReferenceImages
 from shared.media.remote_image import RemoteImages
 from shared.storage.blobs import Archive
@@ -37,6 +41,7 @@ from shared.videos.copies import Copies
 from shared.videos.fallback import Fallback
 from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
+from shared.videos.orchestration import DurableOrchestrations
 from shared.videos.reconciliation import Reconciliation
 from shared.videos.rendering import Rendering
 from shared.videos.steps import Steps
@@ -71,6 +76,11 @@ class Gateway(msgspec.Struct, frozen=True):
     submission: Submission
     rendering: Rendering
     lifecycle: Lifecycle
+    journal: Journal
+
+    @property
+    def couriers(self) -> Couriers:
+        return self.journal.couriers
 
     @property
     def heartbeats(self) -> Heartbeats:
@@ -80,6 +90,11 @@ class Gateway(msgspec.Struct, frozen=True):
     def steps(self) -> Steps:
         """The steps that the engine's activities call."""
         return Steps(self.submission, self.rendering, self.lifecycle, self.heartbeats, self.clock)
+
+    def go_through(self, engine: DurableOrchestrations) -> None:
+        """Wake videos and summon couriers through this durable client from now on."""
+        self.pool.wake_ups.go_through(engine)
+        self.couriers.go_through(engine)
 
     async def close(self) -> None:
         """Close all connections. For tests and commands: a function app is never told that
@@ -110,7 +125,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
     lines = SpendLines(tables.gateway, clock, random)
-    ledger = Ledger(commits, videos, clock)
+    journal = Journal(tables.gateway, _couriers(given, links, Deliveries(tables.gateway, clock)), given.knobs.log_prompts)
+    ledger = Ledger(commits, videos, clock, journal.listened)
     keys = Keys(commits, clock, random, given.master_key)
     budget = GatewayBudget(commits, clock, given.max_budget, given.budget_duration)
     render_times = RenderTimes(tables.pools, clock, _POLLS_A_VIDEO * given.knobs.poll_seconds)
@@ -130,11 +146,11 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
     screening = _screening(given, links)
     lifecycle = Lifecycle(
-        videos, lines, ledger, budget, pool, archive, images, screening, upstreams, copies, clock, given.knobs
+        *(videos, lines, ledger, budget, pool, archive, images, screening, upstreams, copies, clock, given.knobs, journal)
     )
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
-        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle),
+        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle, journal),
     )
 
 
@@ -145,6 +161,16 @@ def _screening(given: Settings, links: Connections) -> "Screening | None":
     from shared.guardrails.screening import screening_of
 
     return screening_of(given.guardrails, links)
+
+
+def _couriers(given: Settings, links: Connections, deliveries: Deliveries) -> Couriers:
+    """The couriers to everyone who listens. Where nobody does, nothing is imported for it."""
+    if not given.sinks:
+        return Couriers(deliveries, {})
+    from shared.events.sinks.known import open_sink
+
+    sinks = (open_sink(each, Post(links.http)) for each in given.sinks)
+    return Couriers(deliveries, {sink.name: sink for sink in sinks})
 
 
 def build_for_storage(storage: Storage) -> Gateway:

@@ -18,6 +18,7 @@ from shared.accounts.idempotency import Remembered, RequestIdentity
 from shared.clock import Clock
 from shared.errors import Unauthenticated
 from shared.media.video import Video
+from shared.storage.event_marks import Happening, mark
 from shared.storage.tables import Insert, Replace, Row, Table, Write
 from shared.storage.video_store import VideoRow, find_video, hiding, listed, listing_of
 
@@ -53,12 +54,14 @@ class Admission(msgspec.Struct):
     """Reserve a video's price and record it, unless the same request was admitted before.
 
     `token` is the one that the caller was authenticated with: the key may have a new secret since.
+    `told` has the start marked as still to be told.
     """
 
     video: Video
     identity: RequestIdentity | None
     token: str | None
     clock: Clock
+    told: bool = False
     _earlier: Video | None = None
     _remembered: Remembered = Remembered()
 
@@ -92,19 +95,28 @@ class Admission(msgspec.Struct):
             return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
         video = msgspec.structs.replace(
-            self.video, tags=account.tags, priority=account.priority, key_alias=account.alias, key_user=account.user_id
+            self.video,
+            admitted_at=now,
+            tags=account.tags,
+            priority=account.priority,
+            key_alias=account.alias,
+            key_user=account.user_id,
         )
         writes: list[Write] = [Insert(video.id, video.to_row()), listed(video.id)]
+        writes += _marks(video, "started", told=self.told)
         if self.identity is not None:
             writes += self.identity.admit(self._remembered, video.id, now)
         return Decision(account, Admitted(video, False, account), tuple(writes))
 
 
 class Settlement(msgspec.Struct):
-    """End a video with this outcome. A video that has ended already keeps its own."""
+    """End a video with this outcome. A video that has ended already keeps its own. `told` has the
+    end marked as still to be told.
+    """
 
     video_id: str
     outcome: dict[str, Any]
+    told: bool = False
     weight: int = _HEAVIEST_VIDEO
     _entry: VideoRow | None = None
 
@@ -121,7 +133,8 @@ class Settlement(msgspec.Struct):
         video = msgspec.structs.replace(self._entry.video, **self.outcome)
         if video.status == "completed" and video.charge is not None:
             video = msgspec.structs.replace(video, cost=min(video.charge, held))
-        return Decision(settle(account, video, held), video, (Replace(self._entry.row, video.to_row()),))
+        writes = (Replace(self._entry.row, video.to_row()), *_marks(video, "ended", told=self.told))
+        return Decision(settle(account, video, held), video, writes)
 
 
 class Deletion(msgspec.Struct):
@@ -138,6 +151,7 @@ class Deletion(msgspec.Struct):
     video_id: str
     token: str | None
     clock: Clock
+    told: bool = False
     weight: int = _HEAVIEST_VIDEO
     _entry: VideoRow | None = None
     _listing: Row | None = None
@@ -160,7 +174,8 @@ class Deletion(msgspec.Struct):
                 video, status="failed", finished_at=now, error_code="cancelled", error_message=CANCELLED_MESSAGE
             )
             account = settle(account, video)
-        return Decision(account, video, hiding(self._entry, video, self._listing))
+        marks = _marks(video, "ended", told=self.told and video.finished)
+        return Decision(account, video, (*hiding(self._entry, video, self._listing), *marks))
 
 
 class Move(msgspec.Struct):
@@ -192,3 +207,7 @@ class Move(msgspec.Struct):
             estimated_start=None,
         )
         return Decision(reprice(account, before, video, self.clock.now()), video, (Replace(self._entry.row, video.to_row()),))
+
+
+def _marks(video: Video, happening: Happening, *, told: bool) -> tuple[Write, ...]:
+    return (mark(video.id, happening),) if told else ()

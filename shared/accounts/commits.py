@@ -19,10 +19,10 @@ from shared.storage.tables import Insert, Replace, Row, Table, Write, retry_conf
 
 ACCOUNT = "key"
 
-# A transaction holds 100 rows and 4 MiB. A change writes at most four rows besides the account, and
+# A transaction holds 100 rows and 4 MiB. A change writes at most five rows besides the account, and
 # a character may take twelve bytes on the wire. The remaining space is for the key's tags, which
 # every video repeats.
-_MOST_CHANGES = 24
+_MOST_CHANGES = 19
 _MOST_CHARACTERS = 250_000
 
 T = TypeVar("T")

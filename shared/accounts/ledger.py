@@ -18,11 +18,14 @@ from shared.storage.video_store import VideoStore
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """Changes the counters of keys together with their videos."""
+    """Changes the counters of keys together with their videos. With `told`, a video's start and end
+    are marked as still to be told, in the same transaction.
+    """
 
     commits: Commits
     videos: VideoStore
     clock: Clock
+    told: bool = False
 
     async def admit(self, video: Video, identity: RequestIdentity | None = None, token: str | None = None) -> Admitted:
         """Reserve the video's price and record it, both or neither. May be repeated with the same
@@ -31,7 +34,7 @@ class Ledger(msgspec.Struct, frozen=True):
         With `identity`, a request that was admitted before gets its earlier video; with `token`,
         the key's token must still be this one. Raises the RequestError of what the account forbids.
         """
-        return await self.commits.change_account(video.owner, Admission(video, identity, token, self.clock))
+        return await self.commits.change_account(video.owner, Admission(video, identity, token, self.clock, self.told))
 
     async def earlier(self, owner: str, identity: RequestIdentity, token: str | None = None) -> Admitted | None:
         """The earlier result of the same request; None if it is the first. Raises
@@ -68,7 +71,7 @@ class Ledger(msgspec.Struct, frozen=True):
         """End a video: turn its reservation into spend, or release it. A video that has ended keeps
         its outcome; None for an unknown video.
         """
-        return await self.commits.change_account(owner_of(video_id), Settlement(video_id, outcome))
+        return await self.commits.change_account(owner_of(video_id), Settlement(video_id, outcome, self.told))
 
     async def give_up(self, video_id: str, token: str | None = None) -> Video | None:
         """Delete a video for its caller: cancel it, or mark it where the upstream may be making it.
@@ -76,7 +79,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
         Raises Unauthenticated where `token` is no longer the key's.
         """
-        return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, self.clock))
+        return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, self.clock, self.told))
 
     async def move(self, video_id: str, model: str, cost: int) -> Video | None:
         """Move an unfinished video to another model, at that one's price in micro-dollars. Raises

@@ -125,11 +125,23 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Settings of the gateway as a whole. `max_budget` is in dollars."""
+    """Settings of the gateway as a whole. `max_budget` is in dollars. `alerting` names logging
+    providers, as `callbacks` of `litellm_settings` does.
+    """
 
     master_key: str | None = None
     max_budget: float | None = None
     budget_duration: str | None = None
+    alerting: list[str] = []
+    datadog_api_key: str | None = None
+
+
+class Litellm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which logging providers are told of what: `callbacks` of everything."""
+
+    callbacks: list[str] = []
+    success_callback: list[str] = []
+    failure_callback: list[str] = []
 
 
 class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -137,6 +149,7 @@ class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     model_list: list[ModelEntry] = []
     general_settings: General = General()
+    litellm_settings: Litellm = Litellm()
     gateway: GatewayKnobs = GatewayKnobs()
     guardrails: list[Guardrail] = []
 
@@ -213,18 +226,12 @@ def _convert(document: Any, kind: type[_T], where: str) -> _T:
         raise ConfigurationError(f"{where}: {error}.{_suggestion(str(error))}") from error
 
 
-# Keys of LiteLLM that send what happens to a logging provider.
-_LOGGING = ("alerting", "datadog_api_key", "success_callback", "failure_callback", "callbacks", "litellm_settings")
-
-
 def _suggestion(complaint: str) -> str:
     """A suggestion for an unknown key: the known key that resembles it."""
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    if unknown[1] in _LOGGING:
-        return " Logging providers are not served here: leave it out. The app's log has every start and end of a video."
-    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, GatewayKnobs)
+    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs)
     guardrails = (Guardrail, GuardrailParams, BlockedWord, BlockedPattern)
     known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)

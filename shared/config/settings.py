@@ -10,9 +10,10 @@ import msgspec
 
 from shared.config.catalog import MICROS, Catalog
 from shared.config.deployments import read_fallbacks, read_models
-from shared.config.file import GatewayKnobs, General, ModelEntry, Params, read_file
+from shared.config.file import ConfigFile, GatewayKnobs, General, ModelEntry, Params, read_file
 from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
+from shared.config.sinks import SinkSettings, read_sinks
 from shared.errors import ConfigurationError, InvalidRequest
 from shared.periods import check_length
 
@@ -67,9 +68,10 @@ class Settings(msgspec.Struct, frozen=True):
     max_budget: int | None = None
     budget_duration: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
+    sinks: tuple[SinkSettings, ...] = ()
 
     def __repr__(self) -> str:
-        return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails are secrets
+        return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails and sinks are secrets
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
@@ -88,8 +90,16 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     entries = file.model_list or [ModelEntry("azure/sora-2", Params("azure/sora-2"))]
     models = read_models(entries, env, file.gateway.deadline_seconds)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
-    budget = _read_budget(file.general_settings)
-    return Settings(storage, master_key, file.gateway, catalog, *budget, read_guardrails(file.guardrails, env))
+    budget, sinks = _read_budget(file.general_settings), _read_sinks(file, env)
+    return Settings(storage, master_key, file.gateway, catalog, *budget, read_guardrails(file.guardrails, env), sinks)
+
+
+def _read_sinks(file: ConfigFile, env: Mapping[str, str]) -> tuple[SinkSettings, ...]:
+    """The logging providers, from either of LiteLLM's two places."""
+    general, named = file.general_settings, file.litellm_settings
+    both = (*named.callbacks, *general.alerting)
+    told = {**env, "DD_API_KEY": general.datadog_api_key} if general.datadog_api_key else env
+    return read_sinks((*both, *named.success_callback), (*both, *named.failure_callback), told)
 
 
 def _refuse_unresolved(env: Mapping[str, str]) -> None:

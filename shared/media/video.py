@@ -43,6 +43,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     tags: str | None = None  # the key's tags when it was admitted, as JSON text
     key_alias: str | None = None  # the key's, when it was admitted
     key_user: str | None = None  # the key's `user_id`, when it was admitted
+    request_id: str | None = None  # of the request that asked for it, as its caller was told
+    admitted_at: datetime | None = None
     reference: str | None = None  # media type of the stored reference image
     deployment: str | None = None
     attempted_at: datetime | None = None
@@ -52,6 +54,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None  # when the job was first seen to run
     progress_estimated: bool = False  # by the usual time, where the upstream tells no progress
     rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
+    saved_at: datetime | None = None  # when its bytes were stored
     gone_since: datetime | None = None  # since when the upstream denies that it is there
     finished_at: datetime | None = None
     expires_at: datetime | None = None

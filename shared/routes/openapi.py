@@ -194,6 +194,10 @@ _FACTS: Mapping[str, _Facts] = {
     "POST spend/calculate": _Facts(
         _object({"cost": _DOLLARS}, ["cost"]), _object({name: _FIELDS[name] for name in ("model", "seconds", "size")})
     ),
+    "GET events/undelivered": _Facts(_page(_OBJECT), query={"destination": _TEXT}),
+    "POST events/replay": _Facts(
+        _object({"replayed": {"type": "integer"}, "has_more": _FLAG}), _object({"destination": _TEXT}), optional=True
+    ),
     "GET health": _Facts(open=True),
     "GET health/{probe}": _Facts({}, open=True),
     "GET openapi.json": _Facts(open=True),

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import content, health, models, operator, reports, videos
+from shared.routes import content, health, models, operator, reports, undelivered, videos
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -106,6 +106,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "spend/calculate", reports.calculate),
     Endpoint("GET", "global/spend/report", reports.spend_report),
     Endpoint("GET", "global/spend/keys", reports.global_spend_keys),
+    Endpoint("GET", "events/undelivered", undelivered.list_undelivered),
+    Endpoint("POST", "events/replay", undelivered.replay),
     Endpoint("GET", "health", health.health),
     Endpoint("GET", "health/{probe}", health.health),
     Endpoint("GET", "openapi.json", get_document),

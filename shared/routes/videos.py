@@ -64,7 +64,7 @@ async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     check_asked(request.guardrails, gateway.settings.guardrails)
     arrived = gateway.clock.now()
     identity = await asyncio.to_thread(read_identity, call.headers, request, arrived)
-    admitted = await gateway.lifecycle.start(request, caller.owner, identity, caller.account)
+    admitted = await gateway.lifecycle.start(request, caller.owner, identity, caller.account, call.request_id)
     video, account = admitted.video, admitted.account
     headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
     if admitted.replayed:

@@ -96,6 +96,7 @@ class Sweep(msgspec.Struct, dict=True):
             await self._attempt(self._read_notes(model))
         for model in models:
             await self._attempt(self._sweep_model(model))
+        await self._attempt(self.gateway.couriers.summon_where_due())
 
     async def _read_notes(self, model: Model) -> None:
         entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
@@ -181,7 +182,14 @@ class Sweep(msgspec.Struct, dict=True):
         if (status and status.rests(self.now)) or not await self.gateway.pool.is_unfinished(model, video_id):
             return
         logger.warning("video %s had no living orchestration; starting it", video_id)
+        await self._attempt(self._tell_start(video_id))
         await self.orchestrations.start(video_id, restarts=status.failures if status else 0)
+
+    async def _tell_start(self, video_id: str) -> None:
+        """The request may have been cut off before it told the start."""
+        entry = await self.gateway.videos.find(video_id) if self.gateway.journal.listened else None
+        if entry is not None:
+            await self.gateway.journal.tell(entry.video)
 
     @property
     def _longest_life(self) -> timedelta:

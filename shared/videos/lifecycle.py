@@ -24,7 +24,8 @@ from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
-from shared.errors import RequestError, UpstreamError
+from shared.errors import RequestError, StorageUnavailable, UpstreamError
+from shared.events.journal import Journal
 from shared.media.reference_image import Reference, ReferenceImages
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, new_id
@@ -58,21 +59,28 @@ class Lifecycle(msgspec.Struct, frozen=True):
     copies: Copies
     clock: Clock
     knobs: GatewayKnobs
+    journal: Journal
 
     async def start(
-        self, request: CreateRequest, owner: str, identity: RequestIdentity | None = None, account: Account | None = None
+        self,
+        request: CreateRequest,
+        owner: str,
+        identity: RequestIdentity | None = None,
+        account: Account | None = None,
+        request_id: str | None = None,
     ) -> Admitted:
         """Admit a request: enter its video into the pool, then reserve its price and record it.
 
-        With `identity`, a request that was admitted before gets its earlier video; `account` is the
-        one that the caller was authenticated with. Raises the RequestError that refuses it.
+        With `identity`, a request that was admitted before gets its earlier video. `account` is the
+        one that the caller was authenticated with, `request_id` is what the caller is told. Raises
+        the RequestError that refuses it.
         """
         token = account.token if account else None
         # First: a repeated request is answered even where nothing more could be admitted.
         earlier = await self._earlier(owner, identity, token)
         if earlier is not None:
             return earlier
-        video = _video_of(request, owner, self.clock.now())
+        video = _video_of(request, owner, self.clock.now(), request_id)
         try:
             if account is not None:
                 await self._refuse_early(video, account)
@@ -127,8 +135,16 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if admitted.replayed:
             await self._forget(video)
             return admitted
-        logger.info("video %s admitted: model=%s seconds=%d size=%s", video.id, video.model, video.seconds, video.size)
+        await self._tell_start(admitted.video)
         return admitted
+
+    async def _tell_start(self, video: Video) -> None:
+        """Where storage fails now, the start is told later: the caller has a video."""
+        self.journal.note("started", video)
+        try:
+            await self.journal.tell(video)
+        except StorageUnavailable:
+            logger.warning("video %s: its start was not told yet", video.id)
 
     async def _refuse_early(self, video: Video, account: Account) -> None:
         """Refuse what the account clearly forbids at the cost of one read, so that a client which
@@ -151,6 +167,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         await self.budget.release(video.id, video.spent)
         if video.finished:
             await self.lines.close(SpendLine.of(video))
+            await self.journal.tell(video)
         else:  # it was never admitted
             await self.lines.drop(video.id)
         if video.reference:
@@ -179,8 +196,8 @@ class Lifecycle(msgspec.Struct, frozen=True):
         # A completed one that its caller has deleted was deleted upstream instead of being saved.
         if video.deleted if video.status == "failed" else self._deletes_copy(video):
             await self.copies.drop(video)
+        self.journal.note("ended", video)
         await self._forget(video)
-        logger.info("video %s %s: code=%s spent=%d", video.id, video.status, video.error_code, video.spent)
 
     async def delete(self, video_id: str, token: str | None = None) -> None:
         """Delete a video: its caller no longer sees it. May be repeated.
@@ -202,6 +219,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
             # now on sees the mark, and drops it.
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
+            self.journal.note("ended", video)
             await self._forget(video)
         elif not video.finished:
             await self._stop(video)
@@ -229,7 +247,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return deployment is not None and deployment.delete_after_saving
 
 
-def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:
+def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str | None) -> Video:
     """The record of a requested video, as yet without a reference image."""
     source = request.source
     job = None if request.recreated else source
@@ -243,6 +261,7 @@ def _video_of(request: CreateRequest, owner: str, now: datetime) -> Video:
         cost=request.price,
         user=request.user,
         metadata=request.metadata,
+        request_id=request_id,
         remixed_from=source.id if source else None,
         source_upstream_id=job.upstream_id if job else None,
         source_deployment=job.deployment if job else None,

@@ -10,6 +10,7 @@ from collections.abc import Generator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
+from shared.events.couriers import COURIER, MAIL, instance_of
 from shared.videos.watch import WATCH
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Orchestrations(Protocol):
 
 
 class DurableOrchestrations:
-    """Orchestrations and Waker, implemented by the durable client binding."""
+    """Orchestrations, Waker and Summoner, implemented by the durable client binding."""
 
     def __init__(self, client: "df.DurableOrchestrationClient") -> None:
         self._client = client
@@ -161,6 +162,13 @@ class DurableOrchestrations:
     async def wake(self, video_id: str) -> None:
         """Send the event TURN. Raises Exception where the video has no living orchestration."""
         await self._client.raise_event(video_id, TURN)
+
+    async def summon(self, destination: str) -> None:
+        """Send the event MAIL to a destination's courier, or start one."""
+        try:
+            await self._client.raise_event(instance_of(destination), MAIL)
+        except Exception:  # the library raises a plain Exception where none runs
+            await self._start(COURIER, instance_of(destination), destination)
 
     async def keep_watch(self) -> None:
         """Start the watch, unless it runs already."""

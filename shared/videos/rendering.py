@@ -235,7 +235,7 @@ class Rendering(msgspec.Struct, frozen=True):
     async def _note_stored(self, entry: VideoRow, length: int) -> StepResult:
         """Raises WriteConflict where the video has changed meanwhile and goes on."""
         try:
-            await self.videos.change(entry, bytes=length)
+            await self.videos.change(entry, bytes=length, saved_at=self.clock.now())
         except WriteConflict:
             latest = await self.videos.find(entry.video.id)
             if latest is None or not latest.video.finished:

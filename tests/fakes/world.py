@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -18,6 +19,7 @@ from shared.config.catalog import Catalog, Model
 from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
 from shared.config.settings import Settings
+from shared.config.sinks import read_sinks
 from shared.gateway import Gateway
 from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
@@ -27,6 +29,7 @@ from shared.videos.step_result import StepResult
 from shared.videos.steps import Step
 from tests.fakes.asking import Reply, ask, request
 from tests.fakes.clock import SkippingClock
+from tests.fakes.receivers import SETTINGS, Receivers
 from tests.fakes.servers import ServerWithDialect
 from tests.fakes.table import Faults, FaultyTables
 from tests.fakes.upstream import ScriptedUpstream
@@ -55,6 +58,7 @@ class World:
     model: Model
     secret: str
     faults: Faults
+    receivers: Receivers
     others: list[Gateway] = field(default_factory=list)
 
     def another(self) -> Gateway:
@@ -146,6 +150,16 @@ class World:
         await self.gateway.lifecycle.finish(video_id, failure)
         return await self.video(video_id)
 
+    async def delivered(self, seconds: float = 0.0) -> None:
+        """What the couriers do in so many seconds, without the engine: deliver, and wait until more
+        is due.
+        """
+        couriers, until = self.gateway.couriers, self.clock.now() + timedelta(seconds=seconds)
+        while waits := [wait for name in couriers.destinations if (wait := await couriers.deliver(name)) is not None]:
+            if self.clock.now() + timedelta(seconds=min(waits)) > until:
+                return
+            await self.clock.sleep(min(waits))
+
     async def _outcome(self, step: Step, video_id: str, rounds: int) -> StepResult:
         for _ in range(rounds):
             outcome = await step(video_id)
@@ -164,17 +178,21 @@ async def world(
     budget: int | None = None,
     guardrails: Sequence[dict[str, Any]] = (),
     server: type[ScriptedUpstream] = ScriptedUpstream,
+    sinks: Sequence[str] = (),
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
     deployment's may be set, the `budget` of the whole gateway in micro-dollars, the `guardrails` as
-    config.yaml has them, and the kind of `server` that answers.
+    config.yaml has them, the kind of `server` that answers, and the logging providers that are told
+    (`sinks`).
 
     Its tables are its own: nobody else counts against it, and who looks at all there is sees what
     the test made.
     """
     clock = SkippingClock()
-    upstream = server(clock)
+    upstream, receivers = server(clock), Receivers()
+    if sinks:
+        upstream.before(receivers.answer)
     given = _told(storage)
     model = _of_its_own(given.catalog.models[0], server, deployment)
     changed = msgspec.structs.replace(
@@ -183,13 +201,14 @@ async def world(
         knobs=msgspec.structs.replace(given.knobs, **(_KNOBS | (knobs or {}))),
         max_budget=budget,
         guardrails=read_guardrails(msgspec.convert(guardrails, list[Guardrail]), {}),
+        sinks=read_sinks(sinks, sinks, SETTINGS),
     )
     faults = Faults()
     tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}")
     gateway = composition.build(changed, clock, Random(1), Links(upstream), tables)
     try:
         issued = await gateway.keys.issue(Account(**(limits or {})))
-        it = World(gateway, clock, upstream, issued.key_id, model, issued.secret, faults)
+        it = World(gateway, clock, upstream, issued.key_id, model, issued.secret, faults, receivers)
         yield it
         for each in it.others:
             await each.close()

@@ -20,7 +20,6 @@ import pytest
 import video_gateway
 
 from shared.config.settings import load
-from shared.errors import ConfigurationError
 from tests.fakes.simulator import picture
 from tests.fakes.stack import CHECKOUT, play, simulating
 
@@ -212,14 +211,13 @@ def test_every_model_of_the_page_is_served_by_the_configuration_that_is_deployed
         assert all(model.capability.price(8, size) >= 800_000 for size in model.capability.sizes)
 
 
-def test_the_logging_example_is_refused_by_name(tmp_path: Path) -> None:
-    """The one block that does not do what the page says: no logging provider is served. Nobody is
-    left to believe that one is.
-    """
+def test_the_logging_example_tells_datadog_of_everything(tmp_path: Path) -> None:
+    """With the key that the page names."""
     (tmp_path / "config.yaml").write_text(f"{CONFIG}\n{LOGGING}")
     settings = {"AzureWebJobsStorage": "x", "AZURE_OPENAI_API_BASE": "https://a.example", "DATADOG_API_KEY": "d"}
-    with pytest.raises(ConfigurationError, match=r"`alerting`.*Logging providers are not served here"):
-        load({**settings, "GATEWAY_CONFIG": str(tmp_path / "config.yaml")})
+    (sink,) = load({**settings, "GATEWAY_CONFIG": str(tmp_path / "config.yaml")}).sinks
+    assert (sink.name, sink.on_success, sink.on_failure, sink.values["DD_API_KEY"]) == ("datadog", True, True, "d")
+    assert "'d'" not in repr(sink)
 
 
 def test_every_block_is_used() -> None:

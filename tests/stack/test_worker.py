@@ -78,6 +78,7 @@ ROUTES = [
     ("GET", "/spend/logs?limit=1"),
     ("GET", "/spend/report"),
     ("GET", "/model/info"),
+    ("GET", "/events/undelivered"),
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("POST", "/v2/key/info"),

@@ -8,6 +8,7 @@ import msgspec
 from azure.core.exceptions import ResourceNotFoundError
 
 from shared.capacity.slots import State
+from shared.events.deliveries import MAIL
 from shared.gateway import Gateway
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.blobs import REFERENCES
@@ -31,12 +32,25 @@ async def left_over(gateway: Gateway, models: Iterable[str], owners: Iterable[st
                 yield each
     async for row in gateway.tables.gateway.scan(GATEWAY_OWNER, after="hold_", before="hold`"):
         yield f"row {row.key}"
+    async for each in _untold(gateway, keys):
+        yield each
     for owner in keys:
         async for video in gateway.videos.of(owner):
             if not video.finished:
                 yield f"video {video.id}, {video.status}"
         async for image in _references(gateway, owner):
             yield f"reference image {image}"
+
+
+async def _untold(gateway: Gateway, owners: Iterable[str]) -> AsyncIterator[str]:
+    """What is still to be told, or is on its way."""
+    table = gateway.tables.gateway
+    for owner in owners:
+        async for row in table.beginning_with(owner, "event_"):
+            yield f"mark {row.key}"
+    for name in gateway.couriers.destinations:
+        async for row in table.scan(f"{MAIL}{name}"):
+            yield f"delivery {row.key} to {name}"
 
 
 def _kept(row: Row) -> Iterator[str]:

@@ -166,6 +166,7 @@ async def _serve(folder: Path, order: Order) -> None:
         client = df.DurableOrchestrationClient(rpc.client_binding(host.hub.name, host.url))
         later = Later(clock, timedelta(seconds=order.later), minutes=EVERY.total_seconds() / 60)
         orchestrations = LaterEngine(client, gateway.heartbeats, later)
+        gateway.go_through(orchestrations)
         told = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, told.set)
         _say(url=host.url)

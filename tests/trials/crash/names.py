@@ -11,6 +11,7 @@ from local.durable.episode import Turn
 from local.durable.protocol import FINAL, EventType
 from local.durable.tables import ActivityClaim, Claims
 from shared.accounts.spend_lines import SPEND
+from shared.events.deliveries import MAIL, POISON
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.tables import Delete, Insert, Replace, Row, Write
 from shared.storage.video_store import UPKEEP
@@ -19,6 +20,7 @@ _ROWS = {
     "video_": "video",
     "gone_": "gone",
     "old_": "listing",
+    "event_": "event",
     "open_": "open line",
     "done_": "line",
     "wait_": "place",
@@ -39,8 +41,10 @@ def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
     come, change and go.
     """
     place = {"gateway": "keys", "pools": "pool"}[table]
-    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP):
+    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP, POISON):
         place = partition
+    if partition.startswith(MAIL):
+        place = "mail"
     return f"{place}[{' '.join(sorted(_row(place, write) for write in writes))}]"
 
 
@@ -54,6 +58,8 @@ def _row(place: str, write: Write) -> str:
             sign = "-"
     if place == "tokens":
         return sign + ("alias" if key.startswith("alias_") else "token")
+    if place in ("mail", POISON):
+        return f"{sign}delivery"
     if place in ("asks", "copies"):
         return sign + {"asks": "ask", "copies": "copy"}[place]
     kind = next((kind for start, kind in _ROWS.items() if key.startswith(start)), "claim")

@@ -35,6 +35,8 @@ from local.functions_host.functions import Function
 from local.functions_host.invocation import Invoker
 from shared.accounts.commits import Commits
 from shared.capacity.wake_ups import WakeUps
+from shared.events.couriers import Couriers
+from shared.events.post import Post
 from shared.media.content import Content
 from shared.storage.tables import Table
 from shared.upstream.client import Upstream
@@ -57,12 +59,15 @@ _DECIDING = frozenset(
         "videos/reconciliation",
         "videos/rendering",
         "videos/lifecycle",
+        "events/couriers",
+        "events/journal",
         "upkeep/sweep",
         "upkeep/housekeeping",
         "upkeep/indexing",
         "routes/videos",
         "routes/content",
         "routes/operator",
+        "routes/undelivered",
     )
 )
 _BLOB_KINDS = {"mp4": "video", "webp": "thumbnail", "jpg": "spritesheet"}
@@ -116,6 +121,7 @@ class Passages:
             if not call.startswith("_"):
                 self._around(Upstream, method.__name__, lambda *_, call=call, **__: f"upstream.{call}")
         self._around_content()
+        self._around(Post, "post", lambda *_: "sink.post")
         for call in ("start_new", "raise_event", "terminate", "purge_instance_history"):
             self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")
         self._around_transactions()
@@ -202,11 +208,12 @@ class Passages:
         setattr(Invoker, "call", noted)  # noqa: B010 - as above
 
     def _note_askers(self) -> None:
-        """Accounts are changed, and videos are woken, in tasks of their own: the way of whoever
-        asked goes on there.
+        """Accounts are changed, videos are woken and couriers summoned in tasks of their own: the
+        way of whoever asked goes on there.
         """
         self._note_asker(Commits, "change_account")
         self._note_asker(WakeUps, "send")
+        self._note_asker(Couriers, "summon")
 
     def _note_asker(self, owner: type, method: str) -> None:
         inner = getattr(owner, method)

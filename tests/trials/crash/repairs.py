@@ -14,7 +14,7 @@ from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
 from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
-from tests.trials.crash.stories import BUDGET, LONG, equal, made, picture
+from tests.trials.crash.stories import BUDGET, LONG, equal, made, picture, told
 from tests.trials.crash.story import Story
 
 _ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
@@ -22,6 +22,8 @@ _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _move: keys[~key ~video]: after"
 _ACCEPTED = "submit: _ask: asks[-ask]: before"
 _SETTLED = "finish: keys[~key ~video]: after"
+_ADMITTED = "create_video: _admit: keys[+event +listing +once +video ~key]: after"
+_HANDED_OVER = "create_video: publish: mail[+delivery]: after"
 _LOOKED = "check: _look: upstream.get: after"
 # From then on nothing of today is kept: retention of a day, claims on jobs of three, an
 # Idempotency-Key of a day.
@@ -212,6 +214,8 @@ async def _is_forgotten(stage: Stage) -> list[str]:
 REPAIRS = (
     Story("never started", _swept, before=_create, dies_at=_STARTS),
     Story("dead while it was admitted", _swept, before=_create_with_reference, dies_at=_ADMITS, general=BUDGET),
+    Story("dead before its start was told", _swept, before=_create, dies_at=_ADMITTED, check=told, listens=()),
+    Story("dead before a courier was summoned", _swept, before=_create, dies_at=_HANDED_OVER, check=told, listens=()),
     Story("dead while it fell back", _swept, before=_create, dies_at=_MOVED, prices=(0.1, 0.1), retired=True),
     Story(
         "its orchestration is lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_orchestrations

@@ -28,6 +28,7 @@ _RAW = {
     "raise_event": "DurableOrchestrationClient.raise_event",
     "terminate": "DurableOrchestrationClient.terminate",
     "purge_instance_history": "DurableOrchestrationClient.purge_instance_history",
+    "post": "Post.post",
 }
 # These happen once a process, under whatever comes first, so that they tell nothing of who calls.
 _ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobServiceClient.create_container"}
@@ -37,6 +38,9 @@ _BY_NAME = {
     "orchestrations": "DurableEngine",
     "waker": "DurableOrchestrations",
     "wake_ups": "WakeUps",
+    "summoner": "DurableOrchestrations",
+    "deliveries": "Deliveries",
+    "destination": "Sink",
     "render_times": "RenderTimes",
     "shards": "Shards",
     "offers": "Offers",

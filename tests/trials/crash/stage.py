@@ -34,6 +34,7 @@ from tests.trials.crash.client import Client, Whereabouts, until
 from tests.trials.crash.clock import FastClock
 from tests.trials.crash.front import Front, front
 from tests.trials.crash.lab import Lab
+from tests.trials.crash.receiver import Receiver, listening
 from tests.trials.crash.result import Result
 from tests.trials.crash.terms import AT_THE_UPSTREAM, UPSTREAM_KEY, Terms, app_settings
 
@@ -55,6 +56,7 @@ class Stage:
     settings: dict[str, str]
     sora: SimulatedServer
     front: Front
+    receiver: Receiver
     gateway: Gateway
     owner: str
     client: Client
@@ -67,7 +69,7 @@ class Stage:
 
     def unconfigure(self) -> None:
         """The first model is configured no longer."""
-        app_settings(self.terms, self.storage, self.upstream, self.folder, self.models[1:])
+        app_settings(self.terms, self.storage, self.upstream, self.folder, self.models[1:], receiver=self.receiver.url)
 
     def lose_orchestrations(self) -> None:
         """The engine's own storage is lost, or was emptied by hand."""
@@ -176,7 +178,8 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
     async with AsyncExitStack() as running:
         sora = _upstream(lab, terms, clock)
         place = await running.enter_async_context(front(sora))
-        told = app_settings(terms, lab.storage, place.url, folder, models)
+        receiver = await running.enter_async_context(listening(terms.listens or ()))
+        told = app_settings(terms, lab.storage, place.url, folder, models, receiver=receiver.url)
         gateway = composition.build(settings.load(told), clock)
         running.push_async_callback(gateway.close)
         others = {row.key async for row in gateway.tables.gateway.scan(KEYS)}
@@ -194,6 +197,7 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
             told,
             sora,
             place,
+            receiver,
             gateway,
             issued.key_id,
             client,

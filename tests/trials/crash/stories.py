@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image
 
 from shared.accounts.account import Account
+from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
 from tests.trials.crash.story import Story
 from tests.trials.crash.terms import MASTER_KEY
@@ -19,6 +20,7 @@ LONG = {"seconds": "12"}  # runs long enough upstream to be caught at it
 BUDGET = {"max_budget": 100_000}  # dollars, for the whole gateway
 CANCELLED = ("completed", "cancelled")
 _NET = 40  # seconds, less than anybody sleeps for fear of a lost wake-up, and more than a job takes
+_REFUSED = 2  # events that the provider refuses
 _PRICE = 400_000  # micro-dollars, of a video at the first model's usual price
 
 
@@ -269,6 +271,28 @@ async def _operated(stage: Stage, _: Any) -> None:
     stage.result.expect(answer.status_code == 401, f"a deleted key was answered {answer.status_code}")
 
 
+async def _replayed(stage: Stage, _: Any) -> None:
+    """Both events are refused; the operator has them tried again."""
+    await made(stage)
+    operator = {"authorization": f"Bearer {MASTER_KEY}"}
+
+    async def given_up() -> bool:
+        listed = (await stage.client.ask("GET", "/events/undelivered", headers=operator)).json()
+        return not stage.receiver.says and (len(listed["data"]) == _REFUSED or bool(stage.receiver.seen))
+
+    await until(given_up)
+    answer = await stage.client.ask("POST", "/events/replay", headers=operator)
+    stage.result.expect(answer.status_code == 200, f"the replay was answered {answer.status_code}")
+
+
+async def told(stage: Stage) -> list[str]:
+    """The provider has seen the start and the end of every video."""
+    videos = [video.id async for video in stage.gateway.videos.of(stage.owner)]
+    due = {f"{video_id}.{happening}" for video_id in videos for happening in ("started", "ended")}
+    seen = set(stage.receiver.seen)
+    return [f"the provider was not told of {each}" for each in due - seen] + [f"{each} is unknown" for each in seen - due]
+
+
 CLIENTS = (
     Story("a video", _one),
     Story("a create whose answer is lost", _with(kind="reset_after", operation="create")),
@@ -322,6 +346,10 @@ CLIENTS = (
         account=Account(max_budget=_PRICE),
     ),
     Story("a key from its first day to its last", _operated),
+    Story("a logging provider that is told", _one, check=told, listens=()),
+    Story("a logging provider that is down at first", _one, check=told, listens=(503, 503)),
+    Story("a logging provider that refuses, and takes the replay", _replayed, check=told, listens=(400, 400)),
+    Story("deleted while it waits, and a provider is told", _deleted_waiting, ends=CANCELLED, busy=1, check=told, listens=()),
     Story("a server that keeps its films", _one, dialect="sglang"),
     Story("a lost answer of vLLM-Omni", _with(kind="reset_after", operation="create"), dialect="hosted_vllm"),
     Story("a lost answer of vLLM-Omni about an image", _with_reference_unheard, dialect="hosted_vllm"),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from shared.accounts.account import Account
+from tests.fakes.receivers import SETTINGS
 from tests.trials.crash.clock import HURRY
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
@@ -35,6 +36,8 @@ class Terms:
     knobs          settings of the section `gateway:`
     general        settings of the section `general_settings:`
     account        settings of the key
+    listens        the first answers of a logging provider that is told, as statuses; None for no
+                   provider
     wakes          what becomes of the events that wake who waits: sent, lost, doubled or late
     hurry          how many times faster than life
     later          how far ahead of the app's clock the sweep's clock is
@@ -52,14 +55,17 @@ class Terms:
     knobs: dict[str, Any] = field(default_factory=dict)
     general: dict[str, Any] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    listens: tuple[int, ...] | None = None
     wakes: Wakes = "sent"
     hurry: float = HURRY
     later: timedelta = timedelta(minutes=15)  # more than the sweep's patience with anything unfinished
 
 
-def app_settings(terms: Terms, storage: str, upstream: str, folder: Path, models: Sequence[str]) -> dict[str, str]:
+def app_settings(
+    terms: Terms, storage: str, upstream: str, folder: Path, models: Sequence[str], *, receiver: str
+) -> dict[str, str]:
     """All that the app is told; its configuration file, with models of these names, is written to
-    `folder`.
+    `folder`. `receiver` is the address of the logging provider.
     """
     path = folder / "gateway.yaml"
     path.write_text(yaml.safe_dump(_configuration(terms, models, upstream)))
@@ -70,6 +76,8 @@ def app_settings(terms: Terms, storage: str, upstream: str, folder: Path, models
         "GATEWAY_MASTER_KEY": MASTER_KEY,
         "GATEWAY_CONFIG": str(path),
         "TASK_HUB": "Crash",
+        "DD_API_KEY": SETTINGS["DD_API_KEY"],
+        "DD_BASE_URL": receiver,
     }
 
 
@@ -91,4 +99,5 @@ def _configuration(terms: Terms, models: Sequence[str], upstream: str) -> dict[s
     knobs: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "reconcile_seconds": RECONCILE_SECONDS, **terms.knobs}
     if len(models) > 1:
         knobs["fallbacks"] = {models[0]: [models[1]]}
-    return {"model_list": entries, "gateway": knobs, "general_settings": terms.general}
+    sinks = {} if terms.listens is None else {"callbacks": ["datadog"]}
+    return {"model_list": entries, "gateway": knobs, "general_settings": terms.general, "litellm_settings": sinks}

@@ -37,6 +37,10 @@ WORST = [
     ("a restart of vLLM-Omni", "check: _remake: keys[~video]: after", 0),
     ("stopped while it runs", "delete_video: _stop: upstream.stop: after", 0),
     ("it outlives every deadline while it is saved", "check: _fetch: blob.commit_block_list video: after", 0),
+    ("a logging provider that is told", "create_video: _admit: keys[+event +listing +once +video ~key]: after", 0),
+    ("a logging provider that is told", "deliver: sink.post: after", 0),
+    ("a logging provider that is told", "finish: publish: mail[+delivery]: after", 0),
+    ("a logging provider that refuses, and takes the replay", "deliver: journal-poison[+delivery]: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 
@@ -62,6 +66,9 @@ ENOUGH = (
         "a key from its first day to its last",
     ),
     *(
+        "a logging provider that is down at first",
+        "a logging provider that refuses, and takes the replay",
+        "deleted while it waits, and a provider is told",
         "a server that keeps its films",
         "a restart of vLLM-Omni",
         "stopped while it runs",
@@ -73,11 +80,12 @@ ENOUGH = (
 STEPS = {
     *("create_video", "remix_video", "delete_video", "get_content", "keys"),
     *("submit", "check", "finish", "sweep", "engine", "first use"),
+    *("deliver", "zz_other_path"),
 }
 ENGINE = {
     *("create", "send_from_client", "fire timers", "purge_finished"),
-    *(f"finish_activity {name}" for name in ("submit", "check", "finish")),
-    *(f"finish_episode schedules {name}" for name in ("submit", "check", "finish", "timer")),
+    *(f"finish_activity {name}" for name in ("submit", "check", "finish", "deliver")),
+    *(f"finish_episode schedules {name}" for name in ("submit", "check", "finish", "deliver", "timer")),
     *("finish_episode begins anew", "finish_episode ends", "finish_episode waits"),
 }
 

@@ -1,0 +1,74 @@
+"""Logging providers: which are configured, and the app settings that each one reads, under the
+names that LiteLLM's users have.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from shared.errors import ConfigurationError
+
+REQUIRED = "required"
+
+# The app settings of each provider, with their defaults.
+SINKS: Mapping[str, Mapping[str, str]] = {
+    "datadog": {
+        "DD_API_KEY": REQUIRED,
+        "DD_SITE": "datadoghq.com",
+        "DD_BASE_URL": "",
+        "DD_SOURCE": "azure-video-gateway",
+        "DD_SERVICE": "azure-video-gateway",
+        "DD_ENV": "unknown",
+    },
+}
+# Other names for the same setting.
+_ALSO = {"DD_API_KEY": ("DATADOG_API_KEY",)}
+_ADDRESSES = ("_URL", "_BASE", "_HOST", "_ENDPOINT")
+
+
+class SinkSettings(msgspec.Struct, frozen=True):
+    """One configured provider: which ends it is told of, and its app settings by name."""
+
+    name: str
+    on_success: bool = True
+    on_failure: bool = True
+    values: Mapping[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"SinkSettings({self.name!r})"  # `values` hold keys
+
+
+def read_sinks(success: Sequence[str], failure: Sequence[str], env: Mapping[str, str]) -> tuple[SinkSettings, ...]:
+    """The providers that are named for either end, in that order. Raises ConfigurationError."""
+    return tuple(
+        SinkSettings(name, name in success, name in failure, _values(name, env)) for name in dict.fromkeys((*success, *failure))
+    )
+
+
+def _values(name: str, env: Mapping[str, str]) -> Mapping[str, str]:
+    if name not in SINKS:
+        raise ConfigurationError(f"The logging provider {name!r} is not served here: there are {', '.join(SINKS)}.")
+    values = {setting: _value(name, setting, default, env) for setting, default in SINKS[name].items()}
+    for setting, value in values.items():
+        if value and setting.endswith(_ADDRESSES):
+            _check_address(setting, value)
+    return values
+
+
+def _value(name: str, setting: str, default: str, env: Mapping[str, str]) -> str:
+    names: Iterable[str] = (setting, *_ALSO.get(setting, ()))
+    found = next((env[each] for each in names if env.get(each)), default)
+    if found == REQUIRED:
+        raise ConfigurationError(f"The logging provider {name} needs the app setting {setting}, which is not set.")
+    return found
+
+
+def _check_address(setting: str, value: str) -> None:
+    try:
+        parts = urlsplit(value)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigurationError(f"The app setting {setting} must be an address that begins with https://.")

@@ -1,0 +1,144 @@
+"""What is on its way to each destination.
+
+A destination has a partition `mail_<name>` of the table `gateway`; its rows sort by when they are
+due, so that a courier reads only those. What could not be delivered lies in `journal-poison` until
+it is replayed.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from shared.clock import Clock
+from shared.events.destination import Delivery, Destination, Receipt
+from shared.events.record import Record, utc
+from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConflict
+
+POISON = "journal-poison"
+MAIL = "mail_"
+
+# A transaction holds 100 rows and 4 MiB, and a character may take twelve bytes on the wire.
+_MOST_ROWS = 40
+_MOST_CHARACTERS = 250_000
+_LONGEST_AFTER = 86_400.0  # seconds that a receiver may ask us to wait
+
+
+class Undelivered(msgspec.Struct, frozen=True):
+    """An event that was given up, for the operator."""
+
+    destination: str
+    to: str
+    record: Record
+    reason: str
+    tries: int
+    given_up_at: datetime
+    row: Row
+
+
+class Deliveries(msgspec.Struct, frozen=True):
+    """The deliveries of all destinations, in `table`."""
+
+    table: Table
+    clock: Clock
+
+    async def add(self, destination: str, record: Record, to: str) -> None:
+        """Take in an event for an addressee, due at once. May be repeated."""
+        with suppress(WriteConflict):  # it is there already
+            await self.table.commit(f"{MAIL}{destination}", _row(record, to, record.time, 0))
+
+    async def due(self, destination: str) -> Sequence[Delivery]:
+        """What is due now, the longest due first, as much as fits one transaction."""
+        found: list[Delivery] = []
+        weight = 0
+        until = _key(self.clock.now() + timedelta(milliseconds=1))
+        async for row in self.table.scan(f"{MAIL}{destination}", before=until, page=_MOST_ROWS):
+            weight += len(row.values["record"])
+            if found and weight > _MOST_CHARACTERS:
+                break
+            found.append(_delivery(row))
+            if len(found) == _MOST_ROWS:
+                break
+        return found
+
+    async def wait(self, destination: str) -> float | None:
+        """Seconds until something is due, 0 or less where something is; None where nothing is
+        left.
+        """
+        async for row in self.table.scan(f"{MAIL}{destination}", page=1, select=[]):
+            return (_due(row.key) - self.clock.now()).total_seconds()
+        return None
+
+    async def settle(self, destination: Destination, receipts: Sequence[Receipt]) -> None:
+        """Note what became of deliveries: those that arrived are gone, others have another time or
+        are given up.
+        """
+        for each in receipts:
+            if _given_up(destination, each):
+                await self._give_up(destination.name, each)
+        changes = [write for each in receipts for write in self._change(destination, each)]
+        # Where another courier has had one of them, the next delivery reads the rest anew.
+        with suppress(WriteConflict):
+            await self.table.commit(f"{MAIL}{destination.name}", *changes)
+
+    async def undelivered(self, destination: str | None = None) -> AsyncIterator[Undelivered]:
+        """What was given up: of one destination, or of all."""
+        async for row in self.table.beginning_with(POISON, f"{destination}_" if destination else ""):
+            values = {**row.values, "record": _decode(row.values["record"]), "given_up_at": utc(row.values["given_up_at"])}
+            yield Undelivered(**values, row=row)
+
+    async def replay(self, given_up: Undelivered) -> None:
+        """Have it delivered again from the first try on. May be repeated."""
+        await self.add(given_up.destination, given_up.record, given_up.to)
+        with suppress(WriteConflict):  # another replay has it
+            await self.table.commit(POISON, Delete(given_up.row))
+
+    def _change(self, destination: Destination, receipt: Receipt) -> Sequence[Write]:
+        """The writes that take a delivery away, or give it its next time."""
+        delivery = receipt.delivery
+        if receipt.outcome == "delivered" or _given_up(destination, receipt):
+            return [Delete(delivery.row)]
+        pause = max(destination.pauses[delivery.tries], min(receipt.after, _LONGEST_AFTER))
+        due = self.clock.now() + timedelta(seconds=pause)
+        return [Delete(delivery.row), _row(delivery.record, delivery.to, due, delivery.tries + 1)]
+
+    async def _give_up(self, destination: str, receipt: Receipt) -> None:
+        """Before it leaves the destination's partition: no transaction spans two."""
+        delivery = receipt.delivery
+        values = {
+            "record": delivery.row.values["record"],
+            "destination": destination,
+            "to": delivery.to,
+            "tries": delivery.tries + 1,
+            "reason": receipt.reason,
+            "given_up_at": self.clock.now(),
+        }
+        with suppress(WriteConflict):  # an earlier run has put it there
+            await self.table.commit(POISON, Insert(f"{destination}_{delivery.record.id}_{delivery.to}", values))
+
+
+def _given_up(destination: Destination, receipt: Receipt) -> bool:
+    spent = receipt.outcome == "later" and receipt.delivery.tries >= len(destination.pauses)
+    return receipt.outcome == "refused" or spent
+
+
+def _row(record: Record, to: str, due: datetime, tries: int) -> Insert:
+    text = msgspec.json.encode(record).decode()
+    return Insert(f"{_key(due)}_{record.id}_{to}", {"record": text, "to": to, "tries": tries})
+
+
+def _delivery(row: Row) -> Delivery:
+    return Delivery(_decode(row.values["record"]), row.values.get("to", ""), row.values["tries"], row)
+
+
+def _decode(text: str) -> Record:
+    return msgspec.json.decode(text, type=Record)
+
+
+def _key(due: datetime) -> str:
+    return f"{int(due.timestamp() * 1000):013d}"
+
+
+def _due(key: str) -> datetime:
+    return datetime.fromtimestamp(int(key[:13]) / 1000, UTC)

@@ -1,0 +1,58 @@
+"""What the journal and its couriers ask of everyone who listens."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+from shared.events.record import Record
+from shared.storage.tables import Row
+
+# In seconds, after the first try and after each one more: some three days.
+TRIES_AGAIN: tuple[float, ...] = (5, 30, 120, 600, 1800, *[3600] * 71)
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """One event for one addressee of a destination. `tries` counts those that failed."""
+
+    record: Record
+    to: str
+    tries: int
+    row: Row
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What became of a delivery: `delivered`; to be tried `later`, in `after` seconds at the
+    earliest; or `refused`, which no other try would change.
+    """
+
+    delivery: Delivery
+    outcome: Literal["delivered", "later", "refused"]
+    reason: str = ""
+    after: float = 0.0
+
+
+class Destination(Protocol):
+    """Someone who listens. `name` is its own; `pauses` are the seconds after each failed try, and
+    when they are used up the delivery is given up.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def pauses(self) -> Sequence[float]: ...
+
+    async def addressees(self, record: Record) -> Sequence[str]:
+        """Who is to get an event: texts that may stand in a row's key; none where it is not wanted
+        here. A destination that is only one has the addressee "". Must be the same when repeated.
+        """
+        ...
+
+    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
+        """Send them, and say of each what became of it. Raises nothing for what a receiver does."""
+        ...
+
+
+Destinations = Mapping[str, Destination]
+"""Everyone who listens, by name."""

@@ -1,0 +1,56 @@
+"""The journal: a line in the log for each video that starts and each that ends, and the same record
+for everyone who listens.
+
+The transaction that starts or ends a video also writes a mark (`storage.event_marks`), where anyone
+listens. `tell` makes deliveries of the marks, and takes them down: it may be cut off anywhere and
+repeated, and a video is forgotten only after it.
+"""
+
+import logging
+
+import msgspec
+
+from shared.events.couriers import Couriers
+from shared.events.record import Record, record_of
+from shared.media.video import Video
+from shared.storage.event_marks import Happening, marks_of
+from shared.storage.tables import Delete, Table, WriteConflict
+
+logger = logging.getLogger("gateway")
+
+
+class Journal(msgspec.Struct, frozen=True):
+    """Tells what happened, in the log and to the destinations that `couriers` go to."""
+
+    table: Table
+    couriers: Couriers
+    log_prompts: bool
+
+    @property
+    def listened(self) -> bool:
+        """Whether anyone listens. If not, nothing is written, and nothing is read."""
+        return bool(self.couriers.destinations)
+
+    def note(self, happening: Happening, video: Video) -> None:
+        """Write the line of the log. Repeated lines have the same id."""
+        logger.info("journal %s", msgspec.json.encode(record_of(happening, video, prompts=self.log_prompts)).decode())
+
+    async def tell(self, video: Video) -> None:
+        """Tell what is still to be told of a video. May be repeated. Raises StorageUnavailable."""
+        if not self.listened:
+            return
+        for happening, row in await marks_of(self.table, video.id):
+            await self.publish(record_of(happening, video, prompts=self.log_prompts))
+            try:
+                await self.table.commit(video.owner, Delete(row))
+            except WriteConflict:
+                continue  # another run has told it
+
+    async def publish(self, record: Record) -> None:
+        """Hand an event to everyone who wants it. May be repeated."""
+        summoned = []
+        for name, destination in self.couriers.destinations.items():
+            for to in await destination.addressees(record):
+                await self.couriers.deliveries.add(name, record, to)
+                summoned.append(name)
+        await self.couriers.summon(dict.fromkeys(summoned))

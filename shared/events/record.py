@@ -1,0 +1,140 @@
+"""The journal's record: what is told of a video's start, and of its end."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from shared.config.catalog import MICROS
+from shared.media.video import Video
+from shared.storage.event_marks import Happening
+
+Type = Literal["video.started", "video.completed", "video.failed"]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One event of one video. `id` is `<video id>.started` or `<video id>.ended`: it is the same
+    however often the event is sent, so a receiver that gets it twice can tell.
+
+    Times are UTC, waits are seconds, money is dollars. `price` is what the video may cost, `cost`
+    what it has cost: 0 until it is completed, and where it failed. `prompt` and `parameters` are
+    None where `log_prompts: false` keeps them out.
+    """
+
+    id: str
+    type: Type
+    time: datetime
+    video_id: str
+    status: str
+    model: str
+    seconds: int
+    size: str
+    price: float
+    cost: float = 0.0
+    prompt: str | None = None
+    parameters: dict[str, Any] | None = None
+    deployment: str | None = None
+    user: str | None = None
+    key_id: str = ""
+    key_alias: str | None = None
+    key_user: str | None = None
+    tags: list[str] = []
+    guardrails: list[dict[str, Any]] = []
+    request_id: str | None = None
+    upstream_id: str | None = None
+    upstream_request_id: str | None = None
+    remixed_from: str | None = None
+    fallback_from: str | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    created_at: datetime
+    accepted_at: datetime | None = None
+    started_at: datetime | None = None
+    rendered_at: datetime | None = None
+    saved_at: datetime | None = None
+    finished_at: datetime | None = None
+    request_latency: float | None = None
+    queue_wait: float | None = None
+    generation_time: float | None = None
+    total_time: float | None = None
+    bytes: int | None = None
+    attempts: int = 0
+
+    @property
+    def failed(self) -> bool:
+        return self.type == "video.failed"
+
+
+def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
+    """What is told of a video. The start tells what was known then, whenever it is told."""
+    told = _start(video) if happening == "started" else _end(video)
+    return Record(
+        id=f"{video.id}.{happening}",
+        video_id=video.id,
+        seconds=video.seconds,
+        size=video.size,
+        price=video.cost / MICROS,
+        prompt=video.prompt if prompts else None,
+        parameters=(video.asked or None) if prompts else None,
+        user=video.user,
+        key_id=video.owner,
+        key_alias=video.key_alias,
+        key_user=video.key_user,
+        tags=json.loads(video.tags) if video.tags else [],
+        guardrails=json.loads(video.guardrails) if video.guardrails else [],
+        request_id=video.request_id,
+        remixed_from=video.remixed_from,
+        created_at=utc(video.created_at),
+        request_latency=_between(video.created_at, video.admitted_at),
+        **told,
+    )
+
+
+def _start(video: Video) -> dict[str, Any]:
+    return {
+        "type": "video.started",
+        "time": utc(video.admitted_at or video.created_at),
+        "status": "queued",
+        "model": video.fallback_from or video.model,
+    }
+
+
+def _end(video: Video) -> dict[str, Any]:
+    finished = video.finished_at or video.created_at
+    return {
+        "type": "video.completed" if video.status == "completed" else "video.failed",
+        "time": utc(finished),
+        "status": video.status,
+        "model": video.model,
+        "cost": video.spent / MICROS,
+        "deployment": video.deployment,
+        "upstream_id": video.upstream_id,
+        "upstream_request_id": video.upstream_request_id,
+        "fallback_from": video.fallback_from,
+        "error_code": video.error_code,
+        "error_message": video.error_message,
+        **_times(video),
+        "queue_wait": _between(video.created_at, video.accepted_at),
+        "generation_time": _between(video.started_at or video.accepted_at, video.rendered_at),
+        "total_time": _between(video.created_at, finished),
+        "bytes": video.bytes,
+        "attempts": video.attempts,
+    }
+
+
+def _times(video: Video) -> dict[str, datetime | None]:
+    names = ("accepted_at", "started_at", "rendered_at", "saved_at", "finished_at")
+    moments = ((name, getattr(video, name)) for name in names)
+    return {name: utc(moment) if moment else None for name, moment in moments}
+
+
+def _between(first: datetime | None, last: datetime | None) -> float | None:
+    """Seconds from one to the other, not below 0: the clocks of two instances may differ."""
+    return None if first is None or last is None else max(round((utc(last) - utc(first)).total_seconds(), 3), 0.0)
+
+
+def utc(moment: datetime) -> datetime:
+    """The plain moment: storage's own kind of time is not encoded."""
+    here = moment.astimezone(UTC)
+    return datetime(here.year, here.month, here.day, here.hour, here.minute, here.second, here.microsecond, UTC)

@@ -1,0 +1,38 @@
+"""Datadog's intake of logs: https://docs.datadoghq.com/api/latest/logs/#send-logs."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from shared.events.post import Letter
+from shared.events.record import Record
+from shared.events.sinks.sink import EVERY
+
+_NOT_IN_TAGS = re.compile(r"[^a-z0-9_\-:./]")
+
+
+class Datadog(msgspec.Struct, frozen=True):
+    """One log for each event; the whole event is its `message`, as JSON text."""
+
+    values: Mapping[str, str]
+    takes = EVERY
+    most = 1000
+
+    def letter(self, records: Sequence[Record]) -> Letter:
+        values = self.values
+        base = values["DD_BASE_URL"] or f"https://http-intake.logs.{values['DD_SITE']}"
+        headers = {"dd-api-key": values["DD_API_KEY"], "content-type": "application/json"}
+        body = msgspec.json.encode([self._log(record) for record in records])
+        return Letter(f"{base.rstrip('/')}/api/v2/logs", headers, body)
+
+    def _log(self, record: Record) -> dict[str, str]:
+        tags = [f"env:{self.values['DD_ENV']}", *(f"request_tag:{_NOT_IN_TAGS.sub('_', tag.lower())}" for tag in record.tags)]
+        return {
+            "ddsource": self.values["DD_SOURCE"],
+            "service": self.values["DD_SERVICE"],
+            "hostname": "",
+            "ddtags": ",".join(tags),
+            "status": "error" if record.failed else "info",
+            "message": msgspec.json.encode(record).decode(),
+        }

@@ -1,0 +1,141 @@
+"""What happened is told: once to everyone who listens, by the transaction that made it happen."""
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from shared.errors import StorageUnavailable
+from shared.media.video import Video
+from shared.storage.event_marks import marks_of
+from shared.storage.tables import Write
+from tests.fakes.table import key_of
+from tests.fakes.world import World
+
+pytestmark = [pytest.mark.anyio, pytest.mark.world(sinks=("datadog",))]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, object]]:
+    """The journal's lines in the log."""
+    found = (each.getMessage().partition("journal ")[2] for each in caplog.records)
+    return [json.loads(text) for text in found if text]
+
+
+async def made(world: World, video: Video, *end: Any) -> None:
+    """The rest of a video's life, which ends so upstream."""
+    await world.submitted(video.id)
+    world.clock.skip(1)
+    world.upstream.end(*end)
+    await world.live(video.id)
+
+
+async def test_a_video_that_completes_is_told_at_its_start_and_at_its_end(world: World) -> None:
+    video = await world.start()
+    await made(world, video)
+    await world.delivered()
+    assert world.receivers.seen == {"datadog": [f"{video.id}.started", f"{video.id}.ended"]}
+    assert world.receivers.refused == []
+
+
+async def test_a_video_that_fails_is_told_with_its_reason(world: World) -> None:
+    video = await world.start()
+    await made(world, video, "failed", {"code": "content_policy_violation", "message": "No."})
+    await world.delivered()
+    start, end = (json.loads(each["message"]) for each in json.loads(world.receivers.bodies[0]))
+    assert (start["type"], start["status"], start["cost"]) == ("video.started", "queued", 0.0)
+    assert (end["type"], end["error_code"], end["cost"]) == ("video.failed", "moderation_blocked", 0.0)
+
+
+async def test_a_video_that_is_deleted_while_it_waits_is_told_as_cancelled(world: World) -> None:
+    video = await world.start()
+    world.clock.skip(1)
+    await world.gateway.lifecycle.delete(video.id)
+    await world.live(video.id)
+    await world.delivered()
+    assert world.receivers.seen == {"datadog": [f"{video.id}.started", f"{video.id}.ended"]}
+    assert '\\"error_code\\":\\"cancelled\\"' in world.receivers.bodies[0]
+
+
+async def test_the_mark_is_written_with_the_change_that_it_tells_of(world: World) -> None:
+    """One transaction has the account, the video and the mark, at either end: no crash separates
+    them, and no further request is made for it.
+    """
+    video = await world.start()
+    await made(world, video)
+    groups = [{key_of(write) for write in writes} for _, writes in world.faults.commits]
+    assert [{"key", video.id} <= group for group in groups if f"event_{video.id}.started" in group] == [True, False]
+    assert [{"key", video.id} <= group for group in groups if f"event_{video.id}.ended" in group] == [True, False]
+
+
+async def test_a_start_that_could_not_be_told_is_told_at_the_end(world: World) -> None:
+    """The caller has a video all the same."""
+
+    def fail(writes: Sequence[Write]) -> None:
+        if any("_video_" in key_of(write) and key_of(write)[0].isdigit() for write in writes):
+            raise StorageUnavailable("no")
+
+    world.faults.before = fail
+    video = await world.start()
+    assert [happening for happening, _ in await marks_of(world.gateway.tables.gateway, video.id)] == ["started"]
+    world.faults.before = lambda _: None
+    await made(world, video)
+    await world.delivered()
+    assert world.receivers.seen == {"datadog": [f"{video.id}.started", f"{video.id}.ended"]}
+
+
+async def test_a_video_is_not_forgotten_before_it_was_told(world: World) -> None:
+    """Its row in the pool, which has the last step repeated, goes last."""
+    video = await world.start()
+
+    def fail(writes: Sequence[Write]) -> None:
+        if any(key_of(write).endswith(f"{video.id}.ended_") for write in writes):
+            raise StorageUnavailable("no")
+
+    world.faults.before = fail
+    with pytest.raises(StorageUnavailable):
+        await made(world, video)
+    assert await world.gateway.pool.is_unfinished(world.model, video.id)
+    world.faults.before = lambda _: None
+    await world.gateway.lifecycle.finish(video.id, None)
+    await world.delivered()
+    assert world.receivers.seen["datadog"][-1] == f"{video.id}.ended"
+
+
+async def test_a_last_step_that_runs_twice_tells_once(world: World) -> None:
+    video = await world.start()
+    await made(world, video)
+    await world.delivered()
+    await world.gateway.lifecycle.finish(video.id, None)
+    await world.delivered()
+    assert world.receivers.seen == {"datadog": [f"{video.id}.started", f"{video.id}.ended"]}
+
+
+@pytest.mark.world(sinks=())
+async def test_where_nobody_listens_nothing_is_written_for_it(world: World) -> None:
+    video = await world.start()
+    await made(world, video)
+    keys = {key_of(write) for _, writes in world.faults.commits for write in writes}
+    assert not [key for key in keys if key.startswith("event_") or key.endswith("ed_")]
+
+
+@pytest.mark.world(sinks=(), knobs={"log_prompts": True})
+async def test_the_log_has_a_line_for_each(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "gateway")
+    video = await world.start(prompt="A marked prompt", user="u1")
+    await made(world, video)
+    start, end = lines(caplog)
+    assert (start["id"], start["type"], start["prompt"]) == (f"{video.id}.started", "video.started", "A marked prompt")
+    assert (end["id"], end["status"], end["cost"], end["user"]) == (f"{video.id}.ended", "completed", 0.4, "u1")
+
+
+@pytest.mark.world(knobs={"log_prompts": False})
+async def test_with_log_prompts_off_a_prompt_is_in_no_line_and_no_event(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    video = await world.start(prompt="The canary sings")
+    await made(world, video)
+    await world.delivered()
+    rows = [row.values async for row in world.gateway.tables.gateway.scan("mail_datadog")]
+    assert world.receivers.bodies
+    assert "canary" not in f"{caplog.text}{world.receivers.bodies}{rows}"
