@@ -5,7 +5,7 @@ costs what had come by then, and nobody waits for it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from shared.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedMedia
 
@@ -14,7 +14,7 @@ LARGEST_TEXT = 1024 * 1024  # bytes of all that is no image
 # Seconds that every body has, and bytes that it needs for each further second.
 _PATIENCE, _SLOWEST = 20.0, 8 * 1024
 
-Sink = Callable[[bytes], None]
+Sink = Callable[[bytes], Awaitable[None]]
 
 
 async def within_limits(pieces: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncIterator[bytes]:
@@ -72,11 +72,11 @@ class Scanner:
         none: then all that is left was given.
         """
         while (at := self._held.find(mark)) < 0:
-            self._give(max(len(self._held) - len(mark) + 1, 0), sink)
+            await self._give(max(len(self._held) - len(mark) + 1, 0), sink)
             if not await self._more():
-                self._give(len(self._held), sink)
+                await self._give(len(self._held), sink)
                 return False
-        self._give(at, sink)
+        await self._give(at, sink)
         del self._held[: len(mark)]
         return True
 
@@ -91,9 +91,9 @@ class Scanner:
         self._held += piece
         return bool(piece)
 
-    def _give(self, count: int, sink: Sink) -> None:
+    async def _give(self, count: int, sink: Sink) -> None:
         if count:
-            sink(bytes(self._held[:count]))
+            await sink(bytes(self._held[:count]))
             del self._held[:count]
 
 
@@ -106,7 +106,7 @@ class Text:
         self.bytes = bytearray()
         self._budget = [LARGEST_TEXT] if budget is None else budget
 
-    def take(self, data: bytes) -> None:
+    async def take(self, data: bytes) -> None:
         """Raises TooLarge."""
         self._budget[0] -= len(data)
         if self._budget[0] < 0:

@@ -8,13 +8,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from email import message_from_string
 from email.message import Message
-from io import BytesIO
 from urllib.parse import parse_qsl
 
 from shared.errors import InvalidRequest, TooLarge
-from shared.media.reference_image import LARGEST
 from shared.routes.bodies import LARGEST_TEXT, Scanner, Text
 from shared.routes.inline_images import InlineText
+from shared.routes.uploads import Upload
 
 MOST_PARTS = 100  # all parameters and all pairs of `metadata` are less than a third of it
 _LONGEST_HEAD = 1024  # bytes of the headers of one part; the time to read them grows with the square
@@ -36,7 +35,7 @@ async def read_form(body: AsyncIterator[bytes], content_type: str) -> list[tuple
         return await _parts(Scanner(body, start=_LINE), _LINE + b"--" + _boundary(content_type))
     text = Text()
     async for piece in body:
-        text.take(piece)
+        await text.take(piece)
     if text.bytes.count(b"&") >= MOST_PARTS:
         raise _too_many()
     # In a thread: escapes cost much more than other text.
@@ -71,9 +70,10 @@ async def _part(body: Scanner, edge: bytes, budget: list[int]) -> tuple[str, Val
     head = await _head(body)
     name = head.get_param("name", header="content-disposition")
     is_file = head.get_param("filename", header="content-disposition") is not None
-    content: File | InlineText = File() if is_file else InlineText(budget)
-    await _to_edge(body, edge, content)
-    return (name if isinstance(name, str) else ""), _value(content)
+    content: Upload | InlineText = Upload() if is_file else InlineText(budget)
+    with content:
+        await _to_edge(body, edge, content)
+        return (name if isinstance(name, str) else ""), await _value(content)
 
 
 async def _head(body: Scanner) -> Message:
@@ -87,32 +87,15 @@ async def _head(body: Scanner) -> Message:
     return message_from_string(_decoded(head.bytes).lstrip())
 
 
-async def _to_edge(body: Scanner, edge: bytes, content: "Text | File") -> None:
+async def _to_edge(body: Scanner, edge: bytes, content: Text | Upload) -> None:
     if not await body.until(edge, content.take):
         raise _unreadable("it ends before its last boundary")
 
 
-class File:
-    """Collects the bytes of a file."""
-
-    def __init__(self) -> None:
-        self._data = BytesIO()
-
-    def take(self, data: bytes) -> None:
-        """Raises TooLarge."""
-        self._data.write(data)
-        if self._data.tell() > LARGEST:
-            raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
-
-    def whole(self) -> bytes:
-        """All of it, without a copy."""
-        return self._data.getvalue()
-
-
-def _value(content: "File | InlineText") -> Value:
-    if isinstance(content, File):
-        return content.whole()
-    return _decoded(content.bytes) if content.image is None else content.image.whole()
+async def _value(content: Upload | InlineText) -> Value:
+    if isinstance(content, Upload):
+        return await content.whole()
+    return _decoded(content.bytes) if content.image is None else await content.image.whole()
 
 
 def _decoded(data: bytes | bytearray) -> str:

@@ -4,11 +4,12 @@ is ever in memory.
 
 import binascii
 import re
-from io import BytesIO
+from types import TracebackType
+from typing import Self
 
-from shared.errors import InvalidRequest, TooLarge
-from shared.media.reference_image import LARGEST
+from shared.errors import InvalidRequest
 from shared.routes.bodies import Text
+from shared.routes.uploads import Upload
 
 _SHORT = 16 * 1024  # bytes: no longer a text is left as it is
 _LONGEST_PREFIX = 128  # bytes of `data:image/png`
@@ -20,50 +21,57 @@ _LONGEST_ESCAPE = 6
 
 class InlineText(Text):
     """Collects one text. A long one that is a data URL becomes an image, which does not count as
-    text.
+    text. Whoever leaves its `with` drops the image.
     """
 
     def __init__(self, budget: list[int] | None = None) -> None:
         super().__init__(budget)
         self.image: Image | None = None
 
-    def take(self, data: bytes) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.image is not None:
+            self.image.upload.__exit__(kind, error, trace)
+
+    async def take(self, data: bytes) -> None:
         """Raises TooLarge, or InvalidRequest for an image that is not valid base64."""
         if self.image is not None:
-            self.image.take(data)
+            await self.image.take(data)
             return
-        super().take(data)
+        await super().take(data)
         if len(self.bytes) > _SHORT and self.bytes.startswith(b"data:"):
             mark = self.bytes.find(_MARK, 0, _LONGEST_PREFIX + len(_MARK))
             if mark >= 0:
                 self.image = Image()
-                self.image.take(bytes(self.bytes[mark + len(_MARK) :]))
+                await self.image.take(bytes(self.bytes[mark + len(_MARK) :]))
                 self.bytes.clear()
 
 
 class Image:
-    """Decodes base64 piece by piece. JSON's escapes may be in it."""
+    """Decodes base64 piece by piece into an upload. JSON's escapes may be in it."""
 
     def __init__(self) -> None:
-        self._data = BytesIO()
+        self.upload = Upload()
         self._rest = b""  # of a group of four, or of an escape
         self._ended = False
 
-    def take(self, text: bytes) -> None:
+    async def take(self, text: bytes) -> None:
         """Raises TooLarge or InvalidRequest."""
         text = self._rest + text
         escape = text.rfind(b"\\", -_LONGEST_ESCAPE)
         cut = len(text) if escape < 0 else escape
-        self._decode(_unescaped(text[:cut]), text[cut:])
+        await self._decode(_unescaped(text[:cut]), text[cut:])
 
-    def whole(self) -> bytes:
+    async def whole(self) -> bytes:
         """The image. Raises InvalidRequest where its text was cut short."""
-        self._decode(_unescaped(self._rest), b"")
+        await self._decode(_unescaped(self._rest), b"")
         if self._rest:
             raise _invalid()
-        return self._data.getvalue()
+        return await self.upload.whole()
 
-    def _decode(self, text: bytes, rest: bytes) -> None:
+    async def _decode(self, text: bytes, rest: bytes) -> None:
         groups = len(text) - len(text) % 4
         self._rest = text[groups:] + rest
         if not groups:
@@ -72,11 +80,10 @@ class Image:
             raise _invalid()  # padding comes last, and is two at most
         self._ended = text[:groups].endswith(b"=")
         try:
-            self._data.write(binascii.a2b_base64(text[:groups], strict_mode=True))
+            decoded = binascii.a2b_base64(text[:groups], strict_mode=True)
         except binascii.Error as error:
             raise _invalid() from error
-        if self._data.tell() > LARGEST:
-            raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
+        await self.upload.take(decoded)
 
 
 def _unescaped(text: bytes) -> bytes:

@@ -32,32 +32,33 @@ async def read_json(pieces: AsyncIterator[bytes]) -> dict[str, Any]:
         if marks > _MOST_MARKS:
             raise TooLarge(f"The body has more than {_MOST_MARKS} data URLs.", param="request_body")
         if _ends_escaping(text.bytes):  # the quote does not begin a text
-            text.take(b'"' + _DATA)
+            await text.take(b'"' + _DATA)
             continue
-        given = await _string(body)
-        if given.image is None:
-            text.take(b'"' + bytes(given.bytes) + b'"')
-        else:
-            name = secrets.token_hex(16)  # nobody can guess it, and send it as a text
-            images[name] = given.image.whole()
-            text.take(f'"{name}"'.encode())
+        with InlineText() as given:
+            await _read_text(body, given)
+            if given.image is None:
+                await text.take(b'"' + bytes(given.bytes) + b'"')
+            else:
+                name = secrets.token_hex(16)  # nobody can guess it, and send it as a text
+                images[name] = await given.image.whole()
+                await text.take(f'"{name}"'.encode())
     raise AssertionError("count() has no end")
 
 
-async def _string(body: Scanner) -> InlineText:
-    """The text that began with `data:`, up to its closing quote, still with JSON's escapes."""
-    given, escaping = InlineText(), False
-    given.take(_DATA)
+async def _read_text(body: Scanner, given: InlineText) -> None:
+    """Give it the text that began with `data:`, up to its closing quote, with JSON's escapes."""
+    escaping = False
+    await given.take(_DATA)
 
-    def take(data: bytes) -> None:
+    async def take(data: bytes) -> None:
         nonlocal escaping
         escaping = _ends_escaping(data) != (escaping and not data.strip(b"\\"))
-        given.take(data)
+        await given.take(data)
 
     while await body.until(b'"', take):
         if not escaping:
-            return given
-        take(b'"')
+            return
+        await take(b'"')
     raise InvalidRequest("The body is not valid JSON: it ends in a text.", code="invalid_json", param="request_body")
 
 

@@ -210,7 +210,11 @@ def test_a_mark_is_found_across_pieces() -> None:
     async def taken() -> tuple[bool, bytes, bool]:
         given = bytearray()
         scanner = Scanner(cut(b"abcab--edge", 1))
-        found = await scanner.until(b"--e", given.extend)
+
+        async def take(data: bytes) -> None:
+            given.extend(data)
+
+        found = await scanner.until(b"--e", take)
         return found, bytes(given), await scanner.begins_with(b"dge")
 
     assert asyncio.run(taken()) == (True, b"abcab", True)
