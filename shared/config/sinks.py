@@ -21,6 +21,34 @@ SINKS: Mapping[str, Mapping[str, str]] = {
         "DD_SERVICE": "azure-video-gateway",
         "DD_ENV": "unknown",
     },
+    "datadog_llm_observability": {
+        "DD_API_KEY": REQUIRED,
+        "DD_SITE": "datadoghq.com",
+        "DD_LLMOBS_BASE_URL": "",
+        "DD_LLMOBS_ML_APP": "azure-video-gateway",
+        "DD_ENV": "unknown",
+    },
+    "langsmith": {
+        "LANGSMITH_API_KEY": REQUIRED,
+        "LANGSMITH_PROJECT": "azure-video-gateway",
+        "LANGSMITH_BASE_URL": "https://api.smith.langchain.com",
+        "LANGSMITH_TENANT_ID": "",
+        "LANGSMITH_DEFAULT_RUN_NAME": "video",
+    },
+    "helicone": {
+        "HELICONE_API_KEY": REQUIRED,
+        "HELICONE_API_BASE": "https://api.worker.helicone.ai",
+    },
+    "langfuse": {
+        "LANGFUSE_PUBLIC_KEY": REQUIRED,
+        "LANGFUSE_SECRET_KEY": REQUIRED,
+        "LANGFUSE_HOST": "https://cloud.langfuse.com",
+    },
+    "otel": {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": REQUIRED,
+        "OTEL_EXPORTER_OTLP_HEADERS": "",
+        "OTEL_SERVICE_NAME": "azure-video-gateway",
+    },
 }
 # Other names for the same setting.
 _ALSO = {"DD_API_KEY": ("DATADOG_API_KEY",)}
@@ -51,8 +79,7 @@ def _values(name: str, env: Mapping[str, str]) -> Mapping[str, str]:
         raise ConfigurationError(f"The logging provider {name!r} is not served here: there are {', '.join(SINKS)}.")
     values = {setting: _value(name, setting, default, env) for setting, default in SINKS[name].items()}
     for setting, value in values.items():
-        if value and setting.endswith(_ADDRESSES):
-            _check_address(setting, value)
+        _check(setting, value)
     return values
 
 
@@ -64,11 +91,17 @@ def _value(name: str, setting: str, default: str, env: Mapping[str, str]) -> str
     return found
 
 
-def _check_address(setting: str, value: str) -> None:
+def _check(setting: str, value: str) -> None:
+    """Refuse what no request could be made with, without quoting it: it may be a key."""
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigurationError(f"The app setting {setting} holds a character that no header takes.")
+    if value and setting.endswith(_ADDRESSES) and not _is_address(value):
+        raise ConfigurationError(f"The app setting {setting} must be an address that begins with https://.")
+
+
+def _is_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
-        good = False
-    if not good:
-        raise ConfigurationError(f"The app setting {setting} must be an address that begins with https://.")
+        return False

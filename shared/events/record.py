@@ -65,6 +65,25 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def failed(self) -> bool:
         return self.type == "video.failed"
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for, as providers show the input of a call."""
+        asked = {"prompt": self.prompt, "seconds": self.seconds, "size": self.size, "parameters": self.parameters}
+        return {name: value for name, value in asked.items() if value is not None}
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        """What came of it, as providers show the output of a call."""
+        error = {"code": self.error_code, "message": self.error_message} if self.failed else None
+        return {"video_id": self.video_id, "status": self.status, **({"error": error} if error else {})}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Everything else that is known of it, by the names of the journal."""
+        told = msgspec.to_builtins(self)
+        elsewhere = ("prompt", "parameters", "error_message", "tags")
+        return {name: value for name, value in told.items() if value not in (None, []) and name not in elsewhere}
+
 
 def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
     """What is told of a video. The start tells what was known then, whenever it is told."""

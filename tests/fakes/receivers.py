@@ -3,14 +3,26 @@ documents do not allow, and notes what it took.
 """
 
 import json
+from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 
 # What each provider's account is reached with.
-SETTINGS: Mapping[str, str] = {"DD_API_KEY": "the-datadog-key"}
+SETTINGS: Mapping[str, str] = {
+    "DD_API_KEY": "the-datadog-key",
+    "LANGSMITH_API_KEY": "the-langsmith-key",
+    "LANGSMITH_TENANT_ID": "the-tenant",
+    "HELICONE_API_KEY": "the-helicone-key",
+    "LANGFUSE_PUBLIC_KEY": "pk-lf-1",
+    "LANGFUSE_SECRET_KEY": "sk-lf-2",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example:4318",
+    "OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=the%20team,x-other=1=2",
+}
 
 Ids = Sequence[str]
 """The ids of the events in a request that a provider would take."""
@@ -43,8 +55,114 @@ def datadog(request: httpx.Request) -> Ids:
     return [json.loads(log["message"])["id"] for log in logs]
 
 
+def datadog_llm_observability(request: httpx.Request) -> Ids:
+    """https://docs.datadoghq.com/llm_observability/instrumentation/api/: spans of the last day."""
+    expect(request.headers.get("dd-api-key") == SETTINGS["DD_API_KEY"], "the key", 403)
+    expect(request.url.path == "/api/intake/llm-obs/v1/trace/spans", "the path", 404)
+    data = _json(request)["data"]
+    expect(data["type"] == "span" and data["attributes"]["ml_app"] != "", "the envelope")
+    for span in data["attributes"]["spans"]:
+        expect(span["parent_id"] == "undefined" and len(span["trace_id"]) == 32 and len(span["span_id"]) == 16, "the ids")
+        expect(isinstance(span["start_ns"], int) and isinstance(span["duration"], int) and span["duration"] >= 0, "the times")
+        expect(span["meta"]["kind"] == "llm" and span["status"] in ("ok", "error"), "the kind")
+        expect(("error" in span["meta"]) == (span["status"] == "error"), "the error")
+        expect(span["metrics"]["total_cost"] >= 0, "the cost")
+    return [span["meta"]["metadata"]["id"] for span in data["attributes"]["spans"]]
+
+
+def langsmith(request: httpx.Request) -> Ids:
+    """https://docs.langchain.com/langsmith/smith-api/run/ingest-runs-batch-json: of a run without
+    parent, the trace's id is its own, which also ends the dotted order.
+    """
+    expect(request.headers.get("x-api-key") == SETTINGS["LANGSMITH_API_KEY"], "the key", 401)
+    expect(request.headers.get("x-tenant-id") == SETTINGS["LANGSMITH_TENANT_ID"], "the tenant", 403)
+    expect(request.url.path == "/runs/batch", "the path", 404)
+    runs = _json(request)["post"]
+    for run in runs:
+        expect(UUID(run["id"]).version == 7 and run["trace_id"] == run["id"] and "session_id" not in run, "the ids")
+        time, run_id = run["dotted_order"][:22], run["dotted_order"][22:]
+        expect(run_id == run["id"] and datetime.strptime(time, "%Y%m%dT%H%M%S%f%z") is not None, "the order", 422)
+        expect(run["run_type"] == "llm" and run["outputs"]["usage_metadata"]["total_cost"] >= 0, "the cost")
+        expect(
+            run["start_time"] <= run["end_time"] and {"ls_provider", "ls_model_name"} <= run["extra"]["metadata"].keys(), "it"
+        )
+    return [run["extra"]["metadata"]["id"] for run in runs]
+
+
+def helicone(request: httpx.Request) -> Ids:
+    """https://docs.helicone.ai/getting-started/integration-method/custom."""
+    expect(request.headers.get("authorization") == f"Bearer {SETTINGS['HELICONE_API_KEY']}", "the key", 401)
+    expect(request.url.path == "/custom/v1/log", "the path", 404)
+    log = _json(request)
+    asked, told, timing = log["providerRequest"], log["providerResponse"], log["timing"]
+    expect(asked["url"] == "custom-model-nopath" and asked["json"]["_type"] == told["json"]["_type"] == "data", "the kind")
+    expect(all(isinstance(value, str) for value in asked["meta"].values()), "the meta")
+    expect(UUID(asked["meta"]["Helicone-Request-Id"]).version == 5, "the id")
+    expect(all(0 <= timing[at]["milliseconds"] < 1000 for at in ("startTime", "endTime")), "the times")
+    expect(told["status"] == (200 if told["json"]["status"] == "completed" else 500), "the status")
+    return [told["json"]["metadata"]["id"]]
+
+
+def langfuse(request: httpx.Request) -> Ids:
+    """https://langfuse.com/integrations/native/opentelemetry."""
+    pair = b64decode(request.headers.get("authorization", "").removeprefix("Basic ")).decode()
+    expect(pair == f"{SETTINGS['LANGFUSE_PUBLIC_KEY']}:{SETTINGS['LANGFUSE_SECRET_KEY']}", "the keys", 401)
+    expect(request.headers.get("x-langfuse-ingestion-version") == "4", "the version")
+    expect(request.url.path == "/api/public/otel/v1/traces", "the path", 404)
+    roots = _roots(request)
+    for root in roots:
+        expect(root["langfuse.observation.type"] == "generation", "the type")
+        expect(json.loads(root["langfuse.observation.cost_details"])["total"] >= 0, "the cost")
+        expect("seconds" in json.loads(root["langfuse.observation.input"]), "the input")
+    return [root["video.id"] for root in roots]
+
+
+def otel(request: httpx.Request) -> Ids:
+    """https://opentelemetry.io/docs/specs/otlp/#otlphttp."""
+    expect(
+        request.headers.get("x-honeycomb-team") == "the team" and request.headers.get("x-other") == "1=2", "the headers", 401
+    )
+    expect((request.url.port, request.url.path) == (4318, "/v1/traces"), "the path", 404)
+    return [root["video.id"] for root in _roots(request)]
+
+
+def _roots(request: httpx.Request) -> list[dict[str, Any]]:
+    """The attributes of the spans without parent; the others have to belong to one of them."""
+    (resource,) = _json(request)["resourceSpans"]
+    expect("service.name" in _read(resource["resource"]["attributes"]), "the service")
+    (scope,) = resource["scopeSpans"]
+    roots = {span["spanId"]: span for span in scope["spans"] if "parentSpanId" not in span}
+    for span in scope["spans"]:
+        expect(len(bytes.fromhex(span["traceId"])) == 16 and len(bytes.fromhex(span["spanId"])) == 8, "the ids")
+        expect(0 < int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"]), "the times")
+        expect(span["traceId"] == roots[span.get("parentSpanId", span["spanId"])]["traceId"], "the parent")
+        expect(isinstance(span["kind"], int), "the kind")
+    return [{**_read(root["attributes"]), "status": root["status"]["code"]} for root in roots.values()]
+
+
+def _read(attributes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Attributes by name. Every value is an object with the one field that names its type."""
+    kinds: Mapping[str, Callable[[Any], Any]] = {
+        "stringValue": lambda value: value,
+        "intValue": int,
+        "doubleValue": float,
+        "boolValue": bool,
+        "arrayValue": lambda value: [each["stringValue"] for each in value["values"]],
+    }
+    found = {}
+    for attribute in attributes:
+        ((kind, value),) = attribute["value"].items()
+        found[attribute["key"]] = kinds[kind](value)
+    return found
+
+
 _PROVIDERS: Mapping[str, tuple[str, Callable[[httpx.Request], Ids]]] = {
     "datadog": ("http-intake.logs.datadoghq.com", datadog),
+    "datadog_llm_observability": ("api.datadoghq.com", datadog_llm_observability),
+    "langsmith": ("api.smith.langchain.com", langsmith),
+    "helicone": ("api.worker.helicone.ai", helicone),
+    "langfuse": ("cloud.langfuse.com", langfuse),
+    "otel": ("collector.example", otel),
 }
 """Host and check of each, by name."""
 

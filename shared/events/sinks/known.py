@@ -10,7 +10,29 @@ def open_sink(settings: SinkSettings, post: Post) -> Sink:
 
 
 def _format(settings: SinkSettings) -> Format:
-    from shared.events.sinks.datadog import Datadog
+    values = settings.values
+    match settings.name:
+        case "datadog":
+            from shared.events.sinks.datadog import Datadog
 
-    formats = {"datadog": Datadog}
-    return formats[settings.name](settings.values)
+            return Datadog(values)
+        case "datadog_llm_observability":
+            from shared.events.sinks.datadog_llm_observability import DatadogLlmObservability
+
+            return DatadogLlmObservability(values)
+        case "langsmith":
+            from shared.events.sinks.langsmith import LangSmith
+
+            return LangSmith(values)
+        case "helicone":
+            from shared.events.sinks.helicone import Helicone
+
+            return Helicone(values)
+        case "langfuse":
+            from shared.events.sinks.langfuse import Langfuse
+
+            return Langfuse(values)
+        case _:
+            from shared.events.sinks.otel import OpenTelemetry
+
+            return OpenTelemetry(values)

@@ -1,0 +1,53 @@
+"""Datadog's LLM Observability, by its HTTP API:
+https://docs.datadoghq.com/llm_observability/instrumentation/api/.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from shared.events.post import Letter
+from shared.events.record import Record
+from shared.events.sinks.sink import ENDS
+from shared.events.sinks.spans import NANOS, span_id, trace_id
+
+
+class DatadogLlmObservability(msgspec.Struct, frozen=True):
+    """One span for each video, at its end. Datadog takes spans of the last day only."""
+
+    values: Mapping[str, str]
+    takes = ENDS
+    most = 100
+
+    def letter(self, records: Sequence[Record]) -> Letter:
+        values = self.values
+        base = values["DD_LLMOBS_BASE_URL"] or f"https://api.{values['DD_SITE']}"
+        spans = [_span(record) for record in records]
+        attributes = {"ml_app": values["DD_LLMOBS_ML_APP"], "tags": [f"env:{values['DD_ENV']}"], "spans": spans}
+        body = msgspec.json.encode({"data": {"type": "span", "attributes": attributes}})
+        headers = {"dd-api-key": values["DD_API_KEY"], "content-type": "application/json"}
+        return Letter(f"{base.rstrip('/')}/api/intake/llm-obs/v1/trace/spans", headers, body)
+
+
+def _span(record: Record) -> dict[str, Any]:
+    meta: dict[str, Any] = {
+        "kind": "llm",
+        "input": {"value": msgspec.json.encode(record.asked).decode()},
+        "output": {"value": msgspec.json.encode(record.outcome).decode()},
+        "metadata": {"model_name": record.model, **record.facts},
+    }
+    if record.failed:
+        meta["error"] = {"type": record.error_code, "message": record.error_message}
+    return {
+        "parent_id": "undefined",
+        "trace_id": trace_id(record),
+        "span_id": span_id(record),
+        "name": "video",
+        "meta": meta,
+        "metrics": {"total_cost": record.cost, "output_cost": record.cost, "input_cost": 0.0},
+        "status": "error" if record.failed else "ok",
+        "tags": [f"request_tag:{tag}" for tag in record.tags],
+        "start_ns": round(record.created_at.timestamp() * NANOS),
+        "duration": round((record.total_time or 0.0) * NANOS),
+    }

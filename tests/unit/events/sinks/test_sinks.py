@@ -1,0 +1,137 @@
+"""Every logging provider is told of every end in its own format, as its documents have it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from shared.config.sinks import SINKS, read_sinks
+from shared.errors import ConfigurationError
+from shared.events.post import Post
+from shared.events.record import Record, record_of
+from shared.events.sinks.known import open_sink
+from shared.media.video import Video
+from tests.fakes.receivers import SETTINGS
+from tests.fakes.world import World
+
+ALL = tuple(SINKS)
+STARTS = {"datadog"}  # who is told of starts too; the others know calls, which have both
+
+pytestmark = [pytest.mark.anyio, pytest.mark.world(sinks=ALL)]
+
+
+async def ended(world: World, *end: Any, **fields: Any) -> Video:
+    """A video that took a second to be made, and ended so."""
+    video = await world.start(**fields)
+    await world.submitted(video.id)
+    world.clock.skip(1)
+    world.upstream.end(*end)
+    return await world.live(video.id)
+
+
+@pytest.mark.world(limits={"tags": '["Film A"]', "alias": "Studio"})
+async def test_every_end_is_seen_once_by_everyone(world: World) -> None:
+    """One that completes, one that fails, one that is refused by moderation and one that is
+    deleted; every request is what the provider's documents allow.
+    """
+    videos = [await ended(world, user="u1"), await ended(world, "failed", {"code": "internal_error", "message": "Broken."})]
+    videos.append(await ended(world, "failed", {"code": "content_policy_violation", "message": "No."}))
+    deleted = await world.start()
+    await world.gateway.lifecycle.delete(deleted.id)
+    videos.append(await world.live(deleted.id))
+    await world.delivered()
+    ends = sorted(f"{video.id}.ended" for video in videos)
+    starts = sorted(f"{video.id}.started" for video in videos)
+    assert world.receivers.refused == []
+    assert {name: sorted(ids) for name, ids in world.receivers.seen.items()} == {
+        name: sorted([*ends, *starts]) if name in STARTS else ends for name in ALL
+    }
+
+
+async def test_one_that_is_down_holds_up_no_other(world: World) -> None:
+    world.receivers.says["langsmith"] = 503
+    video = await ended(world)
+    await world.delivered()
+    assert set(world.receivers.seen) == set(ALL) - {"langsmith"}
+    del world.receivers.says["langsmith"]
+    await world.delivered(60)
+    assert world.receivers.seen["langsmith"] == [f"{video.id}.ended"]
+
+
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"datadog"}))
+async def test_ids_are_the_same_on_every_try(world: World, name: str) -> None:
+    """A trace, a run or a log that is sent twice is one."""
+    await ended(world)
+    first = [row.values async for row in world.gateway.tables.gateway.scan(f"mail_{name}")]
+    await world.delivered()
+    deliveries = world.gateway.couriers.deliveries
+    await deliveries.add(name, msgspec.json.decode(first[0]["record"], type=Record), "")
+    before = len(world.receivers.bodies)
+    await world.delivered()
+    assert world.receivers.bodies[before] in world.receivers.bodies[:before]
+
+
+@pytest.mark.world(sinks=ALL, knobs={"log_prompts": False})
+async def test_with_log_prompts_off_no_provider_gets_a_prompt(world: World) -> None:
+    await ended(world, prompt="The canary sings")
+    await world.delivered()
+    assert set(world.receivers.seen) == set(ALL)
+    assert "canary" not in "".join(world.receivers.bodies)
+
+
+async def test_with_log_prompts_on_every_provider_gets_the_prompt_and_the_cost(world: World) -> None:
+    await ended(world, prompt="The canary sings")
+    await world.delivered()
+    bodies = world.receivers.bodies
+    assert len([body for body in bodies if "canary" in body and "0.4" in body]) == len(ALL)
+
+
+async def test_no_key_is_in_a_body(world: World) -> None:
+    await ended(world)
+    await world.delivered()
+    secrets = [value for name, value in SETTINGS.items() if "KEY" in name]
+    assert not [secret for secret in secrets if secret in "".join(world.receivers.bodies)]
+
+
+async def test_who_is_named_for_one_end_alone_hears_nothing_else(world: World) -> None:
+    successes, failures = read_sinks(["datadog"], [], SETTINGS), read_sinks([], ["helicone"], SETTINGS)
+    assert [(each.on_success, each.on_failure) for each in (*successes, *failures)] == [(True, False), (False, True)]
+    completed = record_of("ended", await ended(world), prompts=True)
+    failed = record_of("ended", await ended(world, "failed", {"code": "x", "message": "y"}), prompts=True)
+    (one,), (other,) = successes, failures
+    post = Post(world.gateway.connections.http)
+    heard = [[await open_sink(each, post).addressees(record) for record in (completed, failed)] for each in (one, other)]
+    assert heard == [[("",), ()], [(), ("",)]]
+
+
+@pytest.mark.parametrize(
+    ("names", "env", "complaint"),
+    [
+        (["datadog"], {}, "datadog needs the app setting DD_API_KEY"),
+        (["prometheus"], {}, "'prometheus' is not served here: there are datadog, "),
+        (["langfuse"], {**SETTINGS, "LANGFUSE_HOST": "cloud.langfuse.com"}, "LANGFUSE_HOST must be an address"),
+        (["langfuse"], {**SETTINGS, "LANGFUSE_HOST": "https://[x"}, "LANGFUSE_HOST must be an address"),
+        (["helicone"], {"HELICONE_API_KEY": "sk-geheim\nx"}, "HELICONE_API_KEY holds a character that no header takes"),
+    ],
+)
+async def test_a_wrong_setting_stops_the_app_by_name_and_quotes_no_key(
+    names: list[str], env: dict[str, str], complaint: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=re.escape(complaint)) as caught:
+        read_sinks(names, names, env)
+    assert "geheim" not in caught.value.message
+
+
+def test_the_page_has_every_provider_with_its_settings() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "logging.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `") and line.split("`")[1] in SINKS]
+    assert [row.split("`")[1] for row in rows] == list(ALL)
+    for row in rows:
+        assert not [setting for setting in SINKS[row.split("`")[1]] if f"`{setting}`" not in row], row
+
+
+def test_the_page_has_every_field() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "logging.md").read_text()
+    assert not [name for name in Record.__struct_fields__ if f"`{name}`" not in page]
