@@ -122,14 +122,24 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
         known = {name: value for name, value in values.items() if name in cls.__struct_fields__}
         return cls(id=video_id, **known)
 
+    @property
+    def _reason(self) -> dict[str, Any] | None:
+        """Why it failed, as callers see it."""
+        if self.status != "failed":
+            return None
+        return {"code": self.error_code, "message": self.error_message, "upstream_request_id": self.upstream_request_id}
+
+    @property
+    def _queue(self) -> dict[str, Any] | None:
+        """Its place among those that wait, as callers see it."""
+        if self.status != "queued" or self.queue_position is None:
+            return None
+        return {"position": self.queue_position, "estimated_start": _unix(self.estimated_start)}
+
     def wire(self) -> dict[str, Any]:
         """The OpenAI video object: all of its keys, then ours from `queue` on. Times are unix
         seconds.
         """
-        reason = {"code": self.error_code, "message": self.error_message, "upstream_request_id": self.upstream_request_id}
-        error = reason if self.status == "failed" else None
-        waiting = self.status == "queued" and self.queue_position is not None
-        queue = {"position": self.queue_position, "estimated_start": _unix(self.estimated_start)} if waiting else None
         return {
             "id": self.id,
             "object": "video",
@@ -143,8 +153,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "size": self.size,
             "seconds": str(self.seconds),
             "remixed_from_video_id": self.remixed_from,
-            "error": error,
-            "queue": queue,
+            "error": self._reason,
+            "queue": self._queue,
             "progress_estimated": self.progress_estimated and not self.finished,
             "parameters": self.asked or None,
             "upstream": self.told,

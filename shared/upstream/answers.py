@@ -88,31 +88,39 @@ def from_upstream(
     `about_video`: the path names a video, so a 404 is `Missing`. The tests follow the service's
     documented answers, by status, then by message, because `code` is often null.
     """
-    report = read_report(status, headers, body, mask)
-    words = report.message.lower()
-    build = _Builder(report)
+    build = _Builder(read_report(status, headers, body, mask))
     if status == 408 or status >= 500:
         return build(Uncertain if creating else Unreachable, "The upstream did not finish the request.")
-    if status in (401, 403) or "api key not valid" in words:
+    if status in (401, 403) or "api key not valid" in build.words:
         return build(Denied, "The upstream refused the gateway's credentials.")
+    if status in (404, 410):
+        return _not_there(build, status, about_video=about_video)
+    if status == 429:
+        default = RUNNING_CAP_WAIT if "running tasks" in build.words else RATE_LIMIT_WAIT
+        return build(Busy, "The upstream has no capacity just now.", retry_after=retry_after(headers, now) or default)
+    return _refusal(build, status)
+
+
+def _not_there(build: "_Builder", status: int, *, about_video: bool) -> UpstreamError:
+    """The model, the deployment, the video or the route is what is missing."""
     if status == 410:
         return build(Retired, "The upstream has retired this model.")
-    if status == 404:
-        if "api deployment" in words or report.code == "DeploymentNotFound":
-            return build(Retired, "The upstream has no such deployment; it was never made, or the model is retired.")
-        if about_video and words not in ("not found", "resource not found"):
-            return build(Missing, "The upstream no longer has this video.")
-        return build(Misrouted, "The upstream does not know this route; check the deployment's api_base.")
-    if status == 429:
-        default = RUNNING_CAP_WAIT if "running tasks" in words else RATE_LIMIT_WAIT
-        return build(Busy, "The upstream has no capacity just now.", retry_after=retry_after(headers, now) or default)
-    if status == 400 and "upload timed out" in words:
+    if "api deployment" in build.words or build.report.code == "DeploymentNotFound":
+        return build(Retired, "The upstream has no such deployment; it was never made, or the model is retired.")
+    if about_video and build.words not in ("not found", "resource not found"):
+        return build(Missing, "The upstream no longer has this video.")
+    return build(Misrouted, "The upstream does not know this route; check the deployment's api_base.")
+
+
+def _refusal(build: "_Builder", status: int) -> UpstreamError:
+    """Something in the request is refused: its upload, its content, its headers, or a value."""
+    if status == 400 and "upload timed out" in build.words:
         return build(Unreachable, "The upstream lost the reference image.", code="upload_timed_out")
-    if is_moderation(report.code, words):
-        return build(Moderated, f"The request was blocked by the upstream's moderation: {report.message}")
+    if is_moderation(build.report.code, build.words):
+        return build(Moderated, f"The request was blocked by the upstream's moderation: {build.report.message}")
     if status == 431:
         return build(Misrouted, "The upstream refused the request's headers.")
-    return build(Refused, f"The upstream refused the request: {report.message}")
+    return build(Refused, f"The upstream refused the request: {build.report.message}")
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
@@ -129,10 +137,13 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 class _Builder:
-    """Makes a leaf of UpstreamError with the report and the upstream's `param`."""
+    """Makes a leaf of UpstreamError with the report and the upstream's `param`. `words` is the
+    message in small letters.
+    """
 
     def __init__(self, report: UpstreamReport) -> None:
         self.report = report
+        self.words = report.message.lower()
 
     def __call__(
         self, leaf: type[UpstreamError], message: str, *, code: str | None = None, retry_after: float | None = None
