@@ -171,6 +171,9 @@ async def test_vllm_tells_a_failed_job_as_an_http_error(tmp_path: Path, prompt: 
         ({"size": "large"}, "body.size"),
         ({"num_outputs_per_prompt": "11"}, "body.num_outputs_per_prompt"),
         ({"fps": "fast"}, "body.fps"),
+        ({"sound_duration": "0"}, "body.sound_duration"),
+        ({"frame_interpolation_exp": "0"}, "body.frame_interpolation_exp"),
+        ({"frame_interpolation_scale": "0"}, "body.frame_interpolation_scale"),
         ({"num_inference_steps": "201"}, None),
         ({"guidance_scale": "21"}, None),
         ({"extra_params": "[]"}, None),
@@ -277,6 +280,8 @@ async def test_sglang_takes_json_and_numbers(tmp_path: Path) -> None:
         ({"fps": "0"}, 400),
         ({"seed": "-1"}, 400),
         ({"extra_body": "{"}, 400),
+        ({"output_quality": "best"}, 400),
+        ({"reference_url": "an image"}, 400),
     ],
 )
 async def test_sglang_refuses_a_wrong_form(tmp_path: Path, fields: dict[str, str], status: int) -> None:

@@ -7,6 +7,7 @@ From the package `vllm-omni` 0.30.0, `entrypoints/openai/api_server.py`, `protoc
 import asyncio
 import json
 import re
+import sys
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
 from hmac import compare_digest
@@ -39,7 +40,12 @@ _KINDS: Mapping[str, Kind] = {
 }
 _ANY = 2.0**63
 # The form itself knows these bounds, the model of the request the others: they fail in two ways.
-_FORM_BOUNDS = {"fps": (1, _ANY), "short_edge": (1, _ANY), "num_outputs_per_prompt": (1, 10), "start_time_seconds": (0, _ANY)}
+_FORM_BOUNDS = {
+    **dict.fromkeys(("fps", "short_edge", "frame_interpolation_exp"), (1, _ANY)),
+    "num_outputs_per_prompt": (1, 10),
+    "start_time_seconds": (0, _ANY),
+    **dict.fromkeys(("sound_duration", "frame_interpolation_scale"), (sys.float_info.min, _ANY)),
+}
 _MODEL_BOUNDS = {
     **dict.fromkeys(("width", "height", "num_frames"), (1, _ANY)),
     "num_inference_steps": (1, 200),

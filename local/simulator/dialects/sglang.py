@@ -7,6 +7,7 @@ From the package `sglang` 0.5.23, `multimodal_gen/runtime/entrypoints/openai/vid
 
 import asyncio
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 from uuid import uuid4
@@ -25,6 +26,8 @@ _DEFAULT_SIDES = (1280, 720)
 _SEED = 42
 _FPS, _SECONDS = 24, 4
 _MOST_OUTPUTS = 10
+_QUALITIES = ("maximum", "high", "medium", "low", "default")
+_SOURCES = re.compile(r"(?i:https?://)|data:(image|video)|.*\.(avi|gif|m4v|mkv|mov|mp4|mpeg|mpg|webm)\Z", re.DOTALL)
 _POSITIVE = ("width", "height", "num_frames", "num_inference_steps")
 _KINDS: Mapping[str, Kind] = {
     **dict.fromkeys(("model", "task_type", "size", "generator_device", "negative_prompt", "reference_url"), str),
@@ -108,6 +111,11 @@ class SGLang(Engine):
         for name in _POSITIVE:
             if values.get(name, 1) <= 0:
                 raise Refused(self.error(400, f"{name} must be positive"))
+        quality = values.get("output_quality", "default")
+        if quality not in _QUALITIES and "output_compression" not in values:
+            raise Refused(self.error(400, f"Invalid output_quality {quality!r}. Expected one of: {list(_QUALITIES)}"))
+        if not _SOURCES.match(values.get("reference_url", "https://")):
+            raise Refused(self.error(400, "Failed to process image source: Unsupported image url format"))
         seed = values.get("seed", _SEED)
         if seed < 0:
             raise Refused(self.error(400, f"seed must be a non-negative int or list of ints, got {seed!r}"))
