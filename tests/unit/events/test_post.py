@@ -1,0 +1,67 @@
+"""Whatever a receiver does is an answer, and costs little."""
+
+from collections.abc import AsyncIterator, Callable
+
+import httpx
+import pytest
+
+from shared.events.post import Answer, Letter, Post
+
+pytestmark = pytest.mark.anyio
+
+LETTER = Letter("https://receiver.example/in", {"x-key": "geheim"}, b"{}")
+
+
+async def sent(answer: Callable[[httpx.Request], httpx.Response]) -> Answer:
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
+        return await Post(lambda: client).post(LETTER)
+
+
+def failing(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    return answer
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """Nothing that a receiver says takes a key elsewhere."""
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        return httpx.Response(307, headers={"location": "https://elsewhere.example/"})
+
+    assert await sent(answer) == Answer(307, "HTTP 307")
+    assert asked == ["receiver.example"]
+
+
+async def test_an_endless_body_is_not_read() -> None:
+    read = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b"x" * 65_536
+
+    assert await sent(lambda request: httpx.Response(200, content=endless())) == Answer(200, "HTTP 200")
+    assert read <= 1
+
+
+@pytest.mark.parametrize("error", [httpx.ConnectError("to 10.0.0.1"), httpx.ReadTimeout("x"), TimeoutError()], ids=repr)
+async def test_no_answer_is_told_by_its_kind_and_quotes_nothing(error: Exception) -> None:
+    assert await sent(failing(error)) == Answer(None, type(error).__name__)
+
+
+@pytest.mark.parametrize(
+    ("told", "seconds"),
+    [("120", 120.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0), ("-5", 0.0), ("²", 0.0), ("9" * 400, 0.0), ("1e9", 0.0)],
+)
+async def test_only_a_plain_number_of_seconds_is_waited_for(told: str, seconds: float) -> None:
+    headers = [(b"retry-after", told.encode())]
+    assert (await sent(lambda request: httpx.Response(503, headers=headers))).after == seconds
+
+
+def test_a_letter_shows_no_key() -> None:
+    assert "geheim" not in repr(LETTER)
