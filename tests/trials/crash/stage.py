@@ -108,11 +108,11 @@ class Stage:
         await until(there)
 
     async def bound(self, video_id: str) -> None:
-        """Until a video's record has its job."""
+        """Until a video's record has its job, or the video has ended without one."""
 
         async def there() -> bool:
             entry = await self.gateway.videos.find(video_id)
-            return entry is not None and entry.video.upstream_id is not None
+            return entry is not None and (entry.video.upstream_id is not None or entry.video.finished)
 
         await until(there)
 

@@ -137,7 +137,7 @@ def _polled(once: Expected, unknown: Expected) -> dict[str, Expectation]:
         "409": (once, always("upstream_rejected", 21)),
         "422": (once, always("upstream_rejected", 21)),
         "unknown status": (once, unknown),
-        RESTART: (ok(18, 28), always("upstream_video_missing", 26)),
+        RESTART: (ok(18, 32), always("upstream_video_missing", 26)),
     }
 
 
@@ -159,7 +159,7 @@ OWN_EXPECTED: Mapping[str, Mapping[str, tuple[Expectation, Mapping[str, Expectat
             (Expected("cancelled", 3, 3), Expected("completed", 14, 22)),
             {
                 **dict.fromkeys(("reset after it acted", "cut short", RESTART), _STOPPED_UNHEARD),
-                "404 video": (Expected("cancelled", 3, 3), Expected("upstream_video_missing", 14, 20)),  # it says it is gone
+                "404 video": (Expected("cancelled", 3, 3), Expected("cancelled", 14, 22)),  # it says it is gone
             },
         ),
         FINISHED: (both("completed", 2), {}),
