@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from shared.config.deployments import read_models
-from shared.config.file import GatewayKnobs, General, ModelEntry, ModelInfo, Params, read_yaml
+from shared.config.file import GatewayKnobs, General, Litellm, ModelEntry, ModelInfo, Params, read_yaml
+from shared.config.sinks import SINKS
 from shared.errors import ConfigurationError
 
 _HERE = {  # LiteLLM's name → what does the same here
@@ -26,17 +27,14 @@ _HERE = {  # LiteLLM's name → what does the same here
     "max_budget": "general_settings.max_budget, or max_budget of a key",
     "database_url": "nothing: Table Storage keeps keys, budgets and videos",
     "store_model_in_db": "nothing: models are in config.yaml",
-    "alerting": "the app's log and Azure Monitor's alerts",
-    "success_callback": "the app's log, which has every start and end of a video",
-    "failure_callback": "the app's log, which has every start and end of a video",
-    "callbacks": "the app's log, which has every start and end of a video",
     "num_retries": "nothing: what proves that no job was made is tried again by itself",
     "fallbacks": "fallbacks, under gateway:",
     "default_fallbacks": "fallbacks, under gateway:",
     "drop_params": "nothing: an unknown parameter is refused",
     "routing_strategy": "nothing: a free deployment is taken, waiting is fair between keys",
 }
-_SECTIONS = ("litellm_settings", "router_settings", "environment_variables", "guardrails", "credential_list")
+_NAMES_SINKS = ("alerting", *Litellm.__struct_fields__)  # lists of logging providers
+_SECTIONS = ("router_settings", "environment_variables", "guardrails", "credential_list")
 
 
 @dataclass
@@ -58,9 +56,13 @@ def move(document: Any) -> Move:
     entries = [entry for given in document["model_list"] if (entry := _entry(given, moved)) is not None]
     if entries:
         moved.document["model_list"] = entries
-    general = _kept(document.get("general_settings") or {}, General.__struct_fields__, "general_settings.", moved)
-    if general:
-        moved.document["general_settings"] = general
+    for section, known in (("general_settings", General), ("litellm_settings", Litellm)):
+        kept = _kept(document.get(section) or {}, known.__struct_fields__, f"{section}.", moved)
+        kept = {
+            name: _served(value, f"{section}.{name}", moved) if name in _NAMES_SINKS else value for name, value in kept.items()
+        }
+        if kept:
+            moved.document[section] = kept
     for section in _SECTIONS:
         for name in document.get(section) or {}:
             moved.left_out(f"{section}.", str(name))
@@ -102,6 +104,13 @@ def _example(name: str, value: Any) -> Any:
     return value
 
 
+def _served(names: Any, place: str, moved: Move) -> list[str]:
+    """The logging providers of a list that are served here too."""
+    given = [str(name) for name in names] if isinstance(names, list) else []
+    moved.remarks += [f"{place}: {name} left out. Here: {', '.join(SINKS)}." for name in given if name not in SINKS]
+    return [name for name in given if name in SINKS]
+
+
 def _kept(given: Any, known: tuple[str, ...], place: str, moved: Move) -> dict[str, Any]:
     kept = {}
     for name, value in given.items() if isinstance(given, dict) else ():
@@ -130,6 +139,7 @@ def _without_secrets(document: dict[str, Any]) -> dict[str, Any]:
         if isinstance(key, str) and not key.startswith("os.environ/"):
             entry["params"]["api_key"] = "os.environ/AZURE_OPENAI_API_KEY"
     general = document.get("general_settings", {})
-    if general.get("master_key"):
-        general["master_key"] = "os.environ/GATEWAY_MASTER_KEY"
+    for name, setting in (("master_key", "GATEWAY_MASTER_KEY"), ("datadog_api_key", "DATADOG_API_KEY")):
+        if general.get(name):
+            general[name] = f"os.environ/{setting}"
     return document

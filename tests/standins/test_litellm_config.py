@@ -26,8 +26,11 @@ model_list:
 general_settings:
   master_key: sk-secret-of-the-operator
   database_url: postgres://secret
+  alerting: ["slack"]
+  datadog_api_key: secret-of-datadog
 litellm_settings:
-  success_callback: ["datadog"]
+  success_callback: ["datadog", "prometheus"]
+  num_retries: 3
 """
 
 
@@ -41,11 +44,16 @@ def test_what_makes_videos_is_served_and_the_rest_is_explained(tmp_path: Path, c
     assert "# azure-sora-2: litellm_params.rpm: left out. Here: creates_per_minute" in told
     assert "# chat: left out." in told
     assert "# general_settings.database_url: left out. Here: nothing: Table Storage" in told
-    assert "# litellm_settings.success_callback: left out." in told
+    assert "# litellm_settings.success_callback: prometheus left out. Here: datadog, " in told
+    assert "# litellm_settings.num_retries: left out." in told
+    assert "# general_settings.alerting: slack left out." in told
     (tmp_path / "config.yaml").write_text(told)
     base = {"AZURE_OPENAI_API_BASE": "https://a.openai.azure.com", "GATEWAY_MASTER_KEY": "sk-1234", "AzureWebJobsStorage": "x"}
-    settings = load({**base, "AZURE_OPENAI_API_KEY": "k", "GATEWAY_CONFIG": str(tmp_path / "config.yaml")})
+    settings = load(
+        {**base, "AZURE_OPENAI_API_KEY": "k", "DATADOG_API_KEY": "d", "GATEWAY_CONFIG": str(tmp_path / "config.yaml")}
+    )
     assert [model.name for model in settings.catalog.models] == ["azure-sora-2", "own"]
+    assert [(sink.name, sink.on_failure) for sink in settings.sinks] == [("datadog", False)]
 
 
 @pytest.mark.parametrize("text", ["- a list", "general_settings: {}", "model_list: 7"])
