@@ -2,6 +2,7 @@
 names that LiteLLM's users have.
 """
 
+from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -48,6 +49,11 @@ SINKS: Mapping[str, Mapping[str, str]] = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": REQUIRED,
         "OTEL_EXPORTER_OTLP_HEADERS": "",
         "OTEL_SERVICE_NAME": "azure-video-gateway",
+    },
+    "webhook": {
+        "GENERIC_LOGGER_ENDPOINT": REQUIRED,
+        "GENERIC_LOGGER_HEADERS": "",
+        "GENERIC_LOGGER_SECRET": "",
     },
 }
 # Other names for the same setting.
@@ -97,6 +103,16 @@ def _check(setting: str, value: str) -> None:
         raise ConfigurationError(f"The app setting {setting} holds a character that no header takes.")
     if value and setting.endswith(_ADDRESSES) and not _is_address(value):
         raise ConfigurationError(f"The app setting {setting} must be an address that begins with https://.")
+    if value and setting == "GENERIC_LOGGER_SECRET" and not _is_signing_secret(value):
+        raise ConfigurationError(f"The app setting {setting} must be whsec_ and the base64 of 24 to 64 bytes.")
+
+
+def _is_signing_secret(value: str) -> bool:
+    """By Standard Webhooks: 24 to 64 bytes, in base64 behind `whsec_`."""
+    try:
+        return value.startswith("whsec_") and 24 <= len(b64decode(value.removeprefix("whsec_"), validate=True)) <= 64
+    except ValueError:
+        return False
 
 
 def _is_address(value: str) -> bool:

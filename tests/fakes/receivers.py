@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+from openai import OpenAI
 
 # What each provider's account is reached with.
 SETTINGS: Mapping[str, str] = {
@@ -21,6 +22,9 @@ SETTINGS: Mapping[str, str] = {
     "LANGFUSE_PUBLIC_KEY": "pk-lf-1",
     "LANGFUSE_SECRET_KEY": "sk-lf-2",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "https://collector.example:4318",
+    "GENERIC_LOGGER_ENDPOINT": "https://own.example/videos",
+    "GENERIC_LOGGER_HEADERS": "authorization=Bearer mine",
+    "GENERIC_LOGGER_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
     "OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=the%20team,x-other=1=2",
 }
 
@@ -126,6 +130,18 @@ def otel(request: httpx.Request) -> Ids:
     return [root["video.id"] for root in _roots(request)]
 
 
+def webhook(request: httpx.Request) -> Ids:
+    """By Standard Webhooks, with a client that has nothing of ours: OpenAI's."""
+    expect(request.headers.get("authorization") == "Bearer mine", "the header", 401)
+    expect(request.url.path == "/videos", "the path", 404)
+    judge = OpenAI(api_key="none", webhook_secret=SETTINGS["GENERIC_LOGGER_SECRET"]).webhooks
+    judge.verify_signature(request.content.decode(), request.headers)
+    event = _json(request)
+    expect(event["type"] == event["data"]["type"] and event["timestamp"] == event["data"]["time"], "the event")
+    expect(event["data"]["id"] == request.headers["webhook-id"], "the id")
+    return [event["data"]["id"]]
+
+
 def _roots(request: httpx.Request) -> list[dict[str, Any]]:
     """The attributes of the spans without parent; the others have to belong to one of them."""
     (resource,) = _json(request)["resourceSpans"]
@@ -163,6 +179,7 @@ _PROVIDERS: Mapping[str, tuple[str, Callable[[httpx.Request], Ids]]] = {
     "helicone": ("api.worker.helicone.ai", helicone),
     "langfuse": ("cloud.langfuse.com", langfuse),
     "otel": ("collector.example", otel),
+    "webhook": ("own.example", webhook),
 }
 """Host and check of each, by name."""
 

@@ -32,6 +32,10 @@ def _format(settings: SinkSettings) -> Format:
             from shared.events.sinks.langfuse import Langfuse
 
             return Langfuse(values)
+        case "webhook":
+            from shared.events.sinks.webhook import Webhook
+
+            return Webhook(values)
         case _:
             from shared.events.sinks.otel import OpenTelemetry
 

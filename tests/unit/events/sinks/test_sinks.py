@@ -17,7 +17,7 @@ from tests.fakes.receivers import SETTINGS
 from tests.fakes.world import World
 
 ALL = tuple(SINKS)
-STARTS = {"datadog"}  # who is told of starts too; the others know calls, which have both
+STARTS = {"datadog", "webhook"}  # who is told of starts too; the others know calls, which have both
 
 pytestmark = [pytest.mark.anyio, pytest.mark.world(sinks=ALL)]
 
@@ -85,7 +85,7 @@ async def test_with_log_prompts_on_every_provider_gets_the_prompt_and_the_cost(w
     await ended(world, prompt="The canary sings")
     await world.delivered()
     bodies = world.receivers.bodies
-    assert len([body for body in bodies if "canary" in body and "0.4" in body]) == len(ALL)
+    assert len([body for body in bodies if "canary" in body and "0.4" in body and "video.completed" in body]) == len(ALL)
 
 
 async def test_no_key_is_in_a_body(world: World) -> None:
@@ -113,6 +113,7 @@ async def test_who_is_named_for_one_end_alone_hears_nothing_else(world: World) -
         (["prometheus"], {}, "'prometheus' is not served here: there are datadog, "),
         (["langfuse"], {**SETTINGS, "LANGFUSE_HOST": "cloud.langfuse.com"}, "LANGFUSE_HOST must be an address"),
         (["langfuse"], {**SETTINGS, "LANGFUSE_HOST": "https://[x"}, "LANGFUSE_HOST must be an address"),
+        (["webhook"], {**SETTINGS, "GENERIC_LOGGER_SECRET": "whsec_geheim"}, "GENERIC_LOGGER_SECRET must be whsec_ and"),
         (["helicone"], {"HELICONE_API_KEY": "sk-geheim\nx"}, "HELICONE_API_KEY holds a character that no header takes"),
     ],
 )
