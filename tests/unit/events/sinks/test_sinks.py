@@ -1,6 +1,8 @@
 """Every logging provider is told of every end in its own format, as its documents have it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from shared.media.video import Video
 from tests.fakes.receivers import SETTINGS
 from tests.fakes.world import World
 
+CHECKOUT = Path(__file__).parents[4]
 ALL = tuple(SINKS)
 STARTS = {"datadog", "webhook"}  # who is told of starts too; the others know calls, which have both
 
@@ -125,8 +128,36 @@ async def test_a_wrong_setting_stops_the_app_by_name_and_quotes_no_key(
     assert "geheim" not in caught.value.message
 
 
+LOADED = """
+import sys
+import function_app
+from shared import gateway
+from shared.config import settings
+
+gateway.build(settings.load())
+loaded = {name.removeprefix("shared.events.sinks.") for name in sys.modules if name.startswith("shared.events.sinks.")}
+print(*sorted(loaded | {"httpx"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("named", "loaded"),
+    [
+        ("", ""),
+        ("callbacks: [helicone]", "helicone known sink"),
+    ],
+)
+def test_only_who_is_configured_is_imported(tmp_path: Path, named: str, loaded: str) -> None:
+    """And no HTTP client before there is something to send."""
+    (tmp_path / "config.yaml").write_text(f"litellm_settings: {{{named}}}")
+    env = {**SETTINGS, "AzureWebJobsStorage": "x", "AZURE_OPENAI_API_BASE": "https://a.example", "AZURE_OPENAI_API_KEY": "k"}
+    env["GATEWAY_CONFIG"] = str(tmp_path / "config.yaml")
+    told = subprocess.run([sys.executable, "-c", LOADED], cwd=CHECKOUT, env=env, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == loaded
+
+
 def test_the_page_has_every_provider_with_its_settings() -> None:
-    page = (Path(__file__).parents[4] / "docs" / "logging.md").read_text()
+    page = (CHECKOUT / "docs" / "logging.md").read_text()
     rows = [line for line in page.splitlines() if line.startswith("| `") and line.split("`")[1] in SINKS]
     assert [row.split("`")[1] for row in rows] == list(ALL)
     for row in rows:
@@ -134,5 +165,5 @@ def test_the_page_has_every_provider_with_its_settings() -> None:
 
 
 def test_the_page_has_every_field() -> None:
-    page = (Path(__file__).parents[4] / "docs" / "logging.md").read_text()
+    page = (CHECKOUT / "docs" / "logging.md").read_text()
     assert not [name for name in Record.__struct_fields__ if f"`{name}`" not in page]
