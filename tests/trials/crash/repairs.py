@@ -195,6 +195,13 @@ async def _made_beside_a_busy_server(stage: Stage, _: Any) -> None:
     await _swept_at_rest(stage, None)
 
 
+async def _endless_beside_a_busy_server(stage: Stage, _: Any) -> None:
+    """The server does not stop the job at its deadline, and does so for the sweep."""
+    stage.fault(kind="status", operation="delete", status=409)
+    await _create_endless(stage)
+    await _swept_at_rest(stage, None)
+
+
 async def _no_copy_stays(stage: Stage) -> list[str]:
     """The last sweep may have been that of the story, or the one that follows every story."""
     kept = [f"job {job.id} is still upstream" for job in stage.jobs() if job.deleted_at is None]
@@ -273,6 +280,14 @@ REPAIRS = (
         dies_at=_ACCEPTED,
         check=_asks_for_nothing,
         knobs={"deadline_seconds": 600},  # a request is under way for no longer
+    ),
+    Story(
+        "a job that is not stopped at its deadline",
+        _endless_beside_a_busy_server,
+        check=_no_copy_stays,
+        ends=("deadline_exceeded",),
+        dialect="hosted_vllm",
+        knobs={"deadline_seconds": 20},
     ),
     Story("a copy that is not deleted at once", _made_beside_a_busy_server, check=_no_copy_stays, dialect="sglang"),
     Story(
