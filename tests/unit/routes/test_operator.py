@@ -485,7 +485,7 @@ async def test_model_info_has_prices_and_no_secrets(world: World) -> None:
 async def test_bad_creates_cost_nothing(world: World) -> None:
     """A create that cannot be read leaves no reservation, no note and no idempotency record."""
     world.faults.commits.clear()
-    for body in (b"", b"{", b"[]", b'{"prompt": 5}', b'{"prompt": "x", "seconds": NaN}', b'{"prompt": "x", "n": 1}'):
+    for body in (b"", b"{", b"[]", b'{"prompt": 5}', b'{"prompt": "x", "seconds": NaN}', b'{"prompt": "x", "n": 2}'):
         reply = await world.send("POST", "v1/videos", secret=world.secret, body=body, headers={"idempotency-key": "k"})
         assert reply.status == 400
     long = {"idempotency-key": "k" * 256}
