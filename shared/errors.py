@@ -5,6 +5,7 @@
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── Unavailable               503  variant_unavailable      the upstream cannot give it just now
     ├── GuardrailUnavailable      503  guardrail_unavailable    a guardrail did not answer
+    ├── WebhookUnreachable        502  webhook_unreachable      an endpoint did not answer a test
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
     │   ├── ContentBlocked        400  content_policy_violation
@@ -103,6 +104,14 @@ class GuardrailUnavailable(GatewayError):
 
     status = 503
     default_code = "guardrail_unavailable"
+
+
+class WebhookUnreachable(GatewayError):
+    """A webhook endpoint did not answer a test."""
+
+    status = 502
+    default_code = "webhook_unreachable"
+    should_retry = False
 
 
 class RequestError(GatewayError):

@@ -28,8 +28,12 @@ from shared.config.settings import Settings, Storage
 from shared.config.version import SERVER
 from shared.events.couriers import Couriers
 from shared.events.deliveries import Deliveries
+from shared.events.destination import Destinations
 from shared.events.journal import Journal
 from shared.events.post import Post
+from shared.events.webhooks.addresses import Addresses
+from shared.events.webhooks.endpoints import Endpoints
+from shared.events.webhooks.webhooks import Webhooks
 from shared.media.reference_image import ReferenceImages
 from shared.media.remote_image import RemoteImages
 from shared.storage.blobs import Archive
@@ -77,6 +81,7 @@ class Gateway(msgspec.Struct, frozen=True):
     rendering: Rendering
     lifecycle: Lifecycle
     journal: Journal
+    webhooks: Webhooks
 
     @property
     def couriers(self) -> Couriers:
@@ -125,7 +130,13 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
     lines = SpendLines(tables.gateway, clock, random)
-    journal = Journal(tables.gateway, _couriers(given, links, Deliveries(tables.gateway, clock)), given.knobs.log_prompts)
+    post = Post(links.http)
+    webhooks = Webhooks(
+        Endpoints(commits), videos, Addresses(given.knobs.webhook_networks), post, clock, given.master_key or ""
+    )
+    sinks = _sinks(given, post)
+    couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks})
+    journal = Journal(tables.gateway, couriers, given.knobs.log_prompts)
     ledger = Ledger(commits, videos, clock, journal.listened)
     keys = Keys(commits, clock, random, given.master_key)
     budget = GatewayBudget(commits, clock, given.max_budget, given.budget_duration)
@@ -151,6 +162,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
         *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle, journal),
+        webhooks,
     )
 
 
@@ -163,14 +175,13 @@ def _screening(given: Settings, links: Connections) -> "Screening | None":
     return screening_of(given.guardrails, links)
 
 
-def _couriers(given: Settings, links: Connections, deliveries: Deliveries) -> Couriers:
-    """The couriers to everyone who listens. Where nobody does, nothing is imported for it."""
+def _sinks(given: Settings, post: Post) -> Destinations:
+    """The logging providers, by name. Where there are none, nothing is imported for them."""
     if not given.sinks:
-        return Couriers(deliveries, {})
+        return {}
     from shared.events.sinks.known import open_sink
 
-    sinks = (open_sink(each, Post(links.http)) for each in given.sinks)
-    return Couriers(deliveries, {sink.name: sink for sink in sinks})
+    return {each.name: open_sink(each, post) for each in given.sinks}
 
 
 def build_for_storage(storage: Storage) -> Gateway:

@@ -23,8 +23,8 @@ _SLOT_WAIT = 10.0  # seconds: when a caller with too many running videos may loo
 
 
 class Account(msgspec.Struct, frozen=True, kw_only=True):
-    """One key's row. Money in micro-dollars, times in UTC; `models`, `tags`, `metadata`, `aliases`
-    and `permissions` are JSON text.
+    """One key's row. Money in micro-dollars, times in UTC; `models`, `tags`, `metadata`, `aliases`,
+    `permissions` and `callback_hosts` are JSON text. `hooked` is whether an endpoint wants events.
 
     `token` is the SHA-256 of the secret, in hex. A limit of None does not limit. `team_id`,
     `organization_id`, `tpm_limit`, `aliases` and `permissions` are kept for operators who bring
@@ -57,6 +57,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     deleted: bool = False
     created_at: datetime | None = None
     updated_at: datetime | None = None
+    webhook_url: str | None = None
+    callback_hosts: str = "[]"
+    hooked: bool = False
 
     reserved: int = 0
     spend: int = 0
@@ -73,6 +76,11 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_row(cls, values: dict[str, Any]) -> "Account":
         return cls(**{name: value for name, value in values.items() if name in cls.__struct_fields__})
+
+
+def callback_hosts(account: Account | None) -> list[str]:
+    """The only hosts that the key's webhooks may go to; none means any."""
+    return msgspec.json.decode(account.callback_hosts, type=list[str]) if account else []
 
 
 def check_usable(account: Account, now: datetime) -> None:

@@ -101,9 +101,11 @@ class Admission(msgspec.Struct):
             priority=account.priority,
             key_alias=account.alias,
             key_user=account.user_id,
+            callback_url=self.video.callback_url or account.webhook_url,
         )
+        video = _hooked(video, account)
         writes: list[Write] = [Insert(video.id, video.to_row()), listed(video.id)]
-        writes += _marks(video, "started", told=self.told)
+        writes += _marks(video, "started", told=self.told or video.hooked)
         if self.identity is not None:
             writes += self.identity.admit(self._remembered, video.id, now)
         return Decision(account, Admitted(video, False, account), tuple(writes))
@@ -133,7 +135,9 @@ class Settlement(msgspec.Struct):
         video = msgspec.structs.replace(self._entry.video, **self.outcome)
         if video.status == "completed" and video.charge is not None:
             video = msgspec.structs.replace(video, cost=min(video.charge, held))
-        writes = (Replace(self._entry.row, video.to_row()), *_marks(video, "ended", told=self.told))
+        video = _hooked(video, account)
+        marks = _marks(video, "ended", told=self.told or video.hooked)
+        writes = (Replace(self._entry.row, video.to_row()), *marks)
         return Decision(settle(account, video, held), video, writes)
 
 
@@ -174,7 +178,8 @@ class Deletion(msgspec.Struct):
                 video, status="failed", finished_at=now, error_code="cancelled", error_message=CANCELLED_MESSAGE
             )
             account = settle(account, video)
-        marks = _marks(video, "ended", told=self.told and video.finished)
+        video = _hooked(video, account)
+        marks = _marks(video, "ended", told=(self.told or video.hooked) and video.finished)
         return Decision(account, video, (*hiding(self._entry, video, self._listing), *marks))
 
 
@@ -207,6 +212,11 @@ class Move(msgspec.Struct):
             estimated_start=None,
         )
         return Decision(reprice(account, before, video, self.clock.now()), video, (Replace(self._entry.row, video.to_row()),))
+
+
+def _hooked(video: Video, account: Account) -> Video:
+    """The video with whether webhooks are told of it."""
+    return msgspec.structs.replace(video, hooked=account.hooked or video.callback_url is not None)
 
 
 def _marks(video: Video, happening: Happening, *, told: bool) -> tuple[Write, ...]:

@@ -167,6 +167,7 @@ def _fingerprint(request: CreateRequest) -> str:
         *(() if request.fit == "exact" else (request.fit,)),
         *([sorted(request.parameters.items())] if request.parameters else []),
         *([sorted(request.guardrails)] if request.guardrails else []),
+        *([request.callback_url] if request.callback_url else []),
     )
     return _digest(msgspec.json.encode(asked))
 

@@ -42,7 +42,8 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     may wait for capacity. `recreate_remixes`: whether a remix with another length, size or image is
     made anew, which no upstream's own remix can do. `reference_hosts`: the hosts that reference
     images may be fetched from. `fallbacks`: the models that replace a model, in order, while all
-    its deployments are down.
+    its deployments are down. `webhook_networks`: networks that are not public and that webhooks may
+    go to (`10.0.0.0/8`).
     """
 
     poll_seconds: _Seconds = 5.0
@@ -58,6 +59,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     recreate_remixes: bool = True
     reference_hosts: list[_HostName] = []
     fallbacks: dict[str, list[str]] = {}
+    webhook_networks: list[str] = []
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -122,6 +122,6 @@ class Couriers(msgspec.Struct):
 
 
 def _log(name: str, outcomes: list[str]) -> None:
-    failed = len(outcomes) - outcomes.count("delivered")
+    failed = outcomes.count("later") + outcomes.count("refused")
     if failed:
         logger.warning("%s: %d of %d events were not delivered", name, failed, len(outcomes))

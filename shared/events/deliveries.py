@@ -97,7 +97,7 @@ class Deliveries(msgspec.Struct, frozen=True):
     def _change(self, destination: Destination, receipt: Receipt) -> Sequence[Write]:
         """The writes that take a delivery away, or give it its next time."""
         delivery = receipt.delivery
-        if receipt.outcome == "delivered" or _given_up(destination, receipt):
+        if receipt.outcome in ("delivered", "dropped") or _given_up(destination, receipt):
             return [Delete(delivery.row)]
         pause = max(destination.pauses[delivery.tries], min(receipt.after, _LONGEST_AFTER))
         due = self.clock.now() + timedelta(seconds=pause)

@@ -6,6 +6,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from shared.events.record import Record
+from shared.media.video import Video
 from shared.storage.tables import Row
 
 # In seconds, after the first try and after each one more: some three days.
@@ -23,18 +24,19 @@ class Delivery(msgspec.Struct, frozen=True):
 
 class Receipt(msgspec.Struct, frozen=True):
     """What became of a delivery: `delivered`; to be tried `later`, in `after` seconds at the
-    earliest; or `refused`, which no other try would change.
+    earliest; `refused`, which no other try would change; or `dropped`, since its addressee is gone.
     """
 
     delivery: Delivery
-    outcome: Literal["delivered", "later", "refused"]
+    outcome: Literal["delivered", "later", "refused", "dropped"]
     reason: str = ""
     after: float = 0.0
 
 
 class Destination(Protocol):
     """Someone who listens. `name` is its own; `pauses` are the seconds after each failed try, and
-    when they are used up the delivery is given up.
+    when they are used up the delivery is given up. `everyone` is whether it listens to every video;
+    if not, it listens to those that are `hooked`.
     """
 
     @property
@@ -43,9 +45,13 @@ class Destination(Protocol):
     @property
     def pauses(self) -> Sequence[float]: ...
 
-    async def addressees(self, record: Record) -> Sequence[str]:
-        """Who is to get an event: texts that may stand in a row's key; none where it is not wanted
-        here. A destination that is only one has the addressee "". Must be the same when repeated.
+    @property
+    def everyone(self) -> bool: ...
+
+    async def addressees(self, record: Record, video: Video) -> Sequence[str]:
+        """Who is to get an event of a video: texts that may stand in a row's key; none where it is
+        not wanted here. A destination that is only one has the addressee "". Must be the same when
+        repeated.
         """
         ...
 

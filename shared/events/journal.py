@@ -28,8 +28,10 @@ class Journal(msgspec.Struct, frozen=True):
 
     @property
     def listened(self) -> bool:
-        """Whether anyone listens. If not, nothing is written, and nothing is read."""
-        return bool(self.couriers.destinations)
+        """Whether anyone listens to every video. If not, nothing is written and read but for videos
+        that are `hooked`.
+        """
+        return any(each.everyone for each in self.couriers.destinations.values())
 
     def note(self, happening: Happening, video: Video) -> None:
         """Write the line of the log. Repeated lines have the same id."""
@@ -37,20 +39,20 @@ class Journal(msgspec.Struct, frozen=True):
 
     async def tell(self, video: Video) -> None:
         """Tell what is still to be told of a video. May be repeated. Raises StorageUnavailable."""
-        if not self.listened:
+        if not (self.listened or video.hooked):
             return
         for happening, row in await marks_of(self.table, video.id):
-            await self.publish(record_of(happening, video, prompts=self.log_prompts))
+            await self.publish(record_of(happening, video, prompts=self.log_prompts), video)
             try:
                 await self.table.commit(video.owner, Delete(row))
             except WriteConflict:
                 continue  # another run has told it
 
-    async def publish(self, record: Record) -> None:
-        """Hand an event to everyone who wants it. May be repeated."""
+    async def publish(self, record: Record, video: Video) -> None:
+        """Hand an event of a video to everyone who wants it. May be repeated."""
         summoned = []
         for name, destination in self.couriers.destinations.items():
-            for to in await destination.addressees(record):
+            for to in await destination.addressees(record, video):
                 await self.couriers.deliveries.add(name, record, to)
                 summoned.append(name)
         await self.couriers.summon(dict.fromkeys(summoned))

@@ -13,11 +13,14 @@ _PATIENCE = 15.0  # seconds for a whole request, as Standard Webhooks has it
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A request that is to be made: a POST of `body`. Its headers may hold a key."""
+    """A request that is to be made: a POST of `body`. Its headers may hold a key. Where `url` has
+    an address in the place of a name, `server` is the name that the certificate must have.
+    """
 
     url: str
     headers: Mapping[str, str]
     body: bytes
+    server: str | None = None
 
     def __repr__(self) -> str:
         return f"Letter({len(self.body)} bytes)"
@@ -43,7 +46,8 @@ class Post(msgspec.Struct, frozen=True):
         import httpx
 
         client = self.http()
-        request = client.build_request("POST", letter.url, headers=dict(letter.headers), content=letter.body)
+        named = {"sni_hostname": letter.server} if letter.server else {}
+        request = client.build_request("POST", letter.url, headers=dict(letter.headers), content=letter.body, extensions=named)
         try:
             async with asyncio.timeout(_PATIENCE):
                 response = await client.send(request, stream=True, follow_redirects=False)

@@ -22,12 +22,16 @@ Fields = Mapping[str, Any]
 
 LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
 LONGEST_USER = 512
+LONGEST_URL = 2048
 _LONGEST_PARAMETERS = 24_000  # characters of JSON: they are stored in one column
 _PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
 _MOST_GUARDRAILS, _LONGEST_NAME = 32, 128
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512  # the limits of OpenAI's own `metadata`
 
-CREATE_FIELDS = ("prompt", "model", "seconds", "size", "input_reference", "reference_fit", "user", "metadata", "guardrails")
+CREATE_FIELDS = (
+    *("prompt", "model", "seconds", "size", "input_reference", "reference_fit"),
+    *("user", "metadata", "guardrails", "callback_url"),
+)
 _NUMBERS = ("n", "num_outputs_per_prompt")  # of videos that one create makes
 _OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
@@ -48,6 +52,7 @@ class CreateRequest(msgspec.Struct, frozen=True):
     fetches and checks later; `fit` is how it gets the video's size. `metadata` is
     JSON text; `price` is the full price in micro-dollars. `parameters` are those that the model's
     kind of server takes beside OpenAI's. `guardrails` are asked for beside those of every request.
+    `callback_url` is not checked yet.
     """
 
     prompt: str
@@ -62,6 +67,7 @@ class CreateRequest(msgspec.Struct, frozen=True):
     fit: Fit = "exact"
     parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
     guardrails: tuple[str, ...] = ()
+    callback_url: str | None = None
 
     @property
     def price(self) -> int:
@@ -130,6 +136,7 @@ def _request(fields: Fields, model: Model) -> CreateRequest:
         fit=_fit(fields, "cover" if model.capability.resizes else "exact"),
         parameters=parameters,
         guardrails=_guardrails(fields.get("guardrails")),
+        callback_url=_text(fields, "callback_url", longest=LONGEST_URL),
     )
 
 

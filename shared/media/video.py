@@ -71,6 +71,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     estimated_start: datetime | None = None
     fallback_from: str | None = None  # the model that was asked for, where another one makes it
     guardrails: str | None = None  # which have run on its request, and what they said, as JSON text
+    callback_url: str | None = None  # where its webhooks go beside the key's endpoints
+    hooked: bool = False  # whether webhooks are told of it
     remixed_from: str | None = None
     source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
     source_deployment: str | None = None

@@ -1,6 +1,7 @@
 """A key's settings: checks those that an operator's request sets, and shows a key in an answer."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -11,11 +12,12 @@ from shared.accounts.account import Account, resets_at, rolled
 from shared.capacity.slots import HIGHEST_PRIORITY
 from shared.config.catalog import MICROS, Catalog
 from shared.errors import InvalidRequest
-from shared.media.requests import refuse_unknown
+from shared.media.requests import LONGEST_URL, refuse_unknown
 from shared.periods import check_length, later
 
 _MOST_DOLLARS = 1_000_000_000
 _MOST_COUNT = 1_000_000_000
+_HOST = re.compile(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}")
 _LONGEST_ALIAS, _LONGEST_USER, _LONGEST_TAG = 128, 256, 64
 _MOST_TAGS, _MOST_MODELS = 32, 128
 _LARGEST_METADATA, _DEEPEST_METADATA = 8_192, 32  # bytes of JSON, levels
@@ -103,6 +105,8 @@ def show(key_id: str, account: Account, now: datetime) -> dict[str, Any]:
         "permissions": json.loads(account.permissions),
         "tags": json.loads(account.tags),
         "metadata": json.loads(account.metadata),
+        "webhook_url": account.webhook_url,
+        "callback_hosts": json.loads(account.callback_hosts),
         "blocked": account.blocked,
         "expires": _time(account.expires),
         "created_at": _time(account.created_at),
@@ -182,6 +186,20 @@ def _is_deeper(value: Any, levels: int) -> bool:
     return levels < 0 or any(_is_deeper(each, levels - 1) for each in inner)
 
 
+def _url(name: str, value: Any) -> str:
+    """Where it leads is checked at each delivery."""
+    if not isinstance(value, str) or len(value) > LONGEST_URL or not value.startswith("https://"):
+        raise InvalidRequest(f"`{name}` must be an https:// address of at most {LONGEST_URL} characters.", param=name)
+    return value
+
+
+def _hosts(name: str, value: Any) -> str:
+    good = isinstance(value, list) and len(value) <= _MOST_TAGS
+    if not good or any(not isinstance(each, str) or not _HOST.fullmatch(each) for each in value):
+        raise InvalidRequest(f"`{name}` must be a list of at most {_MOST_TAGS} host names, in lower case.", param=name)
+    return json.dumps(list(dict.fromkeys(value)))
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequest(f"`{name}` must be true or false.", code="invalid_type", param=name)
@@ -227,9 +245,11 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "priority": ("priority", _priority),
     "tags": ("tags", _tags),
     "metadata": ("metadata", _metadata),
+    "webhook_url": ("webhook_url", _url),
+    "callback_hosts": ("callback_hosts", _hosts),
     "blocked": ("blocked", _flag),
 }
-_EMPTY = {"priority": 1, "tags": "[]", "metadata": "{}", "aliases": "{}", "permissions": "{}"}
+_EMPTY = {"priority": 1, "tags": "[]", "callback_hosts": "[]", "metadata": "{}", "aliases": "{}", "permissions": "{}"}
 
 
 def _is_number(value: Any) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, get_args
 import msgspec
 
 from shared.config.version import VERSION
+from shared.events.webhooks.payload import EVENT_TYPES
 from shared.media.reference_image import Fit
 from shared.media.requests import CREATE_FIELDS, LIST_PARAMETERS, LONGEST_PROMPT, LONGEST_USER, MOST_LISTED
 from shared.media.video import Status
@@ -65,13 +66,14 @@ _FIELDS: Mapping[str, Schema] = {
     "reference_fit": _or_null(_choice(get_args(Fit))),
     "user": {"type": ["string", "null"], "maxLength": LONGEST_USER},
     "metadata": {"type": ["object", "null"], "additionalProperties": _TEXT},
+    "callback_url": {"type": ["string", "null"], "description": "https://, told of the video's end"},
     "guardrails": {"type": ["array", "null"], "items": _TEXT, "description": "names of guardrails to run as well"},
 }
 _KINDS: Mapping[str, tuple[str, ...]] = {
-    "string": ("key_alias", "user_id", "team_id", "organization_id", "budget_duration", "duration"),
+    "string": ("webhook_url", "key_alias", "user_id", "team_id", "organization_id", "budget_duration", "duration"),
     "number": ("max_budget", "soft_budget"),
     "integer": ("rpm_limit", "tpm_limit", "max_parallel_requests", "max_seconds_per_video", "seconds_limit", "priority"),
-    "array": ("tags", "models"),
+    "array": ("tags", "models", "callback_hosts"),
     "object": ("metadata", "aliases", "permissions"),
     "boolean": ("blocked",),
 }
@@ -119,6 +121,20 @@ _SCHEMAS: Mapping[str, Schema] = {
     "Video": _VIDEO,
     "Error": _object({"error": _ERROR}, ["error"]),
     "Model": _object(_MODEL, list(_MODEL)),
+    "WebhookEndpoint": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "webhook_endpoint"},
+            "name": _TEXT,
+            "url": _TEXT,
+            "event_types": _list_of(_TEXT),
+            "created_at": {"type": "integer"},
+            "updated_at": {"type": "integer"},
+            "signing_secret_hint": _TEXT,
+            "disabled": _or_null(_TEXT),
+        },
+        ["id", "object", "name", "url", "event_types", "created_at"],
+    ),
     "Key": _object({"key_id": _TEXT, "spend": _DOLLARS, "reserved": _DOLLARS, **SETTINGS}, ["key_id", "spend"]),
 }
 _KEY: Schema = {"type": "string", "description": "a key's secret, its token (SHA-256) or its id"}
@@ -150,7 +166,13 @@ _LIST_QUERY: Mapping[str, Schema] = {
 }
 _SPEND_QUERY = {name: {**_TEXT, "minLength": 1} for name in FILTERS}
 _NEW_KEY: Mapping[str, Schema] = {"key": {"type": "string", "description": "a secret of your own, sk-…"}}
-_ISSUED: Schema = {"allOf": [_ref("Key"), _object({"key": _TEXT, "token": _TEXT}, ["key", "token"])]}
+_ISSUED: Schema = {"allOf": [_ref("Key"), _object({"key": _TEXT, "token": _TEXT, "webhook_secret": _TEXT}, ["key", "token"])]}
+_ENDPOINT_FIELDS: Mapping[str, Schema] = {
+    "name": {"type": "string", "minLength": 1, "maxLength": 256},
+    "url": {"type": "string", "format": "uri"},
+    "event_types": _list_of(_choice(EVENT_TYPES)),
+}
+_WITH_SECRET: Schema = {"allOf": [_ref("WebhookEndpoint"), _object({"signing_secret": _TEXT}, ["signing_secret"])]}
 _REFUSED = _Facts(body=_OBJECT, optional=True)
 
 _CONTENT = _Facts(
@@ -198,6 +220,19 @@ _FACTS: Mapping[str, _Facts] = {
     "POST events/replay": _Facts(
         _object({"replayed": {"type": "integer"}, "has_more": _FLAG}), _object({"destination": _TEXT}), optional=True
     ),
+    "GET webhook_endpoints": _Facts(_page(_ref("WebhookEndpoint")), query={"limit": _LIST_QUERY["limit"], "after": _TEXT}),
+    "POST webhook_endpoints": _Facts(_WITH_SECRET, _object(_ENDPOINT_FIELDS, ["name", "url"], closed=True)),
+    "GET webhook_endpoints/{webhook_endpoint_id}": _Facts(_ref("WebhookEndpoint")),
+    "POST webhook_endpoints/{webhook_endpoint_id}": _Facts(_ref("WebhookEndpoint"), _object(_ENDPOINT_FIELDS, closed=True)),
+    "DELETE webhook_endpoints/{webhook_endpoint_id}": _Facts(_object({"id": _TEXT, "deleted": _FLAG}, ["id"])),
+    "POST webhook_endpoints/{webhook_endpoint_id}/rotate_secret": _Facts(
+        _WITH_SECRET, _object({"keep_old_secret_active_for_24_hours": _FLAG}, closed=True), optional=True
+    ),
+    "POST webhook_endpoints/{webhook_endpoint_id}/test": _Facts(
+        _object({"status_code": {"type": "integer"}, "success": {"const": True}}, ["status_code"]),
+        _object({"event_type": _choice(EVENT_TYPES)}, ["event_type"], closed=True),
+    ),
+    "GET webhook_event_types": _Facts(_object({"data": _list_of(_TEXT)}, ["data"])),
     "GET health": _Facts(open=True),
     "GET health/{probe}": _Facts({}, open=True),
     "GET openapi.json": _Facts(open=True),
@@ -225,7 +260,7 @@ def document(endpoints: Iterable[tuple[str, str, Handler]]) -> dict[str, Any]:
 
 def _shown(path: str) -> str:
     """The spelling that the pages use: OpenAI's paths with `/v1`."""
-    return f"v1/{path}" if path.startswith(("videos", "models")) else path
+    return f"v1/{path}" if path.startswith(("videos", "models", "webhook_")) else path
 
 
 def _operation(method: str, path: str, handler: Handler, facts: _Facts) -> dict[str, Any]:

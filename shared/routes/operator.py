@@ -9,6 +9,7 @@ from urllib.parse import unquote
 from shared.accounts.keys import Caller, Issued, token_of
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest, PermissionDenied
+from shared.events.webhooks.signing import secret_of
 from shared.media.requests import refuse_unknown
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
@@ -266,4 +267,5 @@ def _names(fields: Mapping[str, Any], name: str) -> list[str]:
 def _issued(call: Call, issued: Issued) -> Answer:
     token = token_of(issued.secret)
     shown = show(issued.key_id, issued.account, call.gateway.clock.now())
-    return Answer({"key": issued.secret, "token": token, "token_id": token, **shown})
+    told = {"key": issued.secret, "token": token, "token_id": token, "webhook_secret": secret_of(token)}
+    return Answer({**told, **shown})

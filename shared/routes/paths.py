@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import content, health, models, operator, reports, undelivered, videos
+from shared.routes import content, health, models, operator, reports, undelivered, videos, webhooks
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -108,6 +108,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "global/spend/keys", reports.global_spend_keys),
     Endpoint("GET", "events/undelivered", undelivered.list_undelivered),
     Endpoint("POST", "events/replay", undelivered.replay),
+    Endpoint("GET", "webhook_endpoints", webhooks.list_endpoints),
+    Endpoint("POST", "webhook_endpoints", webhooks.create_endpoint),
+    Endpoint("GET", "webhook_endpoints/{webhook_endpoint_id}", webhooks.get_endpoint),
+    Endpoint("POST", "webhook_endpoints/{webhook_endpoint_id}", webhooks.update_endpoint),
+    Endpoint("DELETE", "webhook_endpoints/{webhook_endpoint_id}", webhooks.delete_endpoint),
+    Endpoint("POST", "webhook_endpoints/{webhook_endpoint_id}/rotate_secret", webhooks.rotate_secret),
+    Endpoint("POST", "webhook_endpoints/{webhook_endpoint_id}/test", webhooks.test_endpoint),
+    Endpoint("GET", "webhook_event_types", webhooks.list_event_types),
     Endpoint("GET", "health", health.health),
     Endpoint("GET", "health/{probe}", health.health),
     Endpoint("GET", "openapi.json", get_document),

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
-from shared.accounts.account import over_soft_budget, rate_headers, spend_headers
+from shared.accounts.account import callback_hosts, over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
 from shared.config.guardrails import check_asked
@@ -62,6 +62,8 @@ async def _prompts(call: Call, video: Video) -> list[str]:
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
     gateway = call.gateway
     check_asked(request.guardrails, gateway.settings.guardrails)
+    if request.callback_url is not None:
+        gateway.webhooks.addresses.check(request.callback_url, callback_hosts(caller.account), "callback_url")
     arrived = gateway.clock.now()
     identity = await asyncio.to_thread(read_identity, call.headers, request, arrived)
     admitted = await gateway.lifecycle.start(request, caller.owner, identity, caller.account, call.request_id)

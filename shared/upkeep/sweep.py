@@ -187,7 +187,7 @@ class Sweep(msgspec.Struct, dict=True):
 
     async def _tell_start(self, video_id: str) -> None:
         """The request may have been cut off before it told the start."""
-        entry = await self.gateway.videos.find(video_id) if self.gateway.journal.listened else None
+        entry = await self.gateway.videos.find(video_id)
         if entry is not None:
             await self.gateway.journal.tell(entry.video)
 

@@ -262,6 +262,7 @@ def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str
         user=request.user,
         metadata=request.metadata,
         request_id=request_id,
+        callback_url=request.callback_url,
         remixed_from=source.id if source else None,
         source_upstream_id=job.upstream_id if job else None,
         source_deployment=job.deployment if job else None,

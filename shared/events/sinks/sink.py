@@ -9,6 +9,7 @@ from shared.config.sinks import SinkSettings
 from shared.events.destination import TRIES_AGAIN, Delivery, Receipt
 from shared.events.post import Answer, Letter, Post
 from shared.events.record import Record, Type
+from shared.media.video import Video
 
 EVERY: frozenset[Type] = frozenset(("video.started", "video.completed", "video.failed"))
 ENDS: frozenset[Type] = frozenset(("video.completed", "video.failed"))
@@ -37,12 +38,14 @@ class Sink(msgspec.Struct, frozen=True):
     format: Format
     post: Post
     pauses: Sequence[float] = TRIES_AGAIN
+    everyone: bool = True
 
     @property
     def name(self) -> str:
         return self.settings.name
 
-    async def addressees(self, record: Record) -> Sequence[str]:
+    async def addressees(self, record: Record, video: Video) -> Sequence[str]:
+        del video
         wanted = self.settings.on_failure if record.failed else self.settings.on_success
         return ("",) if wanted and record.type in self.format.takes else ()
 

@@ -86,7 +86,7 @@ def test_a_key_has_at_most_255_characters(length: int) -> None:
 
     class Request:
         prompt, seconds, size, image, user, metadata, source = "A cat", 4, "720x1280", None, None, None, None
-        fit, parameters, guardrails = "exact", None, ()
+        fit, parameters, guardrails, callback_url = "exact", None, (), None
 
         class model:  # noqa: N801 - stands for a field
             name = "sora-2"

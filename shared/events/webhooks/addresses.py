@@ -1,0 +1,80 @@
+"""Where webhooks may go: callers choose the address, so it must not lead inside.
+
+A URL is checked when it is given. At every try its name is resolved anew, every address of it has
+to be allowed, and the connection goes to the one that was checked: a name that resolves to another
+address a moment later changes nothing.
+"""
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from shared.errors import InvalidRequest
+from shared.media.remote_image import Resolve, is_public, resolve
+from shared.media.requests import LONGEST_URL
+
+if TYPE_CHECKING:
+    import httpx
+
+_HOST = re.compile(rb"[A-Za-z0-9.:_-]+")
+_PATIENCE = 5.0  # seconds for resolving a name
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class NotAllowed(Exception):
+    """The name leads to an address that no webhook may go to, or to none."""
+
+
+class Addresses(msgspec.Struct, frozen=True):
+    """Which addresses are allowed: public ones, and those in `networks`, which the operator lists
+    (`10.0.0.0/8`). With a loopback network, `http://` to this machine is allowed too.
+    """
+
+    networks: Sequence[str] = ()
+    resolve: Resolve = resolve
+
+    def check(self, url: object, hosts: Collection[str], param: str) -> str:
+        """The URL, if webhooks may go there by its text alone; `hosts` are the only ones that the
+        key may use, where there are any. Raises InvalidRequest.
+        """
+        parsed = _parsed(url)
+        if parsed is None or parsed.userinfo or not _HOST.fullmatch(parsed.raw_host) or not self._is_safe(parsed):
+            raise InvalidRequest(f"`{param}` must be an https:// address without a user.", param=param)
+        if hosts and parsed.host.lower() not in hosts:
+            raise InvalidRequest(f"`{param}` must be on one of the key's hosts: {', '.join(sorted(hosts))}.", param=param)
+        return str(url)
+
+    async def pinned(self, url: str) -> "tuple[httpx.URL, httpx.URL]":
+        """The URL, and the same with the address to connect to. Raises NotAllowed."""
+        import httpx
+
+        named = httpx.URL(url)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                found = await self.resolve(named.host)
+        except (OSError, UnicodeError, TimeoutError) as error:
+            raise NotAllowed("its name does not resolve") from error
+        if not found or not all(map(self._allows, found)):
+            raise NotAllowed("its name leads to an address that is not public")
+        return named, named.copy_with(host=found[0])
+
+    def _is_safe(self, url: "httpx.URL") -> bool:
+        local = url.host in _LOOPBACK and self._allows("127.0.0.1")
+        return url.scheme == "https" or (url.scheme == "http" and local)
+
+    def _allows(self, address: str) -> bool:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+        return is_public(address) or any(ip in ipaddress.ip_network(each) for each in self.networks)
+
+
+def _parsed(url: object) -> "httpx.URL | None":
+    import httpx
+
+    try:
+        return httpx.URL(url) if isinstance(url, str) and len(url) <= LONGEST_URL else None
+    except httpx.InvalidURL:
+        return None

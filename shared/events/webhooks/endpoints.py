@@ -1,0 +1,149 @@
+"""The endpoints that a key's webhooks go to: one row of the key's partition, since there are few.
+
+Their secrets have to sign, so they are stored as they are: Storage encrypts them at rest, and only
+the app's identity reads the table. Callers see a secret when it is made, and never again.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from shared.accounts.account import Account
+from shared.accounts.commits import Commits, Decision
+from shared.errors import InvalidRequest, NotFound
+from shared.events.webhooks.signing import hint
+from shared.storage.tables import Insert, Replace, Row, Table
+
+MOST = 20  # endpoints of a key
+_ROW = "webhooks"
+_OVERLAP = timedelta(hours=24)  # that a former secret signs beside the new one
+
+T = TypeVar("T")
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """One endpoint. `disabled` says why it gets nothing any more; None means that it does."""
+
+    id: str
+    name: str
+    url: str
+    event_types: list[str]
+    secret: str
+    created_at: datetime
+    updated_at: datetime
+    former_secret: str | None = None
+    former_until: datetime | None = None
+    disabled: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.id})"  # without its secrets
+
+    def wants(self, event_type: str) -> bool:
+        return event_type in self.event_types and self.disabled is None
+
+    def secrets(self, now: datetime) -> Sequence[str]:
+        """The secrets that sign now: the newest first."""
+        former = self.former_secret if self.former_until and now < self.former_until else None
+        return (self.secret, former) if former else (self.secret,)
+
+    def rotated(self, secret: str, now: datetime, *, overlap: bool) -> "Endpoint":
+        """With a new secret; the old one still signs for a day where `overlap`."""
+        if secret == self.secret:  # an earlier try has rotated it
+            return self
+        former, until = (self.secret, now + _OVERLAP) if overlap else (None, None)
+        return msgspec.structs.replace(self, secret=secret, former_secret=former, former_until=until, updated_at=now)
+
+    def wire(self) -> dict[str, Any]:
+        """OpenAI's object, and why it is disabled."""
+        return {
+            "id": self.id,
+            "object": "webhook_endpoint",
+            "name": self.name,
+            "url": self.url,
+            "event_types": self.event_types,
+            "created_at": _unix(self.created_at),
+            "updated_at": _unix(self.updated_at),
+            "signing_secret_hint": hint(self.secret),
+            "disabled": self.disabled,
+        }
+
+
+class Endpoints(msgspec.Struct, frozen=True):
+    """The endpoints of all keys."""
+
+    commits: Commits
+
+    async def of(self, owner: str) -> list[Endpoint]:
+        """A key's endpoints, oldest first. One point read."""
+        return _read(await self.commits.table.get(owner, _ROW))
+
+    async def find(self, owner: str, endpoint_id: str) -> Endpoint:
+        """Raises NotFound."""
+        return _found(await self.of(owner), endpoint_id)
+
+    async def add(self, owner: str, made: Endpoint) -> None:
+        """Raises InvalidRequest where there are too many."""
+
+        def edit(before: list[Endpoint]) -> tuple[list[Endpoint], None]:
+            others = [each for each in before if each.id != made.id]
+            if len(others) >= MOST:
+                raise InvalidRequest(f"A key may have {MOST} webhook endpoints: delete one.", code="too_many_endpoints")
+            return [*others, made], None
+
+        await self.commits.change_account(owner, _Edit(owner, edit))
+
+    async def change(self, owner: str, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
+        """Change one endpoint; `change` may run more than once. Raises NotFound."""
+
+        def edit(before: list[Endpoint]) -> tuple[list[Endpoint], Endpoint]:
+            changed = change(_found(before, endpoint_id))
+            return [changed if each.id == endpoint_id else each for each in before], changed
+
+        return await self.commits.change_account(owner, _Edit(owner, edit))
+
+    async def remove(self, owner: str, endpoint_id: str) -> None:
+        """Raises nothing where it is gone already."""
+
+        def edit(before: list[Endpoint]) -> tuple[list[Endpoint], None]:
+            return [each for each in before if each.id != endpoint_id], None
+
+        await self.commits.change_account(owner, _Edit(owner, edit))
+
+
+class _Edit(msgspec.Struct, Generic[T]):
+    """Change a key's endpoints, and note on its account whether any wants events."""
+
+    owner: str
+    edit: Callable[[list[Endpoint]], tuple[list[Endpoint], T]]
+    weight: int = 60_000
+    _row: Row | None = None
+
+    async def read(self, table: Table, *, again: bool) -> None:
+        del again
+        self._row = await table.get(self.owner, _ROW)
+
+    def decide(self, account: Account, taken: set[str]) -> Decision[T] | None:
+        if _ROW in taken:
+            return None
+        after, result = self.edit(_read(self._row))
+        values = {"endpoints": msgspec.json.encode(after).decode()}
+        write = Insert(_ROW, values) if self._row is None else Replace(self._row, values)
+        hooked = any(each.disabled is None for each in after)
+        return Decision(msgspec.structs.replace(account, hooked=hooked), result, (write,))
+
+
+def _read(row: Row | None) -> list[Endpoint]:
+    return msgspec.json.decode(row.values["endpoints"], type=list[Endpoint]) if row else []
+
+
+def _found(endpoints: Sequence[Endpoint], endpoint_id: str) -> Endpoint:
+    found = next((each for each in endpoints if each.id == endpoint_id), None)
+    if found is None:
+        raise NotFound("No such webhook endpoint.", code="webhook_endpoint_not_found", param="webhook_endpoint_id")
+    return found
+
+
+def _unix(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp())

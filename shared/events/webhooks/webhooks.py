@@ -1,0 +1,122 @@
+"""Webhooks as a destination of the journal. The addressees of an event are the key's endpoints that
+want it, and the address that the request or the key has given.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+import msgspec
+
+from shared.accounts.keys import token_of
+from shared.clock import Clock
+from shared.errors import NotFound
+from shared.events.destination import Delivery, Receipt
+from shared.events.post import Answer, Letter, Post
+from shared.events.record import Record
+from shared.events.webhooks.addresses import Addresses, NotAllowed
+from shared.events.webhooks.endpoints import Endpoint, Endpoints
+from shared.events.webhooks.payload import ENDS, body_of, id_of, type_of
+from shared.events.webhooks.signing import secret_of, signed
+from shared.media.video import Video
+from shared.storage.video_store import VideoStore
+
+# Seconds after each failed try, from Standard Webhooks: ten tries in three days.
+_HOUR = 3600.0
+PAUSES: tuple[float, ...] = (5, 300, 1800, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR)
+_AT_ONCE = 16
+_GONE = 410
+_CALLBACK = "callback"
+
+
+class Webhooks(msgspec.Struct, frozen=True):
+    """Sends events of videos to whom their key has named. `master_key` is the operator's: its repr
+    leaves out everything.
+    """
+
+    endpoints: Endpoints
+    videos: VideoStore
+    addresses: Addresses
+    post: Post
+    clock: Clock
+    master_key: str
+    name: str = "webhooks"
+    pauses: Sequence[float] = PAUSES
+    everyone: bool = False
+    _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+
+    def __repr__(self) -> str:
+        return "Webhooks()"
+
+    async def addressees(self, record: Record, video: Video) -> Sequence[str]:
+        """The ids of endpoints, and `callback`. One point read, and none for a video that is not
+        hooked.
+        """
+        if not video.hooked:
+            return ()
+        wanted = type_of(record)
+        endpoints = [each.id for each in await self.endpoints.of(record.key_id) if each.wants(wanted)]
+        return [*endpoints, _CALLBACK] if video.callback_url and wanted in ENDS else endpoints
+
+    async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
+        return await asyncio.gather(*map(self._send, deliveries))
+
+    async def _send(self, delivery: Delivery) -> Receipt:
+        """One try. An endpoint that is gone or disabled gets nothing more, and nobody misses it."""
+        record = delivery.record
+        endpoint = await self._endpoint(delivery)
+        if endpoint is None or endpoint.disabled:
+            return Receipt(delivery, "dropped")
+        answer = await self.send_once(endpoint, id_of(record), body_of(record))
+        if answer.status == _GONE and delivery.to != _CALLBACK:
+            await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
+        if answer.status == _GONE:
+            return Receipt(delivery, "dropped")
+        if answer.status is not None and 200 <= answer.status < 300:
+            return Receipt(delivery, "delivered")
+        return Receipt(delivery, "later", answer.reason, answer.after)
+
+    async def _endpoint(self, delivery: Delivery) -> Endpoint | None:
+        """Where a delivery goes; None where that is gone."""
+        record = delivery.record
+        if delivery.to == _CALLBACK:
+            return await self._callback(record)
+        try:
+            return await self.endpoints.find(record.key_id, delivery.to)
+        except NotFound:
+            return None
+
+    async def _callback(self, record: Record) -> Endpoint | None:
+        """The address of the video's own, signed for by its key."""
+        entry, account = await asyncio.gather(self.videos.find(record.video_id), self.endpoints.commits.account(record.key_id))
+        if entry is None or entry.video.callback_url is None or account is None:
+            return None
+        token = account.token or token_of(self.master_key)
+        made = entry.video.created_at
+        return Endpoint(
+            id=_CALLBACK,
+            name=_CALLBACK,
+            url=entry.video.callback_url,
+            event_types=list(ENDS),
+            secret=secret_of(token),
+            created_at=made,
+            updated_at=made,
+        )
+
+    async def send_once(self, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
+        """One signed request to an endpoint, with nothing repeated."""
+        now = self.clock.now()
+        signature = signed(event_id, int(now.timestamp()), body, endpoint.secrets(now))
+        async with self._turns:
+            try:
+                named, pinned = await self.addresses.pinned(endpoint.url)
+            except NotAllowed as error:
+                return Answer(None, str(error))
+            # The certificate is that of the name. The connection is not kept: another name may have
+            # the same address.
+            headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
+            return await self.post.post(Letter(str(pinned), headers, body, server=named.host))
+
+
+def _disabled(endpoint: Endpoint, why: str) -> Endpoint:
+    return msgspec.structs.replace(endpoint, disabled=why)

@@ -1,0 +1,347 @@
+"""Webhooks: the official client manages endpoints and unwraps what they get."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import httpx
+import httpx2
+import pytest
+from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
+
+from shared.events.deliveries import MAIL
+from shared.events.webhooks.signing import secret_of
+from shared.events.webhooks.webhooks import PAUSES
+from shared.media.video import Video
+from tests.fakes.world import MASTER, World
+
+pytestmark = pytest.mark.anyio
+
+URL, PRIVATE = "https://93.184.215.14/hook", "https://10.0.0.4/hook"
+UNWRAPPED = OpenAI(api_key="unused", base_url="http://127.0.0.1:1").webhooks
+HOUR = 3600.0
+
+
+@dataclass
+class Receiver:
+    """A server that keeps what it is sent, and answers `says`."""
+
+    says: httpx.Response | Exception = field(default_factory=lambda: httpx.Response(200))
+    requests: list[httpx.Request] = field(default_factory=list)
+
+    def answer(self, request: httpx.Request) -> httpx.Response | None:
+        if not request.url.path.startswith("/hook"):
+            return None
+        self.requests.append(request)
+        if isinstance(self.says, Exception):
+            raise self.says
+        return self.says
+
+    def events(self, secret: str) -> list[tuple[str, str, str]]:
+        """Id, type and video of what was sent with a valid signature."""
+        found = []
+        for request in self.requests:
+            told: Any = json.loads(request.content)
+            UNWRAPPED.verify_signature(request.content, dict(request.headers), secret=secret, tolerance=10**9)
+            assert told["id"] == request.headers["webhook-id"]
+            assert len(request.content) < 20_000
+            found.append((told["id"], told["type"], told["data"]["id"]))
+        return found
+
+
+@pytest.fixture
+def receiver(world: World) -> Receiver:
+    found = Receiver()
+    world.upstream.before(found.answer)
+    return found
+
+
+@asynccontextmanager
+async def official(world: World, secret: str | None = None) -> AsyncIterator[AsyncOpenAI]:
+    """The official client with the key's secret, as it stands."""
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        reply = await world.send(
+            request.method,
+            request.url.path,
+            secret=secret or world.secret,
+            body=request.content,
+            query=dict(request.url.params),
+            headers=dict(request.headers),
+        )
+        return httpx2.Response(reply.status, content=reply.body, headers={"content-type": "application/json"})
+
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(answer)) as http:
+        yield AsyncOpenAI(
+            api_key=secret or world.secret, base_url="https://gateway.example/v1", http_client=http, max_retries=0
+        )
+
+
+async def ended(world: World, *, status: str = "completed", **fields: Any) -> Video:
+    video = await world.start(**fields)
+    await world.submitted(video.id)
+    world.upstream.end(status, {"code": "x", "message": "No."} if status == "failed" else None)
+    return await world.live(video.id)
+
+
+async def test_the_official_client_manages_endpoints(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="mine", url=URL, event_types=["video.completed"])
+        assert (made.object, made.name, made.url, made.event_types) == ("webhook_endpoint", "mine", URL, ["video.completed"])
+        assert made.signing_secret.startswith("whsec_")
+        found = await client.webhooks.retrieve(made.id)
+        assert "signing_secret" not in found.model_extra  # type: ignore[operator]
+        assert found.signing_secret_hint == f"whsec_...{made.signing_secret[-4:]}"
+        changed = await client.webhooks.update(made.id, event_types=["video.failed"])
+        assert (changed.event_types, changed.url) == (["video.failed"], URL)
+        assert [each.id async for each in client.webhooks.list()] == [made.id]
+        assert "video.completed" in (await client.webhooks.event_types.list()).data
+        tested = await client.webhooks.test(made.id, event_type="video.failed")
+        assert (tested.status_code, tested.success, tested.webhook_endpoint_id) == (200, True, made.id)
+        assert receiver.events(made.signing_secret)[0][1] == "video.failed"
+        assert (await client.webhooks.delete(made.id)).deleted
+        with pytest.raises(NotFoundError):
+            await client.webhooks.retrieve(made.id)
+
+
+async def test_endpoints_are_listed_in_pages(world: World) -> None:
+    async with official(world) as client:
+        made = [await client.webhooks.create(name=str(n), url=URL, event_types=["video.failed"]) for n in range(5)]
+        page = await client.webhooks.list(limit=2)
+        assert ([each.id for each in page.data], page.has_more) == ([each.id for each in made[:2]], True)
+        assert [each.id async for each in client.webhooks.list(limit=2)] == [each.id for each in made]
+
+
+@pytest.mark.parametrize("status", ["completed", "failed"])
+async def test_an_endpoint_is_told_of_the_end_it_asked_for(world: World, receiver: Receiver, status: str) -> None:
+    """Once, signed, and nothing of the other end or of the start."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="mine", url=URL, event_types=[f"video.{status}"])  # type: ignore[list-item]
+        await client.webhooks.create(name="other", url=f"{URL}/other", event_types=["video.failed", "video.completed"])
+    video = await ended(world, status=status)
+    await world.delivered()
+    assert [request.url.path for request in receiver.requests].count("/hook/other") == 1
+    receiver.requests = [request for request in receiver.requests if request.url.path == "/hook"]
+    assert receiver.events(made.signing_secret) == [(f"evt_{video.id[6:]}_ended", f"video.{status}", video.id)]
+
+
+async def test_a_start_is_told_where_it_was_asked_for(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.queued", "video.failed"])  # type: ignore[list-item]
+    video = await world.start()
+    await world.delivered()
+    assert receiver.events(made.signing_secret) == [(f"evt_{video.id[6:]}_started", "video.queued", video.id)]
+
+
+async def test_a_key_without_webhooks_costs_nothing(world: World, receiver: Receiver) -> None:
+    """No row is written for it, and other keys' endpoints are told nothing."""
+    other = await world.gateway.keys.issue(await world.account())
+    async with official(world, other.secret) as client:
+        await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    await ended(world)
+    await world.delivered()
+    assert not receiver.requests
+    assert not [row async for row in world.gateway.tables.gateway.beginning_with(world.owner, "event_")]
+
+
+async def test_tries_keep_to_the_standards_times(world: World, receiver: Receiver) -> None:
+    """Ten of them with one id; then the operator finds it."""
+    assert PAUSES == (5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
+    async with official(world) as client:
+        await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    receiver.says = httpx.Response(503)
+    await ended(world)
+    await world.delivered(sum(PAUSES) + 60)
+    at = [int(request.headers["webhook-timestamp"]) for request in receiver.requests]
+    gaps = [later - one for one, later in pairwise(at)]
+    assert len(at) == 10
+    assert all(pause <= gap <= pause + 10 for pause, gap in zip(PAUSES, gaps, strict=True)), gaps
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 1
+    assert [each.destination async for each in world.gateway.couriers.deliveries.undelivered()] == ["webhooks"]
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        httpx.ConnectError("down"),
+        httpx.ReadTimeout("slow"),
+        httpx.Response(302, headers={"location": URL}),
+        httpx.Response(404),
+    ],
+)
+async def test_a_failed_try_is_made_again(world: World, receiver: Receiver, says: httpx.Response | Exception) -> None:
+    """A redirect is a failure, and is not followed."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    receiver.says = says
+    await ended(world)
+    await world.delivered(1)
+    assert len(receiver.requests) == 1
+    receiver.says = httpx.Response(204)
+    await world.delivered(10)
+    assert len(set(receiver.events(made.signing_secret))) == 1
+    assert len(receiver.requests) == 2
+
+
+async def test_retry_after_is_kept_to(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    receiver.says = httpx.Response(429, headers={"retry-after": "600"})
+    await ended(world)
+    await world.delivered(700)
+    first, second = (int(request.headers["webhook-timestamp"]) for request in receiver.requests)
+    assert 600 <= second - first <= 610
+
+
+async def test_a_server_that_says_gone_gets_nothing_more(world: World, receiver: Receiver) -> None:
+    """Until its owner changes it."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+        receiver.says = httpx.Response(410)
+        await ended(world)
+        await world.delivered(HOUR)
+        await ended(world)
+        await world.delivered(HOUR)
+        assert len(receiver.requests) == 1
+        assert (await client.webhooks.retrieve(made.id)).model_extra["disabled"] == "its server answered 410"  # type: ignore[index]
+        await client.webhooks.update(made.id, url=f"{URL}/new")
+    receiver.says = httpx.Response(200)
+    await ended(world)
+    await world.delivered()
+    assert [request.url.path for request in receiver.requests] == ["/hook", "/hook/new"]
+
+
+async def test_what_is_on_its_way_to_a_deleted_endpoint_is_dropped(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+        receiver.says = httpx.Response(500)
+        await ended(world)
+        await world.delivered(1)
+        await client.webhooks.delete(made.id)
+    await world.delivered(HOUR)
+    assert len(receiver.requests) == 1
+    assert not [row async for row in world.gateway.tables.gateway.scan(f"{MAIL}webhooks")]
+    assert not [each async for each in world.gateway.couriers.deliveries.undelivered()]
+
+
+async def test_a_former_secret_signs_for_a_day(world: World, receiver: Receiver) -> None:
+    """Where its owner wants that; otherwise it ends at once."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+        rotated = await client.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
+        assert rotated.signing_secret != made.signing_secret
+        await client.webhooks.test(made.id, event_type="video.completed")
+        assert receiver.events(made.signing_secret)
+        assert receiver.events(rotated.signing_secret)
+        world.clock.skip(timedelta(hours=24).total_seconds())
+        receiver.requests.clear()
+        await client.webhooks.test(made.id, event_type="video.completed")
+        assert len(receiver.requests[0].headers["webhook-signature"].split()) == 1
+        assert receiver.events(rotated.signing_secret)
+        last = await client.webhooks.rotate_secret(made.id)
+        receiver.requests.clear()
+        await client.webhooks.test(made.id, event_type="video.completed")
+        assert len(receiver.requests[0].headers["webhook-signature"].split()) == 1
+        assert receiver.events(last.signing_secret)
+
+
+async def test_nothing_inside_is_reached(world: World, receiver: Receiver) -> None:
+    """The address is looked at when it is sent to, whatever it was when it was given."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=PRIVATE, event_types=["video.completed"])
+        reply = await world.send(
+            "POST", f"/v1/webhook_endpoints/{made.id}/test", secret=world.secret, body={"event_type": "video.completed"}
+        )
+        assert (reply.status, reply.code) == (502, "webhook_unreachable")
+        with pytest.raises(BadRequestError):
+            await client.webhooks.create(name="m", url="http://a.example", event_types=["video.completed"])
+    await ended(world)
+    await world.delivered(HOUR)
+    assert not receiver.requests
+
+
+@pytest.mark.world(knobs={"webhook_networks": ["10.0.0.0/8"]})
+async def test_the_operator_may_list_a_network(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=PRIVATE, event_types=["video.completed"])
+        assert (await client.webhooks.test(made.id, event_type="video.completed")).status_code == 200
+
+
+async def test_a_request_may_name_its_own_address(world: World, receiver: Receiver) -> None:
+    """Signed by a secret that follows from the key; it is told of the end, and nobody sees it."""
+    body = {"prompt": "A cat", "callback_url": f"{URL}?token=secret"}
+    reply = await world.send("POST", "/v1/videos", secret=world.secret, body=body)
+    assert "token=secret" not in reply.body.decode()
+    await world.submitted(reply.json["id"])
+    world.upstream.end()
+    await world.live(reply.json["id"])
+    await world.delivered()
+    account = await world.account()
+    assert receiver.events(secret_of(account.token or "")) == [
+        (f"evt_{reply.json['id'][6:]}_ended", "video.completed", reply.json["id"])
+    ]
+    assert str(receiver.requests[0].url) == f"{URL}?token=secret"
+
+
+async def test_a_key_may_have_an_address_for_all_its_videos(world: World, receiver: Receiver) -> None:
+    """A request's own takes its place. The operator's answer has the secret that signs."""
+    key = (await world.send("POST", "/key/generate", body={"webhook_url": URL})).json
+    for body in ({"prompt": "A cat"}, {"prompt": "A dog", "callback_url": f"{URL}/own"}):
+        made = (await world.send("POST", "/v1/videos", secret=key["key"], body=body)).json
+        await world.submitted(made["id"])
+        world.upstream.end()
+        await world.live(made["id"])
+    await world.delivered()
+    assert {request.url.path for request in receiver.requests} == {"/hook", "/hook/own"}
+    assert len(receiver.events(key["webhook_secret"])) == 2
+
+
+async def test_a_key_may_be_limited_to_hosts(world: World) -> None:
+    key = (await world.send("POST", "/key/generate", body={"callback_hosts": ["a.example"]})).json["key"]
+    refused = await world.send("POST", "/v1/videos", secret=key, body={"prompt": "A cat", "callback_url": URL})
+    assert (refused.status, refused.json["error"]["param"]) == (400, "callback_url")
+    endpoint = {"name": "m", "url": URL, "event_types": ["video.failed"]}
+    assert (await world.send("POST", "/v1/webhook_endpoints", secret=key, body=endpoint)).status == 400
+    told = {"prompt": "A cat", "callback_url": "https://a.example/hook"}
+    assert (await world.send("POST", "/v1/videos", secret=key, body=told)).status == 200
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"url": URL},
+        {"name": "m"},
+        {"name": "", "url": URL},
+        {"name": "m", "url": URL, "event_types": ["batch.completed"]},
+        {"name": "m", "url": URL, "event_types": []},
+        {"name": "m", "url": URL, "enabled": True},
+        {"name": "m", "url": 7},
+    ],
+)
+async def test_a_wrong_endpoint_changes_nothing(world: World, fields: dict[str, Any]) -> None:
+    assert (await world.send("POST", "/v1/webhook_endpoints", secret=world.secret, body=fields)).status == 400
+    assert await world.gateway.webhooks.endpoints.of(world.owner) == []
+
+
+async def test_nobody_sees_another_keys_endpoint(world: World) -> None:
+    """Not even the operator, who has endpoints of its own."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.failed"])
+    for method, path in (("GET", ""), ("POST", ""), ("DELETE", ""), ("POST", "/rotate_secret"), ("POST", "/test")):
+        body = {"event_type": "video.failed"} if path == "/test" else {}
+        reply = await world.send(method, f"/v1/webhook_endpoints/{made.id}{path}", secret=MASTER, body=body)
+        assert (reply.status, reply.code) == (404, "webhook_endpoint_not_found"), (method, path)
+
+
+async def test_a_key_has_a_bounded_number_of_endpoints(world: World) -> None:
+    """Also when they are made at once."""
+    body = {"name": "m", "url": URL, "event_types": ["video.failed"]}
+    send = world.send
+    replies = await asyncio.gather(*(send("POST", "/v1/webhook_endpoints", secret=world.secret, body=body) for _ in range(25)))
+    assert sorted(reply.status for reply in replies) == [200] * 20 + [400] * 5
+    assert len(await world.gateway.webhooks.endpoints.of(world.owner)) == 20
