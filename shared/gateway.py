@@ -33,6 +33,7 @@ from shared.events.journal import Journal
 from shared.events.post import Post
 from shared.events.webhooks.addresses import Addresses
 from shared.events.webhooks.endpoints import Endpoints
+from shared.events.webhooks.history import History
 from shared.events.webhooks.webhooks import Webhooks
 from shared.media.reference_image import ReferenceImages
 from shared.media.remote_image import RemoteImages
@@ -131,9 +132,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     videos = VideoStore(tables.gateway, clock, random)
     lines = SpendLines(tables.gateway, clock, random)
     post = Post(links.http)
-    webhooks = Webhooks(
-        Endpoints(commits), videos, Addresses(given.knobs.webhook_networks), post, clock, given.master_key or ""
-    )
+    history, addresses = History(tables.gateway, clock), Addresses(given.knobs.webhook_networks)
+    webhooks = Webhooks(Endpoints(commits), history, videos, addresses, post, clock, given.master_key or "")
     sinks = _sinks(given, post)
     couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks})
     journal = Journal(tables.gateway, couriers, given.knobs.log_prompts)

@@ -232,6 +232,8 @@ _FACTS: Mapping[str, _Facts] = {
         _object({"status_code": {"type": "integer"}, "success": {"const": True}}, ["status_code"]),
         _object({"event_type": _choice(EVENT_TYPES)}, ["event_type"], closed=True),
     ),
+    "GET webhook_endpoints/{webhook_endpoint_id}/deliveries": _Facts(_page(_OBJECT)),
+    "POST webhook_endpoints/{webhook_endpoint_id}/deliveries/{event_id}": _Facts(body=_OBJECT, optional=True),
     "GET webhook_event_types": _Facts(_object({"data": _list_of(_TEXT)}, ["data"])),
     "GET health": _Facts(open=True),
     "GET health/{probe}": _Facts({}, open=True),

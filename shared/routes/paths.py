@@ -115,6 +115,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("DELETE", "webhook_endpoints/{webhook_endpoint_id}", webhooks.delete_endpoint),
     Endpoint("POST", "webhook_endpoints/{webhook_endpoint_id}/rotate_secret", webhooks.rotate_secret),
     Endpoint("POST", "webhook_endpoints/{webhook_endpoint_id}/test", webhooks.test_endpoint),
+    Endpoint("GET", "webhook_endpoints/{webhook_endpoint_id}/deliveries", webhooks.list_deliveries),
+    Endpoint("POST", "webhook_endpoints/{webhook_endpoint_id}/deliveries/{event_id}", webhooks.repeat_delivery),
     Endpoint("GET", "webhook_event_types", webhooks.list_event_types),
     Endpoint("GET", "health", health.health),
     Endpoint("GET", "health/{probe}", health.health),

@@ -8,12 +8,14 @@ import msgspec
 
 from shared.accounts.account import callback_hosts
 from shared.accounts.keys import Caller
-from shared.errors import InvalidRequest, WebhookUnreachable
+from shared.errors import InvalidRequest, NotFound, WebhookUnreachable
+from shared.events.record import record_of
 from shared.events.webhooks.endpoints import Endpoint
 from shared.events.webhooks.payload import ENDS, EVENT_TYPES, body
 from shared.events.webhooks.signing import new_secret
 from shared.media.requests import refuse_unknown
 from shared.routes.calls import Answer, Call
+from shared.storage.event_marks import Happening
 
 _MOST_LISTED = 100
 _LONGEST_NAME = 256
@@ -133,6 +135,32 @@ async def test_endpoint(call: Call, webhook_endpoint_id: str) -> Answer:
             "success": True,
         }
     )
+
+
+async def list_deliveries(call: Call, webhook_endpoint_id: str) -> Answer:
+    """The endpoint's last deliveries, newest first, each with its last try."""
+    owner = (await call.caller()).owner
+    webhooks = call.gateway.webhooks
+    await webhooks.endpoints.find(owner, webhook_endpoint_id)
+    attempts = await webhooks.history.of(owner, webhook_endpoint_id)
+    return Answer({"object": "list", "data": [each.wire() for each in attempts]})
+
+
+async def repeat_delivery(call: Call, webhook_endpoint_id: str, event_id: str) -> Answer:
+    """Send one of the last deliveries again, with the same id."""
+    owner = (await call.caller()).owner
+    webhooks, couriers = call.gateway.webhooks, call.gateway.couriers
+    await webhooks.endpoints.find(owner, webhook_endpoint_id)
+    attempts = await webhooks.history.of(owner, webhook_endpoint_id)
+    attempt = next((each for each in attempts if each.event_id == event_id), None)
+    entry = await call.gateway.videos.find(attempt.video_id) if attempt else None
+    if attempt is None or entry is None:
+        raise NotFound("No such delivery.", code="webhook_delivery_not_found", param="event_id")
+    happening: Happening = "started" if attempt.record_id.endswith(".started") else "ended"
+    record = record_of(happening, entry.video, prompts=False)
+    await couriers.deliveries.add(webhooks.name, record, webhook_endpoint_id)
+    await couriers.summon([webhooks.name])
+    return Answer(attempt.wire())
 
 
 async def list_event_types(call: Call) -> Answer:

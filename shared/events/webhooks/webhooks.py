@@ -16,6 +16,7 @@ from shared.events.post import Answer, Letter, Post
 from shared.events.record import Record
 from shared.events.webhooks.addresses import Addresses, NotAllowed
 from shared.events.webhooks.endpoints import Endpoint, Endpoints
+from shared.events.webhooks.history import Attempt, History
 from shared.events.webhooks.payload import ENDS, body_of, id_of, type_of
 from shared.events.webhooks.signing import secret_of, signed
 from shared.media.video import Video
@@ -35,6 +36,7 @@ class Webhooks(msgspec.Struct, frozen=True):
     """
 
     endpoints: Endpoints
+    history: History
     videos: VideoStore
     addresses: Addresses
     post: Post
@@ -59,22 +61,40 @@ class Webhooks(msgspec.Struct, frozen=True):
         return [*endpoints, _CALLBACK] if video.callback_url and wanted in ENDS else endpoints
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
-        return await asyncio.gather(*map(self._send, deliveries))
+        sent = await asyncio.gather(*map(self._send, deliveries))
+        tried: dict[tuple[str, str], list[Attempt]] = {}
+        for receipt, attempt in sent:
+            if attempt is not None:
+                delivery = receipt.delivery
+                tried.setdefault((delivery.record.key_id, delivery.to), []).append(attempt)
+        await asyncio.gather(*(self.history.note(owner, to, each) for (owner, to), each in tried.items()))
+        return [receipt for receipt, _ in sent]
 
-    async def _send(self, delivery: Delivery) -> Receipt:
-        """One try. An endpoint that is gone or disabled gets nothing more, and nobody misses it."""
+    async def _send(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
+        """One try, and its note for the owner. One that is gone or disabled gets nothing."""
         record = delivery.record
         endpoint = await self._endpoint(delivery)
         if endpoint is None or endpoint.disabled:
-            return Receipt(delivery, "dropped")
+            return Receipt(delivery, "dropped"), None
         answer = await self.send_once(endpoint, id_of(record), body_of(record))
         if answer.status == _GONE and delivery.to != _CALLBACK:
             await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
-        if answer.status == _GONE:
-            return Receipt(delivery, "dropped")
-        if answer.status is not None and 200 <= answer.status < 300:
-            return Receipt(delivery, "delivered")
-        return Receipt(delivery, "later", answer.reason, answer.after)
+        receipt = _receipt(delivery, answer)
+        return receipt, None if delivery.to == _CALLBACK else self._attempt(receipt, answer)
+
+    def _attempt(self, receipt: Receipt, answer: Answer) -> Attempt:
+        record = receipt.delivery.record
+        return Attempt(
+            event_id=id_of(record),
+            record_id=record.id,
+            type=type_of(record),
+            video_id=record.video_id,
+            tried_at=self.clock.now(),
+            tries=receipt.delivery.tries + 1,
+            outcome=receipt.outcome,
+            status=answer.status,
+            reason=receipt.reason,
+        )
 
     async def _endpoint(self, delivery: Delivery) -> Endpoint | None:
         """Where a delivery goes; None where that is gone."""
@@ -116,6 +136,14 @@ class Webhooks(msgspec.Struct, frozen=True):
             # the same address.
             headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
             return await self.post.post(Letter(str(pinned), headers, body, server=named.host))
+
+
+def _receipt(delivery: Delivery, answer: Answer) -> Receipt:
+    if answer.status == _GONE:
+        return Receipt(delivery, "dropped", answer.reason)
+    if answer.status is not None and 200 <= answer.status < 300:
+        return Receipt(delivery, "delivered")
+    return Receipt(delivery, "later", answer.reason, answer.after)
 
 
 def _disabled(endpoint: Endpoint, why: str) -> Endpoint:

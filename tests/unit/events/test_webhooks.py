@@ -15,6 +15,7 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from shared.events.deliveries import MAIL
+from shared.events.webhooks.history import Attempt
 from shared.events.webhooks.signing import secret_of
 from shared.events.webhooks.webhooks import PAUSES
 from shared.media.video import Video
@@ -151,7 +152,7 @@ async def test_a_key_without_webhooks_costs_nothing(world: World, receiver: Rece
 
 async def test_tries_keep_to_the_standards_times(world: World, receiver: Receiver) -> None:
     """Ten of them with one id; then the operator finds it."""
-    assert PAUSES == (5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR)
+    assert list(PAUSES) == [5, 300, 1800, 2 * HOUR, 5 * HOUR, 10 * HOUR, 14 * HOUR, 20 * HOUR, 24 * HOUR]
     async with official(world) as client:
         await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
     receiver.says = httpx.Response(503)
@@ -248,6 +249,39 @@ async def test_a_former_secret_signs_for_a_day(world: World, receiver: Receiver)
         await client.webhooks.test(made.id, event_type="video.completed")
         assert len(receiver.requests[0].headers["webhook-signature"].split()) == 1
         assert receiver.events(last.signing_secret)
+
+
+async def test_the_owner_sees_the_last_deliveries_and_repeats_one(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    path = f"/v1/webhook_endpoints/{made.id}/deliveries"
+    receiver.says = httpx.Response(500)
+    video = await ended(world)
+    await world.delivered(1)
+    (shown,) = (await world.send("GET", path, secret=world.secret)).json["data"]
+    event_id = f"evt_{video.id[6:]}_ended"
+    assert (shown["id"], shown["video_id"], shown["event_type"]) == (event_id, video.id, "video.completed")
+    assert (shown["status_code"], shown["outcome"], shown["tries"]) == (500, "later", 1)
+    receiver.says = httpx.Response(200)
+    await world.delivered(10)
+    receiver.requests.clear()
+    assert (await world.send("POST", f"{path}/{event_id}", secret=world.secret)).status == 200
+    await world.delivered()
+    assert receiver.events(made.signing_secret) == [(event_id, "video.completed", video.id)]
+    (shown,) = (await world.send("GET", path, secret=world.secret)).json["data"]
+    assert (shown["status_code"], shown["outcome"]) == (200, "delivered")
+    assert (await world.send("POST", f"{path}/evt_other", secret=world.secret)).code == "webhook_delivery_not_found"
+    assert (await world.send("GET", path, secret=MASTER)).status == 404
+
+
+async def test_the_history_of_an_endpoint_is_bounded(world: World) -> None:
+    history = world.gateway.webhooks.history
+    for number in range(30):
+        told = {"event_id": f"evt_{number}", "record_id": "r", "type": "video.failed", "video_id": "v"}
+        attempt = Attempt(**told, tried_at=world.clock.now(), tries=1, outcome="delivered")
+        await history.note(world.owner, "we_1", [attempt, attempt] if number == 29 else [attempt])
+    assert [each.event_id for each in await history.of(world.owner, "we_1")][:1] == ["evt_29"]
+    assert len(await history.of(world.owner, "we_1")) == 20
 
 
 async def test_nothing_inside_is_reached(world: World, receiver: Receiver) -> None:

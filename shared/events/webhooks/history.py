@@ -1,0 +1,76 @@
+"""The last deliveries of each endpoint, for its owner: one row of the key's partition for each
+endpoint. It only shows; what is still to be sent is in `deliveries`.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from shared.clock import Clock
+from shared.events.record import utc
+from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict
+
+KEPT = 20  # deliveries of an endpoint
+_ROW = "webhook_log_"
+_ATTEMPTS = 3  # a note that loses the race so often is left out
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """The last try of one event at one endpoint. `status` is what its server answered, None where
+    it did not; `outcome` is `delivered`, or `later` while there are tries left.
+    """
+
+    event_id: str
+    record_id: str
+    type: str
+    video_id: str
+    tried_at: datetime
+    tries: int
+    outcome: str
+    status: int | None = None
+    reason: str = ""
+
+    def wire(self) -> dict[str, Any]:
+        return {
+            "id": self.event_id,
+            "object": "webhook_delivery",
+            "event_type": self.type,
+            "video_id": self.video_id,
+            "tried_at": int(self.tried_at.astimezone(UTC).timestamp()),
+            "tries": self.tries,
+            "outcome": self.outcome,
+            "status_code": self.status,
+            "reason": self.reason or None,
+        }
+
+
+class History(msgspec.Struct, frozen=True):
+    """Notes and shows deliveries."""
+
+    table: Table
+    clock: Clock
+
+    async def of(self, owner: str, endpoint_id: str) -> Sequence[Attempt]:
+        """The last deliveries, newest first."""
+        return _read(await self.table.get(owner, f"{_ROW}{endpoint_id}"))
+
+    async def note(self, owner: str, endpoint_id: str, attempts: Sequence[Attempt]) -> None:
+        """Put these before what is known; an event is there once, with its last try."""
+        for _ in range(_ATTEMPTS):
+            row = await self.table.get(owner, f"{_ROW}{endpoint_id}")
+            new = [msgspec.structs.replace(each, tried_at=utc(each.tried_at)) for each in attempts]
+            ids = {each.event_id for each in new}
+            kept = [*new, *(each for each in _read(row) if each.event_id not in ids)][:KEPT]
+            values = {"attempts": msgspec.json.encode(kept).decode()}
+            try:
+                write = Insert(f"{_ROW}{endpoint_id}", values) if row is None else Replace(row, values)
+                await self.table.commit(owner, write)
+            except WriteConflict:
+                continue
+            return
+
+
+def _read(row: Row | None) -> list[Attempt]:
+    return msgspec.json.decode(row.values["attempts"], type=list[Attempt]) if row else []
