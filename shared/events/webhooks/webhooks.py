@@ -67,7 +67,8 @@ class Webhooks(msgspec.Struct, frozen=True):
             if attempt is not None:
                 delivery = receipt.delivery
                 tried.setdefault((delivery.record.key_id, delivery.to), []).append(attempt)
-        await asyncio.gather(*(self.history.note(owner, to, each) for (owner, to), each in tried.items()))
+        for (owner, to), attempts in tried.items():
+            await self.history.note(owner, to, attempts)
         return [receipt for receipt, _ in sent]
 
     async def _send(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:

@@ -21,6 +21,8 @@ _ROWS = {
     "gone_": "gone",
     "old_": "listing",
     "event_": "event",
+    "webhook_log_": "history",
+    "webhooks": "endpoints",
     "open_": "open line",
     "done_": "line",
     "wait_": "place",

@@ -61,6 +61,7 @@ _DECIDING = frozenset(
         "videos/lifecycle",
         "events/couriers",
         "events/journal",
+        "events/webhooks/webhooks",
         "upkeep/sweep",
         "upkeep/housekeeping",
         "upkeep/indexing",
@@ -68,6 +69,7 @@ _DECIDING = frozenset(
         "routes/content",
         "routes/operator",
         "routes/undelivered",
+        "routes/webhooks",
     )
 )
 _BLOB_KINDS = {"mp4": "video", "webp": "thumbnail", "jpg": "spritesheet"}

@@ -1,4 +1,4 @@
-"""A logging provider that the app of a crash story tells of its videos."""
+"""Who is told of the videos of a crash story: a logging provider, and a webhook under `/hook`."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,15 +15,21 @@ _HOST = "127.0.0.1"
 @dataclass
 class Receiver:
     """`says` are the statuses of its next answers; then it takes everything. `seen` are the ids of
-    the events that it took, `url` is its address.
+    the events that it took, `url` is its address. `hooked` are path and event of what the webhook
+    was sent, and `hook_says` is what that answers.
     """
 
     says: list[int]
     seen: list[str] = field(default_factory=list)
     url: str = ""
+    hooked: list[tuple[str, str]] = field(default_factory=list)
+    hook_says: int = 200
 
     async def take(self, request: web.Request) -> web.Response:
         body = await request.read()
+        if request.path.startswith("/hook"):
+            self.hooked.append((request.path, request.headers["webhook-id"]))
+            return web.Response(status=self.hook_says)
         if self.says:
             return web.Response(status=self.says.pop(0))
         self.seen += datadog(httpx.Request("POST", str(request.url), headers=request.headers, content=body))

@@ -41,6 +41,8 @@ _BY_NAME = {
     "summoner": "DurableOrchestrations",
     "deliveries": "Deliveries",
     "destination": "Sink",
+    "endpoints": "Endpoints",
+    "history": "History",
     "render_times": "RenderTimes",
     "shards": "Shards",
     "offers": "Offers",

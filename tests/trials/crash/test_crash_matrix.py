@@ -41,6 +41,8 @@ WORST = [
     ("a logging provider that is told", "deliver: sink.post: after", 0),
     ("a logging provider that is told", "finish: publish: mail[+delivery]: after", 0),
     ("a logging provider that refuses, and takes the replay", "deliver: journal-poison[+delivery]: after", 0),
+    ("a webhook from its first day to its last", "zz_other_path: rotate_secret: keys[~endpoints ~key]: after", 0),
+    ("a webhook from its first day to its last", "deliver: send_once: sink.post: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 
@@ -66,6 +68,7 @@ ENOUGH = (
         "a key from its first day to its last",
     ),
     *(
+        "a webhook from its first day to its last",
         "a logging provider that is down at first",
         "a logging provider that refuses, and takes the replay",
         "deleted while it waits, and a provider is told",
