@@ -101,11 +101,11 @@ async def test_no_key_is_in_a_body(world: World) -> None:
 async def test_who_is_named_for_one_end_alone_hears_nothing_else(world: World) -> None:
     successes, failures = read_sinks(["datadog"], [], SETTINGS), read_sinks([], ["helicone"], SETTINGS)
     assert [(each.on_success, each.on_failure) for each in (*successes, *failures)] == [(True, False), (False, True)]
-    completed = record_of("ended", await ended(world), prompts=True)
-    failed = record_of("ended", await ended(world, "failed", {"code": "x", "message": "y"}), prompts=True)
+    videos = (await ended(world), await ended(world, "failed", {"code": "x", "message": "y"}))
+    told = [(record_of("ended", video, prompts=True), video) for video in videos]
     (one,), (other,) = successes, failures
     post = Post(world.gateway.connections.http)
-    heard = [[await open_sink(each, post).addressees(record) for record in (completed, failed)] for each in (one, other)]
+    heard = [[await open_sink(each, post).addressees(record, video) for record, video in told] for each in (one, other)]
     assert heard == [[("",), ()], [(), ("",)]]
 
 
