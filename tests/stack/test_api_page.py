@@ -38,4 +38,4 @@ def test_every_route_is_on_the_page_and_none_besides() -> None:
 
 
 def _spelled(path: str) -> str:
-    return f"v1/{path}" if path.startswith(("videos", "models")) else path
+    return f"v1/{path}" if path.startswith(("videos", "models", "webhook_")) else path
