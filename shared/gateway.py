@@ -130,7 +130,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     """Every collaborator, each made from those before it."""
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
-    lines = SpendLines(tables.gateway, clock, random)
+    lines = SpendLines(tables.gateway)
     post = Post(links.http)
     history, addresses = History(tables.gateway, clock), Addresses(given.knobs.webhook_networks)
     webhooks = Webhooks(Endpoints(commits), history, videos, addresses, post, clock, given.master_key or "")

@@ -45,7 +45,8 @@ class GatewayBudget(msgspec.Struct, frozen=True):
         """Release a video's hold, and count `spent` micro-dollars. Also where no limit is
         configured any more.
         """
-        await self.commits.change_account(GATEWAY_OWNER, _OfHold(self, video_id, partial(_release, spent)))
+        if self.limit is not None or await self.commits.table.get(GATEWAY_OWNER, _hold(video_id)):
+            await self.commits.change_account(GATEWAY_OWNER, _OfHold(self, video_id, partial(_release, spent)))
 
     async def recount(self, account: Account) -> Account:
         """The gateway's account with `reserved` and `running` computed from the holds."""

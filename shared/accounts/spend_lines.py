@@ -9,15 +9,13 @@ leaves the pool, so that a step which is cut off is repeated until the line is t
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, date
-from random import Random
 from typing import Any
 
 import msgspec
 
-from shared.clock import Clock
 from shared.media.video import Video, created_at, owner_of
 from shared.storage.merging import merged
-from shared.storage.tables import Delete, Insert, Table, Write, WriteConflict, retry_conflicts
+from shared.storage.tables import Delete, Insert, Table, Write, WriteConflict, unread
 
 SPEND = "spend"  # the partition
 _OPEN, _DONE = "open_", "done_"
@@ -82,38 +80,31 @@ class SpendLines(msgspec.Struct, frozen=True):
     """The rows of all videos, in `table`."""
 
     table: Table
-    clock: Clock
-    random: Random
 
     async def open(self, video_id: str) -> None:
         """Add the open line of a video before its admission. May be repeated."""
-        try:
-            await self.table.commit(SPEND, Insert(f"{_OPEN}{video_id}", {}))
-        except WriteConflict:
-            return
+        await self._commit(Insert(f"{_OPEN}{video_id}", {}))
 
     async def close(self, line: SpendLine) -> None:
         """Replace the open line of a video that has ended by its cost. May be repeated."""
         values = msgspec.structs.asdict(line)
         del values["id"]
-
-        async def attempt() -> None:
-            opened = await self.table.get(SPEND, f"{_OPEN}{line.id}")
-            if opened is None and await self.table.get(SPEND, f"{_DONE}{line.id}") is not None:
-                return
-            writes: list[Write] = [Insert(f"{_DONE}{line.id}", values)]
-            await self.table.commit(SPEND, *writes, *([Delete(opened)] if opened else []))
-
-        await retry_conflicts(attempt, self.clock, self.random)
+        done, opened = Insert(f"{_DONE}{line.id}", values), Delete(unread(f"{_OPEN}{line.id}"))
+        if not await self._commit(done, opened):  # one of them was done before
+            await self._commit(done)
+            await self._commit(opened)
 
     async def drop(self, video_id: str) -> None:
         """Remove the open line of a video that was never admitted. May be repeated."""
-        opened = await self.table.get(SPEND, f"{_OPEN}{video_id}")
-        if opened is not None:
-            try:
-                await self.table.commit(SPEND, Delete(opened))
-            except WriteConflict:
-                return
+        await self._commit(Delete(unread(f"{_OPEN}{video_id}")))
+
+    async def _commit(self, *writes: Write) -> bool:
+        """False where they were done before."""
+        try:
+            await self.table.commit(SPEND, *writes)
+        except WriteConflict:
+            return False
+        return True
 
     async def unfinished(self) -> AsyncIterator[str]:
         """The ids of all unfinished videos, and of requests that are being admitted."""

@@ -36,6 +36,7 @@ _REPEATED = frozenset({"POST"})
 # A property holds 64 KiB of UTF-16, and a character takes at most two units of two bytes.
 _PROPERTY_CHARACTERS = 16_000
 _PAGE = 1000
+ANY = "*"  # the etag that every row has
 
 
 class WriteConflict(Exception):
@@ -64,13 +65,31 @@ class Replace(msgspec.Struct, frozen=True):
     values: Values
 
 
+class Merge(msgspec.Struct, frozen=True):
+    """Changes these values and keeps the others. Fails with WriteConflict where the row has changed
+    since `row` was read.
+
+    Only the key and the etag of `row` are used. None changes nothing: a value cannot be removed.
+    """
+
+    row: Row
+    values: Values
+
+
 class Delete(msgspec.Struct, frozen=True):
     """Fails with WriteConflict where the row has changed since `row` was read, or is gone."""
 
     row: Row
 
 
-Write = Insert | Replace | Delete
+Write = Insert | Replace | Merge | Delete
+
+
+def unread(key: str) -> Row:
+    """A row that was not read: a write of it succeeds whatever the row holds, as long as it
+    exists.
+    """
+    return Row(key, {}, ANY)
 
 
 class Table:
@@ -238,8 +257,9 @@ def _operation(partition: str, write: Write) -> tuple[Any, ...]:
     match write:
         case Insert(key, values):
             return ("create", _entity(partition, key, values))
-        case Replace(row, values):
-            condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified, "mode": UpdateMode.REPLACE}
+        case Replace(row, values) | Merge(row, values):
+            mode = UpdateMode.REPLACE if isinstance(write, Replace) else UpdateMode.MERGE
+            condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified, "mode": mode}
             return ("update", _entity(partition, row.key, values), condition)
         case Delete(row):
             condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}

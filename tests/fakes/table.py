@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Literal
 
 from shared.config.settings import Storage
-from shared.storage.tables import Delete, Insert, Replace, Row, Table, Tables, Values, Write, WriteConflict
+from shared.storage.tables import ANY, Delete, Insert, Merge, Replace, Row, Table, Tables, Values, Write, WriteConflict
 
 Kind = Literal["point read", "page of a range", "transaction", "lost race"]
 
@@ -52,7 +52,8 @@ class MemoryTable(Table):
         there = self.partitions[partition]
         for write in writes:
             row = there.rows.get(key_of(write))
-            if (row and row.etag) != (None if isinstance(write, Insert) else write.row.etag):
+            wanted = None if isinstance(write, Insert) else write.row.etag
+            if (row and row.etag) != (row.etag if row and wanted == ANY else wanted):
                 self._note("lost race")
                 raise WriteConflict("memory")
         self._note("transaction")
@@ -103,7 +104,9 @@ class MemoryTable(Table):
             return ""
         if isinstance(write, Insert):
             insort(there.keys, key)
-        there.rows[key] = _copy(Row(key, dict(write.values), f'W/"{next(self._etags)}"'))
+        kept = there.rows[key].values if isinstance(write, Merge) else {}
+        changed = {name: value for name, value in write.values.items() if value is not None}
+        there.rows[key] = Row(key, kept | changed, f'W/"{next(self._etags)}"')
         return there.rows[key].etag
 
     async def _travel(self) -> None:
@@ -185,7 +188,7 @@ def key_of(write: Write) -> str:
 
 
 def values_of(write: Write) -> Values:
-    return write.values if isinstance(write, Insert | Replace) else {}
+    return write.values if isinstance(write, Insert | Replace | Merge) else {}
 
 
 def _check_limits(writes: Sequence[Write]) -> None:

@@ -13,7 +13,7 @@ from local.durable.tables import ActivityClaim, Claims
 from shared.accounts.spend_lines import SPEND
 from shared.events.deliveries import MAIL, POISON
 from shared.media.video import GATEWAY_OWNER
-from shared.storage.tables import Delete, Insert, Replace, Row, Write
+from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Write
 from shared.storage.video_store import UPKEEP
 
 _ROWS = {
@@ -54,7 +54,7 @@ def _row(place: str, write: Write) -> str:
     match write:
         case Insert(key, _):
             sign = "+"
-        case Replace(Row(key), _):
+        case Replace(Row(key), _) | Merge(Row(key), _):
             sign = "~"
         case Delete(Row(key)):
             sign = "-"

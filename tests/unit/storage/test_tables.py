@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.config.settings import Storage
-from shared.storage.tables import Delete, Insert, Replace, Row, Table, Tables, WriteConflict
+from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Table, Tables, WriteConflict, unread
 from tests.fakes.table import MemoryTable
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +81,30 @@ async def test_only_what_was_read_last_can_be_replaced_or_deleted(table: Table, 
     for late in (Replace(fresh, {"n": 3}), Delete(fresh)):
         with pytest.raises(WriteConflict):
             await table.commit(partition, late)
+
+
+async def test_a_merge_keeps_what_it_does_not_name(table: Table, partition: str) -> None:
+    """It needs the key and the etag alone, and is a conflict where the row has changed or is
+    gone.
+    """
+    (etag,) = await table.commit(partition, Insert("a", {"n": 1, "text": "long" * 10_000}))
+    (newer,) = await table.commit(partition, Merge(Row("a", {}, etag), {"n": 2, "m": 3, "text": None}))
+    assert (await read(table, partition, "a")).values == {"n": 2, "m": 3, "text": "long" * 10_000}
+    for late in (Row("a", {}, etag), Row("b", {}, newer)):
+        with pytest.raises(WriteConflict):
+            await table.commit(partition, Merge(late, {"n": 4}))
+    assert (await read(table, partition, "a")).etag == newer
+
+
+@pytest.mark.parametrize("beside", [(), (Insert("other", {}),)])
+async def test_a_row_can_be_deleted_unread_while_it_is_there(table: Table, partition: str, beside: tuple[Insert, ...]) -> None:
+    """Whatever it holds; where it is gone, that is a conflict, and nothing beside it is written."""
+    await table.commit(partition, Insert("a", {"n": 1}))
+    await table.commit(partition, Delete(unread("a")))
+    assert await table.get(partition, "a") is None
+    with pytest.raises(WriteConflict):
+        await table.commit(partition, *beside, Delete(unread("a")))
+    assert await table.get(partition, "other") is None
 
 
 async def test_a_commit_is_all_or_nothing(table: Table, partition: str) -> None:
