@@ -13,10 +13,10 @@ import msgspec
 _ALMOST = 95.0  # percent of an estimate that has run out
 _LEARNING = 0.1  # the weight of the newest job
 _TELLING = 5  # percent: less progress predicts nothing
-_OF_THE_REST = 0.6  # the part of the predicted rest to sleep: predictions get better towards the end
-_LOOKS_PER_DEVIATION_BEFORE, _LOOKS_PER_DEVIATION = 6, 10  # without a prediction: before most jobs are done, and after
+_OF_THE_REST = 0.55  # the part of the predicted rest to sleep: predictions get better towards the end
+_LOOKS_PER_DEVIATION = 2, 15  # without a prediction: when a quick one of its kind is done, and when most are
 _OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of the time it is overdue
-_ABOUT_TO_END = 4.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
+_ABOUT_TO_END = 5.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
 _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
 _LONGEST = 300.0  # seconds between two looks at a running job
 _BEHIND_THE_TURN = 3.0
@@ -61,18 +61,35 @@ def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: 
     shortest = min(pace.usual, usual.mean / _LOOKS_A_JOB) if usual.jobs else pace.usual
     closely = max(shortest / 2, pace.closest)
     if progress < _TELLING:
-        quick = max(usual.mean - 3 * usual.deviation, usual.mean / 8)  # when a quick one of its kind is done
-        likely = elapsed >= usual.mean - usual.deviation
-        looks = _LOOKS_PER_DEVIATION if likely else _LOOKS_PER_DEVIATION_BEFORE
-        wait = max(quick - elapsed, usual.deviation / looks, closely)
+        wait = max(_quick(usual) - elapsed, _between_looks(elapsed, usual), closely)
     else:
-        # The progress may stop, so never wait longer than half of the time that has passed.
+        # The progress may stop, so never wait longer than the job has run.
         left = _expected_end(elapsed, progress, usual) - elapsed
-        wait = max(min(left * _OF_THE_REST, elapsed / 2), closely)
+        wait = max(min(left * _OF_THE_REST, elapsed), closely)
     # An overdue job that does not move may never end, so it is looked at less and less often.
     overdue = 0.0 if moving else _overdue(elapsed, usual)
     longest = _LONGEST if usual.jobs else 3 * pace.usual  # an estimate that no job has confirmed must not delay looks
     return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(1.0, 1.1)
+
+
+def first_look(elapsed: float, usual: Usual) -> float:
+    """Seconds until the first look at a job: until a quick one of its kind is done. 0.0 where no
+    job of its kind is known.
+    """
+    return min(max(_quick(usual) - elapsed, 0.0), _LONGEST) if usual.jobs else 0.0
+
+
+def _quick(usual: Usual) -> float:
+    """How long a quick job of its kind takes, in seconds."""
+    return max(usual.mean - 3 * usual.deviation, usual.mean / 8)
+
+
+def _between_looks(elapsed: float, usual: Usual) -> float:
+    """Seconds between two looks without a prediction: the likelier the end, the fewer."""
+    fewest, most = _LOOKS_PER_DEVIATION
+    quick = _quick(usual)
+    likely = min(max((elapsed - quick) / max(usual.mean - quick, 1.0), 0.0), 1.0)
+    return usual.deviation / (fewest + (most - fewest) * likely)
 
 
 def usual_progress(elapsed: float, usual: Usual) -> int:

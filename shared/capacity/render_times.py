@@ -10,7 +10,7 @@ from shared.clock import Clock
 from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict, partition_of
 
 _ROW = "usual"
-_FRESH = 60.0  # seconds
+_FRESH, _FRESH_OF_MANY = 60.0, 600.0  # seconds: an estimate of many jobs changes slowly
 _ENOUGH = 20  # jobs
 _ONE_IN = 4
 
@@ -23,10 +23,13 @@ class RenderTimes(msgspec.Struct):
     _known: dict[str, tuple[float, dict[int, Usual]]] = msgspec.field(default_factory=dict)
 
     async def of(self, model_name: str, seconds: int) -> Usual:
-        """The estimate for a model and a length in seconds; read again every minute."""
+        """The estimate for a model and a length in seconds; read again every minute, and every ten
+        once enough jobs are known.
+        """
         now = self.clock.now().timestamp()
         read_at, known = self._known.get(model_name, (0.0, {}))
-        if now - read_at > _FRESH:
+        fresh = _FRESH_OF_MANY if known.get(seconds, self._guess()).jobs >= _ENOUGH else _FRESH
+        if now - read_at > fresh:
             known = _decode(await self.table.get(partition_of(model_name), _ROW))
             self._known[model_name] = (now, known)
         return known.get(seconds, self._guess())
