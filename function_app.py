@@ -123,7 +123,8 @@ def video_lifecycle(context: df.DurableOrchestrationContext) -> Recipe:
 @app.activity_trigger(input_name="video")
 @app.durable_client_input(client_name="durable")
 async def submit(video: Any, durable: df.DurableOrchestrationClient) -> StepResult:
-    return await _steps(durable).submit(*step_input(video))
+    given = step_input(video)
+    return await _steps(durable).submit(given.video, given.due)
 
 
 @app.function_name(orchestration.CHECK)

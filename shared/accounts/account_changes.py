@@ -208,8 +208,6 @@ class Move(msgspec.Struct):
             model=self.model,
             cost=self.cost,
             fallback_from=before.fallback_from or before.model,
-            queue_position=None,
-            estimated_start=None,
         )
         return Decision(reprice(account, before, video, self.clock.now()), video, (Replace(self._entry.row, video.to_row()),))
 

@@ -21,13 +21,14 @@ from shared.capacity.offers import Offers, place_again
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.shards import Shard, Shards, shard_of
 from shared.capacity.slots import Load, Outage
+from shared.capacity.standing import Standing, Standings
 from shared.capacity.turn import Slot, Turn, Wait
 from shared.capacity.waiting_line import Queue
 from shared.capacity.wake_ups import WakeUps
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.media.video import Video
-from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConflict, partition_of, retry_conflicts
+from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConflict, partition_of, retry_conflicts, unread
 
 __all__ = ["Pool", "Slot", "Wait"]
 
@@ -58,6 +59,10 @@ class Pool(msgspec.Struct, dict=True):
         return Queue(self.table, self.clock)
 
     @cached_property
+    def standings(self) -> Standings:
+        return Standings(self.queue, self.shards, self.render_times, self.clock)
+
+    @cached_property
     def offers(self) -> Offers:
         return Offers(self.table, self.catalog, self.shards, self.queue, self.clock, self.random)
 
@@ -74,9 +79,8 @@ class Pool(msgspec.Struct, dict=True):
         A video that holds a slot keeps it. A remix can only run on its source's deployment. Returns
         an Outage, the one of the last possible deployment, where all of them are lost.
         """
-        possible = [each for each in model.deployments if video.source_deployment in (None, each.name)]
         turn = Turn(
-            *(model, possible, video, priority, self.table, self.shards, self.queue),
+            *(model, model.able(video.source_deployment), video, priority, self.table, self.shards, self.queue),
             *(self.offers, self.render_times, self.clock, self.random),
         )
         try:
@@ -171,6 +175,13 @@ class Pool(msgspec.Struct, dict=True):
 
         await self.wake_ups.send(await self._in_turn(model.name, attempt))
 
+    async def standing(self, video: Video) -> Standing | None:
+        """Where a video stands in the queue; None where it does not wait, or is not seen there
+        yet.
+        """
+        model = self.catalog.get(video.model)
+        return await self.standings.of(model, video) if model else None
+
     async def outages(self, model: Model) -> Mapping[str, str]:
         """The reason of each deployment's outage, by name. An outage that has ended still counts
         for ten minutes, unless a job was accepted since.
@@ -196,20 +207,29 @@ class Pool(msgspec.Struct, dict=True):
     async def leave(self, model_name: str, video_id: str, *, ended: bool = False) -> None:
         """The video is finished: free its slot or its place, and remove its row. May be repeated.
 
-        Where the job has `ended`, `ended()` has freed the slot already.
+        Where the job has `ended`, `ended()` has freed the slot already, and only the row is left.
         """
+        if ended:
+            await self._forget(model_name, video_id)
+            return
 
         async def attempt() -> None:
             note = await self.table.get(partition_of(model_name), video_id)
             # A video without a tag was refused before it asked for a slot: it has neither slot nor
             # place.
-            has_asked = not ended and (note is None or "tag" in note.values)
+            has_asked = note is None or "tag" in note.values
             place = await self._place_or_free(model_name, note, video_id) if has_asked else None
             gone = [Delete(each) for each in (note, place) if each]
             if gone:
                 await self.table.commit(partition_of(model_name), *gone)
 
         await retry_conflicts(attempt, self.clock, self.random)
+
+    async def _forget(self, model_name: str, video_id: str) -> None:
+        try:
+            await self.table.commit(partition_of(model_name), Delete(unread(video_id)))
+        except WriteConflict:
+            return  # it is gone
 
     async def _place_or_free(self, model_name: str, note: Row | None, video_id: str) -> Row | None:
         """A video's place; where it has none, free its slot."""

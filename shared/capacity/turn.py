@@ -1,7 +1,6 @@
 """One video asks for a slot: it has one, gets one at once, or takes a place in the queue."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from random import Random
 
 import msgspec
@@ -29,8 +28,7 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """No slot now: ask again after `seconds`, or when woken. The first in the queue has `position`
-    1.
+    """No slot now: ask again after `seconds`, or when woken.
 
     `outage` is why the last deployment is closed, where every deployment is. For the first in the
     queue, `unreachable` lists the deployments that no connection could be made to: it
@@ -38,8 +36,6 @@ class Wait(msgspec.Struct, frozen=True):
     """
 
     seconds: float
-    position: int
-    estimated_start: datetime
     outage: str | None = None
     unreachable: tuple[Deployment, ...] = ()
 
@@ -100,7 +96,7 @@ class Turn(msgspec.Struct, frozen=True):
 
     def _wait_until(self, opens: float) -> Wait:
         """Wait for a slot that is this video's from then on."""
-        return Wait(opens - self._now(), 1, datetime.fromtimestamp(opens, UTC))
+        return Wait(opens - self._now())
 
     async def _far_place(self, line: Head, note: Row | None) -> Row | None:
         """The video's place behind the first page, if it has one. Raises WriteConflict where it has
@@ -192,7 +188,7 @@ class Turn(msgspec.Struct, frozen=True):
             seconds = _EQUAL_UNDER_WAY
         unreachable = tuple(each for each, load in loads if slots.is_unreachable(load, now)) if before.rivals == 0 else ()
         seconds = min(seconds, _PROBE) if unreachable else seconds
-        return Wait(seconds, before.all + 1, datetime.fromtimestamp(start, UTC), self._outage(capacity), unreachable)
+        return Wait(seconds, self._outage(capacity), unreachable)
 
     def _outage(self, capacity: Capacity) -> str | None:
         """Why the last deployment is closed, where every deployment is."""

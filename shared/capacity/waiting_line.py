@@ -10,7 +10,7 @@ the first. With fewer than 32 deployments the order is strict.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence, Set
+from collections.abc import AsyncIterator, Collection, Sequence, Set
 from random import Random
 
 import msgspec
@@ -22,7 +22,7 @@ from shared.storage.tables import Insert, Row, Table, partition_of
 _FIRST, _AFTER = "wait_", "wait`"
 NEAR = 100  # places from the head that are counted anew by everybody
 _IN_ORDER = 32  # deployments for each place beyond the first that an offer may go to
-_FRESH = 60.0  # seconds
+_FRESH = 300.0  # seconds: a place far back decides only how long its video sleeps if nobody wakes it
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 
@@ -108,16 +108,19 @@ class Queue(msgspec.Struct):
     async def head(self, model_name: str, page: int = NEAR) -> Head:
         """The first places."""
         rows: list[Row] = []
-        places = self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=page, select=["bound", "ask"])
-        async for row in places:
+        async for row in self.places(model_name, page, select=["bound", "ask"]):
             rows.append(row)
             if len(rows) == page:
                 break
         return Head(rows, page)
 
+    def places(self, model_name: str, page: int | None = None, select: Sequence[str] = ()) -> AsyncIterator[Row]:
+        """All places in order, read `page` at a time."""
+        return self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, page=page, select=select)
+
     async def before(self, model_name: str, head: Head, place: str, free: Set[str]) -> Before:
         """How many stand before a place. `free` names the deployments that have a free slot. Exact
-        within the first 100 places, up to a minute old further back.
+        within the first 100 places, up to five minutes old further back.
         """
         near = head.before(place, free)
         if head.covers(place):
@@ -126,17 +129,15 @@ class Queue(msgspec.Struct):
         return Before(everybody, near.rivals + everybody - near.all)
 
     async def _far_back(self, model_name: str, place: str) -> int:
-        """How many stand before a place, up to a minute old: counting far back reads nearly the
-        whole queue, so the count is shared.
+        """How many stand before a place: counting far back reads nearly the whole queue, so all
+        who are far back share the count.
         """
         now = self.clock.now().timestamp()
         read_at, known = self._read.get(model_name, (0.0, []))
-        index = bisect_left(known, place)
-        if known[index : index + 1] != [place] or now - read_at > _FRESH:
-            known = [row.key async for row in self.table.scan(partition_of(model_name), after=_FIRST, before=_AFTER, select=[])]
+        if now - read_at > _FRESH:
+            known = [row.key async for row in self.places(model_name)]
             self._read[model_name] = (now, known)
-            index = bisect_left(known, place)
-        return index
+        return bisect_left(known, place)
 
 
 def new_place(tag: int, video_id: str, ask: str, bound: str | None) -> Insert:

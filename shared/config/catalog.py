@@ -73,6 +73,12 @@ class Model(msgspec.Struct, frozen=True):
     def deployment(self, name: str) -> Deployment | None:
         return next((each for each in self.deployments if each.name == name), None)
 
+    def able(self, source: str | None) -> list[Deployment]:
+        """The deployments that can make a video, in order: for a remix only the one that has its
+        `source`.
+        """
+        return [each for each in self.deployments if source in (None, each.name)]
+
     @property
     def dialect(self) -> Dialect:
         """How its servers speak; deployments with the same abilities take the same words."""

@@ -19,7 +19,25 @@ _ID = re.compile(r"video_[0-9a-f]{32}")
 _LATEST = 2**44 - 1  # milliseconds; eleven hex digits last until the year 2527
 
 
-class Video(msgspec.Struct, frozen=True, kw_only=True):
+class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of a video's record by which its job is followed: short, and nothing of it is what a
+    caller wrote.
+    """
+
+    id: str  # the video's
+    model: str
+    created_at: datetime
+    seconds: int
+    status: Status = "queued"
+    progress: int = 0
+    progress_estimated: bool = False  # by the usual time, where the upstream tells no progress
+    deployment: str | None = None
+    upstream_id: str | None = None
+    accepted_at: datetime | None = None
+    started_at: datetime | None = None  # when the job was first seen to run
+
+
+class Video(RunningJob, frozen=True, kw_only=True):
     """One video's record, a row of its key's partition.
 
     `cost` is the full price in micro-dollars: reserved while the video is unfinished, spent once it
@@ -29,15 +47,9 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     create.
     """
 
-    id: str
-    model: str
-    created_at: datetime
     prompt: str
-    seconds: int
     size: str
     cost: int
-    status: Status = "queued"
-    progress: int = 0
     user: str | None = None
     metadata: str | None = None
     tags: str | None = None  # the key's tags when it was admitted, as JSON text
@@ -46,13 +58,8 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str | None = None  # of the request that asked for it, as its caller was told
     admitted_at: datetime | None = None
     reference: str | None = None  # media type of the stored reference image
-    deployment: str | None = None
     attempted_at: datetime | None = None
-    upstream_id: str | None = None
-    accepted_at: datetime | None = None
     upstream_request_id: str | None = None
-    started_at: datetime | None = None  # when the job was first seen to run
-    progress_estimated: bool = False  # by the usual time, where the upstream tells no progress
     rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
     saved_at: datetime | None = None  # when its bytes were stored
     gone_since: datetime | None = None  # since when the upstream denies that it is there
@@ -67,8 +74,6 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     upstream: str | None = None  # what the upstream has told of the finished job, as JSON text
     charge: int | None = None  # what it has come to, in micro-dollars, where that may be less than `cost`
     priority: int = 1  # the key's, when it was admitted
-    queue_position: int | None = None
-    estimated_start: datetime | None = None
     fallback_from: str | None = None  # the model that was asked for, where another one makes it
     guardrails: str | None = None  # which have run on its request, and what they said, as JSON text
     callback_url: str | None = None  # where its webhooks go beside the key's endpoints
@@ -81,12 +86,21 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
     error_message: str | None = None
 
     @property
+    def job(self) -> RunningJob:
+        return RunningJob(**{name: getattr(self, name) for name in RunningJob.__struct_fields__})
+
+    @property
     def owner(self) -> str:
         return owner_of(self.id)
 
     @property
     def finished(self) -> bool:
         return self.status in ("completed", "failed")
+
+    @property
+    def waits(self) -> bool:
+        """Whether no upstream has been asked for it yet."""
+        return self.status == "queued" and self.attempted_at is None
 
     @property
     def recreated(self) -> bool:
@@ -131,16 +145,9 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return {"code": self.error_code, "message": self.error_message, "upstream_request_id": self.upstream_request_id}
 
-    @property
-    def _queue(self) -> dict[str, Any] | None:
-        """Its place among those that wait, as callers see it."""
-        if self.status != "queued" or self.queue_position is None:
-            return None
-        return {"position": self.queue_position, "estimated_start": _unix(self.estimated_start)}
-
-    def wire(self) -> dict[str, Any]:
-        """The OpenAI video object: all of its keys, then ours from `queue` on. Times are unix
-        seconds.
+    def wire(self, queue: dict[str, int] | None = None) -> dict[str, Any]:
+        """The OpenAI video object: all of its keys, then ours from `queue` on, which is its place
+        among the waiting ones. Times are unix seconds.
         """
         return {
             "id": self.id,
@@ -156,7 +163,7 @@ class Video(msgspec.Struct, frozen=True, kw_only=True):
             "seconds": str(self.seconds),
             "remixed_from_video_id": self.remixed_from,
             "error": self._reason,
-            "queue": self._queue,
+            "queue": queue,
             "progress_estimated": self.progress_estimated and not self.finished,
             "parameters": self.asked or None,
             "upstream": self.told,

@@ -5,6 +5,7 @@ the answer.
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 from shared.accounts.account import callback_hosts, over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
@@ -75,7 +76,7 @@ async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
         logger.warning("key %s has passed its soft budget", caller.owner)
     if not video.finished:
         await _start_orchestration(call, video, maybe_started=admitted.replayed)
-    return _video_answer(call, video, headers)
+    return _video_answer(call, video, video.wire(), headers)
 
 
 async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool) -> None:
@@ -99,7 +100,7 @@ async def list_videos(call: Call) -> Answer:
     return Answer(
         {
             "object": "list",
-            "data": [video.wire() for video in page.videos],
+            "data": [await _shown(call, video) for video in page.videos],
             "first_id": page.videos[0].id if page.videos else None,
             "last_id": page.last,
             "has_more": page.more,
@@ -108,7 +109,8 @@ async def list_videos(call: Call) -> Answer:
 
 
 async def get_video(call: Call, video_id: str) -> Answer:
-    return _video_answer(call, await own_video(call, video_id))
+    video = await own_video(call, video_id)
+    return _video_answer(call, video, await _shown(call, video))
 
 
 async def delete_video(call: Call, video_id: str) -> Answer:
@@ -157,9 +159,15 @@ async def own_video(call: Call, video_id: str) -> Video:
     return entry.video
 
 
-def _video_answer(call: Call, video: Video, headers: Mapping[str, str] | None = None) -> Answer:
-    """The video, and while it is unfinished `openai-poll-after-ms`, which the official client reads
-    as whole milliseconds.
+async def _shown(call: Call, video: Video) -> dict[str, Any]:
+    """The video, with its place in the queue as it is now."""
+    standing = await call.gateway.pool.standing(video)
+    return video.wire(standing.wire() if standing else None)
+
+
+def _video_answer(call: Call, video: Video, shown: dict[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
+    """What is shown of the video, and while it is unfinished `openai-poll-after-ms`, which the
+    official client reads as whole milliseconds.
     """
     pace = {} if video.finished else {"openai-poll-after-ms": str(round(call.gateway.settings.knobs.poll_seconds * 1000))}
-    return Answer(video.wire(), headers={**pace, **(headers or {})})
+    return Answer(shown, headers={**pace, **(headers or {})})

@@ -9,16 +9,17 @@ Videos of an earlier version have no row `old_…`, and stay under their id when
 until `upkeep.indexing` has gone through them. Until then listings read them in the old way.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from random import Random
 from typing import Any, Self, TypeAlias
 
 import msgspec
 
 from shared.clock import Clock
-from shared.media.video import EVERY_VIDEO, Video, VideoFilter, is_id, owner_of, reversed_id
+from shared.media.video import EVERY_VIDEO, RunningJob, Video, VideoFilter, is_id, owner_of, reversed_id
 from shared.storage.merging import merged
-from shared.storage.tables import Delete, Insert, Replace, Row, Table, Write, retry_conflicts
+from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Table, Write, retry_conflicts
 
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
 _GONE = "gone_"
@@ -51,6 +52,37 @@ class Page(msgspec.Struct, frozen=True):
         """A page of the first `limit` of these videos, after which there are no others."""
         shown = videos[:limit]
         return cls(shown, len(videos) > len(shown), shown[-1].id if shown else None)
+
+
+class Sighting(msgspec.Struct, frozen=True):
+    """A running job as a look at it left the video's record, and what a conditional change of that
+    record needs. The next look has it, and need not read the record.
+    """
+
+    job: RunningJob
+    key: str
+    etag: str
+
+    @classmethod
+    def of(cls, entry: VideoRow) -> "Sighting":
+        return cls(entry.video.job, entry.row.key, entry.row.etag)
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any] | None) -> "Sighting | None":
+        """From JSON; None where there is none, or where another version of the app wrote it."""
+        try:
+            return msgspec.convert(told, Sighting | None)
+        except msgspec.ValidationError:
+            return None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """As JSON. The library's times are of a class of its own."""
+        told: dict[str, Any] = msgspec.to_builtins(self, enc_hook=datetime.isoformat)
+        return told
+
+    def with_job(self, **changes: Any) -> "Sighting":
+        return msgspec.structs.replace(self, job=msgspec.structs.replace(self.job, **changes))
 
 
 async def find_video(table: Table, video_id: str) -> VideoRow | None:
@@ -112,14 +144,22 @@ class VideoStore(msgspec.Struct):
         (etag,) = await self.table.commit(video.owner, Replace(entry.row, values))
         return VideoRow(video, Row(entry.row.key, values, etag))
 
-    async def update(self, video_id: str, **changes: Any) -> Video | None:
-        """The same, repeated until it meets no conflict: for a change that is right whatever else
-        has changed. None for an unknown video.
+    async def change_job(self, seen: Sighting, **changes: Any) -> Sighting:
+        """Change fields of a running job without reading its record. Raises WriteConflict where the
+        record has changed since it was seen.
         """
+        (etag,) = await self.table.commit(owner_of(seen.job.id), Merge(Row(seen.key, {}, seen.etag), changes))
+        return msgspec.structs.replace(seen.with_job(**changes), etag=etag)
 
-        async def attempt() -> Video | None:
-            entry = await self.find(video_id)
-            return (await self.change(entry, **changes)).video if entry else None
+    async def update(self, video_id: str, last: VideoRow | None = None, **changes: Any) -> VideoRow | None:
+        """The same, repeated until it meets no conflict: for a change that is right whatever else
+        has changed. None for an unknown video. `last` is the video as last read or written.
+        """
+        known = [last] if last else []
+
+        async def attempt() -> VideoRow | None:
+            entry = known.pop() if known else await self.find(video_id)
+            return await self.change(entry, **changes) if entry else None
 
         return await retry_conflicts(attempt, self.clock, self.random)
 
@@ -179,6 +219,17 @@ class VideoStore(msgspec.Struct):
         """The videos under their ids with their rows, for the indexing of older ones."""
         async for row in self.table.scan(owner, after=max(after, _FIRST_VIDEO), before=_AFTER_VIDEOS):
             yield _entry(row)
+
+    async def listed_of(self, entries: Sequence[VideoRow]) -> set[str]:
+        """The ids of those of these videos that are listed oldest first. They are neighbours of one
+        key, newest first, so one range read finds them.
+        """
+        if not entries:
+            return set()
+        newest, oldest = entries[0].video, entries[-1].video
+        after, before = _old_key(oldest.id)[:-1], f"{_old_key(newest.id)}~"  # each sorts just outside of the range
+        rows = self.table.scan(newest.owner, after=after, before=before, select=[])
+        return {_id_of(row.key) async for row in rows}
 
     async def _looked_for(self, ids_after: _IdsAfter, owner: str, limit: int, after: str | None, wanted: VideoFilter) -> Page:
         """The first listed videos that are wanted, among the next few thousand ids."""

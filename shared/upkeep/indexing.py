@@ -22,7 +22,7 @@ from shared.storage.video_store import INDEXING, UPKEEP, VideoRow, indexing, lis
 # Instances of the earlier version may run for a while beside the first ones of this version.
 _SETTLED = timedelta(minutes=30)
 _A_RUN = 10_000  # videos
-_AT_ONCE = 16
+_AT_ONCE = 50
 
 
 class Indexing(msgspec.Struct, frozen=True):
@@ -71,17 +71,19 @@ class Indexing(msgspec.Struct, frozen=True):
             yield row.key
 
     async def _index(self, account: Account, batch: list[VideoRow]) -> None:
-        await asyncio.gather(*(self._index_one(account, entry.video.id) for entry in batch))
+        done = await self.gateway.videos.listed_of(batch)
+        await asyncio.gather(*(self._index_one(account, entry.video.id) for entry in batch if entry.video.id not in done))
 
     async def _index_one(self, account: Account, video_id: str) -> None:
         async def attempt() -> None:
             entry = await self.gateway.videos.find(video_id)
             if entry is None:
                 return
+            await self._write_line(account, entry)
+            # Last: a video that is listed needs nothing any more.
             writes = indexing(entry, await listing_of(self._table, video_id))
             if writes:
                 await self._table.commit(entry.video.owner, *writes)
-            await self._write_line(account, entry)
 
         await retry_conflicts(attempt, self.gateway.clock, self.gateway.videos.random)
 

@@ -4,7 +4,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment
-from shared.media.video import Video
+from shared.media.video import RunningJob
 from shared.upstream.client import Upstream
 from shared.upstream.identity import Connections
 
@@ -21,7 +21,7 @@ class Upstreams(msgspec.Struct, frozen=True):
     def at(self, deployment: Deployment) -> Upstream:
         return Upstream(deployment, self.connections.http, self.connections.token, self.clock)
 
-    def of(self, video: Video) -> Upstream | None:
+    def of(self, video: RunningJob) -> Upstream | None:
         """The client of the deployment that has the video's job; None where it is no longer
         configured. The record names the deployment, never the request.
         """

@@ -12,7 +12,7 @@ import msgspec
 
 from shared.clock import Clock
 from shared.errors import Missing, Unreachable, UpstreamError
-from shared.media.video import Video, reversed_id
+from shared.media.video import RunningJob, Video, reversed_id
 from shared.storage.tables import Delete, Insert, Row, Table, WriteConflict
 from shared.upstream.client import log_failure
 from shared.upstream.upstreams import Upstreams
@@ -39,7 +39,7 @@ class Copies(msgspec.Struct, frozen=True):
         except UpstreamError:
             await self.note(video)
 
-    async def note(self, video: Video) -> None:
+    async def note(self, video: RunningJob) -> None:
         """Leave the copy to the sweep. May be repeated."""
         values = {"video": video.id, "deployment": video.deployment, "job": video.upstream_id, "since": self.clock.now()}
         try:

@@ -8,9 +8,10 @@ recipe gets a new name, and the old one stays until its instances have ended.
 import json
 from collections.abc import Generator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shared.events.couriers import COURIER, MAIL, instance_of
+from shared.videos.step_result import Seen
 from shared.videos.watch import WATCH
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
         outcome = outcome or (yield _step(context, step))
         while "again" in outcome:
             due = yield from _wait(context, step, outcome["again"])
-            outcome = yield _step(context, step, due)
+            outcome = yield _step(context, step, due, outcome.get("seen"))
             waits -= 1
             # Not right after the wait: the engine would deliver the event that ended it to the next
             # execution again.
@@ -102,17 +103,27 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
     yield _activity(context, FINISH, {"video": context.instance_id, "failure": failure})
 
 
-def _step(context: "df.DurableOrchestrationContext", name: str, due: datetime | None = None) -> Any:
-    return _activity(context, name, {"video": context.instance_id, "due": due.isoformat() if due else None})
+def _step(context: "df.DurableOrchestrationContext", name: str, due: datetime | None = None, seen: Seen | None = None) -> Any:
+    given = {"video": context.instance_id, "due": due.isoformat() if due else None}
+    return _activity(context, name, {**given, "seen": seen} if seen else given)
 
 
-def step_input(given: Any) -> tuple[str, datetime | None]:
-    """The video that a step is for, and when it is due: None for at once. A text alone is the video
-    id, as `video_lifecycle` gives it.
+class StepInput(NamedTuple):
+    """The video that a step is for, when it is due (None for at once), and what its last run has
+    seen.
     """
+
+    video: str
+    due: datetime | None
+    seen: Seen | None
+
+
+def step_input(given: Any) -> StepInput:
+    """A text alone is the video id, as `video_lifecycle` gives it."""
     if isinstance(given, str):
-        return given, None
-    return given["video"], datetime.fromisoformat(given["due"]) if given["due"] else None
+        return StepInput(given, None, None)
+    due = datetime.fromisoformat(given["due"]) if given["due"] else None
+    return StepInput(given["video"], due, given.get("seen"))
 
 
 def restarts_of(given: Any) -> int:

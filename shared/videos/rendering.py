@@ -30,16 +30,16 @@ from shared.errors import (
     UpstreamError,
     UpstreamReport,
 )
-from shared.media.video import Video
+from shared.media.video import RunningJob, Video
 from shared.storage.blobs import Archive
 from shared.storage.tables import WriteConflict
-from shared.storage.video_store import VideoRow, VideoStore
+from shared.storage.video_store import Sighting, VideoRow, VideoStore
 from shared.upstream.answers import is_moderation
 from shared.upstream.client import Upstream, log_failure
 from shared.upstream.jobs import Job
 from shared.upstream.upstreams import Upstreams
 from shared.videos.copies import Copies
-from shared.videos.step_result import DONE, RESUBMIT, StepResult, again, failed
+from shared.videos.step_result import DONE, RESUBMIT, Seen, StepResult, again, failed
 
 logger = logging.getLogger("gateway")
 
@@ -50,6 +50,7 @@ _DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: before the host ends the function, which it does after ten minutes
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
 _CLOSE_LOOKS = 12  # after the first, before the engine has its turn again
+_SHOWN = 10  # percent
 
 
 # The record of a video that no upstream was asked for yet.
@@ -74,33 +75,61 @@ class Rendering(msgspec.Struct, frozen=True):
     random: Random
     knobs: GatewayKnobs
 
-    async def check(self, video_id: str) -> StepResult:
-        """Look at the running job, and store what it reports; `again` while it runs."""
+    async def check(self, video_id: str, seen: Seen | None = None) -> StepResult:
+        """Look at the running job, and store what it reports: `again` while it runs. Once it is
+        completed, save its bytes: a separate step would start a second later.
+
+        `seen` is what the last look has left. With it, the record is read only once the job has
+        ended; where somebody has changed the record since, storing progress raises WriteConflict.
+        """
+        sighting = Sighting.read(seen)
+        found = await self._glance(sighting.job) if sighting else None
+        if sighting and isinstance(found, Job) and not found.ended:
+            return await self._note_progress(sighting, found)
         entry = await self.videos.find(video_id)
         if entry is None or entry.video.finished or entry.video.rendered_at is not None:
-            return DONE
+            return await self._save(entry)
         video = entry.video
         if video.upstream_id is None:  # an earlier run was killed after it had recorded that the job is lost
             return RESUBMIT
         upstream = self.upstreams.of(video)
         if upstream is None:
             return failed("deployment_missing", "The deployment that makes this video is no longer configured.")
-        try:
-            if video.deleted and await upstream.stop(video.upstream_id):
-                return failed("cancelled", CANCELLED_MESSAGE)
-            job = await self._look(upstream, video)
-        except UpstreamError as error:
-            log_failure(video.id, "get", error)
-            return await self._try_again(entry, error, self._reason_of(video, error), self._elapsed(video) / 20)
-        return await self._note_progress(entry, upstream, job)
+        if video.deleted and await self._stopped(upstream, video):
+            return failed("cancelled", CANCELLED_MESSAGE)
+        if found is None:
+            early = await self._until_first_look(upstream, video)
+            if early > 0:
+                return again(early, seen=Sighting.of(entry).told)
+            found = await self._look(upstream, video)
+        return await self._go_on(entry, found)
 
-    async def _look(self, upstream: Upstream, video: Video) -> Job:
+    async def _until_first_look(self, upstream: Upstream, video: Video) -> float:
+        """Seconds in which a job that was accepted just now cannot be done. Where progress is an
+        estimate, that begins with the first look.
+        """
+        if video.started_at is not None or not upstream.deployment.dialect.tells_progress:
+            return 0.0
+        return poll_schedule.first_look(self._elapsed(video), await self.render_times.of(video.model, video.seconds))
+
+    async def _glance(self, job: RunningJob) -> Job | UpstreamError | None:
+        """Look at a job without its record. Not where the server can stop it: there a deletion has
+        to be seen at once.
+        """
+        upstream = self.upstreams.of(job)
+        return None if upstream is None or upstream.deployment.dialect.stops else await self._look(upstream, job)
+
+    async def _look(self, upstream: Upstream, video: RunningJob) -> Job | UpstreamError:
         """Look at the job; where it is about to end, several times in a row, because the next step
         would come seconds later. Not where it has not moved since the last step: it may be stuck.
         """
         usual = await self.render_times.of(video.model, video.seconds)
         for left in reversed(range(1 + _CLOSE_LOOKS)):
-            job = await upstream.get(video.upstream_id or "")
+            try:
+                job = await upstream.get(video.upstream_id or "")
+            except UpstreamError as error:
+                log_failure(video.id, "get", error)
+                return error
             progress = _percent(job)
             moving = progress > video.progress and not job.ended
             if not (left and moving and poll_schedule.is_about_to_end(self._elapsed(video), progress, usual)):
@@ -108,30 +137,40 @@ class Rendering(msgspec.Struct, frozen=True):
             await self.clock.sleep(self._pace.closest)
         return job
 
-    async def _note_progress(self, entry: VideoRow, upstream: Upstream, job: Job) -> StepResult:
+    async def _go_on(self, entry: VideoRow, found: Job | UpstreamError) -> StepResult:
+        video = entry.video
+        if isinstance(found, UpstreamError):
+            return await self._try_again(entry, found, self._reason_of(video, found), self._elapsed(video) / 20)
+        if found.failed:
+            return _failure_of(found)
+        if found.completed:
+            return await self._end(entry, found)
+        if video.gone_since is not None:
+            entry = await self.videos.change(entry, gone_since=None)
+        return await self._note_progress(Sighting.of(entry), found)
+
+    async def _note_progress(self, seen: Sighting, job: Job) -> StepResult:
         """Store status and progress, which never go back. An unknown status counts as running,
         until the deadline.
         """
-        video = entry.video
-        if job.failed:
-            return _failure_of(job)
-        if job.completed:
-            return await self._note_end(entry, job)
-        seen = await self._seen(upstream, video, job)
-        latest = video
-        if any(getattr(video, name) != value for name, value in seen.items()):
-            latest = (await self.videos.change(entry, **seen)).video
-        if self._left(latest) <= 0:
-            return await self._give_up(upstream, latest)
-        return await self._look_again(video, max(0 if seen["progress_estimated"] else video.progress, _percent(job)))
+        upstream = self.upstreams.of(seen.job)
+        before, changes = seen.job, await self._changes(seen.job, job)
+        latest = seen.with_job(**changes)
+        if _is_worth_storing(before, latest.job):
+            latest = await self.videos.change_job(seen, **changes)
+        if self._patience(latest.job) <= 0:
+            return await self._give_up(upstream, latest.job)
+        progress = max(0 if latest.job.progress_estimated else before.progress, _percent(job))
+        return await self._look_again(latest, progress, moving=progress > before.progress)
 
-    async def _seen(self, upstream: Upstream, video: Video, job: Job) -> dict[str, Any]:
+    async def _changes(self, video: RunningJob, job: Job) -> dict[str, Any]:
         """What a running job changes in the record. Where the server tells no progress, an estimate
         takes its place: what is usual by now.
         """
+        deployment = self.upstreams.catalog.deployment(video.deployment)
         running = job.status != "queued" or video.status == "in_progress"
         started_at = video.started_at or (self.clock.now() if running else None)
-        estimated = running and not upstream.deployment.dialect.tells_progress
+        estimated = running and deployment is not None and not deployment.dialect.tells_progress
         progress = _percent(job)
         if estimated and started_at is not None:
             usual = await self.render_times.of(video.model, video.seconds)
@@ -141,27 +180,25 @@ class Rendering(msgspec.Struct, frozen=True):
             "progress": max(video.progress, progress),
             "progress_estimated": estimated,
             "started_at": started_at,
-            "gone_since": None,
         }
 
-    async def _note_end(self, entry: VideoRow, job: Job) -> StepResult:
-        """The job is completed: free its slot. 99 % it is, until its bytes are stored."""
+    async def _end(self, entry: VideoRow, job: Job) -> StepResult:
+        """The job is completed: free its slot, and save its bytes."""
         video = entry.video
         # Before the record: once the record has the end, no later run comes here to free the slot.
         await self.pool.ended(video)
-        await self.videos.change(
-            entry,
-            status="in_progress",
-            progress=99,
-            progress_estimated=False,
-            rendered_at=self.clock.now(),
-            gone_since=None,
-            upstream=json.dumps(job.told) if job.told else None,
-            charge=self._charge(video, job),
-        )
         took = _took(job, self._elapsed(video), seen_running=video.status != "queued")
         await self.render_times.learn(video.model, video.seconds, took)
-        return DONE
+        rendered = {
+            "status": "in_progress",
+            "progress": 99,  # until its bytes are stored
+            "progress_estimated": False,
+            "rendered_at": self.clock.now(),
+            "gone_since": None,
+            "upstream": json.dumps(job.told) if job.told else None,
+            "charge": self._charge(video, job),
+        }
+        return await self._save(await self.videos.change(entry, **rendered))
 
     def _charge(self, video: Video, job: Job) -> int | None:
         """What the job has come to: never more than was reserved."""
@@ -172,14 +209,19 @@ class Rendering(msgspec.Struct, frozen=True):
         gpu_seconds = job.told.get("inference_time_s", measured.total_seconds())
         return model.capability.settled(video.cost, video.seconds, job.made_seconds, gpu_seconds)
 
-    async def _give_up(self, upstream: Upstream, video: Video) -> StepResult:
+    async def _stopped(self, upstream: Upstream, video: RunningJob) -> bool | None:
+        """Stop the job, where the server can; None where that has failed."""
+        try:
+            return await upstream.stop(video.upstream_id or "")
+        except UpstreamError as error:
+            log_failure(video.id, "stop", error)
+            return None
+
+    async def _give_up(self, upstream: Upstream | None, video: RunningJob) -> StepResult:
         """The deadline is over: stop the job where the server can, so that it makes room. If that
         fails, the sweep tries again.
         """
-        try:
-            await upstream.stop(video.upstream_id or "")
-        except UpstreamError as error:
-            log_failure(video.id, "stop", error)
+        if upstream is not None and await self._stopped(upstream, video) is None:
             await self.copies.note(video)
         return _too_late(video)
 
@@ -193,20 +235,22 @@ class Rendering(msgspec.Struct, frozen=True):
             return _too_late(video)
         return failed(error.code, error.message, error.report.request_id)
 
-    async def _look_again(self, video: Video, progress: int) -> StepResult:
+    async def _look_again(self, seen: Sighting, progress: int, *, moving: bool) -> StepResult:
         """When to look at a running job again: rarely while it cannot be done, often when it may
         be.
         """
+        video = seen.job
         usual = await self.render_times.of(video.model, video.seconds)
-        moving = progress > video.progress
         wait = poll_schedule.look_after(self._elapsed(video), progress, usual, self._pace, self.random, moving=moving)
-        return again(wait, self._left(video))
+        return again(wait, self._patience(video), seen.told)
 
     async def save(self, video_id: str) -> StepResult:
         """Bring the bytes into our storage, completely or not at all. A deleted video's job is
         deleted upstream instead.
         """
-        entry = await self.videos.find(video_id)
+        return await self._save(await self.videos.find(video_id))
+
+    async def _save(self, entry: VideoRow | None) -> StepResult:
         if entry is None:
             return DONE
         video = entry.video
@@ -315,11 +359,11 @@ class Rendering(msgspec.Struct, frozen=True):
             await self.pool.return_slot(model, video, deployment, 0.0)
         return RESUBMIT
 
-    def _elapsed(self, video: Video) -> float:
+    def _elapsed(self, video: RunningJob) -> float:
         """Seconds since the upstream accepted the video."""
         return (self.clock.now() - (video.accepted_at or video.created_at)).total_seconds()
 
-    def _patience(self, video: Video) -> float:
+    def _patience(self, video: RunningJob) -> float:
         """Seconds that are left for the job to start, or once it runs to end."""
         if video.started_at is not None:
             return self.knobs.deadline_seconds - (self.clock.now() - video.started_at).total_seconds()
@@ -344,7 +388,13 @@ def _took(job: Job, elapsed: float, *, seen_running: bool) -> float:
     return elapsed if seen_running else elapsed / 2
 
 
-def _too_late(video: Video) -> StepResult:
+def _is_worth_storing(before: RunningJob, now: RunningJob) -> bool:
+    """Whether callers should see the difference: progress is shown in steps of 10 %."""
+    seen_as = {"progress": now.progress} if now.progress // _SHOWN == before.progress // _SHOWN else {}
+    return msgspec.structs.replace(before, **seen_as) != now
+
+
+def _too_late(video: RunningJob) -> StepResult:
     did = "start" if video.started_at is None else "finish"
     return failed("deadline_exceeded", f"The upstream did not {did} the video in time.")
 

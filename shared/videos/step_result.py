@@ -1,7 +1,7 @@
 """The result of a step: plain JSON, because the orchestration's history stores it."""
 
 from math import inf
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class Failure(TypedDict):
@@ -12,14 +12,19 @@ class Failure(TypedDict):
     request_id: str | None
 
 
+Seen = dict[str, Any]  # a `Sighting` as JSON
+
+
 class StepResult(TypedDict, total=False):
-    """Has exactly one key: `done`, `again` (seconds after which to run the same step again),
-    `resubmit` (begin with the first step again), or `failed`.
+    """Has exactly one of `done`, `again` (seconds after which to run the same step again),
+    `resubmit` (begin with the first step again), and `failed`. Beside `again`, `seen` is for the
+    next run of the step.
     """
 
     done: bool
     resubmit: bool
     again: float
+    seen: Seen
     failed: Failure
 
 
@@ -27,9 +32,10 @@ DONE: StepResult = {"done": True}
 RESUBMIT: StepResult = {"resubmit": True}
 
 
-def again(seconds: float, left: float = inf) -> StepResult:
+def again(seconds: float, left: float = inf, seen: Seen | None = None) -> StepResult:
     """Run the same step again after `seconds`, but no later than when `left` seconds are over."""
-    return {"again": min(seconds, max(left, 1.0))}
+    wait: StepResult = {"again": min(seconds, max(left, 1.0))}
+    return {**wait, "seen": seen} if seen else wait
 
 
 def failed(code: str, message: str, request_id: str | None = None) -> StepResult:

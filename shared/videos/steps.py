@@ -18,7 +18,7 @@ from shared.storage.tables import WriteConflict
 from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.rendering import Rendering
-from shared.videos.step_result import DONE, StepResult, again, failed
+from shared.videos.step_result import Seen, StepResult, again, failed
 from shared.videos.submission import Submission
 
 logger = logging.getLogger("gateway")
@@ -30,7 +30,7 @@ _MOST_EARLY = 1.0  # seconds that a timer fires early; more than that is a wrong
 _SHORTEST_TIMER = 1.0  # seconds: the engine's timers come up to a second early
 _MOST_REPEATS = timedelta(seconds=1)  # during which `_repeat` runs a step again itself
 
-Step = Callable[[str], Awaitable[StepResult]]
+Step = Callable[..., Awaitable[StepResult]]  # of a video's id, and of what its last run has seen
 
 
 class Steps(msgspec.Struct, frozen=True):
@@ -47,14 +47,10 @@ class Steps(msgspec.Struct, frozen=True):
         async with self.heartbeats.of(video_id):
             return await self._repeat(self.submission.submit, video_id)
 
-    async def check(self, video_id: str, due: datetime | None = None) -> StepResult:
-        """Look at the job, and save its bytes as soon as it has ended: a separate step would start
-        a second later.
-        """
+    async def check(self, video_id: str, due: datetime | None = None, seen: Seen | None = None) -> StepResult:
         await self._until(due)
         async with self.heartbeats.of(video_id):
-            outcome = await self._repeat(self.rendering.check, video_id)
-            return await self._run(self.rendering.save, video_id) if outcome == DONE else outcome
+            return await self._repeat(self.rendering.check, video_id, seen)
 
     async def save(self, video_id: str) -> StepResult:
         async with self.heartbeats.of(video_id):
@@ -72,27 +68,28 @@ class Steps(msgspec.Struct, frozen=True):
         if early > 0:
             await self.clock.sleep(min(early, _MOST_EARLY))
 
-    async def _repeat(self, step: Step, video_id: str) -> StepResult:
+    async def _repeat(self, step: Step, video_id: str, seen: Seen | None = None) -> StepResult:
         """Run a step, and run it again here while it asks for waits shorter than the engine's
         timers are exact.
         """
         until = self.clock.now() + _MOST_REPEATS
         while True:
-            outcome = await self._run(step, video_id)
+            outcome = await self._run(step, video_id, *([seen] if seen else []))
+            seen = outcome.get("seen")
             seconds = outcome.get("again", _SHORTEST_TIMER)
             if seconds >= _SHORTEST_TIMER:
                 return outcome
             if self.clock.now() >= until:
-                return again(_SHORTEST_TIMER)
+                return again(_SHORTEST_TIMER, seen=seen)
             await self.clock.sleep(seconds)
 
-    async def _run(self, step: Step, video_id: str) -> StepResult:
+    async def _run(self, step: Step, video_id: str, *seen: Seen) -> StepResult:
         """Run a step, up to three times where it raises an unexpected error; the third one fails
         the video.
         """
         for tries_left in reversed(range(_TRIES)):
             try:
-                return await step(video_id)
+                return await step(video_id, *seen)
             except StorageUnavailable:
                 raise
             except WriteConflict:

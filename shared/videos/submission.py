@@ -107,20 +107,15 @@ class Submission(msgspec.Struct, frozen=True):
         if isinstance(turn, Wait):
             if turn.outage and await self.fallback.take(video, model, patient=False):
                 return again(0.0)
-            return await self._wait(entry, model, turn)
+            return await self._wait(video, model, turn)
         return await self._ask(entry, model, turn.deployment)
 
-    async def _wait(self, entry: VideoRow, model: Model, turn: Wait) -> StepResult:
-        """Store the place in the queue for callers to see; it never gets worse. Test deployments
-        that could not be reached.
-        """
+    async def _wait(self, video: Video, model: Model, turn: Wait) -> StepResult:
+        """Wait for a slot. Test deployments that could not be reached."""
         for deployment in turn.unreachable:
-            if await self._reaches(entry.video, deployment):
+            if await self._reaches(video, deployment):
                 await self.pool.reached(model, deployment)
                 return again(0.0)
-        video = entry.video
-        position = min(turn.position, video.queue_position or turn.position)
-        await self.videos.change(entry, queue_position=position, estimated_start=turn.estimated_start)
         return again(turn.seconds, (self._gives_up(video) - self.clock.now()).total_seconds())
 
     async def _reaches(self, video: Video, deployment: Deployment) -> bool:
@@ -181,8 +176,6 @@ class Submission(msgspec.Struct, frozen=True):
             deployment=deployment.name,
             attempted_at=self.clock.now(),
             attempts=entry.video.attempts + 1,
-            queue_position=None,
-            estimated_start=None,
         )
         return Attempt(noted, model, deployment)
 
@@ -259,6 +252,7 @@ class Submission(msgspec.Struct, frozen=True):
         # Also where the video was deleted meanwhile: its job has to be followed to its end.
         await self.videos.update(
             video.id,
+            attempt.entry,
             upstream_id=accepted.job.id,
             accepted_at=self.clock.now(),
             upstream_request_id=accepted.request_id or video.upstream_request_id,

@@ -25,7 +25,7 @@ from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
 from shared.routes import paths
 from shared.upstream.identity import Connections
-from shared.videos.step_result import StepResult
+from shared.videos.step_result import Seen, StepResult
 from shared.videos.steps import Step
 from tests.fakes.asking import Reply, ask, request
 from tests.fakes.clock import SkippingClock
@@ -161,8 +161,10 @@ class World:
             await self.clock.sleep(min(waits))
 
     async def _outcome(self, step: Step, video_id: str, rounds: int) -> StepResult:
+        seen: list[Seen] = []
         for _ in range(rounds):
-            outcome = await step(video_id)
+            outcome = await step(video_id, *seen)
+            seen = [outcome["seen"]] if "seen" in outcome else []
             if "again" not in outcome:
                 return outcome
             await self.clock.sleep(outcome["again"])

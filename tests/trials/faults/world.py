@@ -32,7 +32,7 @@ from shared.dialects.known import AZURE
 from shared.gateway import Gateway
 from shared.media.video import Video, new_id
 from shared.upstream.identity import Connections
-from shared.videos.step_result import StepResult
+from shared.videos.step_result import Seen, StepResult
 from tests.fakes.clock import SkippingClock
 from tests.trials.faults.checks import Client, ends_well, leaks, not_returned
 from tests.trials.faults.links import TENANT, UPSTREAM_KEY, Lines, Links, Tokens, UpstreamClock, Wire
@@ -224,8 +224,10 @@ class FaultWorld:
         for step in (gateway.submission.submit, rendering.check, rendering.save):
             if step == rendering.check and delete_when == "running":
                 await client.delete(video_id)
+            seen: list[Seen] = []
             for _ in range(_MOST_STEPS):
-                outcome: StepResult = await step(video_id)
+                outcome: StepResult = await step(video_id, *seen)
+                seen = [outcome["seen"]] if "seen" in outcome else []
                 if "again" not in outcome:
                     break
                 if delete_when == "unclear":

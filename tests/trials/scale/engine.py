@@ -28,7 +28,7 @@ _GRAIN, _POLLING = 1.0, 1.0
 
 def _activities(steps: Steps) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
     return {
-        SUBMIT: lambda given: steps.submit(*step_input(given)),
+        SUBMIT: lambda given: steps.submit(*step_input(given)[:2]),
         CHECK: lambda given: steps.check(*step_input(given)),
         FINISH: steps.finish,
     }

@@ -13,9 +13,11 @@ from tests.trials.scale.load import BURST, PRIORITY, TRICKLE, Plan
 from tests.trials.scale.tables import Operations
 from tests.trials.scale.upstream import SimulatedDeployment
 
-# Goals, a video, in the mean: looks at the upstream, wakes while waiting, and seconds from the
-# upstream's completion to ours with progress and without.
-_POLLS, _WAKES, _LAG, _SILENT_LAG = 12.0, 3.0, 2.0, 4.0
+# Goals, a video, in the mean: table operations, wakes while waiting; looks at the upstream and
+# seconds from the upstream's completion to ours, with progress and without.
+_OPERATIONS, _WAKES = 40.0, 3.0
+_POLLS, _LAG = 12.0, 2.0
+_SILENT_POLLS, _SILENT_LAG = 20.0, 4.0
 _PARTS = ("create", "submit", "check", "save", "finish", "sweep", "other")
 _KINDS: tuple[Kind, ...] = ("point read", "page of a range", "transaction", "lost race")
 
@@ -96,12 +98,13 @@ def lines(found: Findings) -> list[Line]:
         Line("slots, places and notes left over", found.rows_left, goal=0),
         Line("reservations left over", found.reserved, "µ$", goal=0),
         Line("orchestrations that died", len(found.engine.died), goal=0),
-        Line("looks at the upstream, mean", found.polls, "a video", _POLLS if plan.progress else None),
+        Line("looks at the upstream, mean", found.polls, "a video", _POLLS if plan.progress else _SILENT_POLLS),
         Line("looks sooner than `close_poll_seconds`", sum(life.hasty_polls for life in lives), goal=0),
         Line("looks at the upstream, p99", percentile(polls, 0.99), "a video"),
         Line("upstream's end to `completed`, mean", found.lag, "s", _LAG if plan.progress else _SILENT_LAG),
         Line("upstream's end to `completed`, p99", percentile(lags, 0.99), "s"),
         Line("wakes while waiting, mean", found.wakes, "a video", _WAKES),
+        Line("table operations, mean", found.operations_per_video(), "a video", _OPERATIONS),
         Line("history of an execution, mean", found.mean(histories), "events"),
         Line("history of an execution, longest", max(histories), "events", goal=100),
         Line("executions", len(histories) / len(lives), "a video"),

@@ -38,17 +38,14 @@ def test_a_trickle_does_not_wait_behind_a_burst(found: Findings) -> None:
 def test_a_wait_costs_few_operations(found: Findings) -> None:
     """It is woken when its turn has come, and seldom before: not three times."""
     assert found.wakes <= 3
-    assert found.operations_per_video("submit") <= 26
+    assert found.operations_per_video("submit") <= 17
     assert found.operations_per_video("submit", "lost race") <= 1
 
 
 def test_an_upstream_that_tells_no_progress_is_looked_at_about_as_seldom() -> None:
-    """What was learned of such videos takes the place of progress, at two seconds more of lag: the
-    mean of so few spreads by a tenth.
-    """
+    """What was learned of such videos takes the place of progress, at two seconds more of lag."""
     silent = simulate(Plan(videos=400, keys=40, instances=2, progress=False))
-    assert silent.polls <= 22
-    assert [(line.what, line.value) for line in lines(silent) if line.goal is not None and line.value > 1.1 * line.goal] == []
+    assert [(line.what, line.value) for line in lines(silent) if line.missed] == []
 
 
 def test_the_command_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> None:

@@ -216,7 +216,7 @@ async def test_who_was_refused_is_next_again() -> None:
     assert place_of(first) in yard.rows("wait_")[0]
     wait = await yard.ask(first)
     assert isinstance(wait, Wait)
-    assert (wait.position, wait.seconds >= 29) == (1, True)
+    assert (await position(yard, first), wait.seconds >= 29) == (1, True)
     yard.clock.skip(31)
     assert await yard.first_to_start([*others, first]) == first
 
@@ -282,28 +282,30 @@ async def test_a_place_gets_better_and_its_sleep_shorter() -> None:
     line = [await yard.arrive(1) for _ in range(60)]
     waits = [await yard.ask(video) for video in line]
     assert all(isinstance(wait, Wait) for wait in waits)
-    assert [wait.position for wait in waits if isinstance(wait, Wait)] == list(range(1, 61))
     seconds = [wait.seconds for wait in waits if isinstance(wait, Wait)]
     assert 120 <= seconds[0] <= 132
     assert 1000 < seconds[-1] <= 6 * 3600 * 1.1
-    starts = [wait.estimated_start for wait in waits if isinstance(wait, Wait)]
+    places = [await yard.pool.standing(video) for video in line]
+    assert [place.position for place in places if place] == list(range(1, 61))
+    starts = [place.start for place in places if place]
     assert starts == sorted(starts)
 
 
-async def test_far_back_a_place_is_known_as_of_a_minute_ago() -> None:
-    """Near the head it is counted at once; behind that, one reading of the queue serves everybody
-    on an instance.
+async def test_a_place_moves_up_with_the_queue_and_one_reading_serves_everybody() -> None:
+    """However many callers ask, an instance reads the queue once in five seconds; who has come
+    since has no place yet.
     """
     yard = Yard([(1, 100)])
-    await yard.arrive(9)
+    running = await yard.arrive(9)
     line = [await yard.arrive(1) for _ in range(130)]
-    near, far = line[50], line[-1]
-    assert [await position(yard, each) for each in (near, far)] == [51, 130]  # also who has come since it was read
+    assert [await position(yard, each) for each in (line[50], line[-1])] == [51, 130]
     for video in line[:10]:
         await yard.pool.leave(yard.model.name, video.id)
-    assert [await position(yard, each) for each in (near, far)] == [41, 130]
-    yard.clock.skip(61)
-    assert [await position(yard, each) for each in (near, far)] == [41, 120]
+    late = await yard.arrive(2)
+    assert [await position(yard, each) for each in (line[50], late, running)] == [51, None, None]
+    yard.clock.skip(5)
+    assert [await position(yard, each) for each in (line[50], line[-1], line[0])] == [42, 121, None]
+    assert await position(yard, late) == 1, "another key's first video"
 
 
 async def test_leaving_twice_frees_once() -> None:
@@ -324,10 +326,9 @@ async def test_a_restarted_submit_keeps_its_slot() -> None:
     assert list(yard.load("d0").leases) == [video.id]
 
 
-async def position(yard: Yard, video: Video) -> int:
-    wait = await yard.ask(video)
-    assert isinstance(wait, Wait)
-    return wait.position
+async def position(yard: Yard, video: Video) -> int | None:
+    standing = await yard.pool.standing(video)
+    return standing.position if standing else None
 
 
 def place_of(video: Video) -> str:

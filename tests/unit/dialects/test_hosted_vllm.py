@@ -141,7 +141,8 @@ async def test_a_film_that_is_lost_before_it_was_fetched_is_made_once_more(world
     """The server restarted between the end of the job and the download."""
     video_id = await accepted(world)
     world.upstream.end()
-    assert await world.gateway.rendering.check(video_id) == {"done": True}
+    world.upstream.script("content", httpx.ReadError("cut"))
+    assert "again" in await world.gateway.rendering.check(video_id)
     world.upstream.jobs.clear()
     while "again" in (outcome := await world.gateway.rendering.save(video_id)):
         await world.clock.sleep(outcome["again"])

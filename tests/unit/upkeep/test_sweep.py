@@ -144,9 +144,8 @@ async def test_another_model_takes_the_place_of_a_retired_one(world: World) -> N
         world.upstream.script("create", GONE)
         await world.gateway.submission.submit(video.id)
         assert list((await world.gateway.pool.outages(world.model)).values()) == ["model_retired"]
-        await world.gateway.videos.update(video.id, queue_position=7, estimated_start=world.clock.now())
         assert await world.gateway.submission.submit(video.id) == {"again": 0.0}
-        assert (await world.video(video.id)).wire()["queue"] is None, "its place was one in another queue"
+        assert await world.gateway.pool.standing(video) is None, "its place was one in another queue"
         assert await world.gateway.submission.submit(video.id) == {"done": True}
         moved = await world.video(video.id)
         assert (moved.fallback_from, moved.cost) == (world.model.name, 2 * video.cost)

@@ -243,8 +243,7 @@ async def test_bytes_that_are_not_a_whole_video_are_fetched_again(world: World, 
     await world.gateway.submission.submit(video.id)
     world.upstream.end()
     world.upstream.script("content", content(body))
-    await world.gateway.rendering.check(video.id)
-    assert "again" in await world.gateway.rendering.save(video.id)
+    assert "again" in await world.gateway.rendering.check(video.id)
     assert await world.gateway.archive.length(await world.video(video.id)) is None
     done = await world.live(video.id)
     assert (done.status, done.bytes) == ("completed", len(world.upstream.film))

@@ -320,7 +320,7 @@ async def test_the_queue_tells_when_a_resting_deployment_begins_again(world: Wor
     await world.gateway.submission.submit(video.id)
     rests_until = world.clock.now().timestamp() + 1800
     await world.gateway.submission.submit(video.id)
-    queue = (await world.video(video.id)).wire()["queue"]
+    queue = (await world.send("GET", f"/v1/videos/{video.id}")).json["queue"]
     assert queue["position"] == 1
     assert queue["estimated_start"] >= int(rests_until)
 

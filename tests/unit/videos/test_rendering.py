@@ -2,9 +2,13 @@
 long, and what is freed.
 """
 
+import json
+from typing import Any
+
 import httpx
 import pytest
 
+from shared.storage.video_store import VideoStore
 from shared.videos.step_result import failed
 from tests.fakes.upstream import content, error
 from tests.fakes.world import World
@@ -128,7 +132,8 @@ async def test_a_video_deleted_while_it_is_saved_is_deleted_upstream_too(world: 
     """Its job has ended, so that its copy there can go at once."""
     video_id = await running(world)
     world.upstream.end()
-    await world.gateway.rendering.check(video_id)
+    world.upstream.script("content", httpx.ReadError("cut"))
+    assert "again" in await world.gateway.rendering.check(video_id)
     await world.gateway.lifecycle.delete(video_id)
     assert await world.gateway.rendering.save(video_id) == {"done": True}
     assert world.upstream.asked[-1] == "delete"
@@ -138,7 +143,8 @@ async def test_a_video_that_is_ended_while_it_is_saved_keeps_no_bytes(world: Wor
     """What the sweep has ended meanwhile is dropped by the step that has stored it."""
     video_id = await running(world)
     world.upstream.end()
-    await world.gateway.rendering.check(video_id)
+    world.upstream.script("content", httpx.ReadError("cut"))
+    assert "again" in await world.gateway.rendering.check(video_id)
 
     async def end(_: httpx.Request) -> None:
         await world.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "Too late.")["failed"])
@@ -152,7 +158,73 @@ async def test_bytes_that_were_stored_before_the_end_go_with_it(world: World) ->
     """Whether the step that stored them was killed before it could say so, or is run once more."""
     video_id = await running(world)
     world.upstream.end()
-    await world.gateway.rendering.check(video_id)
-    assert await world.gateway.rendering.save(video_id) == {"done": True}
+    assert await world.gateway.rendering.check(video_id) == {"done": True}
     await world.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "Too late.")["failed"])
     assert await world.gateway.archive.length(await world.video(video_id)) is None
+
+
+async def test_a_look_at_a_job_that_runs_on_reads_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the last look has seen is enough, and goes through the engine as JSON without a word of
+    the caller's.
+    """
+    video_id = await running(world)
+    (job,) = world.upstream.jobs.values()
+    job |= {"status": "in_progress", "progress": 30}
+    seen = json.loads(json.dumps((await world.gateway.rendering.check(video_id))["seen"]))
+    assert "A cat" not in json.dumps(seen)
+    with monkeypatch.context() as patched:
+        patched.setattr(VideoStore, "find", None)
+        job["progress"] = 33
+        commits = len(world.faults.commits)
+        seen = (await world.gateway.rendering.check(video_id, seen))["seen"]
+        assert len(world.faults.commits) == commits, "less than 10 % is not worth a write"
+        job["progress"] = 50
+        seen = (await world.gateway.rendering.check(video_id, seen))["seen"]
+    video = await world.video(video_id)
+    assert (video.status, video.progress, video.prompt) == ("in_progress", 50, "A cat")
+    world.upstream.end()
+    assert await world.gateway.rendering.check(video_id, seen) == {"done": True}
+    assert (await world.video(video_id)).bytes == len(world.upstream.film)
+
+
+async def test_a_look_that_knows_an_old_record_changes_nothing(world: World) -> None:
+    """Its caller has deleted the video since: the look is overtaken, and the next one reads the
+    record.
+    """
+    video_id = await running(world)
+    (job,) = world.upstream.jobs.values()
+    job |= {"status": "in_progress", "progress": 30}
+    seen = (await world.gateway.steps.check(video_id))["seen"]
+    await world.gateway.lifecycle.delete(video_id)
+    job["progress"] = 60
+    outcome = await world.gateway.steps.check(video_id, seen=seen)
+    assert "again" in outcome
+    assert "seen" not in outcome
+    assert ((await world.video(video_id)).progress, (await world.video(video_id)).deleted) == (30, True)
+    world.upstream.end()
+    assert await world.gateway.steps.check(video_id, seen=seen) == {"done": True}
+    assert world.upstream.asked[-1] == "delete"
+    assert "content" not in world.upstream.asked
+
+
+@pytest.mark.parametrize("seen", [{}, {"job": {"id": "video_1"}, "key": 1}, {"etag": "*"}])
+async def test_what_another_version_has_seen_is_not_used(world: World, seen: Any) -> None:
+    """The record is read instead."""
+    video_id = await running(world)
+    world.upstream.end()
+    assert await world.gateway.rendering.check(video_id, seen) == {"done": True}
+
+
+async def test_a_new_job_is_not_looked_at_before_a_quick_one_could_be_done(world: World) -> None:
+    """How long that takes is known from the jobs before it."""
+    times = world.gateway.rendering.render_times
+    for _ in range(5):
+        await times.learn(world.model.name, 4, 100.0)
+    video_id = await running(world)
+    outcome = await world.gateway.rendering.check(video_id)
+    usual = await times.of(world.model.name, 4)
+    assert outcome["again"] == pytest.approx(max(usual.mean - 3 * usual.deviation, usual.mean / 8), abs=1)
+    assert "get" not in world.upstream.asked
+    await world.clock.sleep(outcome["again"])
+    assert "again" in await world.gateway.rendering.check(video_id, outcome["seen"])
+    assert world.upstream.asked.count("get") == 1

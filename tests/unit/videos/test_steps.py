@@ -101,11 +101,10 @@ async def test_a_download_that_leads_to_no_name_ends_by_its_deadline(world: Worl
     video = await world.start()
     await world.gateway.submission.submit(video.id)
     world.upstream.end()
-    await world.gateway.rendering.check(video.id)
     nowhere: Reply = httpx.Response(302, headers={"location": "https://xn--a.example/"})
     world.upstream.script("content", *[nowhere] * 300)
     for _ in range(300):
-        outcome = await world.gateway.steps.save(video.id)
+        outcome = await world.gateway.steps.check(video.id)
         if "again" not in outcome:
             break
         await world.clock.sleep(outcome["again"])

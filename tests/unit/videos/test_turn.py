@@ -106,3 +106,26 @@ async def test_an_event_that_nobody_waits_for_changes_nothing(tmp_path: Path) ->
         await clock.advance(3601)
         assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
     assert script.called == [SUBMIT] * 3 + [CHECK, FINISH]
+
+
+@pytest.mark.parametrize("checks", [3, 12])
+async def test_each_look_is_given_what_the_last_one_has_seen(tmp_path: Path, checks: int) -> None:
+    """Over the end of an execution too; the first one is given nothing."""
+    clock = VirtualClock()
+    given: list[Any] = []
+
+    def sleeps_after(looks: int) -> Callable[[Any], bool]:
+        return lambda _: len(given) == looks and 10 in it.kinds(VIDEO)[-4:]
+
+    def check(told: Any) -> dict[str, Any]:
+        given.append(step_input(told).seen)
+        return {"again": 30.0, "seen": {"etag": str(len(given))}} if len(given) < checks else DONE
+
+    activities = {**Scripted(DONE).activities(), CHECK: check}
+    async with running(Rig(tmp_path, clock, {"video_life": video_life}, instant=activities)) as it:
+        await it.hub.start("video_life", VIDEO, START)
+        for number in range(1, checks):
+            await it.until(VIDEO, sleeps_after(number))
+            await clock.advance(31)
+        assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
+    assert given == [None, *({"etag": str(number)} for number in range(1, checks))]

@@ -1,0 +1,78 @@
+"""Where a waiting video stands in the queue, as its caller sees it.
+
+It is read when a caller asks, so that nothing is written while the queue moves. All who ask an
+instance within some seconds share one reading: five seconds for every thousand videos that wait.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from shared.capacity import slots
+from shared.capacity.render_times import RenderTimes
+from shared.capacity.shards import Capacity, Shards
+from shared.capacity.waiting_line import Queue, video_of
+from shared.clock import Clock
+from shared.config.catalog import Model
+from shared.media.video import Video
+
+_FRESH = 5.0  # seconds, for every page of the queue
+_PAGE = 1000  # videos
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """The first in the queue has `position` 1. `start` is when its job should begin."""
+
+    position: int
+    start: datetime
+
+    def wire(self) -> dict[str, int]:
+        return {"position": self.position, "estimated_start": int(self.start.timestamp())}
+
+
+class _Reading(msgspec.Struct, frozen=True):
+    """The queue and the slots of a model at one moment, in unix seconds."""
+
+    at: float
+    places: Mapping[str, int]
+    capacity: Capacity
+
+    def is_fresh(self, now: float) -> bool:
+        return now - self.at < _FRESH * (1 + len(self.places) // _PAGE)
+
+
+class Standings(msgspec.Struct):
+    queue: Queue
+    shards: Shards
+    render_times: RenderTimes
+    clock: Clock
+    _readings: dict[str, _Reading] = msgspec.field(default_factory=dict)
+    _reading: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+
+    async def of(self, model: Model, video: Video) -> Standing | None:
+        """None for a video that is not in the queue, or has joined since the queue was read."""
+        if not video.waits:
+            return None
+        reading = await self._read(model)
+        place = reading.places.get(video.id)
+        if place is None:
+            return None
+        loads = [(each, reading.capacity.load(each)) for each in model.able(video.source_deployment)]
+        usual = await self.render_times.of(model.name, video.seconds)
+        start = slots.estimated_start(loads, place, usual.mean, self._now())
+        return Standing(place + 1, datetime.fromtimestamp(start, UTC))
+
+    async def _read(self, model: Model) -> _Reading:
+        async with self._reading:
+            known = self._readings.get(model.name)
+            if known is None or not known.is_fresh(self._now()):
+                line = [video_of(row) async for row in self.queue.places(model.name)]
+                places = {video_id: place for place, video_id in enumerate(line)}
+                known = _Reading(self._now(), places, await self.shards.all(model.name))
+                self._readings[model.name] = known
+            return known
+
+    def _now(self) -> float:
+        return self.clock.now().timestamp()
