@@ -79,31 +79,34 @@ def test_idle_executions_follow_from_the_sweep_and_the_size_of_an_instance() -> 
     assert number(quantities["gb_second"][0]) == sweeps() * int(memory[1]) // 1024
 
 
-def endpoints(template: str) -> tuple[int, int]:
-    """How many private endpoints a template makes at any rate, and how many more for each
-    account.
+def endpoints(template: str) -> tuple[int, int, int]:
+    """How many private endpoints a template makes at any rate, how many more for each account, and
+    for Content Safety.
     """
-    always = each = 0
+    always = each = safety = 0
     for loop in re.findall(r"(?m)^module \w+ '[\w/]*endpoint\.bicep' =([^{\n]*)\{", code(INFRA / template)):
         if literal := re.search(r"\bin \[(.*?)\]", loop):
             always += len(literal[1].split(","))
         elif "openAiIds" in loop:
             each += 1
+        elif "contentSafety" in loop:
+            safety += 1
         else:
             assert "[for" not in loop, loop
             always += 1
-    return always, each
+    return always, each, safety
 
 
 def test_private_endpoints_are_counted() -> None:
-    """As the templates make them for one account: behind the app, and one more in front of
-    it.
+    """As the templates make them for one account: behind the app, one more in front of it, and one
+    for Content Safety.
     """
-    behind, each = endpoints("modules/endpoints.bicep")
-    front, none = endpoints("group.bicep")
+    behind, each, _ = endpoints("modules/endpoints.bicep")
+    front, none, safety = endpoints("group.bicep")
     assert none == 0
     page = " ".join((PROJECT / "docs" / "operations.md").read_text().split())
-    assert f"each by the hour; {behind + each} with one account, {behind + each + front} with `'private'`" in page
+    told = f"{behind + each} with one account, {behind + each + front} with `'private'`, {safety} more with `contentSafety`"
+    assert f"each by the hour; {told}" in page
 
 
 def test_the_table_of_dollars_is_what_the_quantities_come_to() -> None:
