@@ -18,8 +18,9 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     however often the event is sent, so a receiver that gets it twice can tell.
 
     Times are UTC, waits are seconds, money is dollars. `price` is what the video may cost, `cost`
-    what it has cost: 0 until it is completed, and where it failed. `prompt` and `parameters` are
-    None where `log_prompts: false` keeps them out.
+    what it has cost: 0 until it is completed, and where it failed. `prompt`, `parameters` and
+    `error_message` are None where `log_prompts: false` keeps them out: upstreams quote prompts in
+    their messages.
     """
 
     id: str
@@ -66,6 +67,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return self.type == "video.failed"
 
     @property
+    def reason(self) -> str:
+        """Why it failed, in one line."""
+        return ": ".join(each for each in (self.error_code, self.error_message) if each)
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What was asked for, as providers show the input of a call."""
         asked = {"prompt": self.prompt, "seconds": self.seconds, "size": self.size, "parameters": self.parameters}
@@ -96,6 +102,7 @@ def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
         price=video.cost / MICROS,
         prompt=video.prompt if prompts else None,
         parameters=(video.asked or None) if prompts else None,
+        error_message=video.error_message if prompts and happening == "ended" else None,
         user=video.user,
         key_id=video.owner,
         key_alias=video.key_alias,
@@ -132,7 +139,6 @@ def _end(video: Video) -> dict[str, Any]:
         "upstream_request_id": video.upstream_request_id,
         "fallback_from": video.fallback_from,
         "error_code": video.error_code,
-        "error_message": video.error_message,
         **_times(video),
         "queue_wait": _between(video.created_at, video.accepted_at),
         "generation_time": _between(video.started_at or video.accepted_at, video.rendered_at),

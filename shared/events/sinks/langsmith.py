@@ -45,7 +45,7 @@ class LangSmith(msgspec.Struct, frozen=True):
             "tags": record.tags,
             "extra": {"metadata": {**record.facts, **model}},
         }
-        return {**run, "error": f"{record.error_code}: {record.error_message}"} if record.failed else run
+        return {**run, "error": record.reason} if record.failed else run
 
 
 def _run_id(record: Record) -> str:

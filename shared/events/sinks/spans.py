@@ -39,7 +39,7 @@ def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping
 def _spans(record: Record, more: Mapping[str, Any]) -> list[dict[str, Any]]:
     whole = _span(record, "video", _CLIENT, record.created_at, record.time)
     whole["attributes"] = _attributes({**_usual(record), **more})
-    whole["status"] = {"code": _ERROR, "message": record.error_message or ""} if record.failed else {"code": _OK}
+    whole["status"] = {"code": _ERROR, "message": record.reason} if record.failed else {"code": _OK}
     parts = (
         ("wait", record.created_at, record.accepted_at),
         ("generate", record.accepted_at, record.rendered_at),

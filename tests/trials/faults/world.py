@@ -319,5 +319,6 @@ def _settings(storage: str, upstream: str, folder: Path, dialect: str) -> Settin
         reconcile_seconds=RECONCILE_SECONDS,
         queue_seconds=QUEUE_SECONDS,
         deadline_seconds=DEADLINE_SECONDS,
+        log_prompts=False,  # a prompt in the log is a leak here
     )
     return replace(given, knobs=knobs)

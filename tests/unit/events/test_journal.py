@@ -135,6 +135,7 @@ async def test_with_log_prompts_off_a_prompt_is_in_no_line_and_no_event(world: W
     caplog.set_level(logging.DEBUG)
     video = await world.start(prompt="The canary sings")
     await made(world, video)
+    await made(world, await world.start(), "failed", {"code": "bad", "message": "No canary, please."})
     await world.delivered()
     rows = [row.values async for row in world.gateway.tables.gateway.scan("mail_datadog")]
     assert world.receivers.bodies
