@@ -5,9 +5,9 @@
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── Unavailable               503  variant_unavailable      the upstream cannot give it just now
     ├── GuardrailUnavailable      503  guardrail_unavailable    a guardrail did not answer
-    ├── WebhookUnreachable        502  webhook_unreachable      an endpoint did not answer a test
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
+    │   ├── WebhookUnreachable    400  webhook_unreachable, the caller's endpoint
     │   ├── ContentBlocked        400  content_policy_violation
     │   ├── Unauthenticated       401  invalid_api_key
     │   ├── PermissionDenied      403  permission_denied
@@ -106,14 +106,6 @@ class GuardrailUnavailable(GatewayError):
     default_code = "guardrail_unavailable"
 
 
-class WebhookUnreachable(GatewayError):
-    """A webhook endpoint did not answer a test."""
-
-    status = 502
-    default_code = "webhook_unreachable"
-    should_retry = False
-
-
 class RequestError(GatewayError):
     """The caller can mend the request. Nothing was changed and nothing was spent."""
 
@@ -124,6 +116,12 @@ class RequestError(GatewayError):
 
 class InvalidRequest(RequestError):
     default_code = "invalid_value"
+
+
+class WebhookUnreachable(RequestError):
+    """The caller's own endpoint did not answer a test. No 5xx, which would be the gateway's."""
+
+    default_code = "webhook_unreachable"
 
 
 class ContentBlocked(RequestError):
