@@ -131,7 +131,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
     lines = SpendLines(tables.gateway)
-    post = Post(links.http)
+    post = Post(links.http, clock)
     history, addresses = History(tables.gateway, clock), Addresses(given.knobs.webhook_networks)
     webhooks = Webhooks(Endpoints(commits), history, videos, addresses, post, clock, given.master_key or "")
     sinks = _sinks(given, post)

@@ -5,6 +5,7 @@ due, so that a courier reads only those. What could not be delivered lies in `jo
 it is replayed.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,11 @@ MAIL = "mail_"
 # A transaction holds 100 rows and 4 MiB, and a character may take twelve bytes on the wire.
 _MOST_ROWS = 40
 _MOST_CHARACTERS = 250_000
+# Where a destination has several addressees, one of them gets this many of a batch, so that one
+# that answers slowly holds up no other. So many rows are looked at for the others.
+_SHARE = 8
+_MOST_LOOKED_AT = 1_000
+_PAGE = 200
 _LONGEST_AFTER = 86_400.0  # seconds that a receiver may ask us to wait
 
 
@@ -49,18 +55,34 @@ class Deliveries(msgspec.Struct, frozen=True):
             await self.table.commit(f"{MAIL}{destination}", _row(record, to, record.time, 0))
 
     async def due(self, destination: str) -> Sequence[Delivery]:
-        """What is due now, the longest due first, as much as fits one transaction."""
+        """What is due now, the longest due first, as much as fits one transaction, with at most a
+        fair share of it for each addressee.
+        """
         found: list[Delivery] = []
         weight = 0
-        until = _key(self.clock.now() + timedelta(milliseconds=1))
-        async for row in self.table.scan(f"{MAIL}{destination}", before=until, page=_MOST_ROWS):
-            weight += len(row.values["record"])
-            if found and weight > _MOST_CHARACTERS:
+        for each in await self._in_turns(destination):
+            weight += len(each.row.values["record"])
+            if (found and weight > _MOST_CHARACTERS) or len(found) == _MOST_ROWS:
                 break
-            found.append(_delivery(row))
-            if len(found) == _MOST_ROWS:
-                break
+            found.append(each)
         return found
+
+    async def _in_turns(self, destination: str) -> Sequence[Delivery]:
+        """What is due: the first for each addressee, then the second for each, up to their shares.
+        A destination that is one addressee has no turns.
+        """
+        until = _key(self.clock.now() + timedelta(milliseconds=1))
+        seen: Counter[tuple[str, str]] = Counter()
+        found: list[tuple[int, Delivery]] = []
+        async for row in self.table.scan(f"{MAIL}{destination}", before=until, page=_PAGE):
+            delivery = _delivery(row)
+            seen[delivery.addressee] += 1
+            turn = seen[delivery.addressee] if delivery.to else 0
+            if turn <= _SHARE:
+                found.append((turn, delivery))
+            if seen.total() == (_MOST_LOOKED_AT if delivery.to else _MOST_ROWS):
+                break
+        return [delivery for _, delivery in sorted(found, key=lambda each: each[0])]
 
     async def wait(self, destination: str) -> float | None:
         """Seconds until something is due, 0 or less where something is; None where nothing is

@@ -21,6 +21,11 @@ class Delivery(msgspec.Struct, frozen=True):
     tries: int
     row: Row
 
+    @property
+    def addressee(self) -> tuple[str, str]:
+        """The key and what it names: `callback` is another one for each key."""
+        return self.record.key_id, self.to
+
 
 class Receipt(msgspec.Struct, frozen=True):
     """What became of a delivery: `delivered`; to be tried `later`, in `after` seconds at the

@@ -2,9 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import msgspec
+
+from shared.clock import Clock
 
 if TYPE_CHECKING:
     import httpx
@@ -40,6 +44,7 @@ class Post(msgspec.Struct, frozen=True):
     """Sends letters through the app's HTTP client. Redirects are not followed."""
 
     http: "Callable[[], httpx.AsyncClient]"
+    clock: Clock
 
     async def post(self, letter: Letter) -> Answer:
         """Send a letter. Whatever the receiver does is an Answer; nothing is raised for it."""
@@ -54,9 +59,17 @@ class Post(msgspec.Struct, frozen=True):
                 await response.aclose()  # its body may be endless, and tells us nothing
         except (httpx.HTTPError, TimeoutError) as error:
             return Answer(None, type(error).__name__)
-        return Answer(response.status_code, f"HTTP {response.status_code}", _seconds(response.headers.get("retry-after")))
+        after = _seconds(response.headers.get("retry-after", ""), self.clock.now())
+        return Answer(response.status_code, f"HTTP {response.status_code}", after)
 
 
-def _seconds(text: str | None) -> float:
-    """A `Retry-After` in seconds; one that is a date is not read."""
-    return float(text) if text and text.isascii() and text.isdigit() and len(text) < 9 else 0.0
+def _seconds(text: str, now: datetime) -> float:
+    """A `Retry-After`, a number of seconds or an HTTP date, in seconds from now; 0 where it is
+    neither, or past.
+    """
+    if text.isascii() and text.isdigit() and len(text) < 9:
+        return float(text)
+    try:
+        return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
+    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
+        return 0.0

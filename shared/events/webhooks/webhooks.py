@@ -65,8 +65,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         tried: dict[tuple[str, str], list[Attempt]] = {}
         for receipt, attempt in sent:
             if attempt is not None:
-                delivery = receipt.delivery
-                tried.setdefault((delivery.record.key_id, delivery.to), []).append(attempt)
+                tried.setdefault(receipt.delivery.addressee, []).append(attempt)
         for (owner, to), attempts in tried.items():
             await self.history.note(owner, to, attempts)
         return [receipt for receipt, _ in sent]

@@ -1,20 +1,23 @@
 """Whatever a receiver does is an answer, and costs little."""
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 
 import httpx
 import pytest
 
 from shared.events.post import Answer, Letter, Post
+from tests.fakes.clock import SkippingClock
 
 pytestmark = pytest.mark.anyio
 
+NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
 LETTER = Letter("https://receiver.example/in", {"x-key": "geheim"}, b"{}")
 
 
 async def sent(answer: Callable[[httpx.Request], httpx.Response]) -> Answer:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        return await Post(lambda: client).post(LETTER)
+        return await Post(lambda: client, SkippingClock(NOW)).post(LETTER)
 
 
 def failing(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
@@ -56,9 +59,16 @@ async def test_no_answer_is_told_by_its_kind_and_quotes_nothing(error: Exception
 
 @pytest.mark.parametrize(
     ("told", "seconds"),
-    [("120", 120.0), ("Wed, 21 Oct 2026 07:28:00 GMT", 0.0), ("-5", 0.0), ("²", 0.0), ("9" * 400, 0.0), ("1e9", 0.0)],
+    [
+        ("120", 120.0),
+        ("Wed, 21 Oct 2026 08:28:00 GMT", 3600.0),
+        ("Wed, 21 Oct 2026 07:27:00 GMT", 0.0),
+        ("Wed, 21 Oct 2026 08:28:00", 0.0),
+        ("Wed, 21 Oct 99999999999 08:28:00 GMT", 0.0),
+        *[(text, 0.0) for text in ("", "-5", "²", "9" * 400, "1e9")],
+    ],
 )
-async def test_only_a_plain_number_of_seconds_is_waited_for(told: str, seconds: float) -> None:
+async def test_a_receiver_asks_for_a_wait_in_seconds_or_until_a_date(told: str, seconds: float) -> None:
     headers = [(b"retry-after", told.encode())]
     assert (await sent(lambda request: httpx.Response(503, headers=headers))).after == seconds
 

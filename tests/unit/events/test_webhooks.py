@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from shared.events.deliveries import MAIL
+from shared.events.record import record_of
 from shared.events.webhooks.history import Attempt
 from shared.events.webhooks.signing import secret_of
 from shared.events.webhooks.webhooks import PAUSES
@@ -198,6 +199,29 @@ async def test_retry_after_is_kept_to(world: World, receiver: Receiver) -> None:
     await world.delivered(700)
     first, second = (int(request.headers["webhook-timestamp"]) for request in receiver.requests)
     assert 600 <= second - first <= 610
+
+
+async def test_a_slow_endpoint_holds_up_no_other(world: World, receiver: Receiver) -> None:
+    """Hundreds of events wait for eight that answer nothing; another of the same key gets its event
+    in the first batch, and one of another key too.
+    """
+    other = await world.gateway.keys.issue(await world.account())
+    async with official(world) as client, official(world, other.secret) as stranger:
+        slow = [await client.webhooks.create(name="slow", url=f"{URL}/slow", event_types=["video.completed"]) for _ in range(8)]
+        for each, path in ((client, "quick"), (stranger, "other")):
+            await each.webhooks.create(name=path, url=f"{URL}/{path}", event_types=["video.queued"])  # type: ignore[list-item]
+    told = record_of("ended", await ended(world), prompts=False)
+    await world.gateway.couriers.deliver("webhooks")
+    for number, endpoint in product(range(20), slow):
+        await world.gateway.couriers.deliveries.add("webhooks", msgspec.structs.replace(told, id=f"{number}"), endpoint.id)
+    world.clock.skip(1)
+    await world.start()
+    await world.gateway.lifecycle.start(world.request(prompt="Another"), other.key_id)
+    receiver.requests.clear()
+    receiver.says = httpx.ReadTimeout("slow")
+    await world.gateway.couriers.deliver("webhooks")
+    asked = [request.url.path for request in receiver.requests]
+    assert {path: asked.count(path) for path in asked} == {"/hook/slow": 38, "/hook/quick": 1, "/hook/other": 1}
 
 
 async def test_a_server_that_says_gone_gets_nothing_more(world: World, receiver: Receiver) -> None:

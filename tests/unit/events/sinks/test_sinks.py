@@ -104,7 +104,7 @@ async def test_who_is_named_for_one_end_alone_hears_nothing_else(world: World) -
     videos = (await ended(world), await ended(world, "failed", {"code": "x", "message": "y"}))
     told = [(record_of("ended", video, prompts=True), video) for video in videos]
     (one,), (other,) = successes, failures
-    post = Post(world.gateway.connections.http)
+    post = Post(world.gateway.connections.http, world.clock)
     heard = [[await open_sink(each, post).addressees(record, video) for record, video in told] for each in (one, other)]
     assert heard == [[("",), ()], [(), ("",)]]
 
