@@ -238,8 +238,8 @@ def _fault(kind: str, operation: str = "create", times: int | None = 1, **more: 
 
 _LOST_UPLOAD = _fault("status", documented="E9")
 TALES = (
-    Tale("the job is blocked by moderation", Story("A disturbing canary"), "get", Expected("moderation_blocked", 6, 18), 1),
-    Tale("the job fails", Story("An unlucky canary"), "get", Expected("internal_error", 6, 18), 1),
+    Tale("the job is blocked by moderation", Story("A disturbing canary"), "get", Expected("moderation_blocked", 4, 18), 1),
+    Tale("the job fails", Story("An unlucky canary"), "get", Expected("internal_error", 4, 18), 1),
     Tale("the job never ends", Story("An endless canary"), "get", Expected("deadline_exceeded", 7, 20), 1),
     Tale(
         "deleted while its lost create is looked for",
@@ -291,8 +291,8 @@ TALES = (
         tale
         for dialect, blocked in ((HOSTED_VLLM, "moderation_blocked"), (SGLANG, "generation_failed"))
         for tale in (
-            Tale("the job is blocked", Story("A disturbing canary"), "get", Expected(blocked, 6, 18), 1, dialect),
-            Tale("the job fails", Story("An unlucky canary"), "get", Expected("generation_failed", 6, 18), 1, dialect),
+            Tale("the job is blocked", Story("A disturbing canary"), "get", Expected(blocked, 4, 18), 1, dialect),
+            Tale("the job fails", Story("An unlucky canary"), "get", Expected("generation_failed", 4, 18), 1, dialect),
             Tale(
                 "a lost create, then a restart",
                 Story(PROMPT, (_fault("reset_after"), _fault(RESTART, "list"))),
@@ -303,8 +303,8 @@ TALES = (
             ),
         )
     ),
-    Tale("the job is blocked", Story("A disturbing canary"), "get", Expected("moderation_blocked", 6, 18), 1, GEMINI),
-    Tale("the job fails", Story("An unlucky canary"), "get", Expected("generation_failed", 6, 18), 1, GEMINI),
+    Tale("the job is blocked", Story("A disturbing canary"), "get", Expected("moderation_blocked", 4, 18), 1, GEMINI),
+    Tale("the job fails", Story("An unlucky canary"), "get", Expected("generation_failed", 4, 18), 1, GEMINI),
     Tale("deleted while it runs", Story(PROMPT, delete_when="running"), "content", Expected("completed", 0, 0), 1, GEMINI),
     Tale("deleted when it is done", Story(PROMPT, delete_when="completed"), "content", Expected("completed", 1, 1), 1, GEMINI),
     Tale(

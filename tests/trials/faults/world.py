@@ -220,9 +220,9 @@ class FaultWorld:
         it.
         """
         gateway, failure = client.gateway, None
-        rendering = gateway.rendering
-        for step in (gateway.submission.submit, rendering.check, rendering.save):
-            if step == rendering.check and delete_when == "running":
+        check = gateway.rendering.check
+        for step in (gateway.submission.submit, check):
+            if step == check and delete_when == "running":
                 await client.delete(video_id)
             seen: list[Seen] = []
             for _ in range(_MOST_STEPS):
