@@ -266,7 +266,7 @@ def parse_list(query: Mapping[str, str], catalog: Catalog) -> ListRequest:
     it would list other videos than were asked for.
     """
     filters = {name: match[1] for name in query if (match := _METADATA_FILTER.fullmatch(name))}
-    refuse_unknown({name: None for name in query if name not in (*filters, *_IGNORED_PARAMETERS)}, LIST_PARAMETERS)
+    refuse_unknown_query({name: None for name in query if name not in filters}, LIST_PARAMETERS)
     limit = query.get("limit", "20")
     after = query.get("after") or None
     if after is not None and not is_id(after):
@@ -299,6 +299,11 @@ def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
         meant = _OTHER_WORDS.get(name) or next(iter(difflib.get_close_matches(shown, known, n=1)), None)
         hint = f" Did you mean '{meant}'?" if meant else f" Known parameters: {', '.join(known)}."
         raise InvalidRequest(f"Unknown parameter: '{shown}'.{hint}", code="unknown_parameter", param=shown)
+
+
+def refuse_unknown_query(query: Fields, known: tuple[str, ...]) -> None:
+    """The same for an address's query, to which some clients always add something."""
+    refuse_unknown({name: value for name, value in query.items() if name not in _IGNORED_PARAMETERS}, known)
 
 
 def _text(fields: Fields, name: str, longest: int = 256) -> str | None:

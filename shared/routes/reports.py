@@ -5,7 +5,7 @@ from typing import Any
 
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest, PermissionDenied
-from shared.media.requests import parse_create, refuse_unknown
+from shared.media.requests import parse_create, refuse_unknown_query
 from shared.media.video import MASTER_OWNER
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
@@ -56,14 +56,14 @@ async def spend_tags(call: Call) -> Answer:
 async def spend_keys(call: Call) -> Answer:
     """The keys as `/key/list` shows them, those that have spent most first."""
     await call.operator()
-    refuse_unknown(dict(call.query), ("limit", "api-version"))
+    refuse_unknown_query(call.query, ("limit",))
     return Answer((await _keys_by_spend(call))[: spend.parse_limit(call.query, _MOST_KEYS)])
 
 
 async def global_spend_keys(call: Call) -> Answer:
     """What keys have spent, most first, in LiteLLM's shape."""
     await call.operator()
-    refuse_unknown(dict(call.query), ("limit", "api-version"))
+    refuse_unknown_query(call.query, ("limit",))
     shown = (await _keys_by_spend(call))[: spend.parse_limit(call.query, _MOST_KEYS)]
     names = ("key_alias", "key_name")
     return Answer(

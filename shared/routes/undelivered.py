@@ -4,7 +4,7 @@ from typing import Any
 
 from shared.errors import InvalidRequest
 from shared.events.deliveries import Undelivered
-from shared.media.requests import refuse_unknown
+from shared.media.requests import refuse_unknown, refuse_unknown_query
 from shared.routes.calls import Answer, Call
 
 _MOST = 500  # events in one request
@@ -13,7 +13,7 @@ _MOST = 500  # events in one request
 async def list_undelivered(call: Call) -> Answer:
     """Events that no try could deliver, of one destination or of all, without what they tell."""
     await call.operator()
-    refuse_unknown(call.query, ("destination",))
+    refuse_unknown_query(call.query, ("destination",))
     found = await _given_up(call, call.query.get("destination"))
     return Answer({"object": "list", "data": [_shown(each) for each in found[:_MOST]], "has_more": len(found) > _MOST})
 

@@ -13,7 +13,7 @@ from shared.events.record import record_of
 from shared.events.webhooks.endpoints import Endpoint
 from shared.events.webhooks.payload import ENDS, EVENT_TYPES, body
 from shared.events.webhooks.signing import new_secret
-from shared.media.requests import refuse_unknown
+from shared.media.requests import refuse_unknown, refuse_unknown_query
 from shared.routes.calls import Answer, Call
 from shared.storage.event_marks import Happening
 
@@ -43,7 +43,7 @@ async def create_endpoint(call: Call) -> Answer:
 async def list_endpoints(call: Call) -> Answer:
     """The key's endpoints, oldest first."""
     owner = (await call.caller()).owner
-    refuse_unknown(call.query, ("after", "limit"))
+    refuse_unknown_query(call.query, ("after", "limit"))
     limit = _limit(call.query.get("limit", "20"))
     found = await call.gateway.webhooks.endpoints.of(owner)
     after = call.query.get("after")

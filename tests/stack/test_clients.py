@@ -8,8 +8,12 @@ import inspect
 import json
 import re
 import subprocess
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import openai
@@ -21,42 +25,76 @@ from tests.fakes.stack import CHECKOUT, Served, serving
 PAGE = (CHECKOUT / "docs" / "clients.md").read_text()
 NODE = CHECKOUT / "node_modules" / "openai"
 
-Outcomes = Mapping[str, str]
-
 
 @pytest.fixture(scope="module")
 def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(azurite, tmp_path_factory.mktemp("clients")) as gateway:
+    with serving(azurite, tmp_path_factory.mktemp("clients"), webhook_networks=["127.0.0.0/8"]) as gateway:
         yield gateway
 
 
-def rows(client: str) -> dict[str, str]:
+class Listener(BaseHTTPRequestHandler):
+    """Takes every webhook."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing of it."""
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[str]:
+    """The address of a server that takes webhooks."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/hook"
+        server.shutdown()
+        thread.join()
+
+
+# Operations of `client.videos`, which stand without its name, and those of `client.webhooks`.
+VIDEOS, WEBHOOKS = r"[^|.]*", r"webhooks\.[^|]*"
+
+
+def rows(client: str, operations: str) -> dict[str, str]:
     """What the page says of a client: operation → outcome."""
-    found = re.findall(rf"^\| {re.escape(client)} \| `([^|]*)` \| ([^|]*) \|$", PAGE, re.MULTILINE)
+    found = re.findall(rf"^\| {re.escape(client)} \| `({operations})` \| ([^|]*) \|$", PAGE, re.MULTILINE)
     return dict(found)
 
 
-def expect(client: str, outcomes: Outcomes) -> None:
+def expect(client: str, outcomes: Mapping[str, str], operations: str = VIDEOS) -> None:
     told = "\n".join(f"| {client} | `{operation}` | {outcome} |" for operation, outcome in outcomes.items())
-    assert rows(client) == outcomes, f"docs/clients.md has to say:\n{told}"
+    assert rows(client, operations) == outcomes, f"docs/clients.md has to say:\n{told}"
 
 
-async def outcomes_of(videos: Any, model: str) -> dict[str, str]:
-    """How every method of the official Python client ends, synchronous or not."""
-    asked = {"prompt": f"A cat, for {type(videos).__name__}", "model": model, "seconds": "4", "size": "720x1280"}
-    image = ("cat.png", picture((720, 1280)), "image/png")
-    film = ("mia.mp4", b"x", "video/mp4")  # this client sends no id of a video here, only a file
-    found: dict[str, str] = {}
+@dataclass
+class Outcomes:
+    """How each call ended, by the name of its operation."""
 
-    async def step(name: str, call: Callable[[], Any]) -> Any:
+    found: dict[str, str] = field(default_factory=dict)
+
+    async def step(self, name: str, call: Callable[[], Any]) -> Any:
+        """What a call gives, synchronous or not; None where it is refused."""
         try:
             result = call()
             result = await result if inspect.isawaitable(result) else result
         except openai.APIStatusError as error:
-            found[name] = f"{error.status_code} `{error.code}`"
+            self.found[name] = f"{error.status_code} `{error.code}`"
             return None
-        found[name] = "works"
+        self.found[name] = "works"
         return result
+
+
+async def of_videos(client: Any, model: str) -> dict[str, str]:
+    """Every method of `client.videos`."""
+    outcomes, videos = Outcomes(), client.videos
+    step = outcomes.step
+    asked = {"prompt": f"A cat, for {type(client).__name__}", "model": model, "seconds": "4", "size": "720x1280"}
+    image = ("cat.png", picture((720, 1280)), "image/png")
+    film = ("mia.mp4", b"x", "video/mp4")  # this client sends no id of a video here, only a file
 
     made = await step("create", lambda: videos.create(**asked))
     await step("create with an image", lambda: videos.create(**asked, input_reference=image))
@@ -71,7 +109,22 @@ async def outcomes_of(videos: Any, model: str) -> dict[str, str]:
     await step("create_character", lambda: videos.create_character(name="Mia", video=film))
     await step("get_character", lambda: videos.get_character("char_1"))
     await step("delete", lambda: videos.delete(made.id))
-    return found
+    return outcomes.found
+
+
+async def of_webhooks(client: Any, url: str) -> dict[str, str]:
+    """Every method of `client.webhooks` that asks a server."""
+    outcomes, webhooks = Outcomes(), client.webhooks
+    step = outcomes.step
+    made = await step("webhooks.create", lambda: webhooks.create(name="studio", url=url, event_types=["video.completed"]))
+    await step("webhooks.retrieve", lambda: webhooks.retrieve(made.id))
+    await step("webhooks.update", lambda: webhooks.update(made.id, event_types=["video.failed"]))
+    await step("webhooks.list", lambda: webhooks.list(limit=1))
+    await step("webhooks.rotate_secret", lambda: webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True))
+    await step("webhooks.test", lambda: webhooks.test(made.id, event_type="video.failed"))
+    await step("webhooks.event_types.list", webhooks.event_types.list)
+    await step("webhooks.delete", lambda: webhooks.delete(made.id))
+    return outcomes.found
 
 
 CLIENTS: Mapping[str, Callable[[str, str], Any]] = {
@@ -84,20 +137,38 @@ CLIENTS: Mapping[str, Callable[[str, str], Any]] = {
 }
 
 
+@asynccontextmanager
+async def connected(name: str, served: Served) -> AsyncIterator[Any]:
+    """A client, with a key of its own."""
+    client = CLIENTS[name](served.url, served.new_key())
+    try:
+        yield client
+    finally:
+        closed: Awaitable[None] | None = client.close()
+        if closed is not None:
+            await closed
+
+
 @pytest.mark.parametrize("name", CLIENTS)
-def test_the_official_clients_for_python(name: str, served: Served) -> None:
+def test_videos_of_the_official_clients_for_python(name: str, served: Served) -> None:
     """Every method that they have."""
 
     async def story() -> dict[str, str]:
-        client = CLIENTS[name](served.url, served.new_key())
-        try:
-            return await outcomes_of(client.videos, served.model)
-        finally:
-            closed: Awaitable[None] | None = client.close()
-            if closed is not None:
-                await closed
+        async with connected(name, served) as client:
+            return await of_videos(client, served.model)
 
     expect(name, asyncio.run(story()))
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_webhooks_of_the_official_clients_for_python(name: str, served: Served, listener: str) -> None:
+    """They manage endpoints since 3.57."""
+
+    async def story() -> dict[str, str]:
+        async with connected(name, served) as client:
+            return await of_webhooks(client, listener)
+
+    expect(name, asyncio.run(story()), WEBHOOKS)
 
 
 @pytest.mark.skipif(not NODE.exists(), reason="`make setup` installs the client for Node")
