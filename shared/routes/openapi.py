@@ -21,7 +21,8 @@ from shared.media.reference_image import Fit
 from shared.media.requests import CREATE_FIELDS, LIST_PARAMETERS, LONGEST_PROMPT, LONGEST_USER, MOST_LISTED
 from shared.media.video import Status
 from shared.routes.calls import Answer, Handler
-from shared.routes.spend import FILTERS, GROUPS
+from shared.routes.operator import LIST_KEYS_PARAMETERS
+from shared.routes.spend import FILTERS, GROUPS, MOST_PAGES, MOST_ROWS
 from shared.storage.blobs import MEDIA_TYPES
 
 Schema = Mapping[str, Any]
@@ -165,6 +166,13 @@ _LIST_QUERY: Mapping[str, Schema] = {
     "status": _choice(get_args(Status)),
 }
 _SPEND_QUERY = {name: {**_TEXT, "minLength": 1} for name in FILTERS}
+_LIST_KEYS_QUERY: Mapping[str, Schema] = {
+    **dict.fromkeys(LIST_KEYS_PARAMETERS, _TEXT),
+    "status": _choice(("active", "expired", "revoked", "deleted")),
+    "page": {"type": "integer", "minimum": 1, "maximum": MOST_PAGES},
+    "size": {"type": "integer", "minimum": 1, "maximum": MOST_ROWS},
+    "return_full_object": _FLAG,
+}
 _NEW_KEY: Mapping[str, Schema] = {"key": {"type": "string", "description": "a secret of your own, sk-…"}}
 _ISSUED: Schema = {"allOf": [_ref("Key"), _object({"key": _TEXT, "token": _TEXT, "webhook_secret": _TEXT}, ["key", "token"])]}
 _ENDPOINT_FIELDS: Mapping[str, Schema] = {
@@ -205,7 +213,7 @@ _FACTS: Mapping[str, _Facts] = {
     "POST key/bulk_update": _Facts(_OBJECT, _object({"keys": _list_of(_object({**SETTINGS, **_NAMED}, ["key"]))}, ["keys"])),
     "POST key/health": _Facts(_object({"key": _TEXT}, ["key"])),
     "GET key/info": _Facts(_object({"key": _TEXT, "info": _ref("Key")}, ["key", "info"]), query=_NAMED),
-    "GET key/list": _Facts(_object({"keys": _list_of({})}, ["keys"]), query={"page": {"type": "integer", "minimum": 1}}),
+    "GET key/list": _Facts(_object({"keys": _list_of({})}, ["keys"]), query=_LIST_KEYS_QUERY),
     "POST v2/key/info": _Facts(_OBJECT, _object({"keys": _list_of(_KEY)}, ["keys"])),
     "GET spend/logs": _Facts(_list_of(_OBJECT), query={**_SPEND_QUERY, "summarize": _FLAG}),
     "GET spend/report": _Facts(_list_of(_OBJECT), query={**_SPEND_QUERY, "group_by": _choice(GROUPS)}),

@@ -10,7 +10,7 @@ from shared.accounts.keys import Caller, Issued, token_of
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest, PermissionDenied
 from shared.events.webhooks.signing import secret_of
-from shared.media.requests import refuse_unknown
+from shared.media.requests import refuse_unknown, refuse_unknown_query
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
 from shared.routes.key_settings import new_account, parse_settings, show
@@ -137,20 +137,20 @@ async def _shown(call: Call, caller: Caller, name: str) -> dict[str, Any]:
     return show(key_id, await call.gateway.keys.get(key_id), call.gateway.clock.now())
 
 
+# What the list of keys may be narrowed by: the parameter, and the field that has to be equal.
+_KEY_FILTERS = {
+    **{name: name for name in ("key_alias", "user_id", "team_id", "organization_id")},
+    "key_hash": "token",
+}
+LIST_KEYS_PARAMETERS = (*_KEY_FILTERS, "status", "page", "size", "return_full_object")
+
+
 async def list_keys(call: Call) -> Answer:
+    """Tokens of the keys, newest first, or all that is known of each with `return_full_object`."""
     await call.operator()
-    page, size = spend.parse_page({**call.query, "page_size": call.query.get("size", "10")})
-    now = call.gateway.clock.now()
-    wanted = {name: call.query[name] for name in ("key_alias", "user_id") if name in call.query}
-    status = call.query.get("status")
-    if status not in (None, "active", "expired", "revoked", "deleted"):
-        raise InvalidRequest("`status` must be active, expired, revoked or deleted.", param="status")
-    matching = []
-    async for key_id, account in call.gateway.keys.all():
-        shown = {"token": account.token, **show(key_id, account, now)}
-        listed = shown["status"] == status if status else shown["status"] != "deleted"
-        if listed and all(shown[name] == value for name, value in wanted.items()):
-            matching.append(shown)
+    refuse_unknown_query(call.query, LIST_KEYS_PARAMETERS)
+    page, size = spend.parse_page(call.query, "size", rows=10)
+    matching = await _matching(call)
     matching.sort(key=lambda each: (str(each["created_at"]), each["key_id"]), reverse=True)
     rows = matching[(page - 1) * size : page * size]
     full = call.query.get("return_full_object", "").lower() == "true"
@@ -162,6 +162,21 @@ async def list_keys(call: Call) -> Answer:
             "total_pages": -(-len(matching) // size),
         }
     )
+
+
+async def _matching(call: Call) -> list[dict[str, Any]]:
+    """The keys that the query asks for, as they are shown; deleted ones where it says so."""
+    now, status = call.gateway.clock.now(), call.query.get("status")
+    if status not in (None, "active", "expired", "revoked", "deleted"):
+        raise InvalidRequest("`status` must be active, expired, revoked or deleted.", param="status")
+    wanted = {field: call.query[name] for name, field in _KEY_FILTERS.items() if name in call.query}
+    found = []
+    async for key_id, account in call.gateway.keys.all():
+        shown = {"token": account.token, **show(key_id, account, now)}
+        listed = shown["status"] == status if status else shown["status"] != "deleted"
+        if listed and all(shown[name] == value for name, value in wanted.items()):
+            found.append(shown)
+    return found
 
 
 def _dollars(micros: int | None) -> float | None:

@@ -18,7 +18,8 @@ from shared.media.video import MASTER_OWNER, Video, id_bound
 from shared.storage.merging import merged
 from shared.storage.video_store import VideoStore
 
-_MOST_ROWS = 1000
+MOST_ROWS = 1000  # of a page
+MOST_PAGES = 1_000_000
 _READ_AHEAD = 50  # rows in memory, of each key or of all together
 _AT_ONCE = 16  # reads under way at the same moment
 _LONGEST_REPORT = timedelta(days=366)
@@ -229,9 +230,11 @@ def parse_group(query: Mapping[str, str]) -> str:
     return group
 
 
-def parse_page(query: Mapping[str, str]) -> tuple[int, int]:
-    """`page` and `page_size`. Raises InvalidRequest."""
-    return _whole(query, "page", 1, 1_000_000), _whole(query, "page_size", 50, _MOST_ROWS)
+def parse_page(query: Mapping[str, str], size: str = "page_size", rows: int = 50) -> tuple[int, int]:
+    """`page` and `size`, which is the name of how many rows a page has; `rows` without it. Raises
+    InvalidRequest.
+    """
+    return _whole(query, "page", 1, MOST_PAGES), _whole(query, size, rows, MOST_ROWS)
 
 
 def parse_days(query: Mapping[str, str], today: date, *, default_days: int | None = None) -> tuple[date | None, date | None]:

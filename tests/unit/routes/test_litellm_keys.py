@@ -46,6 +46,16 @@ async def test_fields_of_teams_are_kept_and_shown(world: World) -> None:
     assert {cleared.json[name] is None or cleared.json[name] == {} for name in KEPT} == {True}
 
 
+async def test_keys_are_listed_by_what_is_kept(world: World) -> None:
+    """By team, organization or hash; a filter that is unknown would list others, and is refused."""
+    made = (await world.send("POST", "key/generate", body=KEPT)).json
+    for name, value in (("team_id", "film"), ("organization_id", "studio"), ("key_hash", made["token"])):
+        assert (await world.send("GET", "key/list", query={name: value})).json["keys"] == [made["token"]]
+        assert (await world.send("GET", "key/list", query={name: "other"})).json["keys"] == []
+    refused = await world.send("GET", "key/list", query={"sort_by": "spend"})
+    assert (refused.status, refused.code, refused.json["error"]["param"]) == (400, "unknown_parameter", "sort_by")
+
+
 async def test_what_cannot_be_kept_is_refused_by_name_all_at_once(world: World) -> None:
     """With what to use instead; nothing is made. Null promises nothing."""
     asked = {"model_max_budget": {"m": 1}, "guardrails": ["g"], "budget_id": None, "max_budget": 1}
