@@ -30,13 +30,13 @@ IDENTITIES = "identities"  # the row with the time up to which idempotency recor
 
 class Housekeeping(msgspec.Struct, frozen=True):
     """One run. `noted` are the unfinished videos that a pool knows; `attempt` runs one part so that
-    its failure does not stop the others.
+    its failure does not stop the others, and returns whether it succeeded.
     """
 
     gateway: Gateway
     orchestrations: Orchestrations
     noted: Collection[str]
-    attempt: Callable[[Awaitable[None]], Awaitable[None]]
+    attempt: Callable[[Awaitable[None]], Awaitable[bool]]
     now: datetime
 
     async def run(self) -> None:
@@ -67,14 +67,14 @@ class Housekeeping(msgspec.Struct, frozen=True):
 
     async def _forget_identities(self) -> None:
         """Drop idempotency records older than KEY_LIFETIME, of the keys that had requests since the
-        last run.
+        last run. Where one key fails, the next run begins with the same requests again.
         """
         table, until = self.gateway.tables.gateway, self.now - KEY_LIFETIME
         row = await table.get(UPKEEP, IDENTITIES)
         since = id_bound(row.values["until"].astimezone(UTC) - _ADMITTING) if row else None
-        for owner in await self._owners(after=id_bound(until), before=since):
-            await self.attempt(self.gateway.ledger.forget_identities(owner, until))
-        if not await self.gateway.videos.indexed():
+        owners = await self._owners(after=id_bound(until), before=since)
+        forgotten = [await self.attempt(self.gateway.ledger.forget_identities(owner, until)) for owner in owners]
+        if not all(forgotten) or not await self.gateway.videos.indexed():
             return
         noted = {"until": until}
         try:

@@ -2,7 +2,7 @@
 slots, and removes what is no longer needed.
 
 A look covers unfinished videos, at the cost of one range read per model when there are none: those
-that hold a slot, those that have just begun or failed, and of a long queue a part in turn. The
+that hold a slot, those that have just begun or failed, and of a long queue a part in turn. A
 watch looks every half minute while any video is unfinished. The timer always runs: it looks, and
 purges what the engine keeps of finished orchestrations. Once an hour it also does the housekeeping
 (`housekeeping`).
@@ -81,12 +81,14 @@ class Sweep(msgspec.Struct, dict=True):
         self._tell()
 
     async def look(self) -> bool:
-        """Restart dead and stuck orchestrations and free leaked slots. Returns whether any video is
-        unfinished.
+        """What a watch runs: restart dead and stuck orchestrations and free leaked slots, and start
+        the other watch where it is missing. Returns whether any video is unfinished.
 
         Raises as `run` does.
         """
         await self._look()
+        if self._notes:
+            await self._attempt(self.orchestrations.keep_both_watches())
         self._tell()
         return bool(self._notes)
 
@@ -103,11 +105,14 @@ class Sweep(msgspec.Struct, dict=True):
         self._entered[model.name] = entered
         self._notes.update(entered.keys())
 
-    async def _attempt(self, repair: Awaitable[None]) -> None:
+    async def _attempt(self, repair: Awaitable[None]) -> bool:
+        """Whether it succeeded. A failure is kept for the end of the run."""
         try:
             await repair
         except Exception as error:
             self.failures.append(error)
+            return False
+        return True
 
     def _tell(self) -> None:
         if self.failures:
@@ -233,11 +238,13 @@ class Sweep(msgspec.Struct, dict=True):
     async def _end(self, video_id: str, *, living: bool) -> None:
         """Fail a video that has outlived every deadline, whatever its orchestration says: that
         frees its money and its slot.
+
+        The orchestration is terminated first: nobody looks at that of a finished video.
         """
         logger.warning("video %s has outlived every deadline; ending it", video_id)
-        await self.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "The video was not made in time.")["failed"])
         if living:
-            await self.orchestrations.terminate(video_id)
+            await self._attempt(self.orchestrations.terminate(video_id))
+        await self.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "The video was not made in time.")["failed"])
 
     async def _purge(self) -> None:
         """Purge finished orchestrations, whose histories may quote prompts. Those of unfinished

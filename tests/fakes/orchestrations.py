@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from shared.upkeep.engine import Status
+from shared.videos.watch import FIRST_WATCH, SECOND_WATCH
 
 
 class Engine:
@@ -24,7 +25,7 @@ class Engine:
         self.terminated: list[str] = []
         self.purged: list[str] = []
         self.asked: list[str] = []
-        self.watched = 0
+        self.watched: set[str] = set()
 
     async def start(self, video_id: str, restarts: int = 0) -> None:
         self.started.append(video_id)
@@ -34,7 +35,10 @@ class Engine:
         self.having_failed.discard(video_id)
 
     async def keep_watch(self) -> None:
-        self.watched += 1
+        self.watched.add(FIRST_WATCH)
+
+    async def keep_both_watches(self) -> None:
+        self.watched |= {FIRST_WATCH, SECOND_WATCH}
 
     async def alive(self, video_id: str) -> bool:
         return video_id in self.living
