@@ -25,6 +25,7 @@ from local.simulator.process import listening
 from local.simulator.server import SimulatedServer
 from shared import gateway as composition
 from shared.accounts.account import Account
+from shared.capacity import slots
 from shared.config import settings
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.config.settings import Settings
@@ -140,10 +141,16 @@ class FaultWorld:
                 asked=self.wire.asked.copy(),
                 request_ids=dict(self.wire.request_ids),
                 renewed=tokens.renewed,
-                closed=set((await gateway.pool.outages(model)).values()),
+                closed=await self._closed(gateway, model),
                 took=took,
                 broken=broken,
             )
+
+    async def _closed(self, gateway: Gateway, model: Model) -> set[str]:
+        """Why deployments are closed, or were within ten minutes; none that only failed of late."""
+        capacity = await gateway.pool.shards.all(model.name)
+        last = (slots.last_outage(capacity.load(each), self.clock.now().timestamp()) for each in model.deployments)
+        return {why.reason for why in last if why}
 
     async def _broken(self, client: Client, video: Video, source: Video | None) -> list[str]:
         asked = self.wire.asked.copy()

@@ -55,7 +55,7 @@ async def test_a_key_that_google_does_not_take_is_no_fault_of_the_request(world:
     world.upstream.script("create", error(400, "API key not valid. Please pass a valid API key."))
     assert "again" in await world.gateway.submission.submit(video.id)
     assert (await world.video(video.id)).attempted_at is None
-    assert await world.gateway.pool.outages(world.model)
+    assert await world.gateway.pool.troubles(world.model)
 
 
 async def test_what_the_documentation_does_not_have_is_not_asked_for(world: World) -> None:

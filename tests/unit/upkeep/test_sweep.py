@@ -143,7 +143,7 @@ async def test_another_model_takes_the_place_of_a_retired_one(world: World) -> N
         video = await world.start()
         world.upstream.script("create", GONE)
         await world.gateway.submission.submit(video.id)
-        assert list((await world.gateway.pool.outages(world.model)).values()) == ["model_retired"]
+        assert list((await world.gateway.pool.troubles(world.model)).values()) == ["model_retired"]
         assert await world.gateway.submission.submit(video.id) == {"again": 0.0}
         assert await world.gateway.pool.standing(video) is None, "its place was one in another queue"
         assert await world.gateway.submission.submit(video.id) == {"done": True}

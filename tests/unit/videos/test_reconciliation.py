@@ -242,7 +242,7 @@ async def test_a_remix_whose_source_is_gone_upstream_fails_alone(world: World) -
     world.upstream.script("create", error(404, "The video does not exist.", type="invalid_request_error"))
     remix = await world.live(made.json["id"])
     assert (remix.error_code, remix.spent) == ("source_gone", 0)
-    assert await world.gateway.pool.outages(world.model) == {}
+    assert await world.gateway.pool.troubles(world.model) == {}
 
 
 @pytest.mark.world(max_running=1)

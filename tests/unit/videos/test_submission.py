@@ -56,14 +56,14 @@ async def test_what_an_operator_may_mend_is_waited_for(world: World, reply: http
     video = await world.start()
     world.upstream.script("create", *[reply] * 3)
     assert "again" in await world.gateway.submission.submit(video.id)
-    assert await world.gateway.pool.outages(world.model) == {world.model.deployments[0].name: code}
+    assert await world.gateway.pool.troubles(world.model) == {world.model.deployments[0].name: code}
     world.clock.skip(70)  # it may be asked again, and that nothing has worked since is still to be told
-    assert await world.gateway.pool.outages(world.model) == {world.model.deployments[0].name: code}
+    assert await world.gateway.pool.troubles(world.model) == {world.model.deployments[0].name: code}
     world.upstream.end()
     begin = world.clock.now()
     assert await world.submitted(video.id) == {"done": True}
     assert world.upstream.asked == ["create"] * 4
-    assert await world.gateway.pool.outages(world.model) == {}
+    assert await world.gateway.pool.troubles(world.model) == {}
     assert (world.clock.now() - begin).total_seconds() < 300
 
 
