@@ -24,7 +24,7 @@ from local.azurite import Azurite, AzuriteError
 from local.processes import ChildError
 from tests.trials import import_time
 from tests.trials.bench.load import BenchError, Client, Load, at_once, by_turns, ended, timed, until
-from tests.trials.bench.operations import table_operations_per_status
+from tests.trials.bench.operations import loop_milliseconds, processor_per_call, table_operations_per_status
 from tests.trials.bench.report import MIB, Line, percentile, table
 from tests.trials.bench.setup import App, Upstream, app_settings, forget_peak, memory, running_app, simulated_upstream
 
@@ -72,9 +72,10 @@ class Bench:
             async with running_app(self.folder / "redirect", given) as app:
                 self._add("memory at rest, the local host included", "MiB", memory(app.pid).resident / MIB)
                 saved = await self.saving(app, upstream)
-                await self.status(app, upstream, given)
+                key, video_id = await self.status(app, upstream, given)
                 await self.create_alone(app, upstream)
                 await self.create_at_once(app, upstream)
+                await self.processor(given, key, video_id)
             given = app_settings(self.folder / "proxy", storage, upstream.url, "proxy")
             async with running_app(self.folder / "proxy", given) as app:
                 await self.proxying(app, saved)
@@ -145,8 +146,10 @@ class Bench:
         later = percentile(ours, 0.5) - percentile(theirs, 0.5)
         self._add("first byte through the app, after storage's own: p50", "ms", later, goal=50)
 
-    async def status(self, app: App, upstream: Upstream, given: Mapping[str, str]) -> None:
-        """Many callers who ask for one video each time, with a key that is not the operator's."""
+    async def status(self, app: App, upstream: Upstream, given: Mapping[str, str]) -> tuple[str, str]:
+        """Many callers who ask for one video each time, with a key that is not the operator's: that
+        key, and the video's id.
+        """
         name = f"status at {CALLERS} callers"
         self.show(name)
         async with app.client() as gateway:
@@ -159,6 +162,14 @@ class Bench:
         theirs = await at_once(lambda: upstream.direct.get(f"/videos/{job}"), CALLERS, self.scale.seconds)
         self._loads(name, ours, theirs)
         self._add("table operations per status", "", await table_operations_per_status(given, key, video_id))
+        return key, video_id
+
+    async def processor(self, given: Mapping[str, str], key: str, video_id: str) -> None:
+        """What a call costs of the processor, in milliseconds and in loops of 100,000 additions."""
+        loop = loop_milliseconds()
+        for name, took in (await processor_per_call(given, key, video_id, _NO_FILM)).items():
+            self._add(f"{name}: processor a call", "ms", took)
+            self._add(f"{name}: processor a call", "loops", took / loop)
 
     async def create_alone(self, app: App, upstream: Upstream) -> None:
         """One caller, and an upstream that takes its time."""

@@ -1,16 +1,24 @@
-"""How many requests a status sends to storage, counted where the Azure SDK logs them."""
+"""What single calls cost, without a host: requests to storage, counted where the Azure SDK logs
+them, and processor time.
+"""
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import msgspec
 
 from shared import gateway as composition
 from shared.config import settings
-from shared.routes import videos
-from shared.routes.calls import Call, Request
+from shared.routes import content, videos
+from shared.routes.calls import Call, Request, pieces
 
 _LOGGER = "azure.core.pipeline.policies.http_logging_policy"
 _TIMES = 20
+_ROUNDS = 3  # of which the least counts
+_ADDITIONS = 100_000
 
 
 class Sent(logging.Handler):
@@ -28,16 +36,64 @@ async def table_operations_per_status(given: Mapping[str, str], key: str, video_
     """The handler itself, in this process, on the app's own storage: the mean over a few calls in a
     row.
     """
-    gateway = composition.build(settings.load(given))
-    call = Call(gateway, Request("GET", {"authorization": f"Bearer {key}"}), None, "bench")
-    try:
-        await videos.get_video(call, video_id)  # the first call of a process also makes sure that the table exists
+    async with _calling(given, key) as call:
+        await videos.get_video(call("GET"), video_id)  # the first call of a process also makes sure that the table exists
         with _counted() as sent:
             for _ in range(_TIMES):
-                await videos.get_video(call, video_id)
+                await videos.get_video(call("GET"), video_id)
+    return sent.requests / _TIMES
+
+
+async def processor_per_call(given: Mapping[str, str], key: str, video_id: str, prompt: str) -> dict[str, float]:
+    """Milliseconds of this process's processor for one call of each kind, in the same way. Creates
+    are of this prompt; the app's sweep finds them.
+    """
+    body = msgspec.json.encode({"prompt": prompt, "seconds": "4"})
+    async with _calling(given, key) as call:
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "create": lambda: videos.create_video(call("POST", body=pieces(body))),
+            "status": lambda: videos.get_video(call("GET"), video_id),
+            "list of 20": lambda: videos.list_videos(call("GET")),
+            "redirect to content": lambda: content.get_content(call("GET"), video_id),
+        }
+        return {name: await _processor(each) for name, each in calls.items()}
+
+
+async def _processor(call: Callable[[], Awaitable[object]]) -> float:
+    await call()
+    rounds = []
+    for _ in range(_ROUNDS):
+        begun = time.process_time()
+        for _ in range(_TIMES):
+            await call()
+        rounds.append(time.process_time() - begun)
+    return min(rounds) / _TIMES * 1000
+
+
+def loop_milliseconds() -> float:
+    """Processor time of a fixed loop, by which figures of two machines can be compared."""
+    rounds = []
+    for _ in range(_ROUNDS * _ROUNDS):
+        begun, total = time.process_time(), 0
+        for number in range(_ADDITIONS):
+            total += number
+        rounds.append(time.process_time() - begun)
+    return min(rounds) * 1000
+
+
+@asynccontextmanager
+async def _calling(given: Mapping[str, str], key: str) -> AsyncIterator[Callable[..., Call]]:
+    """Makes calls of a gateway with these app settings."""
+    gateway = composition.build(settings.load(given))
+    headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+
+    def call(method: str, **more: Any) -> Call:
+        return Call(gateway, Request(method, headers, **more), None, "bench")
+
+    try:
+        yield call
     finally:
         await gateway.close()
-    return sent.requests / _TIMES
 
 
 @contextmanager
