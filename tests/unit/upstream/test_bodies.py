@@ -42,8 +42,8 @@ async def test_a_long_answer_is_left_unread() -> None:
 
 
 async def test_a_small_answer_that_unpacks_to_a_huge_one_is_left_packed() -> None:
-    """The limit is on the bytes as they are after unpacking: 512 MiB fit into half a megabyte."""
-    bomb = gzip.compress(bytes(512 * MOST))
+    """The limit is on the bytes as they are after unpacking: 128 MiB fit into an eighth of one."""
+    bomb = gzip.compress(bytes(128 * MOST))
     assert len(bomb) < MOST
     tracemalloc.start()
     try:

@@ -23,7 +23,7 @@ from tests.fakes.stack import MASTER_KEY, MODEL, Served, client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
-CHECKOUT = Path(__file__).parents[2]
+CHECKOUT = Path(__file__).parents[3]
 UNKNOWN = f"video_{'0' * 32}"
 
 
@@ -143,7 +143,7 @@ def test_the_official_client_for_node_works_through_both(way: str, worker: str, 
     image = tmp_path / "image.png"
     image.write_bytes(picture((720, 1280)))
     given = {"GATEWAY": worker if way == "worker" else served.url, "KEY": served.new_key(), "MODEL": MODEL}
-    script = [shutil.which("node") or "node", str(CHECKOUT / "tests/stack/node_client.mjs"), str(image)]
+    script = [shutil.which("node") or "node", str(CHECKOUT / "tests/trials/outside/node_client.mjs"), str(image)]
     ran = subprocess.run(script, env={**os.environ, **given}, capture_output=True, text=True, timeout=120, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == {
