@@ -116,7 +116,7 @@ def uncancelled(actions: list[Any]) -> str:
     return json.dumps(actions).replace('"isCanceled": true', '"isCanceled": false')
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STEPS, st.data())
 def test_every_prefix_of_a_recorded_history_replays_to_a_prefix_of_the_actions(steps: list[Step], data: st.DataObject) -> None:
     """Work ends in any order, well or badly; the orchestration completes, and its actions only ever

@@ -50,6 +50,18 @@ async def test_a_receiver_that_is_down_for_a_day_gets_everything_afterwards(worl
     assert await on_its_way(world) == 0
 
 
+@pytest.mark.parametrize("trouble", [401, 302, httpx.ConnectError("down")], ids=str)
+async def test_whatever_may_pass_is_waited_out(world: World, trouble: int | Exception) -> None:
+    """A wrong key, a wrong address, and a receiver that does not answer."""
+    world.receivers.says["datadog"] = trouble
+    video_id = await ended(world)
+    await world.delivered(60)
+    assert await on_its_way(world) == 2
+    del world.receivers.says["datadog"]
+    await world.delivered(600)
+    assert sorted(world.receivers.seen["datadog"]) == [f"{video_id}.ended", f"{video_id}.started"]
+
+
 async def test_after_three_days_an_event_is_given_up_and_can_be_replayed(world: World) -> None:
     world.receivers.says["datadog"] = 503
     video_id = await ended(world)
@@ -104,11 +116,13 @@ async def test_two_couriers_at_once_leave_nothing(world: World) -> None:
 
 
 async def test_events_of_a_day_go_in_batches(world: World) -> None:
-    told, couriers = record_of("started", await world.start(), prompts=True), world.gateway.couriers
-    for number in range(50):
-        await couriers.deliveries.add("datadog", msgspec.structs.replace(told, id=f"video_{number}.started"), "")
+    await ended(world)
+    deliveries = world.gateway.couriers.deliveries
+    (one, _) = await deliveries.due("datadog")
+    for number in range(48):
+        await deliveries.add("datadog", msgspec.structs.replace(one.record, id=f"{one.record.id}{number}"), "")
     await world.delivered(1)
-    assert len(world.receivers.seen["datadog"]) == 51
+    assert len(world.receivers.seen["datadog"]) == 50
     assert world.receivers.asked == {"datadog": 2}
 
 

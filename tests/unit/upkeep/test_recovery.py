@@ -67,14 +67,14 @@ async def test_failures_are_asked_for_once_in_a_look(world: World) -> None:
 
 async def test_what_fails_again_and_again_is_started_ever_more_seldom(world: World) -> None:
     """At once after its first failure, which may be a worker's death; and, if it is its own doing,
-    nine times in the first three hours, where there are 360 looks.
+    seven times in the first hour, where there are 120 looks.
     """
     video = await submitted(world)
     engine = Engine()
     starts: list[int] = []
     begin = world.clock.now()
     engine.having_failed, engine.failed_at = {video.id}, {video.id: begin}
-    while world.clock.now() - begin < timedelta(hours=3):
+    while world.clock.now() - begin < timedelta(hours=1):
         await look(world, engine)
         if engine.started:
             starts.append(int((world.clock.now() - begin).total_seconds()))
@@ -83,10 +83,7 @@ async def test_what_fails_again_and_again_is_started_ever_more_seldom(world: Wor
             engine.having_failed, engine.failed_at = {video.id}, {video.id: world.clock.now()}
         world.clock.skip(watch.EVERY.total_seconds())
     pauses = [later - earlier for earlier, later in pairwise(starts)]
-    assert pauses[:4] == [30, 60, 120, 240]
-    assert pauses == sorted(pauses)
-    assert max(pauses) == 3600
-    assert len(starts) == 9
+    assert pauses == [30, 60, 120, 240, 480, 960]
 
 
 async def test_an_orchestration_that_does_not_move_is_replaced(world: World) -> None:
