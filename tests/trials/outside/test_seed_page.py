@@ -55,7 +55,9 @@ def started(line: str, data: Path, storage: str, **settings: str) -> Iterator[st
     """What a line of the page starts; its address."""
     words = line.removeprefix("$ ").split()
     assert words[0] == "litellm"
-    command = [sys.executable, "-m", "local", "run", *words[1:], "--port", "0", "--data", str(data), "--speed", str(SPEED)]
+    # Quietly: nobody reads on after the address, and a full pipe would hold up the gateway.
+    options = ["--quiet", "--port", "0", "--data", str(data), "--speed", str(SPEED)]
+    command = [sys.executable, "-m", "local", "run", *words[1:], *options]
     told = {"AzureWebJobsStorage": storage, "PYTHONUNBUFFERED": "1", "TASK_HUB": f"Page{data.name[-1]}"}
     environment = {**os.environ, **told, **settings}
     with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as stack:

@@ -116,13 +116,11 @@ async def test_two_couriers_at_once_leave_nothing(world: World) -> None:
 
 
 async def test_events_of_a_day_go_in_batches(world: World) -> None:
-    await ended(world)
-    deliveries = world.gateway.couriers.deliveries
-    (one, _) = await deliveries.due("datadog")
-    for number in range(48):
-        await deliveries.add("datadog", msgspec.structs.replace(one.record, id=f"{one.record.id}{number}"), "")
+    told, couriers = record_of("started", await world.start(), prompts=True), world.gateway.couriers
+    for number in range(50):
+        await couriers.deliveries.add("datadog", msgspec.structs.replace(told, id=f"video_{number}.started"), "")
     await world.delivered(1)
-    assert len(world.receivers.seen["datadog"]) == 50
+    assert len(world.receivers.seen["datadog"]) == 51
     assert world.receivers.asked == {"datadog": 2}
 
 
