@@ -194,8 +194,7 @@ def open_soon(deployment: Deployment, load: Load, now: float) -> list[float]:
     """The openings that can be offered: those that at most `creates_per_minute` puts off. A rest or
     an outage may last longer than it says.
     """
-    times = openings(deployment, load, now)
-    return times if times and _opens(load, now) <= now else []
+    return openings(deployment, load, now) if _opens(load, now) <= now else []
 
 
 def may_create_at(deployment: Deployment, load: Load, video_id: str, now: float) -> float | None:

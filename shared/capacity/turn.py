@@ -163,11 +163,11 @@ class Turn(msgspec.Struct, frozen=True):
         """The deployments that have a slot to offer, those with the fewest failures first. Many
         come in random order, so that not all videos want the same.
         """
-        order = list(self.possible)
-        if spread(len(order)) > 1:
-            self.random.shuffle(order)
-        order.sort(key=lambda each: capacity.load(each).failures)
-        return (each for each in order if slots.open_soon(each, capacity.load(each), self._now()))
+        now, loads = self._now(), [(each, capacity.load(each)) for each in self.possible]
+        if spread(len(loads)) > 1:
+            self.random.shuffle(loads)
+        loads.sort(key=lambda pair: pair[1].failures)
+        return (each for each, load in loads if slots.open_soon(each, load, now))
 
     async def _wait(self, capacity: Capacity, before: Before) -> Wait:
         """How long to sleep: until the slot that will be this video's opens. Where no such slot is
@@ -192,8 +192,9 @@ class Turn(msgspec.Struct, frozen=True):
 
     def _outage(self, capacity: Capacity) -> str | None:
         """Why the last deployment is closed, where every deployment is."""
-        reasons = [slots.closed_by(capacity.load(each), self._now()) for each in self.possible]
-        return reasons[-1] if all(reasons) else None
+        now = self._now()
+        reason = slots.closed_by(capacity.load(self.possible[-1]), now)
+        return reason if reason and all(slots.closed_by(capacity.load(each), now) for each in self.possible) else None
 
     async def _before(self, capacity: Capacity, line: Head, place: str) -> Before:
         """How many stand before the place; rivals are those who can use a slot that is free or

@@ -6,6 +6,7 @@ and a commit twenty. Simulated are time, engine and upstream. One greedy key tak
 others leave: it asks for its next job when one has ended, and always has some waiting.
 """
 
+import argparse
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -180,5 +181,12 @@ def farm(plan: FarmPlan) -> Farm:
         return built
 
 
+def main() -> None:
+    """Print the figures of one run: an hour takes about an hour of processor."""
+    parser = argparse.ArgumentParser(prog="python -m tests.trials.scale.farm", description=main.__doc__)
+    parser.add_argument("--seconds", type=float, default=FarmPlan.seconds, help="of simulated time")
+    Console(highlight=False).print(table(farm(FarmPlan(seconds=parser.parse_args().seconds)).lines()))
+
+
 if __name__ == "__main__":
-    Console(highlight=False).print(table(farm(FarmPlan()).lines()))
+    main()
