@@ -14,6 +14,7 @@ from shared.accounts.keys import Keys
 from shared.accounts.spend_lines import SpendLine, SpendLines
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest
+from shared.media.requests import refuse_unknown_query
 from shared.media.video import MASTER_OWNER, Video, id_bound
 from shared.storage.merging import merged
 from shared.storage.video_store import VideoStore
@@ -198,13 +199,9 @@ def check_query(query: Mapping[str, str], also: Iterable[str]) -> None:
     """Raises InvalidRequest for an unknown or an empty filter: ignoring it would show videos that
     were not asked for. `also` names the route's own parameters.
     """
-    known = (*FILTERS, *also, "format", "api-version")
-    for name, value in query.items():
-        if name not in known:
-            raise InvalidRequest(
-                f"Unknown parameter '{name[:64]}': {', '.join(known)} are known.", code="unknown_parameter", param=name
-            )
-        if name in FILTERS and not value:
+    refuse_unknown_query(query, (*FILTERS, *also, "format"))
+    for name in FILTERS:
+        if query.get(name) == "":
             raise InvalidRequest(f"`{name}` is empty: leave it out, or say which.", param=name)
 
 
