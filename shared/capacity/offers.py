@@ -45,19 +45,21 @@ class Offers(msgspec.Struct, frozen=True):
         return await self.give(model, deployment, shard, line.without(but) if but else line)
 
     async def hand_out(self, model: Model) -> Sequence[str]:
-        """Offer every free slot, and those whose offers have lapsed. Returns the videos to wake.
-        Raises WriteConflict.
+        """Offer every free slot, and those whose offers have lapsed. Returns the videos to wake,
+        also the first that wait for nothing but lost deployments: they need not wait. Raises
+        WriteConflict.
         """
         capacity = await self.shards.all(model.name)
         if late := self.lapsed(capacity):
             return [*await self.pass_over(model, *late), *await self.hand_out(model)]
         free = [each for each in model.deployments if self._openings(each, capacity.of(each.name))]
-        line = await self.queue.head(model.name) if free else Head()
+        lost = [each.name for each in model.deployments if self._is_lost(each, capacity)]
+        line = await self.queue.head(model.name) if free or lost else Head()
         for deployment in free:
             given = await self.give(model, deployment, capacity.of(deployment.name), line)
             if given:
                 return [*given, *await self.hand_out(model)]
-        return ()
+        return line.bound_to(lost) if len(lost) < len(model.deployments) else line.videos
 
     async def give(
         self, model: Model, deployment: Deployment, shard: Shard, line: Head, asker: str | None = None
@@ -102,6 +104,9 @@ class Offers(msgspec.Struct, frozen=True):
         note = await self.table.get(partition_of(model_name), video_id)
         place: list[Write] = [] if note is None else [place_again(lease, video_id, deployment)]
         await self.shards.write(model_name, shard, *place)
+
+    def _is_lost(self, deployment: Deployment, capacity: Capacity) -> bool:
+        return slots.is_lost(capacity.load(deployment), self.clock.now().timestamp())
 
     def _openings(self, deployment: Deployment, shard: Shard) -> list[float]:
         return slots.open_soon(deployment, shard.state.load(deployment.name), self.clock.now().timestamp())

@@ -21,7 +21,7 @@ _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than 
 _LONGEST = 300.0  # seconds between two looks at a running job
 _BEHIND_THE_TURN = 3.0
 _SHORTEST_SLEEP = 120.0
-_LONGEST_SLEEP = 6 * 3600.0
+_LONGEST_SLEEP = 48 * 3600.0
 
 
 class Usual(msgspec.Struct, frozen=True):

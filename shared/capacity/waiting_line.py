@@ -77,6 +77,15 @@ class Head(msgspec.Struct, frozen=True):
                 takers.append(row)
         return takers
 
+    @property
+    def videos(self) -> Sequence[str]:
+        """The videos of these places, in order."""
+        return [video_of(row) for row in self.rows]
+
+    def bound_to(self, deployments: Collection[str]) -> Sequence[str]:
+        """Those of the videos that can use one of these deployments only."""
+        return [video_of(row) for row in self.rows if row.values.get("bound") in deployments]
+
     def without(self, video_id: str) -> "Head":
         """The places of the other videos."""
         return Head([row for row in self.rows if video_of(row) != video_id], self.page)

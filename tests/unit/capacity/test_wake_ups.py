@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from shared.capacity.pool import Slot, Wait
+from shared.capacity.slots import Outage
 from tests.unit.capacity.test_pool import Yard
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +92,25 @@ async def test_a_deployment_that_is_well_again_wakes_those_who_wait_for_it() -> 
     assert len(bell.heard) == 2
     await yard.pool.answered("a/model", "d0", first.id)
     assert bell.heard[2:] == [others[1].id]
+
+
+async def test_who_waits_for_lost_deployments_alone_is_woken_by_the_sweep() -> None:
+    """A remix of a retired deployment first; everybody, once all are: nobody is left to wake them
+    at the end of a job.
+    """
+    yard = Yard([(1, 100), (1, 100)])
+    for _ in range(2):
+        await yard.arrive(9)
+    remix, other = await yard.arrive(1, source="d1"), await yard.arrive(2)
+    bell = yard.ring()
+    await yard.pool.take_down(yard.model, yard.model.deployments[1], "model_retired", 86_400, lost=True)
+    await yard.pool.hand_out(yard.model)
+    assert bell.heard == [remix.id]
+    assert isinstance(await yard.ask(remix), Outage)
+    assert isinstance(await yard.ask(other), Wait)
+    await yard.pool.take_down(yard.model, yard.model.deployments[0], "model_retired", 86_400, lost=True)
+    await yard.pool.hand_out(yard.model)
+    assert bell.heard == [remix.id, remix.id, other.id]
 
 
 async def test_a_wake_up_that_fails_is_logged_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
