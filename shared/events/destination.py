@@ -9,7 +9,7 @@ from shared.events.record import Record
 from shared.media.video import Video
 from shared.storage.tables import Row
 
-# In seconds, after the first try and after each one more: some three days.
+# Seconds to wait after each failed try: three days together.
 TRIES_AGAIN: tuple[float, ...] = (5, 30, 120, 600, 1800, *[3600] * 71)
 
 
@@ -23,7 +23,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def addressee(self) -> tuple[str, str]:
-        """The key and what it names: `callback` is another one for each key."""
+        """Names the addressee for all keys: `to` may be the same text for two of them."""
         return self.record.key_id, self.to
 
 

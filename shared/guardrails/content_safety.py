@@ -28,7 +28,7 @@ _SCOPE = "https://cognitiveservices.azure.com/.default"
 _LONGEST_CALL = 10.0  # seconds, the second try included: the caller waits
 _LARGEST_ANSWER = 256 * 1024  # bytes
 _AT_ONCE = 16  # calls; the free tier allows 5 a second, the paid one 100
-_NEVER = 1_000  # a severity that there is not
+_NEVER = 1_000  # a severity that the service never gives
 _LONGEST_WAIT = 60.0  # seconds that a caller is told to wait at most
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ class Keywords:
         object.__setattr__(self, "_patterns", {name: Pattern(text) for name, text in self.patterns.items()})
 
     async def check(self, prompt: str) -> Finding | None:
-        """The first word or pattern that is found. In a thread: it takes up to seconds."""
+        """The first word or pattern that is found. It may take seconds, so a thread does it."""
         return await asyncio.to_thread(self._find, plain(prompt))
 
     def _find(self, prompt: str) -> Finding | None:

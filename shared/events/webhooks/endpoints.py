@@ -18,7 +18,7 @@ from shared.storage.tables import Insert, Replace, Row, Table
 
 MOST = 20  # endpoints of a key
 _ROW = "webhooks"
-_OVERLAP = timedelta(hours=24)  # that a former secret signs beside the new one
+_OVERLAP = timedelta(hours=24)  # for which a replaced secret signs beside the new one
 
 T = TypeVar("T")
 
@@ -49,7 +49,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return (self.secret, former) if former else (self.secret,)
 
     def rotated(self, secret: str, now: datetime, *, overlap: bool) -> "Endpoint":
-        """With a new secret; the old one still signs for a day where `overlap`."""
+        """The same with a new secret. With `overlap` the old one signs beside it for a day."""
         if secret == self.secret:  # an earlier try has rotated it
             return self
         former, until = (self.secret, now + _OVERLAP) if overlap else (None, None)

@@ -18,8 +18,8 @@ def new_secret() -> str:
 
 
 def secret_of(token: str) -> str:
-    """The secret that signs what goes to a key's own addresses. Who holds the key can make it, so
-    it needs no place and no showing: HMAC-SHA256 of the words `webhooks` by the key's SHA-256.
+    """The secret that signs what goes to a key's own addresses: HMAC-SHA256 of the word `webhooks`
+    with the key's SHA-256. Whoever holds the key can compute it, so it is neither stored nor shown.
     """
     return _PREFIX + base64.b64encode(hmac.new(token.encode(), b"webhooks", hashlib.sha256).digest()).decode()
 

@@ -31,8 +31,8 @@ _CALLBACK = "callback"
 
 
 class Webhooks(msgspec.Struct, frozen=True):
-    """Sends events of videos to whom their key has named. `master_key` is the operator's: its repr
-    leaves out everything.
+    """Sends events of videos to the addresses that their key has named. It holds the operator's
+    `master_key`, so its repr shows nothing.
     """
 
     endpoints: Endpoints
@@ -71,7 +71,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         return [receipt for receipt, _ in sent]
 
     async def _send(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
-        """One try, and its note for the owner. One that is gone or disabled gets nothing."""
+        """One try, and its note for the owner. A gone or disabled endpoint gets nothing."""
         record = delivery.record
         endpoint = await self._endpoint(delivery)
         if endpoint is None or endpoint.disabled:
@@ -107,7 +107,7 @@ class Webhooks(msgspec.Struct, frozen=True):
             return None
 
     async def _callback(self, record: Record) -> Endpoint | None:
-        """The address of the video's own, signed for by its key."""
+        """The address that the request or its key gave, with the secret made of the key."""
         entry, account = await asyncio.gather(self.videos.find(record.video_id), self.endpoints.commits.account(record.key_id))
         if entry is None or entry.video.callback_url is None or account is None:
             return None
