@@ -26,6 +26,7 @@ from shared.config.catalog import Catalog
 from shared.config.file import GatewayKnobs
 from shared.config.settings import Settings, Storage
 from shared.config.version import SERVER
+from shared.events.alerts import Alerts
 from shared.events.couriers import Couriers
 from shared.events.deliveries import Deliveries
 from shared.events.destination import Destinations
@@ -82,6 +83,7 @@ class Gateway(msgspec.Struct, frozen=True):
     rendering: Rendering
     lifecycle: Lifecycle
     journal: Journal
+    alerts: Alerts
     webhooks: Webhooks
 
     @property
@@ -137,6 +139,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     sinks = _sinks(given, post)
     couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks})
     journal = Journal(tables.gateway, couriers, given.knobs.log_prompts)
+    alerts = Alerts(journal, clock)
     ledger = Ledger(commits, videos, clock, journal.listened)
     keys = Keys(commits, clock, random, given.master_key)
     budget = GatewayBudget(commits, clock, given.max_budget, given.budget_duration)
@@ -153,15 +156,32 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
         given.catalog, videos, pool, claims, equal_asks, archive, upstreams, clock, given.knobs, fallback, reconciliation
     )
     copies = Copies(tables.pools, upstreams, clock)
-    rendering = Rendering(videos, pool, archive, upstreams, copies, render_times, clock, random, given.knobs)
+    rendering = Rendering(videos, pool, archive, upstreams, copies, render_times, clock, random, given.knobs, journal)
     images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
     screening = _screening(given, links)
     lifecycle = Lifecycle(
-        *(videos, lines, ledger, budget, pool, archive, images, screening, upstreams, copies, clock, given.knobs, journal)
+        *(
+            videos,
+            lines,
+            ledger,
+            budget,
+            pool,
+            archive,
+            images,
+            screening,
+            upstreams,
+            copies,
+            clock,
+            given.knobs,
+            journal,
+            alerts,
+        )
     )
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
-        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle, journal),
+        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle),
+        journal,
+        alerts,
         webhooks,
     )
 

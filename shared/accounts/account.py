@@ -235,6 +235,12 @@ def over_soft_budget(account: Account) -> bool:
     return account.soft_budget is not None and account.spend + account.reserved > account.soft_budget
 
 
+def crosses_soft_budget(account: Account, video: Video) -> bool:
+    """Whether this video, which is reserved, is the one that exceeds the soft budget."""
+    before = msgspec.structs.replace(account, reserved=account.reserved - video.cost)
+    return over_soft_budget(account) and not over_soft_budget(before)
+
+
 def _check_seconds(account: Account, video: Video) -> None:
     longest = account.max_seconds_per_video
     if longest is not None and video.seconds > longest:

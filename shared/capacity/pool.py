@@ -182,6 +182,13 @@ class Pool(msgspec.Struct, dict=True):
         model = self.catalog.get(video.model)
         return await self.standings.of(model, video) if model else None
 
+    async def outages(self, model: Model) -> Mapping[str, Outage]:
+        """The outages of deployments, by name. An outage that has ended still counts
+        for ten minutes, unless a job was accepted since.
+        """
+        outages = {name: slots.last_outage(load, self._now()) for name, load in (await self._loads(model)).items()}
+        return {name: why for name, why in outages.items() if why}
+
     async def troubles(self, model: Model) -> Mapping[str, str]:
         """Why deployments may not be usable now, by name: an outage, or recent failures in
         a row.

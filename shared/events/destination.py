@@ -53,10 +53,10 @@ class Destination(Protocol):
     @property
     def everyone(self) -> bool: ...
 
-    async def addressees(self, record: Record, video: Video) -> Sequence[str]:
-        """Who is to get an event of a video: texts that may stand in a row's key; none where it is
-        not wanted here. A destination that is only one has the addressee "". Must be the same when
-        repeated.
+    async def addressees(self, record: Record, video: Video | None) -> Sequence[str]:
+        """Who is to get an event; `video` is None where it is of none that was admitted. Texts that
+        may stand in a row's key; none where it is not wanted here. A destination that is only one
+        has the addressee "". Must be the same when repeated.
         """
         ...
 

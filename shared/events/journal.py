@@ -10,8 +10,9 @@ import logging
 
 import msgspec
 
+from shared.errors import ContentBlocked
 from shared.events.couriers import Couriers
-from shared.events.record import Record, record_of
+from shared.events.record import Record, blocked, record_of
 from shared.media.video import Video
 from shared.storage.event_marks import Happening, marks_of
 from shared.storage.tables import Delete, Table, WriteConflict
@@ -35,7 +36,7 @@ class Journal(msgspec.Struct, frozen=True):
 
     def note(self, happening: Happening, video: Video) -> None:
         """Write the line of the log. Repeated lines have the same id."""
-        logger.info("journal %s", msgspec.json.encode(record_of(happening, video, prompts=self.log_prompts)).decode())
+        _note(record_of(happening, video, prompts=self.log_prompts))
 
     async def tell(self, video: Video) -> None:
         """Tell what is still to be told of a video. May be repeated. Raises StorageUnavailable."""
@@ -48,11 +49,21 @@ class Journal(msgspec.Struct, frozen=True):
             except WriteConflict:
                 continue  # another run has told it
 
-    async def publish(self, record: Record, video: Video) -> None:
-        """Hand an event of a video to everyone who wants it. May be repeated."""
+    async def tell_blocked(self, video: Video, refusal: ContentBlocked) -> None:
+        """Tell of a request that a guardrail has blocked. Raises StorageUnavailable."""
+        record = blocked(video, refusal, prompts=self.log_prompts)
+        _note(record)
+        await self.publish(record)
+
+    async def publish(self, record: Record, video: Video | None = None) -> None:
+        """Hand an event to everyone who wants it. May be repeated."""
         summoned = []
         for name, destination in self.couriers.destinations.items():
             for to in await destination.addressees(record, video):
                 await self.couriers.deliveries.add(name, record, to)
                 summoned.append(name)
         await self.couriers.summon(dict.fromkeys(summoned))
+
+
+def _note(record: Record) -> None:
+    logger.info("journal %s", msgspec.json.encode(record).decode())

@@ -1,21 +1,24 @@
 """The journal's record: what is told of a video's start, and of its end."""
 
 import json
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 
 from shared.config.catalog import MICROS
+from shared.errors import ContentBlocked
 from shared.media.video import Video
 from shared.storage.event_marks import Happening
 
-Type = Literal["video.started", "video.completed", "video.failed"]
+Type = Literal["video.started", "video.in_progress", "video.completed", "video.failed", "request.blocked", "alert"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of one video. `id` is `<video id>.started` or `<video id>.ended`: it is the same
-    however often the event is sent, so a receiver that gets it twice can tell.
+    """One event. `id` is the same however often it is sent, so a receiver that gets it twice can
+    tell: `<video id>.started`, `.running` or `.ended`, `.blocked` of a request that became no
+    video, or an alert's own.
 
     Times are UTC, waits are seconds, money is dollars. `price` is what the video may cost, `cost`
     what it has cost: 0 until it is completed, and where it failed. `prompt`, `parameters` and
@@ -26,12 +29,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     type: Type
     time: datetime
-    video_id: str
-    status: str
-    model: str
-    seconds: int
-    size: str
-    price: float
+    video_id: str = ""
+    status: str = ""
+    model: str = ""
+    seconds: int = 0
+    size: str = ""
+    price: float = 0.0
     cost: float = 0.0
     prompt: str | None = None
     parameters: dict[str, Any] | None = None
@@ -64,7 +67,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool:
-        return self.type == "video.failed"
+        return self.type in ("video.failed", "request.blocked", "alert")
 
     @property
     def reason(self) -> str:
@@ -93,7 +96,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
     """What is told of a video. The start tells what was known then, whenever it is told."""
-    told = _start(video) if happening == "started" else _end(video)
+    told = _TOLD[happening](video)
     return Record(
         id=f"{video.id}.{happening}",
         video_id=video.id,
@@ -117,12 +120,34 @@ def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
     )
 
 
+def blocked(video: Video, refusal: ContentBlocked, *, prompts: bool) -> Record:
+    """What is told of a request that a guardrail has blocked: `video` is what it asked for, and has
+    failed at once.
+    """
+    ended = msgspec.structs.replace(
+        video, status="failed", finished_at=video.created_at, error_code=refusal.code, error_message=refusal.message
+    )
+    said = {"guardrail": refusal.details["guardrail_name"], "result": "blocked", "category": refusal.details["category"]}
+    told = record_of("ended", ended, prompts=prompts)
+    return msgspec.structs.replace(told, id=f"{video.id}.blocked", type="request.blocked", guardrails=[said])
+
+
 def _start(video: Video) -> dict[str, Any]:
     return {
         "type": "video.started",
         "time": utc(video.admitted_at or video.created_at),
         "status": "queued",
         "model": video.fallback_from or video.model,
+    }
+
+
+def _running(video: Video) -> dict[str, Any]:
+    return {
+        **_start(video),
+        "type": "video.in_progress",
+        "time": utc(video.started_at or video.created_at),
+        "status": "in_progress",
+        "model": video.model,
     }
 
 
@@ -146,6 +171,9 @@ def _end(video: Video) -> dict[str, Any]:
         "bytes": video.bytes,
         "attempts": video.attempts,
     }
+
+
+_TOLD: Mapping[Happening, Callable[[Video], dict[str, Any]]] = {"started": _start, "running": _running, "ended": _end}
 
 
 def _times(video: Video) -> dict[str, datetime | None]:

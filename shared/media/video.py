@@ -35,6 +35,8 @@ class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
     upstream_id: str | None = None
     accepted_at: datetime | None = None
     started_at: datetime | None = None  # when the job was first seen to run
+    lost_jobs: int = 0  # how often the upstream has lost the job
+    hooked: bool = False  # whether webhooks are told of it
 
 
 class Video(RunningJob, frozen=True, kw_only=True):
@@ -68,7 +70,6 @@ class Video(RunningJob, frozen=True, kw_only=True):
     bytes: int | None = None
     attempts: int = 0  # how often the upstream was asked
     lost_uploads: int = 0  # how often it lost the reference image
-    lost_jobs: int = 0  # how often the upstream has lost the job
     lost_answers: int = 0  # how often its answer was lost and no job was found
     parameters: str | None = None  # those beside OpenAI's, as JSON text
     upstream: str | None = None  # what the upstream has told of the finished job, as JSON text
@@ -77,7 +78,6 @@ class Video(RunningJob, frozen=True, kw_only=True):
     fallback_from: str | None = None  # the model that was asked for, where another one makes it
     guardrails: str | None = None  # which have run on its request, and what they said, as JSON text
     callback_url: str | None = None  # where its webhooks go beside the key's endpoints
-    hooked: bool = False  # whether webhooks are told of it
     remixed_from: str | None = None
     source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
     source_deployment: str | None = None

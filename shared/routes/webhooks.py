@@ -15,7 +15,7 @@ from shared.events.webhooks.payload import ENDS, EVENT_TYPES, body
 from shared.events.webhooks.signing import new_secret
 from shared.media.requests import refuse_unknown, refuse_unknown_query
 from shared.routes.calls import Answer, Call
-from shared.storage.event_marks import Happening
+from shared.storage.event_marks import happening_of
 
 _MOST_LISTED = 100
 _LONGEST_NAME = 256
@@ -156,8 +156,7 @@ async def repeat_delivery(call: Call, webhook_endpoint_id: str, event_id: str) -
     entry = await call.gateway.videos.find(attempt.video_id) if attempt else None
     if attempt is None or entry is None:
         raise NotFound("No such delivery.", code="webhook_delivery_not_found", param="event_id")
-    happening: Happening = "started" if attempt.record_id.endswith(".started") else "ended"
-    record = record_of(happening, entry.video, prompts=False)
+    record = record_of(happening_of(attempt.record_id), entry.video, prompts=False)
     await couriers.deliveries.add(webhooks.name, record, webhook_endpoint_id)
     await couriers.summon([webhooks.name])
     return Answer(attempt.wire())

@@ -6,12 +6,12 @@ mark is taken down (`events.journal`).
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 from shared.media.video import owner_of
 from shared.storage.tables import Insert, Row, Table
 
-Happening = Literal["started", "ended"]
+Happening = Literal["started", "running", "ended"]
 
 _MARK = "event_"
 
@@ -22,6 +22,13 @@ def mark(video_id: str, happening: Happening) -> Insert:
 
 
 async def marks_of(table: Table, video_id: str) -> Sequence[tuple[Happening, Row]]:
-    """What is still to be told of a video, its start first. One range read."""
+    """What is still to be told of a video, in the order in which it happened, which is the reverse
+    of the names'. One range read.
+    """
     rows = [row async for row in table.beginning_with(owner_of(video_id), f"{_MARK}{video_id}.")]
-    return [("ended" if row.key.endswith(".ended") else "started", row) for row in reversed(rows)]
+    return [(happening_of(row.key), row) for row in reversed(rows)]
+
+
+def happening_of(event_id: str) -> Happening:
+    """The last part of an event's id."""
+    return cast(Happening, event_id.rpartition(".")[2])

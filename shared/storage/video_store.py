@@ -144,11 +144,11 @@ class VideoStore(msgspec.Struct):
         (etag,) = await self.table.commit(video.owner, Replace(entry.row, values))
         return VideoRow(video, Row(entry.row.key, values, etag))
 
-    async def change_job(self, seen: Sighting, **changes: Any) -> Sighting:
-        """Change fields of a running job without reading its record. Raises WriteConflict where the
-        record has changed since it was seen.
+    async def change_job(self, seen: Sighting, *also: Write, **changes: Any) -> Sighting:
+        """Change fields of a running job without reading its record, in one transaction with what
+        is written `also`. Raises WriteConflict where the record has changed since it was seen.
         """
-        (etag,) = await self.table.commit(owner_of(seen.job.id), Merge(Row(seen.key, {}, seen.etag), changes))
+        etag, *_ = await self.table.commit(owner_of(seen.job.id), Merge(Row(seen.key, {}, seen.etag), changes), *also)
         return msgspec.structs.replace(seen.with_job(**changes), etag=etag)
 
     async def update(self, video_id: str, last: VideoRow | None = None, **changes: Any) -> VideoRow | None:

@@ -20,6 +20,7 @@ import msgspec
 
 from shared.config.catalog import Model
 from shared.gateway import Gateway
+from shared.upkeep.alarms import Alarms, stuck
 from shared.upkeep.engine import Engine, Status
 from shared.upkeep.housekeeping import Housekeeping
 from shared.videos.step_result import failed
@@ -72,6 +73,7 @@ class Sweep(msgspec.Struct, dict=True):
             await self._attempt(self.orchestrations.keep_watch())
         await self._attempt(self.gateway.copies.drop_noted())
         await self._attempt(self._purge())
+        await Alarms(self.gateway, self._attempt, self.now).run()
         if self.now.minute < EVERY.total_seconds() / 60:
             await Housekeeping(self.gateway, self.orchestrations, set(self._notes), self._attempt, self.now).run()
             await self._attempt(self.gateway.heartbeats.forget(self.now - timedelta(days=1)))
@@ -226,6 +228,7 @@ class Sweep(msgspec.Struct, dict=True):
             return
         self._replaced += 1
         logger.warning("video %s had an orchestration that did not move; replacing it", video_id)
+        await self._attempt(self.gateway.alerts.tell(stuck(video_id, "did not move, and was started again")))
         await self.orchestrations.terminate(video_id)
         for _ in range(_MOST_WAITS):
             await self.gateway.clock.sleep(1.0)
@@ -242,6 +245,7 @@ class Sweep(msgspec.Struct, dict=True):
         The orchestration is terminated first: nobody looks at that of a finished video.
         """
         logger.warning("video %s has outlived every deadline; ending it", video_id)
+        await self._attempt(self.gateway.alerts.tell(stuck(video_id, "had outlived every deadline, and was ended")))
         if living:
             await self._attempt(self.orchestrations.terminate(video_id))
         await self.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "The video was not made in time.")["failed"])

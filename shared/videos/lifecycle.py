@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.accounts.account import Account, reserve
+from shared.accounts.account import Account, crosses_soft_budget, reserve
 from shared.accounts.account_changes import CANCELLED_MESSAGE, Admitted
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.idempotency import RequestIdentity
@@ -24,11 +24,12 @@ from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
-from shared.errors import RequestError, StorageUnavailable, UpstreamError
+from shared.errors import ContentBlocked, RequestError, StorageUnavailable, UpstreamError
+from shared.events.alerts import Alert, Alerts
 from shared.events.journal import Journal
 from shared.media.reference_image import Reference, ReferenceImages
 from shared.media.requests import CreateRequest
-from shared.media.video import Video, new_id
+from shared.media.video import Video, dollars, new_id
 from shared.storage.blobs import Archive
 from shared.storage.video_store import VideoStore
 from shared.upstream.upstreams import Upstreams
@@ -60,6 +61,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
     clock: Clock
     knobs: GatewayKnobs
     journal: Journal
+    alerts: Alerts
 
     async def start(
         self,
@@ -92,6 +94,8 @@ class Lifecycle(msgspec.Struct, frozen=True):
             earlier = await self._earlier(owner, identity, token)
             if earlier is not None:
                 return earlier
+            if isinstance(refusal, ContentBlocked):
+                await self._tell_blocked(video, account, refusal)
             if identity is not None and refusal.status == 429:
                 await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
             raise
@@ -135,16 +139,28 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if admitted.replayed:
             await self._forget(video)
             return admitted
-        await self._tell_start(admitted.video)
+        await self._tell_start(admitted)
         return admitted
 
-    async def _tell_start(self, video: Video) -> None:
+    async def _tell_start(self, admitted: Admitted) -> None:
         """Where storage fails now, the start is told later: the caller has a video."""
+        video = admitted.video
         self.journal.note("started", video)
         try:
             await self.journal.tell(video)
+            if crosses_soft_budget(admitted.account, video):
+                await self.alerts.tell(_over_soft_budget(admitted.account, video))
         except StorageUnavailable:
             logger.warning("video %s: its start was not told yet", video.id)
+
+    async def _tell_blocked(self, video: Video, account: Account | None, refusal: ContentBlocked) -> None:
+        """The caller is refused all the same where storage fails now; the log has it then."""
+        if account is not None:
+            video = msgspec.structs.replace(video, tags=account.tags, key_alias=account.alias, key_user=account.user_id)
+        try:
+            await self.journal.tell_blocked(video, refusal)
+        except StorageUnavailable:
+            logger.warning("video %s: the blocked request was not told to the logging providers", video.id)
 
     async def _refuse_early(self, video: Video, account: Account) -> None:
         """Refuse what the account clearly forbids at the cost of one read, so that a client which
@@ -245,6 +261,18 @@ class Lifecycle(msgspec.Struct, frozen=True):
         """Whether the server's copy of a stored film goes, so that nothing piles up there."""
         deployment = self.upstreams.catalog.deployment(video.deployment)
         return deployment is not None and deployment.delete_after_saving
+
+
+def _over_soft_budget(account: Account, video: Video) -> Alert:
+    used, limit = dollars(account.spend + account.reserved), dollars(account.soft_budget or 0)
+    return Alert(
+        kind="soft_budget_crossed",
+        subject=video.owner,
+        since=f"{account.window_start} {account.soft_budget}",
+        message=f"The key has spent and reserved ${used}, more than its soft budget of ${limit}.",
+        key_id=video.owner,
+        key_alias=account.alias,
+    )
 
 
 def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str | None) -> Video:

@@ -30,8 +30,10 @@ from shared.errors import (
     UpstreamError,
     UpstreamReport,
 )
+from shared.events.journal import Journal
 from shared.media.video import RunningJob, Video
 from shared.storage.blobs import Archive
+from shared.storage.event_marks import mark
 from shared.storage.tables import WriteConflict
 from shared.storage.video_store import Sighting, VideoRow, VideoStore
 from shared.upstream.answers import is_moderation
@@ -74,6 +76,7 @@ class Rendering(msgspec.Struct, frozen=True):
     clock: Clock
     random: Random
     knobs: GatewayKnobs
+    journal: Journal
 
     async def check(self, video_id: str, seen: Seen | None = None) -> StepResult:
         """Look at the running job, and store what it reports: `again` while it runs. Once it is
@@ -157,11 +160,20 @@ class Rendering(msgspec.Struct, frozen=True):
         before, changes = seen.job, await self._changes(seen.job, job)
         latest = seen.with_job(**changes)
         if _is_worth_storing(before, latest.job):
-            latest = await self.videos.change_job(seen, **changes)
+            begun = [mark(before.id, "running")] if _is_told_to_run(before, latest.job) else []
+            latest = await self.videos.change_job(seen, *begun, **changes)
+            if begun:
+                await self._tell(before.id)
         if self._patience(latest.job) <= 0:
             return await self._give_up(upstream, latest.job)
         progress = max(0 if latest.job.progress_estimated else before.progress, _percent(job))
         return await self._look_again(latest, progress, moving=progress > before.progress)
+
+    async def _tell(self, video_id: str) -> None:
+        """Tell webhooks that the job runs. Where storage fails now, they hear it with the end."""
+        entry = await self.videos.find(video_id)
+        if entry is not None:
+            await self.journal.tell(entry.video)
 
     async def _changes(self, video: RunningJob, job: Job) -> dict[str, Any]:
         """What a running job changes in the record. Where the server tells no progress, an estimate
@@ -392,6 +404,11 @@ def _is_worth_storing(before: RunningJob, now: RunningJob) -> bool:
     """Whether callers should see the difference: progress is shown in steps of 10 %."""
     seen_as = {"progress": now.progress} if now.progress // _SHOWN == before.progress // _SHOWN else {}
     return msgspec.structs.replace(before, **seen_as) != now
+
+
+def _is_told_to_run(before: RunningJob, now: RunningJob) -> bool:
+    """Whether webhooks hear that the job runs: once, and not of one that replaces a lost one."""
+    return before.hooked and before.lost_jobs == 0 and before.started_at is None and now.started_at is not None
 
 
 def _too_late(video: RunningJob) -> StepResult:

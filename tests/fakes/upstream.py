@@ -63,6 +63,11 @@ class ScriptedUpstream:
         """What happens while a request is on its way."""
         self._meanwhile = happen
 
+    def run(self, progress: int) -> None:
+        """Every job is so far, in percent."""
+        for job in self.jobs.values():
+            job |= {"status": "in_progress", "progress": progress}
+
     def end(self, status: str = "completed", error: dict[str, Any] | None = None) -> None:
         """Every job comes to its end."""
         for job in self.jobs.values():

@@ -11,8 +11,8 @@ from shared.events.post import Answer, Letter, Post
 from shared.events.record import Record, Type
 from shared.media.video import Video
 
-EVERY: frozenset[Type] = frozenset(("video.started", "video.completed", "video.failed"))
-ENDS: frozenset[Type] = frozenset(("video.completed", "video.failed"))
+ENDS: frozenset[Type] = frozenset(("video.completed", "video.failed", "request.blocked"))
+EVERY: frozenset[Type] = ENDS | {"video.started", "alert"}
 
 # What says that it is the batch that is wrong. Everything else may change: a key, an address, a
 # limit.
@@ -44,7 +44,7 @@ class Sink(msgspec.Struct, frozen=True):
     def name(self) -> str:
         return self.settings.name
 
-    async def addressees(self, record: Record, video: Video) -> Sequence[str]:
+    async def addressees(self, record: Record, video: Video | None) -> Sequence[str]:
         del video
         wanted = self.settings.on_failure if record.failed else self.settings.on_success
         return ("",) if wanted and record.type in self.format.takes else ()

@@ -10,10 +10,11 @@ from shared.events.record import Record
 # What the journal calls an event, and what webhooks call it.
 _TYPES: Mapping[str, str] = {
     "video.started": "video.queued",
+    "video.in_progress": "video.in_progress",
     "video.completed": "video.completed",
     "video.failed": "video.failed",
 }
-EVENT_TYPES = ("video.queued", "video.completed", "video.failed")
+EVENT_TYPES = ("video.queued", "video.in_progress", "video.completed", "video.failed")
 ENDS = ("video.completed", "video.failed")
 
 

@@ -50,11 +50,11 @@ class Webhooks(msgspec.Struct, frozen=True):
     def __repr__(self) -> str:
         return "Webhooks()"
 
-    async def addressees(self, record: Record, video: Video) -> Sequence[str]:
+    async def addressees(self, record: Record, video: Video | None) -> Sequence[str]:
         """The ids of endpoints, and `callback`. One point read, and none for a video that is not
         hooked.
         """
-        if not video.hooked:
+        if video is None or not video.hooked:
             return ()
         wanted = type_of(record)
         endpoints = [each.id for each in await self.endpoints.of(record.key_id) if each.wants(wanted)]

@@ -11,6 +11,7 @@ from local.durable.episode import Turn
 from local.durable.protocol import FINAL, EventType
 from local.durable.tables import ActivityClaim, Claims
 from shared.accounts.spend_lines import SPEND
+from shared.events.alerts import TOLD as ALERTS
 from shared.events.deliveries import MAIL, POISON
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Write
@@ -43,7 +44,7 @@ def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
     come, change and go.
     """
     place = {"gateway": "keys", "pools": "pool"}[table]
-    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP, POISON):
+    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP, POISON, ALERTS):
         place = partition
     if partition.startswith(MAIL):
         place = "mail"
@@ -62,8 +63,8 @@ def _row(place: str, write: Write) -> str:
         return sign + ("alias" if key.startswith("alias_") else "token")
     if place in ("mail", POISON):
         return f"{sign}delivery"
-    if place in ("asks", "copies"):
-        return sign + {"asks": "ask", "copies": "copy"}[place]
+    if place in ("asks", "copies", ALERTS):
+        return sign + {"asks": "ask", "copies": "copy", ALERTS: "alert"}[place]
     kind = next((kind for start, kind in _ROWS.items() if key.startswith(start)), "claim")
     return sign + ("note" if kind == "video" and place == "pool" else kind)
 

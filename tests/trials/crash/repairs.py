@@ -9,12 +9,13 @@ import msgspec
 
 from shared.accounts.idempotency import PREFIX
 from shared.accounts.spend_lines import SPEND
+from shared.events.alerts import TOLD
 from shared.media.video import new_id
 from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
 from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
-from tests.trials.crash.stories import BUDGET, LONG, equal, made, picture, told
+from tests.trials.crash.stories import BUDGET, LONG, equal, heard_of, made, picture, told
 from tests.trials.crash.story import Story
 
 _ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
@@ -182,8 +183,10 @@ async def _remove(table: Table, partition: str, key: str) -> None:
         await table.commit(partition, Delete(row))
 
 
-async def _with_sign_of_life(stage: Stage, given: Any) -> Any:
-    """A step of the video once took long."""
+async def _with_traces(stage: Stage, given: Any) -> Any:
+    """A step of the video once took long, and an alert was told long ago."""
+    then = stage.clock.now() - timedelta(days=60)
+    await stage.gateway.tables.gateway.commit(TOLD, Insert(f"old.{given}", {"told_at": then}))
     await stage.gateway.tables.pools.commit("beats", Insert(f"{given}-once", {"at": stage.clock.now()}))
     return given
 
@@ -212,6 +215,7 @@ async def _is_forgotten(stage: Stage) -> list[str]:
     """What is too old is gone: records of requests, claims on jobs, bytes."""
     wrong = [f"{video.id} has bytes" async for video in stage.gateway.videos.of(stage.owner) if video.bytes]
     wrong += [f"row {row.key}" async for row in stage.gateway.tables.gateway.beginning_with(stage.owner, PREFIX)]
+    wrong += [f"row {row.key}" async for row in stage.gateway.tables.gateway.beginning_with(TOLD, "old.")]
     for days in range(-1, 2):
         day = stage.clock.now() + timedelta(days=days)
         wrong += [f"claim {row.key}" async for row in stage.gateway.tables.pools.scan(f"claims:{day:%Y-%m-%d}")]
@@ -223,16 +227,35 @@ REPAIRS = (
     Story("dead while it was admitted", _swept, before=_create_with_reference, dies_at=_ADMITS, general=BUDGET),
     Story("dead before its start was told", _swept, before=_create, dies_at=_ADMITTED, check=told, listens=()),
     Story("dead before a courier was summoned", _swept, before=_create, dies_at=_HANDED_OVER, check=told, listens=()),
-    Story("dead while it fell back", _swept, before=_create, dies_at=_MOVED, prices=(0.1, 0.1), retired=True),
+    Story(
+        "dead while it fell back",
+        _swept,
+        before=_create,
+        dies_at=_MOVED,
+        check=heard_of("deployment_closed."),
+        prices=(0.1, 0.1),
+        retired=True,
+        listens=(),
+    ),
     Story(
         "its orchestration is lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_orchestrations
     ),
-    Story("its messages are lost while it runs", _swept, before=_create_long, dies_at=_LOOKED, between=_without_messages),
+    Story(
+        "its messages are lost while it runs",
+        _swept,
+        before=_create_long,
+        dies_at=_LOOKED,
+        between=_without_messages,
+        check=heard_of("video_stuck."),
+        listens=(),
+    ),
     Story(
         "it outlives every deadline",
         _swept,
         before=_create_endless,
         dies_at=_LOOKED,
+        check=heard_of("video_stuck."),
+        listens=(),
         ends=("deadline_exceeded",),
         later=timedelta(days=1.1),
     ),
@@ -294,9 +317,10 @@ REPAIRS = (
         "too old",
         _swept_at_rest,
         before=made,
-        between=_with_sign_of_life,
+        between=_with_traces,
         check=_is_forgotten,
         knobs={"retention_days": 1},
         later=_DAYS_LATER,
+        listens=(),
     ),
 )

@@ -291,6 +291,25 @@ async def _replayed(stage: Stage, _: Any) -> None:
     stage.result.expect(answer.status_code == 200, f"the replay was answered {answer.status_code}")
 
 
+async def _blocked(stage: Stage, _: Any) -> None:
+    await stage.client.refused("content_policy_violation")
+
+
+def heard_of(what: str) -> Any:
+    """The provider has heard of something that is told by no video: at least once where the app has
+    died and the client has asked again.
+    """
+
+    async def check(stage: Stage) -> list[str]:
+        await until(lambda: heard(stage))
+        return [] if await heard(stage) else [f"the provider has not heard of {what}"]
+
+    async def heard(stage: Stage) -> bool:
+        return any(what in each for each in stage.receiver.seen)
+
+    return check
+
+
 async def told(stage: Stage) -> list[str]:
     """The provider has seen the start and the end of every video."""
     videos = [video.id async for video in stage.gateway.videos.of(stage.owner)]
@@ -305,7 +324,7 @@ async def _hooked(stage: Stage, _: Any) -> None:
     made_of = {"name": "mine", "url": f"{receiver.url}/hook", "event_types": ["video.completed"]}
     endpoint = (await ask("POST", "/v1/webhook_endpoints", json=made_of)).json()["id"]
     path = f"/v1/webhook_endpoints/{endpoint}"
-    await ask("POST", path, json={"event_types": ["video.completed", "video.failed"]})
+    await ask("POST", path, json={"event_types": ["video.in_progress", "video.completed"]})
     await ask("POST", f"{path}/rotate_secret", json={"keep_old_secret_active_for_24_hours": True})
     await ask("POST", f"{path}/test", json={"event_type": "video.completed"})
     await stage.client.create(callback_url=f"{receiver.url}/hook/back")
@@ -400,6 +419,14 @@ CLIENTS = (
     Story("a logging provider that is told", _one, check=told, listens=()),
     Story("a logging provider that is down at first", _one, check=told, listens=(503, 503)),
     Story("a logging provider that refuses, and takes the replay", _replayed, check=told, listens=(400, 400)),
+    Story("a blocked request that is told", _blocked, check=heard_of(".blocked"), words=("cat",), listens=()),
+    Story(
+        "a soft budget that is crossed",
+        _one,
+        check=heard_of("soft_budget_crossed."),
+        account=Account(soft_budget=1),
+        listens=(),
+    ),
     Story("a webhook from its first day to its last", _hooked, check=_hooks_told, knobs=_LOOPBACK),
     Story("deleted while it waits, and a provider is told", _deleted_waiting, ends=CANCELLED, busy=1, check=told, listens=()),
     Story("a server that keeps its films", _one, dialect="sglang"),

@@ -36,6 +36,7 @@ class Terms:
     knobs          settings of the section `gateway:`
     general        settings of the section `general_settings:`
     account        settings of the key
+    words          words that a guardrail blocks
     listens        the first answers of a logging provider that is told, as statuses; None for no
                    provider
     wakes          what becomes of the events that wake who waits: sent, lost, doubled or late
@@ -55,6 +56,7 @@ class Terms:
     knobs: dict[str, Any] = field(default_factory=dict)
     general: dict[str, Any] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    words: tuple[str, ...] = ()
     listens: tuple[int, ...] | None = None
     wakes: Wakes = "sent"
     hurry: float = HURRY
@@ -100,4 +102,13 @@ def _configuration(terms: Terms, models: Sequence[str], upstream: str) -> dict[s
     if len(models) > 1:
         knobs["fallbacks"] = {models[0]: [models[1]]}
     sinks = {} if terms.listens is None else {"callbacks": ["datadog"]}
-    return {"model_list": entries, "gateway": knobs, "general_settings": terms.general, "litellm_settings": sinks}
+    rules = [
+        {"guardrail_name": "words", "params": {"guardrail": "keywords", "default_on": True, "blocked_words": [*terms.words]}}
+    ]
+    return {
+        "model_list": entries,
+        "gateway": knobs,
+        "general_settings": terms.general,
+        "litellm_settings": sinks,
+        "guardrails": rules if terms.words else [],
+    }

@@ -72,6 +72,8 @@ ENOUGH = (
         "a logging provider that is down at first",
         "a logging provider that refuses, and takes the replay",
         "deleted while it waits, and a provider is told",
+        "a blocked request that is told",
+        "a soft budget that is crossed",
         "a server that keeps its films",
         "a restart of vLLM-Omni",
         "stopped while it runs",

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from shared.config.sinks import SINKS
 from shared.errors import StorageUnavailable
 from shared.media.video import Video
 from shared.storage.event_marks import marks_of
@@ -140,3 +141,39 @@ async def test_with_log_prompts_off_a_prompt_is_in_no_line_and_no_event(world: W
     rows = [row.values async for row in world.gateway.tables.gateway.scan("mail_datadog")]
     assert world.receivers.bodies
     assert "canary" not in f"{caplog.text}{world.receivers.bodies}{rows}"
+
+
+RULES = [{"guardrail_name": "house", "params": {"guardrail": "keywords", "default_on": True, "blocked_words": ["zz"]}}]
+
+
+@pytest.mark.world(sinks=tuple(SINKS), guardrails=RULES)
+async def test_a_blocked_request_is_seen_once_by_every_provider(world: World) -> None:
+    """As a failure, by an id of its own, with who asked and what has blocked it."""
+    reply = await world.send("POST", "/v1/videos", secret=world.secret, body={"prompt": "A zz"})
+    assert reply.status == 400
+    await world.delivered()
+    assert world.receivers.refused == []
+    assert {name: len(seen) for name, seen in world.receivers.seen.items()} == dict.fromkeys(SINKS, 1)
+    (event_id,) = {each for seen in world.receivers.seen.values() for each in seen}
+    assert event_id.endswith(".blocked")
+    (told,) = [json.loads(each["message"]) for body in world.receivers.bodies if body[0] == "[" for each in json.loads(body)]
+    assert (told["type"], told["error_code"], told["cost"]) == ("request.blocked", "content_policy_violation", 0.0)
+    assert (told["key_id"], told["request_id"]) == (world.owner, reply.headers["x-request-id"])
+    assert told["guardrails"] == [{"guardrail": "house", "result": "blocked", "category": "blocked_words"}]
+
+
+@pytest.mark.world(sinks=("datadog",), guardrails=RULES, knobs={"log_prompts": False})
+async def test_a_blocked_request_is_refused_also_where_it_cannot_be_told(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log has it, without the words that were found."""
+
+    def fail(writes: Sequence[Write]) -> None:
+        raise StorageUnavailable("no")
+
+    world.faults.before = fail
+    with caplog.at_level(logging.INFO, "gateway"):
+        assert (await world.send("POST", "/v1/videos", secret=world.secret, body={"prompt": "A zz"})).status == 400
+    (line,) = lines(caplog)
+    assert line["type"] == "request.blocked"
+    assert "zz" not in caplog.text

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -15,12 +15,15 @@ import msgspec
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
+from shared.errors import StorageUnavailable
 from shared.events.deliveries import MAIL
 from shared.events.record import record_of
 from shared.events.webhooks.history import Attempt
 from shared.events.webhooks.signing import secret_of
 from shared.events.webhooks.webhooks import PAUSES
 from shared.media.video import Video
+from shared.storage.tables import Write
+from tests.fakes.table import key_of
 from tests.fakes.world import MASTER, World
 
 pytestmark = pytest.mark.anyio
@@ -139,6 +142,48 @@ async def test_a_start_is_told_where_it_was_asked_for(world: World, receiver: Re
     video = await world.start()
     await world.delivered()
     assert receiver.events(made.signing_secret) == [(f"evt_{video.id[6:]}_started", "video.queued", video.id)]
+
+
+async def test_a_job_that_runs_is_told_of_where_it_was_asked_for(world: World, receiver: Receiver) -> None:
+    """Once, however often it is looked at, and in the order of what happened; not to the other."""
+    wanted = ["video.queued", "video.in_progress", "video.completed"]
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=wanted)  # type: ignore[arg-type]
+        await client.webhooks.create(name="o", url=f"{URL}/other", event_types=["video.failed"])
+    video = await world.start()
+    await world.submitted(video.id)
+    world.upstream.run(20)
+    world.clock.skip(60)
+    seen = (await world.gateway.rendering.check(video.id)).get("seen")
+    world.upstream.run(40)
+    await world.gateway.rendering.check(video.id, seen)
+    await world.delivered()
+    world.upstream.end()
+    await world.live(video.id)
+    await world.delivered()
+    assert [told for _, told, _ in receiver.events(made.signing_secret)] == wanted
+
+
+async def test_a_running_job_that_could_not_be_told_of_is_told_of_with_the_end(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.in_progress"])  # type: ignore[list-item]
+    video = await world.start()
+    await world.submitted(video.id)
+    world.upstream.run(20)
+    world.clock.skip(60)
+
+    def fail(writes: Sequence[Write]) -> None:
+        if any(key_of(write).endswith(made.id) for write in writes):
+            raise StorageUnavailable("no")
+
+    world.faults.before = fail
+    with pytest.raises(StorageUnavailable):
+        await world.gateway.rendering.check(video.id)
+    world.faults.before = lambda writes: None
+    world.upstream.end()
+    await world.live(video.id)
+    await world.delivered()
+    assert receiver.events(made.signing_secret) == [(f"evt_{video.id[6:]}_running", "video.in_progress", video.id)]
 
 
 async def test_a_key_without_webhooks_costs_nothing(world: World, receiver: Receiver) -> None:

@@ -1,0 +1,78 @@
+"""What the sweep finds that an operator should hear of: closed deployments, videos that fail too
+often, and events that nobody took.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from shared.config.catalog import Model
+from shared.events.alerts import Alert
+from shared.gateway import Gateway
+from shared.media.video import id_bound
+
+_WITHIN = timedelta(hours=1)  # in which videos that failed are counted
+_MANY, _RATE = 10, 0.5  # so many ended, and more than this part of them failed
+_REMEMBERED = timedelta(days=60)
+
+
+class Alarms(msgspec.Struct, frozen=True):
+    """One run. `attempt` runs one part so that its failure does not stop the others."""
+
+    gateway: Gateway
+    attempt: Callable[[Awaitable[None]], Awaitable[None]]
+    now: datetime
+
+    async def run(self) -> None:
+        """Nothing is read where nobody listens."""
+        if not self.gateway.journal.listened:
+            return
+        for model in self.gateway.settings.catalog.models:
+            await self.attempt(self._closed(model))
+        for destination in self.gateway.couriers.destinations:
+            await self.attempt(self._undeliverable(destination))
+        await self.attempt(self._failing())
+        await self.attempt(self.gateway.alerts.forget(self.now - _REMEMBERED))
+
+    async def _closed(self, model: Model) -> None:
+        for name, outage in (await self.gateway.pool.outages(model)).items():
+            reason = f"The deployment {name} of {model.name} is closed: {outage.reason}."
+            await self._tell(
+                Alert(
+                    kind="deployment_closed",
+                    subject=name,
+                    since=str(outage.since),
+                    message=reason,
+                    model=model.name,
+                    deployment=name,
+                )
+            )
+
+    async def _undeliverable(self, destination: str) -> None:
+        """Once a day for each: those of the newest videos come first."""
+        async for given_up in self.gateway.couriers.deliveries.undelivered(destination):
+            day = given_up.given_up_at.date()
+            reason = f"{destination} takes no events ({given_up.reason}): see GET /events/undelivered."
+            await self._tell(Alert(kind="event_undeliverable", subject=destination, since=str(day), message=reason))
+            return
+
+    async def _failing(self) -> None:
+        """Once an hour for each model, of the videos that were asked for within the last hour."""
+        ended: dict[str, list[bool]] = {}
+        async for _, line in self.gateway.lines.between(before=id_bound(self.now - _WITHIN)):
+            if line is not None:
+                ended.setdefault(line.model, []).append(line.status == "failed")
+        for model, failures in ended.items():
+            if len(failures) >= _MANY and sum(failures) > _RATE * len(failures):
+                hour = f"{self.now.astimezone(UTC):%Y-%m-%dT%H}"
+                reason = f"{sum(failures)} of {len(failures)} videos of {model} that were asked for within an hour have failed."
+                await self._tell(Alert(kind="failure_rate_high", subject=model, since=hour, message=reason, model=model))
+
+    async def _tell(self, alert: Alert) -> None:
+        await self.gateway.alerts.tell(alert)
+
+
+def stuck(video_id: str, what: str) -> Alert:
+    """That a video did not go on by itself."""
+    return Alert(kind="video_stuck", subject=video_id, since=what, message=f"The video {what}.", video_id=video_id)
