@@ -186,23 +186,23 @@ class Pool(msgspec.Struct, dict=True):
         """The outages of deployments, by name. An outage that has ended still counts
         for ten minutes, unless a job was accepted since.
         """
-        outages = {name: slots.last_outage(load, self._now()) for name, load in (await self._loads(model)).items()}
+        outages = {name: slots.last_outage(load, self._now()) for name, load in (await self.loads(model)).items()}
         return {name: why for name, why in outages.items() if why}
 
     async def troubles(self, model: Model) -> Mapping[str, str]:
         """Why deployments may not be usable now, by name: an outage, or recent failures in
         a row.
         """
-        troubles = {name: slots.trouble(load, self._now()) for name, load in (await self._loads(model)).items()}
+        troubles = {name: slots.trouble(load, self._now()) for name, load in (await self.loads(model)).items()}
         return {name: reason for name, reason in troubles.items() if reason}
 
     async def is_down(self, model: Model) -> bool:
         """Whether every deployment of a model is closed."""
-        return all(slots.closed_by(load, self._now()) for load in (await self._loads(model)).values())
+        return all(slots.closed_by(load, self._now()) for load in (await self.loads(model)).values())
 
     async def is_lost(self, model: Model) -> bool:
         """Whether every deployment of a model is lost, so that no video waits for it."""
-        return all(slots.is_lost(load, self._now()) for load in (await self._loads(model)).values())
+        return all(slots.is_lost(load, self._now()) for load in (await self.loads(model)).values())
 
     async def leave(self, model_name: str, video_id: str, *, ended: bool = False) -> None:
         """The video is finished: free its slot or its place, and remove its row. May be repeated.
@@ -253,7 +253,8 @@ class Pool(msgspec.Struct, dict=True):
         """The videos that hold a slot, each with the time since when, in unix seconds."""
         return {video_id: lease.since for video_id, (_, lease) in (await self.shards.all(model.name)).leases.items()}
 
-    async def _loads(self, model: Model) -> Mapping[str, Load]:
+    async def loads(self, model: Model) -> Mapping[str, Load]:
+        """The state of each deployment, by name."""
         capacity = await self.shards.all(model.name)
         return {each.name: capacity.load(each) for each in model.deployments}
 

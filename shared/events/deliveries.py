@@ -28,6 +28,7 @@ _MOST_CHARACTERS = 250_000
 _SHARE = 8
 _MOST_LOOKED_AT = 1_000
 _PAGE = 200
+MOST_COUNTED = 1_000
 _LONGEST_AFTER = 86_400.0  # seconds that a receiver may ask us to wait
 
 
@@ -41,6 +42,17 @@ class Undelivered(msgspec.Struct, frozen=True):
     tries: int
     given_up_at: datetime
     row: Row
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How many events wait for a destination, and how many were given up: at most `MOST_COUNTED`,
+    which means that there may be more. `wait` is in seconds until something is due, 0 or less where
+    something is.
+    """
+
+    waiting: int
+    wait: float | None
+    given_up: int
 
 
 class Deliveries(msgspec.Struct, frozen=True):
@@ -92,6 +104,14 @@ class Deliveries(msgspec.Struct, frozen=True):
             return (_due(row.key) - self.clock.now()).total_seconds()
         return None
 
+    async def backlog(self, destination: str) -> Backlog:
+        """Two range reads of keys."""
+        return Backlog(
+            await _counted(self.table.scan(f"{MAIL}{destination}", select=[])),
+            await self.wait(destination),
+            await _counted(self.table.beginning_with(POISON, f"{destination}_", select=[])),
+        )
+
     async def settle(self, destination: Destination, receipts: Sequence[Receipt]) -> None:
         """Note what became of deliveries: those that arrived are gone, others have another time or
         are given up.
@@ -138,6 +158,15 @@ class Deliveries(msgspec.Struct, frozen=True):
         }
         with suppress(WriteConflict):  # an earlier run has put it there
             await self.table.commit(POISON, Insert(f"{destination}_{delivery.record.id}_{delivery.to}", values))
+
+
+async def _counted(rows: AsyncIterator[Row]) -> int:
+    count = 0
+    async for _ in rows:
+        count += 1
+        if count == MOST_COUNTED:
+            break
+    return count
 
 
 def _given_up(destination: Destination, receipt: Receipt) -> bool:
