@@ -327,7 +327,7 @@ async def _hooked(stage: Stage, _: Any) -> None:
     await ask("POST", path, json={"event_types": ["video.in_progress", "video.completed"]})
     await ask("POST", f"{path}/rotate_secret", json={"keep_old_secret_active_for_24_hours": True})
     await ask("POST", f"{path}/test", json={"event_type": "video.completed"})
-    await stage.client.create(callback_url=f"{receiver.url}/hook/back")
+    await stage.client.create(callback_url=f"{receiver.url}/hook/back", **LONG)  # so that it is seen to run
     await until(lambda: _arrived(stage, "/hook", "/hook/back"))
     event_id = next(event for where, event in receiver.hooked if where == "/hook/back")
     again = await ask("POST", f"{path}/deliveries/{event_id}", json={})
