@@ -21,7 +21,7 @@ class Alarms(msgspec.Struct, frozen=True):
     """One run. `attempt` runs one part so that its failure does not stop the others."""
 
     gateway: Gateway
-    attempt: Callable[[Awaitable[None]], Awaitable[None]]
+    attempt: Callable[[Awaitable[None]], Awaitable[bool]]
     now: datetime
 
     async def run(self) -> None:
