@@ -63,32 +63,43 @@ def _parser() -> argparse.ArgumentParser:
         made.set_defaults(run=run)
         return made
 
-    generate = command("generate", _generate, "Make a video and fetch it.")
-    generate.add_argument("prompt")
-    generate.add_argument("--model")
-    generate.add_argument("--seconds")
-    generate.add_argument("--size", help="like 1280x720")
-    generate.add_argument("--reference", type=Path, help="an image to begin with")
-    _fetching(generate)
-    remix = command("remix", _remix, "Make a new video from a completed one.")
-    remix.add_argument("video")
-    remix.add_argument("prompt")
-    remix.add_argument("--seconds")
-    remix.add_argument("--reference", type=Path)
-    _fetching(remix)
-    status = command("status", _status, "Show a video.")
-    status.add_argument("video")
-    get = command("get", _get, "Wait for a video and fetch it.")
-    get.add_argument("video")
-    get.add_argument("-o", "--out", type=Path, help="the file (default: <id>.mp4)")
-    get.add_argument("--variant", choices=["thumbnail", "spritesheet"], help="instead of the video")
-    listed = command("list", _list, "List videos, newest first.")
-    listed.add_argument("--limit", type=int, default=20)
-    listed.add_argument("--after", help="the last id of the page before")
+    _generating(command("generate", _generate, "Make a video and fetch it."))
+    _remixing(command("remix", _remix, "Make a new video from a completed one."))
+    command("status", _status, "Show a video.").add_argument("video")
+    _getting(command("get", _get, "Wait for a video and fetch it."))
+    _listing(command("list", _list, "List videos, newest first."))
     command("delete", _delete, "Delete a video, or cancel one that waits.").add_argument("video")
     command("models", _models, "List the models that the key may use.")
     command("keys", _keys, "List the gateway's keys (with the operator's key).")
     return parser
+
+
+def _generating(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt")
+    parser.add_argument("--model")
+    parser.add_argument("--seconds")
+    parser.add_argument("--size", help="like 1280x720")
+    parser.add_argument("--reference", type=Path, help="an image to begin with")
+    _fetching(parser)
+
+
+def _remixing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video")
+    parser.add_argument("prompt")
+    parser.add_argument("--seconds")
+    parser.add_argument("--reference", type=Path)
+    _fetching(parser)
+
+
+def _getting(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("video")
+    parser.add_argument("-o", "--out", type=Path, help="the file (default: <id>.mp4)")
+    parser.add_argument("--variant", choices=["thumbnail", "spritesheet"], help="instead of the video")
+
+
+def _listing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--after", help="the last id of the page before")
 
 
 def _fetching(parser: argparse.ArgumentParser) -> None:

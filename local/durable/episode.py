@@ -87,17 +87,11 @@ def play(
     """Deliver `message`. `history` holds the current execution's events so far, each as
     JSON text.
     """
-    at = timestamp(now)
-    kind, carried = message["EventType"], message.get(CARRIED, [])
-    arrived = _arrived(message, at)
-    if kind == EventType.EXECUTION_TERMINATED:
-        reason = message["Input"]
-        return Turn("Terminated", instance.plan, arrived, output=_as_json(reason), failure=reason)
-    ended = event(EventType.ORCHESTRATOR_COMPLETED, at)
-    if kind in (EventType.SUSPENDED, EventType.RESUMED):
-        status = "Suspended" if kind == EventType.SUSPENDED else "Running"
-        reason = _as_json(message["Reason"])
-        return Turn(status, instance.plan, [*arrived, ended], output=reason, draining=instance.draining)
+    arrived, carried = _arrived(message, timestamp(now)), message.get(CARRIED, [])
+    ended = event(EventType.ORCHESTRATOR_COMPLETED, timestamp(now))
+    unplayed = _unplayed(instance, message, arrived, ended)
+    if unplayed is not None:
+        return unplayed
     try:
         orchestrator = orchestrators[known(instance.name, functions.orchestrators, "an orchestrator")]
         told = history + [json.dumps(each) for each in arrived]
@@ -120,6 +114,19 @@ def play(
         return _failed(Turn("Failed", instance.plan, arrived), instance.name, str(refusal))
     turn = _conclude(instance, answer, plan, walk, [*arrived, *sorted(walk.events, key=_task_id), ended])
     return turn if turn.next_input is None else replace(turn, carried=_unprocessed(told, walk.continued_at))
+
+
+def _unplayed(instance: Instance, message: Event, arrived: list[Event], ended: Event) -> Turn | None:
+    """What a message does for which the orchestrator is not called; None for all others."""
+    match message["EventType"]:
+        case EventType.EXECUTION_TERMINATED:
+            reason = message["Input"]
+            return Turn("Terminated", instance.plan, arrived, output=_as_json(reason), failure=reason)
+        case EventType.SUSPENDED | EventType.RESUMED as kind:
+            status = "Suspended" if kind == EventType.SUSPENDED else "Running"
+            reason = _as_json(message["Reason"])
+            return Turn(status, instance.plan, [*arrived, ended], output=reason, draining=instance.draining)
+    return None
 
 
 def ask(orchestrator: Orchestrator, told: str) -> Answer:

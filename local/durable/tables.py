@@ -160,8 +160,7 @@ def finish_episode(
     ).fetchone()
     if ours is None or db.execute("DELETE FROM inbox WHERE n = ?", (done.n,)).rowcount == 0:
         return False
-    continues = turn.next_input is not None
-    if not continues or keep:
+    if turn.next_input is None or keep:
         db.executemany(
             "INSERT INTO history VALUES (?, ?, ?, ?)",
             [(instance, execution, len(done.history) + i, json.dumps(each)) for i, each in enumerate(turn.events)],
@@ -175,19 +174,24 @@ def finish_episode(
         updated = ?, owner = NULL WHERE id = ?""",
         (turn.status, turn.plan, turn.draining, turn.output, turn.custom_status, now, instance),
     )
-    if continues:
-        if not keep:
-            db.execute("DELETE FROM history WHERE id = ?", (instance,))
-        db.execute("DELETE FROM inbox WHERE id = ? AND execution = ?", (instance, execution))
-        fresh = uuid4().hex
-        db.execute("UPDATE instances SET execution = ?, input = ? WHERE id = ?", (fresh, turn.next_input, instance))
-        begun = execution_started("", ours["name"], ours["version"], turn.next_input) | {CARRIED: turn.carried}
-        send(db, instance, begun, execution=fresh, first=True)
+    if turn.next_input is not None:
+        _continue_as_new(db, ours, turn.next_input, turn.carried, keep=keep)
     elif turn.status in FINAL:
         _drop_messages(db, instance)
         if ours["parent"] is not None:
             _tell_parent(db, ours, turn)
     return True
+
+
+def _continue_as_new(db: sqlite3.Connection, ended: sqlite3.Row, input_: str, carried: list[Event], *, keep: bool) -> None:
+    """Begin the instance's next execution, which the events `carried` over reach first."""
+    instance, fresh = ended["id"], uuid4().hex
+    if not keep:
+        db.execute("DELETE FROM history WHERE id = ?", (instance,))
+    db.execute("DELETE FROM inbox WHERE id = ? AND execution = ?", (instance, ended["execution"]))
+    db.execute("UPDATE instances SET execution = ?, input = ? WHERE id = ?", (fresh, input_, instance))
+    begun = execution_started("", ended["name"], ended["version"], input_) | {CARRIED: carried}
+    send(db, instance, begun, execution=fresh, first=True)
 
 
 def create(
