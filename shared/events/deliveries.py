@@ -109,8 +109,19 @@ class Deliveries(msgspec.Struct, frozen=True):
         return Backlog(
             await _counted(self.table.scan(f"{MAIL}{destination}", select=[])),
             await self.wait(destination),
-            await _counted(self.table.beginning_with(POISON, f"{destination}_", select=[])),
+            await _counted(self._poison(destination, select=[])),
         )
+
+    async def last_given_up(self, destination: str) -> datetime | None:
+        """When an event was given up last, of the first `MOST_COUNTED`: those of new videos come
+        before those of old ones.
+        """
+        moments: list[datetime] = []
+        async for row in self._poison(destination, select=["given_up_at"]):
+            moments.append(utc(row.values["given_up_at"]))
+            if len(moments) == MOST_COUNTED:
+                break
+        return max(moments, default=None)
 
     async def settle(self, destination: Destination, receipts: Sequence[Receipt]) -> None:
         """Note what became of deliveries: those that arrived are gone, others have another time or
@@ -126,7 +137,7 @@ class Deliveries(msgspec.Struct, frozen=True):
 
     async def undelivered(self, destination: str | None = None) -> AsyncIterator[Undelivered]:
         """What was given up: of one destination, or of all."""
-        async for row in self.table.beginning_with(POISON, f"{destination}_" if destination else ""):
+        async for row in self._poison(destination):
             values = {**row.values, "record": _decode(row.values["record"]), "given_up_at": utc(row.values["given_up_at"])}
             yield Undelivered(**values, row=row)
 
@@ -135,6 +146,13 @@ class Deliveries(msgspec.Struct, frozen=True):
         await self.add(given_up.destination, given_up.record, given_up.to)
         with suppress(WriteConflict):  # another replay has it
             await self.table.commit(POISON, Delete(given_up.row))
+
+    def _poison(self, destination: str | None, select: Sequence[str] | None = None) -> AsyncIterator[Row]:
+        """The name of one destination may begin with that of another."""
+        if destination is None:
+            return self.table.scan(POISON, select=select)
+        first, last = f"{destination}_", f"{destination}_~"
+        return self.table.scan(POISON, after=first, before=last, select=select, where={"destination": destination})
 
     def _change(self, destination: Destination, receipt: Receipt) -> Sequence[Write]:
         """The writes that take a delivery away, or give it its next time."""

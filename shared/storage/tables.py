@@ -156,9 +156,9 @@ class Table:
             async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=size):
                 yield _row(entity)
 
-    def beginning_with(self, partition: str, prefix: str, *, select: Sequence[str] | None = None) -> AsyncIterator[Row]:
-        """The rows of a partition whose keys begin with `prefix`."""
-        return self.scan(partition, after=prefix, before=f"{prefix}~", select=select)
+    def beginning_with(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        """The rows of a partition whose keys begin with `prefix`, in key order."""
+        return self.scan(partition, after=prefix, before=f"{prefix}~")
 
     @asynccontextmanager
     async def _guarded(self) -> "AsyncIterator[TableClient]":

@@ -50,12 +50,11 @@ class Alarms(msgspec.Struct, frozen=True):
             )
 
     async def _undeliverable(self, destination: str) -> None:
-        """Once a day for each: those of the newest videos come first."""
-        async for given_up in self.gateway.couriers.deliveries.undelivered(destination):
-            day = given_up.given_up_at.date()
-            reason = f"{destination} takes no events ({given_up.reason}): see GET /events/undelivered."
-            await self._tell(Alert(kind="event_undeliverable", subject=destination, since=str(day), message=reason))
-            return
+        """Once for each day on which something was given up."""
+        last = await self.gateway.couriers.deliveries.last_given_up(destination)
+        if last is not None:
+            reason = f"{destination} has not taken events, which were given up: see GET /events/undelivered."
+            await self._tell(Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason))
 
     async def _failing(self) -> None:
         """Once an hour for each model, of the videos that were asked for within the last hour."""

@@ -91,6 +91,18 @@ async def test_a_provider_that_takes_nothing_is_told_of_to_the_others_once_a_day
     assert (alert["error_code"], alert["error_message"][:9]) == ("event_undeliverable", "langsmith")
 
 
+async def test_what_was_given_up_long_ago_hides_nothing_of_today(world: World) -> None:
+    """Also not where it sorts before it."""
+    told = record_of("ended", await world.start(), prompts=False)
+    world.receivers.says["langsmith"] = 400
+    for event_id in ("a.ended", "b.ended"):
+        await world.gateway.couriers.deliveries.add("langsmith", msgspec.structs.replace(told, id=event_id), "")
+        await world.delivered()
+        await swept(world)
+        world.clock.skip(24 * 3600)
+    assert [each["error_code"] for each in await heard(world)].count("event_undeliverable") == 2
+
+
 async def test_a_video_that_outlives_every_deadline_is_told_of(world: World) -> None:
     video = await world.start()
     world.clock.skip(2 * 24 * 3600)

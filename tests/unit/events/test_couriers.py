@@ -107,6 +107,18 @@ async def test_what_was_sent_and_not_noted_is_sent_again_with_the_same_ids(world
     assert sorted(world.receivers.seen["datadog"]) == 2 * [f"{video_id}.ended"] + 2 * [f"{video_id}.started"]
 
 
+@pytest.mark.world(sinks=("datadog", "datadog_llm_observability"))
+async def test_what_was_given_up_is_told_apart_by_its_destination(world: World) -> None:
+    """Also where the name of one begins with that of another."""
+    world.receivers.says["datadog_llm_observability"] = 400
+    await ended(world)
+    await world.delivered()
+    deliveries = world.gateway.couriers.deliveries
+    assert [each.record.id async for each in deliveries.undelivered("datadog")] == []
+    assert (await deliveries.backlog("datadog")).given_up == 0
+    assert (await deliveries.backlog("datadog_llm_observability")).given_up == 1
+
+
 async def test_two_couriers_at_once_leave_nothing(world: World) -> None:
 
     await ended(world)
