@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections.abc import Mapping
 
 from shared.errors import (
     Conflict,
@@ -23,9 +24,6 @@ from shared.routes.videos import own_video
 from shared.storage.blobs import MEDIA_TYPES, Stored, filename
 from shared.upstream.client import log_failure
 
-# Clients that take a redirect for a failure, by `X-Stainless-Lang`: the official .NET client says
-# "302 (Found)" at every download.
-_FOLLOW_NO_REDIRECT = {"csharp"}
 # A range that storage reads as RFC 9110 does. It knows no last so many bytes, and no `If-Range`.
 _PLAIN_RANGE = re.compile(r"bytes=\d{1,18}-\d{0,18}", re.ASCII)
 _LONGEST_FETCH = 60.0  # seconds to fetch an image from the upstream, while the caller waits
@@ -62,13 +60,23 @@ async def get_content(call: Call, video_id: str) -> Answer:
 
 
 def _is_redirected(call: Call) -> bool:
-    """`?delivery=` decides, then whether the client follows redirects, then the operator."""
+    """`?delivery=` decides, then whether a redirect serves the client, then the operator."""
     wanted = call.query.get("delivery")
     if wanted not in (None, "proxy", "redirect"):
         raise InvalidRequest("`delivery` must be 'proxy' or 'redirect'.", param="delivery")
-    if wanted is None and call.headers.get("x-stainless-lang") in _FOLLOW_NO_REDIRECT:
+    if wanted is None and not _can_follow(call.headers):
         return False
     return (wanted or call.gateway.settings.knobs.delivery) == "redirect"
+
+
+def _can_follow(headers: Mapping[str, str]) -> bool:
+    """Whether a redirect leads the client to the bytes.
+
+    The official .NET client says "302 (Found)" at every one. A script in a browser is led to
+    storage, another origin, whose answers it may not read. Node's `fetch` may, and names no site.
+    """
+    is_script = headers.get("sec-fetch-mode") == "cors" and "sec-fetch-site" in headers
+    return not is_script and headers.get("x-stainless-lang") != "csharp"
 
 
 def _require_content(call: Call, video: Video) -> None:

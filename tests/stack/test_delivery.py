@@ -159,13 +159,31 @@ def test_a_large_video_comes_whole_through_the_app(large: Film) -> None:
         assert content.response.headers["content-length"] == str(len(large.data))
 
 
-def test_a_client_that_follows_no_redirect_gets_the_bytes(film: Film) -> None:
-    """The official .NET client names itself; somebody who knows better decides for it."""
+DOTNET = {"user-agent": "OpenAI/2.15.0 (.NET 8.0)", "x-stainless-lang": "csharp"}
+SCRIPT = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "cors"}  # `fetch` of a browser
+
+
+@pytest.mark.parametrize("headers", [DOTNET, SCRIPT], ids=["dotnet", "script"])
+def test_a_client_that_cannot_follow_a_redirect_gets_the_bytes(film: Film, headers: dict[str, str]) -> None:
+    """They name themselves; somebody who knows better decides for them."""
     with film.served.client() as caller:
-        dotnet = {"user-agent": "OpenAI/2.15.0 (.NET 8.0)", "x-stainless-lang": "csharp"}
-        assert caller.get(film.path, headers=dotnet).content == film.data
-        assert caller.get(f"{film.path}?delivery=redirect", headers=dotnet).status_code == 302
-        assert caller.get(film.path, headers={"x-stainless-lang": "python"}).status_code == 302
+        assert caller.get(film.path, headers=headers).content == film.data
+        assert caller.get(f"{film.path}?delivery=redirect", headers=headers).status_code == 302
+
+
+NODE = {"sec-fetch-mode": "cors"}
+LINK = {"sec-fetch-site": "same-origin", "sec-fetch-mode": "navigate"}
+
+
+@pytest.mark.parametrize("headers", [{"x-stainless-lang": "python"}, NODE, LINK], ids=["python", "node", "link"])
+def test_others_are_redirected(film: Film, headers: dict[str, str]) -> None:
+    """A browser too, where no script reads the answer."""
+    with film.served.client() as caller:
+        assert caller.get(film.path, headers=headers).status_code == 302
+
+
+def test_no_third_kind_of_delivery_is_taken(film: Film) -> None:
+    with film.served.client() as caller:
         answer = caller.get(f"{film.path}?delivery=pigeon")
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, "delivery")
 

@@ -4,6 +4,7 @@ A row that is missing or wrong is printed as it has to be.
 """
 
 import asyncio
+import base64
 import inspect
 import json
 import re
@@ -19,6 +20,7 @@ from typing import Any
 import openai
 import pytest
 
+from tests.fakes.chromium import CHROMIUM, browsing
 from tests.fakes.simulator import picture
 from tests.fakes.stack import CHECKOUT, Served, serving
 
@@ -220,6 +222,26 @@ def _wait(served: Served, key: str, video_id: str) -> None:
         assert client.videos.poll(video_id).status == "completed"
 
 
+BROWSER = "`fetch` (Chromium)"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: `apt-get install chromium` brings Debian's")
+def test_a_browser(served: Served, tmp_path: Path) -> None:
+    """A page of the gateway's own origin. Any answer has that origin but `/docs`, whose policy
+    lets no script ask for anything.
+    """
+    script = Path(__file__).with_name("browser.js").read_text()
+    image = base64.b64encode(picture((720, 1280))).decode()
+
+    async def story() -> dict[str, str]:
+        async with browsing(tmp_path) as page:
+            await page.visit(f"{served.url}/openapi.json")
+            found: dict[str, str] = await page.run(script, served.new_key(), served.model, image)
+            return found
+
+    expect(BROWSER, asyncio.run(story()))
+
+
 @pytest.mark.skipif(not NODE.exists(), reason="`make setup` installs the client for Node")
 def test_the_page_says_which_versions_were_tried() -> None:
     """Those that are installed."""
@@ -230,4 +252,4 @@ def test_the_page_says_which_versions_were_tried() -> None:
 def test_no_client_is_on_the_page_that_is_not_tried() -> None:
     """Each is tried above, or the page says that it is not."""
     named = set(re.findall(r"^\| ([^|]*) \| `[^|]*` \| [^|]* \|$", PAGE, re.MULTILINE))
-    assert named == {*CLIENTS, "`openai` (Node)", "`AzureOpenAI` (Node)", "curl"}
+    assert named == {*CLIENTS, "`openai` (Node)", "`AzureOpenAI` (Node)", "curl", BROWSER}
