@@ -22,7 +22,7 @@ from shared.storage.tables import Insert, Row, Table, partition_of
 _FIRST, _AFTER = "wait_", "wait`"
 NEAR = 100  # places from the head that are counted anew by everybody
 _IN_ORDER = 32  # deployments for each place beyond the first that an offer may go to
-_FRESH = 900.0  # seconds: a place far back decides only how long its video sleeps if nobody wakes it
+_FRESH = 3600.0  # seconds: a place far back decides only how long its video sleeps if nobody wakes it
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 
@@ -129,7 +129,7 @@ class Queue(msgspec.Struct):
 
     async def before(self, model_name: str, head: Head, place: str, free: Set[str]) -> Before:
         """How many stand before a place. `free` names the deployments that have a free slot. Exact
-        within the first 100 places, up to a quarter of an hour old further back.
+        within the first 100 places, up to an hour old further back.
         """
         near = head.before(place, free)
         if head.covers(place):

@@ -54,11 +54,7 @@ class Engine(Orchestrations, Protocol):
         ...
 
     async def keep_watch(self) -> None:
-        """Start the first watch, unless it runs already."""
-        ...
-
-    async def keep_both_watches(self) -> None:
-        """Start each of the two watches, unless it runs already."""
+        """Start the two watches, unless they run already."""
         ...
 
     async def terminate(self, video_id: str) -> None:

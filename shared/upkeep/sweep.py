@@ -69,8 +69,6 @@ class Sweep(msgspec.Struct, dict=True):
         is raised.
         """
         await self._look()
-        if self._notes:
-            await self._attempt(self.orchestrations.keep_watch())
         await self._attempt(self.gateway.copies.drop_noted())
         await self._attempt(self._purge())
         await Alarms(self.gateway, self._attempt, self.now).run()
@@ -89,8 +87,6 @@ class Sweep(msgspec.Struct, dict=True):
         Raises as `run` does.
         """
         await self._look()
-        if self._notes:
-            await self._attempt(self.orchestrations.keep_both_watches())
         self._tell()
         return bool(self._notes)
 
@@ -101,6 +97,8 @@ class Sweep(msgspec.Struct, dict=True):
         for model in models:
             await self._attempt(self._sweep_model(model))
         await self._attempt(self.gateway.couriers.summon_where_due())
+        if self._notes:
+            await self._attempt(self.orchestrations.keep_watch())
 
     async def _read_notes(self, model: Model) -> None:
         entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}

@@ -5,6 +5,7 @@ the context only. Changing the order or number of its actions breaks running ins
 recipe gets a new name, and the old one stays until its instances have ended.
 """
 
+import asyncio
 import json
 from collections.abc import Generator
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from shared.events.couriers import COURIER, MAIL, instance_of
 from shared.videos.step_result import Seen
-from shared.videos.watch import FIRST_WATCH, SECOND_WATCH, WATCH
+from shared.videos.watch import WATCH, WATCHES
 
 if TYPE_CHECKING:
     import azure.durable_functions as df
@@ -182,13 +183,8 @@ class DurableOrchestrations:
             await self._start(COURIER, instance_of(destination), destination)
 
     async def keep_watch(self) -> None:
-        """Start the first watch, unless it runs already. Its looks start the second."""
-        await self._start(WATCH, FIRST_WATCH, None)
-
-    async def keep_both_watches(self) -> None:
-        """Start the watch that is missing: one of the two is calling."""
-        for watch in (FIRST_WATCH, SECOND_WATCH):
-            await self._start(WATCH, watch, None)
+        """Start the two watches, unless they run already."""
+        await asyncio.gather(*(self._start(WATCH, each, None) for each in WATCHES))
 
     async def _start(self, recipe: str, instance: str, given: Any) -> None:
         """Start an orchestration, unless it runs already."""

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from shared.upkeep.engine import Status
-from shared.videos.watch import FIRST_WATCH, SECOND_WATCH
 
 
 class Engine:
@@ -25,7 +24,7 @@ class Engine:
         self.terminated: list[str] = []
         self.purged: list[str] = []
         self.asked: list[str] = []
-        self.watched: set[str] = set()
+        self.watched = 0
 
     async def start(self, video_id: str, restarts: int = 0) -> None:
         self.started.append(video_id)
@@ -35,10 +34,7 @@ class Engine:
         self.having_failed.discard(video_id)
 
     async def keep_watch(self) -> None:
-        self.watched.add(FIRST_WATCH)
-
-    async def keep_both_watches(self) -> None:
-        self.watched |= {FIRST_WATCH, SECOND_WATCH}
+        self.watched += 1
 
     async def alive(self, video_id: str) -> bool:
         return video_id in self.living

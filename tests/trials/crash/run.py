@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from local.durable.protocol import FINAL
-from shared.videos.watch import FIRST_WATCH, SECOND_WATCH
+from shared.videos.watch import WATCHES
 from tests.trials.crash.app import Order
 from tests.trials.crash.check import check, check_books
 from tests.trials.crash.client import PATIENCE, GaveUp, until
@@ -153,10 +153,10 @@ async def _left_over(set_up: Stage) -> AsyncIterator[str]:
             instances = engine.execute("SELECT id, status FROM instances").fetchall()
             working = engine.execute("SELECT id, name FROM outbox WHERE kind = 'activity'").fetchall()
         for instance, status in instances:
-            if status not in FINAL and instance not in (FIRST_WATCH, SECOND_WATCH):
+            if status not in FINAL and instance not in WATCHES:
                 yield f"orchestration {instance}, {status}"
         for instance, name in working:  # also of an orchestration that was terminated
-            if instance not in (FIRST_WATCH, SECOND_WATCH):
+            if instance not in WATCHES:
                 yield f"activity {name} of {instance}"
     async for each in left_over(set_up.gateway, set_up.models, [set_up.owner]):
         yield each

@@ -128,9 +128,6 @@ class Engine:
         task = self._living.get(video_id)
         return task is not None and not task.done()
 
-    async def keep_both_watches(self) -> None:
-        """As `keep_watch`."""
-
     async def keep_watch(self) -> None:
         """The simulation looks at what is unfinished by itself."""
 

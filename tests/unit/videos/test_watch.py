@@ -1,12 +1,13 @@
 """How the two watches take turns, on the stand-in engine and the real SDK."""
 
-from datetime import datetime
-from itertools import pairwise
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from shared.videos.watch import EVERY, FIRST_WATCH, LOOK, SECOND_WATCH, WATCH, watch
+from shared.videos.watch import FIRST_WATCH, LOOK, SECOND_WATCH, WATCH, WATCHES, _next_turn, watch
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import Rig, running
 
@@ -16,20 +17,22 @@ TIMER_SET = 10  # the type of event
 
 
 class Looks:
-    """The watches of a hub, of which each look starts the missing one, as the sweep does."""
+    """The watches of a hub, of which each look starts the missing one, as the sweep does. The clock
+    begins ten seconds after a full minute.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.clock = VirtualClock()
+        self.clock = VirtualClock(datetime(2026, 11, 22, 12, 0, 10, tzinfo=UTC))
         self.rig = Rig(folder, self.clock, {WATCH: watch}, (LOOK,))
         self._began = self.clock.now()
 
     async def next(self, *, unfinished: bool = True) -> float:
         """Seconds since the beginning at which the next look comes."""
-        dues = [await self._due(each) for each in (FIRST_WATCH, SECOND_WATCH) if await self._lives(each)]
+        dues = [await self._due(each) for each in WATCHES if await self._lives(each)]
         await self.clock.advance((min(dues) - self.clock.now()).total_seconds())
         call = await self.rig.called()
         if unfinished:
-            await self._keep()
+            await self.keep()
         call.returns(unfinished)
         return (self.clock.now() - self._began).total_seconds()
 
@@ -39,8 +42,8 @@ class Looks:
         waits = [each for each in self.rig.hub.history(instance) if each["EventType"] == TIMER_SET]
         return datetime.fromisoformat(waits[-1]["FireAt"])
 
-    async def _keep(self) -> None:
-        for each in (FIRST_WATCH, SECOND_WATCH):
+    async def keep(self) -> None:
+        for each in WATCHES:
             if not await self._lives(each):
                 await self.rig.hub.start(WATCH, each)
 
@@ -49,35 +52,41 @@ class Looks:
         return status is not None and status["runtimeStatus"] in ("Pending", "Running", "ContinuedAsNew")
 
 
+@asynccontextmanager
+async def watching(folder: Path) -> AsyncIterator[Looks]:
+    """Both watches, started as a create does."""
+    looks = Looks(folder)
+    async with running(looks.rig):
+        await looks.keep()
+        yield looks
+
+
 async def test_two_watches_look_every_half_minute_in_turn(tmp_path: Path) -> None:
-    """Create starts the first; its look starts the second, half a turn later."""
-    looks = Looks(tmp_path)
-    async with running(looks.rig) as it:
-        await it.hub.start(WATCH, FIRST_WATCH)
-        times = [await looks.next() for _ in range(6)]
-        gaps = [after - before for before, after in pairwise(times)]
-        assert all(abs(gap - EVERY.total_seconds()) <= 2 for gap in gaps), gaps
+    """The first on every full minute, whenever they were started."""
+    async with watching(tmp_path) as looks:
+        assert [await looks.next() for _ in range(5)] == [20, 50, 80, 110, 140]
 
 
 async def test_a_watch_that_is_lost_is_started_by_the_other(tmp_path: Path) -> None:
-    """Nobody looks for a minute at most, and then every half minute again."""
-    looks = Looks(tmp_path)
-    async with running(looks.rig) as it:
-        await it.hub.start(WATCH, FIRST_WATCH)
-        before = [await looks.next() for _ in range(4)][-1]
-        await it.hub.terminate(FIRST_WATCH, "lost")
-        await it.ended(FIRST_WATCH)
-        times = [before, *[await looks.next() for _ in range(4)]]
-        gaps = [after - before for before, after in pairwise(times)]
-        assert max(gaps) <= 62
-        assert max(gaps[1:]) <= 32
+    """Nobody looks for a minute, and then every half minute again."""
+    async with watching(tmp_path) as looks:
+        assert await looks.next() == 20
+        await looks.rig.hub.terminate(FIRST_WATCH, "lost")
+        await looks.rig.ended(FIRST_WATCH)
+        assert [await looks.next() for _ in range(4)] == [80, 110, 140, 170]
 
 
 async def test_both_end_when_nothing_is_unfinished(tmp_path: Path) -> None:
-    looks = Looks(tmp_path)
-    async with running(looks.rig) as it:
-        await it.hub.start(WATCH, FIRST_WATCH)
-        await looks.next()
+    async with watching(tmp_path) as looks:
         for each in (SECOND_WATCH, FIRST_WATCH):
             await looks.next(unfinished=False)
-            assert (await it.ended(each))["runtimeStatus"] == "Completed"
+            assert (await looks.rig.ended(each))["runtimeStatus"] == "Completed"
+
+
+@pytest.mark.parametrize(("second", "due"), [(0, 60), (29, 60), (54, 60), (56, 120), (59.5, 120)])
+def test_a_turn_that_was_had_early_is_not_had_twice(second: float, due: int) -> None:
+    """A timer fires up to a second early."""
+    minute = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    assert _next_turn(FIRST_WATCH, minute + timedelta(seconds=second)) == minute + timedelta(seconds=due)
+    half = minute + timedelta(seconds=30)
+    assert _next_turn(SECOND_WATCH, half + timedelta(seconds=second)) == half + timedelta(seconds=due)
