@@ -5,7 +5,6 @@ the context only. Changing the order or number of its actions breaks running ins
 recipe gets a new name, and the old one stays until its instances have ended.
 """
 
-import asyncio
 import json
 from collections.abc import Generator
 from datetime import datetime, timedelta
@@ -184,7 +183,8 @@ class DurableOrchestrations:
 
     async def keep_watch(self) -> None:
         """Start the two watches, unless they run already."""
-        await asyncio.gather(*(self._start(WATCH, each, None) for each in WATCHES))
+        for watch in WATCHES:
+            await self._start(WATCH, watch, None)
 
     async def _start(self, recipe: str, instance: str, given: Any) -> None:
         """Start an orchestration, unless it runs already."""
