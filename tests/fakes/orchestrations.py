@@ -10,7 +10,8 @@ class Engine:
     """Orchestrations of which `living` are alive, and due to act at `due`, where that is known.
 
     `started`, `terminated` and `purged` are those that were asked to be, `asked` those whose status
-    was asked for. What has failed or is over is what the test says.
+    was asked for, `watched` how often the watches were to be started. What has failed or is over is
+    what the test says.
     """
 
     def __init__(self, *living: str) -> None:

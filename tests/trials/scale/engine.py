@@ -129,7 +129,7 @@ class Engine:
         return task is not None and not task.done()
 
     async def keep_watch(self) -> None:
-        """The simulation looks at what is unfinished by itself."""
+        """None are started: the simulation looks at what is unfinished by itself."""
 
     async def status(self, video_id: str) -> Status | None:
         task = self._living.get(video_id)
