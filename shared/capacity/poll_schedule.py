@@ -19,7 +19,7 @@ _OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of th
 _ABOUT_TO_END = 5.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
 _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
 _LONGEST = 300.0  # seconds between two looks at a running job
-_BEHIND_THE_TURN = 3.0
+_BEHIND_THE_TURN = 6.0
 _SHORTEST_SLEEP = 120.0
 _LONGEST_SLEEP = 48 * 3600.0
 
