@@ -43,9 +43,14 @@ def test_a_wait_costs_few_operations(found: Findings) -> None:
 
 
 def test_an_upstream_that_tells_no_progress_is_looked_at_about_as_seldom() -> None:
-    """What was learned of such videos takes the place of progress, at two seconds more of lag."""
-    silent = simulate(Plan(videos=400, keys=40, instances=2, progress=False))
-    assert [(line.what, line.value) for line in lines(silent) if line.missed] == []
+    """What was learned of such videos takes the place of progress, at two seconds more of lag. Ids
+    are random, so that one run differs from the next by a tenth: their mean is what counts.
+    """
+    plans = [Plan(videos=400, keys=40, instances=2, progress=False, seed=seed) for seed in (1, 2, 3, 4)]
+    runs = [lines(simulate(plan)) for plan in plans]
+    for same in zip(*runs, strict=True):
+        mean = sum(line.value for line in same) / len(same)
+        assert same[0].goal is None or mean <= same[0].goal, (same[0].what, mean)
 
 
 def test_the_command_prints_its_tables(capsys: pytest.CaptureFixture[str]) -> None:
