@@ -75,13 +75,17 @@ def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_p
     for name in ("AZURE_OPENAI_API_KEY", "AZURE_OPENAI_API_BASE"):
         monkeypatch.setenv(name, "")  # so that what a block sets goes with the test
     azure: str = request.getfixturevalue("azure")
+    others: set[str] = set()
     if request.param == "through the gateway":
         through(request.getfixturevalue("gateway"), monkeypatch)
+        others.update(each.id for each in video_gateway.video_list()["data"])
     real = time.sleep
 
     def sleep(_: float) -> None:
-        """The page's pauses: until everything is made, however fast this machine is."""
-        while not all(each.ended for each in video_gateway.video_list()["data"]):
+        """The page's pauses: until everything is made, however fast this machine is. Videos that
+        other tests have left on the same storage are nobody's any more.
+        """
+        while not all(each.ended or each.id in others for each in video_gateway.video_list()["data"]):
             real(0.05)
 
     monkeypatch.setattr(time, "sleep", sleep)
