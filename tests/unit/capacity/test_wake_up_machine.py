@@ -14,7 +14,7 @@ from tests.fakes.loop import JumpingLoop
 from tests.unit.capacity.test_pool import Limits, Yard
 
 _SWEEPS = 30.0  # seconds between two looks of the sweep
-_MOST_SWEEPS = 400  # until everybody has had his turn, although nobody is woken any more
+_MOST_SWEEPS = 4_000  # until everybody has had his turn, although nobody is woken any more
 
 
 @dataclass
