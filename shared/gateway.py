@@ -160,22 +160,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
     screening = _screening(given, links)
     lifecycle = Lifecycle(
-        *(
-            videos,
-            lines,
-            ledger,
-            budget,
-            pool,
-            archive,
-            images,
-            screening,
-            upstreams,
-            copies,
-            clock,
-            given.knobs,
-            journal,
-            alerts,
-        )
+        *(videos, lines, ledger, budget, pool, archive, images),
+        *(screening, upstreams, copies, clock, given.knobs, journal, alerts),
     )
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),

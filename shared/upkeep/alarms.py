@@ -38,7 +38,7 @@ class Alarms(msgspec.Struct, frozen=True):
     async def _closed(self, model: Model) -> None:
         for name, outage in (await self.gateway.pool.outages(model)).items():
             reason = f"The deployment {name} of {model.name} is closed: {outage.reason}."
-            await self._tell(
+            await self.gateway.alerts.tell(
                 Alert(
                     kind="deployment_closed",
                     subject=name,
@@ -54,7 +54,9 @@ class Alarms(msgspec.Struct, frozen=True):
         last = await self.gateway.couriers.deliveries.last_given_up(destination)
         if last is not None:
             reason = f"{destination} has not taken events, which were given up: see GET /events/undelivered."
-            await self._tell(Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason))
+            await self.gateway.alerts.tell(
+                Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason)
+            )
 
     async def _failing(self) -> None:
         """Once an hour for each model, of the videos that were asked for within the last hour."""
@@ -66,10 +68,9 @@ class Alarms(msgspec.Struct, frozen=True):
             if len(failures) >= _MANY and sum(failures) > _RATE * len(failures):
                 hour = f"{self.now.astimezone(UTC):%Y-%m-%dT%H}"
                 reason = f"{sum(failures)} of {len(failures)} videos of {model} that were asked for within an hour have failed."
-                await self._tell(Alert(kind="failure_rate_high", subject=model, since=hour, message=reason, model=model))
-
-    async def _tell(self, alert: Alert) -> None:
-        await self.gateway.alerts.tell(alert)
+                await self.gateway.alerts.tell(
+                    Alert(kind="failure_rate_high", subject=model, since=hour, message=reason, model=model)
+                )
 
 
 def stuck(video_id: str, what: str) -> Alert:
