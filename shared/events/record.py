@@ -1,4 +1,4 @@
-"""The journal's record: what is told of a video's start, and of its end."""
+"""The journal's record: what is told of a video's event, of a blocked request, or by an alert."""
 
 import json
 from collections.abc import Callable, Mapping

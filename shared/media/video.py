@@ -155,9 +155,9 @@ class Video(RunningJob, frozen=True, kw_only=True):
             "model": self.model,
             "status": self.status,
             "progress": self.progress,
-            "created_at": _unix(self.created_at),
-            "completed_at": _unix(self.finished_at) if self.status == "completed" else None,
-            "expires_at": _unix(self.expires_at),
+            "created_at": unix(self.created_at),
+            "completed_at": unix(self.finished_at) if self.status == "completed" else None,
+            "expires_at": unix(self.expires_at),
             "prompt": self.prompt,
             "size": self.size,
             "seconds": str(self.seconds),
@@ -245,5 +245,6 @@ def dollars(micros: int) -> str:
     return f"-{text}" if micros < 0 else text
 
 
-def _unix(moment: datetime | None) -> int | None:
+def unix(moment: datetime | None) -> int | None:
+    """Whole seconds, as OpenAI's objects tell times."""
     return None if moment is None else int(moment.astimezone(UTC).timestamp())

@@ -5,7 +5,7 @@ the app's identity reads the table. Callers see a secret when it is made, and ne
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from shared.accounts.account import Account
 from shared.accounts.commits import Commits, Decision
 from shared.errors import InvalidRequest, NotFound
 from shared.events.webhooks.signing import hint
+from shared.media.video import unix
 from shared.storage.tables import Insert, Replace, Row, Table
 
 MOST = 20  # endpoints of a key
@@ -63,8 +64,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
             "name": self.name,
             "url": self.url,
             "event_types": self.event_types,
-            "created_at": _unix(self.created_at),
-            "updated_at": _unix(self.updated_at),
+            "created_at": unix(self.created_at),
+            "updated_at": unix(self.updated_at),
             "signing_secret_hint": hint(self.secret),
             "disabled": self.disabled,
         }
@@ -143,7 +144,3 @@ def _found(endpoints: Sequence[Endpoint], endpoint_id: str) -> Endpoint:
     if found is None:
         raise NotFound("No such webhook endpoint.", code="webhook_endpoint_not_found", param="webhook_endpoint_id")
     return found
-
-
-def _unix(moment: datetime) -> int:
-    return int(moment.astimezone(UTC).timestamp())

@@ -3,13 +3,14 @@ endpoint. It only shows; what is still to be sent is in `deliveries`.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from shared.clock import Clock
 from shared.events.record import utc
+from shared.media.video import unix
 from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict
 
 KEPT = 20  # deliveries of an endpoint
@@ -38,7 +39,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
             "object": "webhook_delivery",
             "event_type": self.type,
             "video_id": self.video_id,
-            "tried_at": int(self.tried_at.astimezone(UTC).timestamp()),
+            "tried_at": unix(self.tried_at),
             "tries": self.tries,
             "outcome": self.outcome,
             "status_code": self.status,

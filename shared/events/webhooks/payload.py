@@ -1,7 +1,6 @@
 """What webhooks tell: the events of a video, as OpenAI shapes them."""
 
 from collections.abc import Mapping
-from datetime import UTC
 
 import msgspec
 
@@ -29,7 +28,7 @@ def id_of(record: Record) -> str:
 
 def body_of(record: Record) -> bytes:
     """Small, and without the prompt: the receiver asks for the video with its key."""
-    return body(id_of(record), type_of(record), int(record.time.astimezone(UTC).timestamp()), record.video_id)
+    return body(id_of(record), type_of(record), int(record.time.timestamp()), record.video_id)
 
 
 def body(event_id: str, event_type: str, created_at: int, video_id: str) -> bytes:
