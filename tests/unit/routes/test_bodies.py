@@ -191,11 +191,17 @@ def test_an_image_that_is_no_base64_is_refused(end: bytes) -> None:
 )
 @pytest.mark.no_cover  # whose tracing takes several times as long as what is timed
 def test_marks_without_end_cost_little(body: bytes) -> None:
-    """Each is looked at once."""
-    begun = time.process_time()
-    with pytest.raises(GatewayError):
-        parsed(body, PIECE)
-    assert time.process_time() - begun < 2.0
+    """Each is looked at once. The least of three: what other threads of the process do is counted
+    too.
+    """
+
+    def took() -> float:
+        begun = time.process_time()
+        with pytest.raises(GatewayError):
+            parsed(body, PIECE)
+        return time.process_time() - begun
+
+    assert min(took() for _ in range(3)) < 2.0
 
 
 def test_an_image_in_the_settings_of_a_key_is_refused() -> None:
