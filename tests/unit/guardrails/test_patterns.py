@@ -37,9 +37,9 @@ def test_it_finds_what_the_standard_library_finds(pattern: str, text: str) -> No
 @pytest.mark.parametrize("pattern", ["(a+)+$", r"(\w+\s*)+!", "(a|a)*b", "a?" * 30 + "a" * 30])
 def test_no_text_makes_it_hang(pattern: str) -> None:
     """Each of these takes the standard library longer than the universe has existed."""
-    started = time.process_time()
+    started = time.thread_time()
     Pattern(pattern).found_in("a" * 31_999 + "-")
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 1.0
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def test_the_worst_form_costs_little_time_and_no_memory_of_its_own(made: Made, c
     """Of 32 MiB, in whichever way they are filled: the most that is kept is a file."""
     body = made()
     tracemalloc.start()
-    before = time.process_time()
+    before = time.thread_time()
     try:
         read_form(body, content_type)
     except GatewayError as error:
@@ -78,7 +78,7 @@ def test_the_worst_form_costs_little_time_and_no_memory_of_its_own(made: Made, c
     finally:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert time.process_time() - before < 1.0
+    assert time.thread_time() - before < 1.0
     assert peak < 3 * MOST
 
 
