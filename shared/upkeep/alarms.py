@@ -2,7 +2,7 @@
 often, and events that nobody took.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -29,36 +29,36 @@ class Alarms(msgspec.Struct, frozen=True):
         if not self.gateway.journal.listened:
             return
         for model in self.gateway.settings.catalog.models:
-            await self.attempt(self._closed(model))
+            await self.attempt(self._tell(self._closed(model)))
         for destination in self.gateway.couriers.destinations:
-            await self.attempt(self._undeliverable(destination))
-        await self.attempt(self._failing())
+            await self.attempt(self._tell(self._undeliverable(destination)))
+        await self.attempt(self._tell(self._failing()))
         await self.attempt(self.gateway.alerts.forget(self.now - _REMEMBERED))
 
-    async def _closed(self, model: Model) -> None:
+    async def _tell(self, found: AsyncIterator[Alert]) -> None:
+        async for alert in found:
+            await self.gateway.alerts.tell(alert)
+
+    async def _closed(self, model: Model) -> AsyncIterator[Alert]:
         for name, outage in (await self.gateway.pool.outages(model)).items():
             reason = f"The deployment {name} of {model.name} is closed: {outage.reason}."
-            await self.gateway.alerts.tell(
-                Alert(
-                    kind="deployment_closed",
-                    subject=name,
-                    since=str(outage.since),
-                    message=reason,
-                    model=model.name,
-                    deployment=name,
-                )
+            yield Alert(
+                kind="deployment_closed",
+                subject=name,
+                since=str(outage.since),
+                message=reason,
+                model=model.name,
+                deployment=name,
             )
 
-    async def _undeliverable(self, destination: str) -> None:
+    async def _undeliverable(self, destination: str) -> AsyncIterator[Alert]:
         """Once for each day on which something was given up."""
         last = await self.gateway.couriers.deliveries.last_given_up(destination)
         if last is not None:
             reason = f"{destination} has not taken events, which were given up: see GET /events/undelivered."
-            await self.gateway.alerts.tell(
-                Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason)
-            )
+            yield Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason)
 
-    async def _failing(self) -> None:
+    async def _failing(self) -> AsyncIterator[Alert]:
         """Once an hour for each model, of the videos that were asked for within the last hour."""
         ended: dict[str, list[bool]] = {}
         async for _, line in self.gateway.lines.between(before=id_bound(self.now - _WITHIN)):
@@ -68,9 +68,7 @@ class Alarms(msgspec.Struct, frozen=True):
             if len(failures) >= _MANY and sum(failures) > _RATE * len(failures):
                 hour = f"{self.now.astimezone(UTC):%Y-%m-%dT%H}"
                 reason = f"{sum(failures)} of {len(failures)} videos of {model} that were asked for within an hour have failed."
-                await self.gateway.alerts.tell(
-                    Alert(kind="failure_rate_high", subject=model, since=hour, message=reason, model=model)
-                )
+                yield Alert(kind="failure_rate_high", subject=model, since=hour, message=reason, model=model)
 
 
 def stuck(video_id: str, what: str) -> Alert:
