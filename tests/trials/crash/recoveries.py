@@ -85,9 +85,11 @@ async def recovery(lab: Lab, disaster: Disaster) -> tuple[float, list[str]]:
         moved: float | None = None
 
         async def moves() -> bool:
+            """A video whose film was fetched by then is not looked at again: it never stood."""
             nonlocal moved
-            looks = (each.time for each in set_up.sora.requests if each.operation in ("get", "content"))
-            moved = next((each for each in looks if each > before + 1.0), None)
+            looks = [each for each in set_up.sora.requests if each.operation in ("get", "content")]
+            later = (each.time for each in looks if each.time > before + 1.0)
+            moved = next(later, before if looks[-1].operation == "content" else None)
             return moved is not None
 
         try:
@@ -96,4 +98,4 @@ async def recovery(lab: Lab, disaster: Disaster) -> tuple[float, list[str]]:
         finally:
             await scene.kill()
         await check(set_up, ())
-        return (moved or 0.0) - before, set_up.result.wrong
+        return (moved or before) - before, set_up.result.wrong
