@@ -29,8 +29,8 @@ param retention = {
   videoDays: null
   // Deleted blobs can be brought back for a week. 0 where deleted has to mean deleted.
   undeleteDays: 7
-  // Web pages that play videos straight from storage, for example ['https://app.example.com']. Clients that are no browsers need none.
-  corsOrigins: []
+  // Web pages that call the gateway. Where config.yaml lists any, their scripts may follow its redirects to storage.
+  corsOrigins: any(loadYamlContent('../config.yaml')).?gateway.?cors.?origins ?? []
 }
 
 // Accounts to make. `setting` is the app setting that tells the account's address, and what config.yaml calls it: for a second

@@ -32,7 +32,7 @@ type retention = {
   @description('Days in which a deleted video can still be brought back. 0: deleted is deleted.')
   undeleteDays: int
 
-  @description('Origins of web pages that follow the redirect to a video, such as https://app.example.com.')
+  @description('Origins of web pages that call the gateway, such as https://app.example.com. Where there are any, scripts may read signed URLs.')
   corsOrigins: string[]
 }
 

@@ -152,6 +152,16 @@ def connection_of(directory: Path) -> str | None:
     return None
 
 
+async def share_blobs(connection: str, *, with_pages: bool) -> None:
+    """Set what the templates set in Azure: whether scripts of web pages may read signed URLs."""
+    from azure.storage.blob import CorsRule
+    from azure.storage.blob.aio import BlobServiceClient
+
+    rule = CorsRule(["*"], ["GET", "HEAD"], allowed_headers=["*"], exposed_headers=["*"], max_age_in_seconds=3600)
+    async with BlobServiceClient.from_connection_string(connection) as blobs:
+        await blobs.set_service_properties(cors=[rule] if with_pages else [])
+
+
 def _holder(lock: int) -> str:
     """The holder of the lock, by the process id it wrote there."""
     pid = os.pread(lock, 20, 0).decode(errors="replace")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local import configure
-from local.azurite import Azurite, AzuriteError
+from local.azurite import Azurite, AzuriteError, share_blobs
 from local.functions_host.functions import load
 from local.functions_host.host import Host, timing_of
 from local.open_keys import opened
@@ -86,6 +86,7 @@ async def start(options: Options) -> AsyncIterator[Stack]:
     """
     require_free(options.port)
     given = dict(os.environ)
+    storage_given = bool(given.get("AzureWebJobsStorage"))
     source = configure.read(given)
     data = _prepared(options.data)
     _require_whole(data / "durable.sqlite")
@@ -102,6 +103,8 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         # ends the start with a message instead of answering 500, and so that its clients are closed
         # at the end.
         gateway = current()
+        if not storage_given:
+            await share_blobs(app_settings["AzureWebJobsStorage"], with_pages=bool(gateway.settings.knobs.cors.origins))
         if options.open:
             gateway = opened(gateway)
             use(gateway)

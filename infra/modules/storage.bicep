@@ -64,14 +64,16 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
         ? { enabled: false }
         : { enabled: true, days: retention.undeleteDays }
       cors: {
+        // Any origin: a browser that follows the gateway's redirect tells storage none (`Origin: null`). Whoever has the signed URL may
+        // read the video anyway, and storage knows no cookies.
         corsRules: empty(retention.corsOrigins)
           ? []
           : [
               {
-                allowedOrigins: retention.corsOrigins
+                allowedOrigins: ['*']
                 allowedMethods: ['GET', 'HEAD']
-                allowedHeaders: ['range']
-                exposedHeaders: ['content-length', 'content-range', 'etag', 'accept-ranges']
+                allowedHeaders: ['*']
+                exposedHeaders: ['*']
                 maxAgeInSeconds: 3600
               }
             ]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from shared.config import guardrail
+from shared.config.browsers import Cors
 from shared.config.catalog import AZURE_OPENAI_SCOPE
 from shared.config.guardrail import BlockedPattern, BlockedWord, Guardrail, GuardrailParams
 from shared.dialects.azure import Azure
@@ -43,7 +44,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made anew, which no upstream's own remix can do. `reference_hosts`: the hosts that reference
     images may be fetched from. `fallbacks`: the models that replace a model, in order, while all
     its deployments are down. `webhook_networks`: networks that are not public and that webhooks may
-    go to (`10.0.0.0/8`).
+    go to (`10.0.0.0/8`). `cors`: the web pages that may call.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -60,6 +61,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reference_hosts: list[_HostName] = []
     fallbacks: dict[str, list[str]] = {}
     webhook_networks: list[str] = []
+    cors: Cors = Cors()
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -233,7 +235,7 @@ def _suggestion(complaint: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs)
+    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs, Cors)
     guardrails = (Guardrail, GuardrailParams, BlockedWord, BlockedPattern)
     known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)

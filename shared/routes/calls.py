@@ -15,8 +15,10 @@ import msgspec
 
 from shared import gateway as composition
 from shared.accounts.keys import Caller
+from shared.config.browsers import Cors
 from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, envelope
 from shared.gateway import Gateway
+from shared.routes import cors
 from shared.routes.bodies import resumed, within_limits
 from shared.routes.forms import read_form
 from shared.routes.json_bodies import duplicate, read_json
@@ -131,20 +133,37 @@ async def respond(
     *,
     gateway: Gateway | None = None,
 ) -> Reply:
-    """Run a handler with the route's parameters, and turn its answer or its error into a reply."""
-    request_id = f"req_{secrets.token_hex(12)}"
+    """Run a handler with the route's parameters, and turn its answer or its error into a reply. A
+    browser's question whether a page may call is answered for every route alike.
+    """
+    request_id, rules = f"req_{secrets.token_hex(12)}", _rules_for_pages(gateway)
+    if cors.is_preflight(rules, request.method, request.headers):
+        answer = Answer(status=204, headers=cors.permission(rules, request.headers))
+    else:
+        answer = await _answered(Call(gateway, request, orchestrations, request_id), handler)
+    return _reply(answer, {"x-request-id": request_id, **cors.sharing(rules, request.headers)})
+
+
+def _rules_for_pages(gateway: Gateway | None) -> Cors:
+    """No page may call a gateway that is not configured."""
     try:
-        call = Call(gateway, request, orchestrations, request_id)
-        answer = await handler(call, **request.parts)
+        return (gateway or composition.current()).settings.knobs.cors
+    except ConfigurationError:
+        return Cors()
+
+
+async def _answered(call: Call, handler: Handler) -> Answer:
+    request_id = call.request_id
+    try:
+        return await handler(call, **call.request.parts)
     except ConfigurationError as error:
         logger.error("%s: %s", request_id, error.message)  # noqa: TRY400 - the message says it all, and is for the operator
-        answer = _error_answer(ConfigurationError("The gateway is not configured; its log says what is missing."))
+        return _error_answer(ConfigurationError("The gateway is not configured; its log says what is missing."))
     except GatewayError as error:
-        answer = _error_answer(error)
+        return _error_answer(error)
     except Exception:
         logger.exception("%s: unexpected error", request_id)
-        answer = _error_answer(GatewayError(f"Something went wrong here; it is in the log as {request_id}."))
-    return _reply(answer, request_id)
+        return _error_answer(GatewayError(f"Something went wrong here; it is in the log as {request_id}."))
 
 
 def _error_answer(error: GatewayError) -> Answer:
@@ -157,8 +176,8 @@ def _error_answer(error: GatewayError) -> Answer:
     return Answer(envelope(error), error.status, headers)
 
 
-def _reply(answer: Answer, request_id: str) -> Reply:
-    headers = {"x-request-id": request_id, "cache-control": "no-store", "content-type": answer.media_type, **answer.headers}
+def _reply(answer: Answer, general: Mapping[str, str]) -> Reply:
+    headers = {**general, "cache-control": "no-store", "content-type": answer.media_type, **answer.headers}
     return Reply(answer.status, headers, _encoded(answer.body))
 
 

@@ -1,13 +1,13 @@
-// Every operation by `fetch`, as a page of the gateway's own origin does it: gives how each ended.
-// Arguments: a key, a model, and a PNG in Base64.
-async (key, model, png) => {
+// Every operation by `fetch`, as a page does it: gives how each ended. Arguments: a key, a model, a PNG
+// in Base64, and the gateway's origin; "" for that of the page.
+async (key, model, png, gateway) => {
   const asked = { prompt: "A cat, for a browser", model, seconds: "4", size: "720x1280" };
   const found = {};
 
   function ask(path, method = "GET", body = undefined) {
     const headers = { authorization: `Bearer ${key}` };
     if (typeof body === "string") headers["content-type"] = "application/json";
-    return fetch(`/v1/videos${path}`, { method, headers, body });
+    return fetch(`${gateway}/v1/videos${path}`, { method, headers, body });
   }
 
   const post = (path, body) => ask(path, "POST", JSON.stringify(body));
@@ -53,8 +53,10 @@ async (key, model, png) => {
   await step("create with an image", () => ask("", "POST", form({ ...asked, input_reference: image })));
   await step("retrieve", () => ended(id));
   await step("list", () => ask("?limit=1"));
+  await step("read headers", async () => ({ ok: (await ask("?limit=1")).headers.has("x-request-id") }));
   const content = await step("download_content", () => ask(`/${id}/content`));
   await step("play", async () => played(await content.blob()));
+  await step("download_content by redirect", () => ask(`/${id}/content?delivery=redirect`));
   await step("remix", () => post(`/${id}/remix`, { prompt: "A dog" }));
   await step("edit", () => post("/edits", { prompt: "A dog", video: { id } }));
   await step("extend", () => post("/extensions", { prompt: "A dog", seconds: "8", video: { id } }));

@@ -20,6 +20,7 @@ from typing import Any
 import openai
 import pytest
 
+from local.azurite import share_blobs
 from tests.fakes.chromium import CHROMIUM, browsing
 from tests.fakes.simulator import picture
 from tests.fakes.stack import CHECKOUT, Served, serving
@@ -29,13 +30,20 @@ NODE = CHECKOUT / "node_modules" / "openai"
 
 
 @pytest.fixture(scope="module")
-def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(azurite, tmp_path_factory.mktemp("clients"), webhook_networks=["127.0.0.0/8"]) as gateway:
+def served(azurite: str, site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    knobs: dict[str, Any] = {"webhook_networks": ["127.0.0.0/8"], "cors": {"origins": [site]}}
+    asyncio.run(share_blobs(azurite, with_pages=True))
+    with serving(azurite, tmp_path_factory.mktemp("clients"), **knobs) as gateway:
         yield gateway
 
 
 class Listener(BaseHTTPRequestHandler):
-    """Takes every webhook."""
+    """Takes every webhook, and has an empty page."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
@@ -47,14 +55,20 @@ class Listener(BaseHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def listener() -> Iterator[str]:
-    """The address of a server that takes webhooks."""
+def site() -> Iterator[str]:
+    """The origin of somebody's own server."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
         thread = Thread(target=server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/hook"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def listener(site: str) -> str:
+    """The address that takes webhooks."""
+    return f"{site}/hook"
 
 
 # Operations of `client.videos`, which stand without its name, and those of `client.webhooks`.
@@ -222,24 +236,45 @@ def _wait(served: Served, key: str, video_id: str) -> None:
         assert client.videos.poll(video_id).status == "completed"
 
 
-BROWSER = "`fetch` (Chromium)"
+BROWSER, ELSEWHERE = "`fetch` (Chromium)", "`fetch` (Chromium, another origin)"
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: `apt-get install chromium`")
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: `apt-get install chromium` brings Debian's")
+async def of_fetch(served: Served, profile: Path, page_of: str, gateway: str) -> dict[str, str]:
+    """What a script may do on this page, which asks the gateway at that origin."""
+    script = Path(__file__).with_name("browser.js").read_text()
+    image = base64.b64encode(picture((720, 1280))).decode()
+    async with browsing(profile) as page:
+        await page.visit(page_of)
+        found: dict[str, str] = await page.run(script, served.new_key(), served.model, image, gateway)
+        return found
+
+
+@needs_chromium
 def test_a_browser(served: Served, tmp_path: Path) -> None:
     """A page of the gateway's own origin. Any answer has that origin but `/docs`, whose policy
     lets no script ask for anything.
     """
-    script = Path(__file__).with_name("browser.js").read_text()
-    image = base64.b64encode(picture((720, 1280))).decode()
+    expect(BROWSER, asyncio.run(of_fetch(served, tmp_path, f"{served.url}/openapi.json", "")))
 
-    async def story() -> dict[str, str]:
+
+@needs_chromium
+def test_a_page_of_another_origin(served: Served, site: str, tmp_path: Path) -> None:
+    """One that the operator lists may do the same."""
+    expect(ELSEWHERE, asyncio.run(of_fetch(served, tmp_path, site, served.url)))
+
+
+@needs_chromium
+def test_a_page_that_is_not_listed(served: Served, site: str, tmp_path: Path) -> None:
+    """The same server by another name is another origin, and may read nothing."""
+
+    async def story() -> str:
         async with browsing(tmp_path) as page:
-            await page.visit(f"{served.url}/openapi.json")
-            found: dict[str, str] = await page.run(script, served.new_key(), served.model, image)
-            return found
+            await page.visit(site.replace("127.0.0.1", "localhost"))
+            ask = "async (url) => { try { return (await fetch(url)).status } catch (error) { return String(error) } }"
+            return str(await page.run(ask, f"{served.url}/health/liveness"))
 
-    expect(BROWSER, asyncio.run(story()))
+    assert asyncio.run(story()) == "TypeError: Failed to fetch"
 
 
 @pytest.mark.skipif(not NODE.exists(), reason="`make setup` installs the client for Node")
@@ -252,4 +287,4 @@ def test_the_page_says_which_versions_were_tried() -> None:
 def test_no_client_is_on_the_page_that_is_not_tried() -> None:
     """Each is tried above, or the page says that it is not."""
     named = set(re.findall(r"^\| ([^|]*) \| `[^|]*` \| [^|]* \|$", PAGE, re.MULTILINE))
-    assert named == {*CLIENTS, "`openai` (Node)", "`AzureOpenAI` (Node)", "curl", BROWSER}
+    assert named == {*CLIENTS, "`openai` (Node)", "`AzureOpenAI` (Node)", "curl", BROWSER, ELSEWHERE}

@@ -1,0 +1,21 @@
+"""Which web pages may call the gateway: the section `cors` of `gateway` in config.yaml."""
+
+from typing import Annotated
+
+import msgspec
+
+# Scheme, host and port, as a browser sends them: without a path, and without the scheme's own port.
+_Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d{1,5})?)$")]
+_Seconds = Annotated[int, msgspec.Meta(ge=0, le=86_400)]
+
+
+class Cors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`origins`: of the pages that may call (`https://app.example.com`); `*` means any; none by
+    default. `max_age_seconds`: how long a browser may remember that it may.
+    """
+
+    origins: list[_Origin] = []
+    max_age_seconds: _Seconds = 7200
+
+    def allows(self, origin: str) -> bool:
+        return origin in self.origins or "*" in self.origins
