@@ -31,6 +31,7 @@ from shared.media.reference_image import Reference, ReferenceImages
 from shared.media.requests import CreateRequest
 from shared.media.video import Video, dollars, new_id
 from shared.storage.blobs import Archive
+from shared.storage.tables import retry_conflicts
 from shared.storage.video_store import VideoStore
 from shared.upstream.upstreams import Upstreams
 from shared.videos.copies import Copies
@@ -199,11 +200,10 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if failure is None:
             days = self.knobs.retention_days
             expires_at = None if days is None else now + timedelta(days=days)
-            outcome: dict[str, Any] = {"status": "completed", "progress": 100, "expires_at": expires_at}
+            outcome: dict[str, Any] = {"status": "completed", "progress": 100, "expires_at": expires_at, "error_message": None}
         else:
-            outcome = {"status": "failed", "error_code": failure["code"], "error_message": failure["message"]}
-            if failure.get("request_id"):
-                outcome["upstream_request_id"] = failure["request_id"]
+            told = {"error_message": failure["message"], "upstream_request_id": failure.get("request_id")}
+            outcome = {"status": "failed", "error_code": failure["code"], **{name: text for name, text in told.items() if text}}
         video = await self.ledger.settle(video_id, finished_at=now, **outcome)
         if video is None:
             return
@@ -214,6 +214,17 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.copies.drop(video)
         self.journal.note("ended", video)
         await self._forget(video)
+
+    async def note_reason(self, video_id: str, failure: Failure) -> Failure:
+        """Write why an unfinished video fails to its record; returns the rest. May be repeated."""
+
+        async def attempt() -> None:
+            entry = await self.videos.find(video_id)
+            if entry is not None and not entry.video.finished and entry.video.error_message != failure["message"]:
+                await self.videos.change(entry, error_message=failure["message"])
+
+        await retry_conflicts(attempt, self.clock, self.videos.random)
+        return {**failure, "message": ""}
 
     async def delete(self, video_id: str, token: str | None = None) -> None:
         """Delete a video: its caller no longer sees it. May be repeated.

@@ -5,7 +5,9 @@ from typing import Any, TypedDict
 
 
 class Failure(TypedDict):
-    """Why a video cannot be made. `request_id` is the vendor's id of its refusal."""
+    """Why a video cannot be made. `request_id` is the vendor's id of its refusal. `message` is
+    empty where the video's record has it.
+    """
 
     code: str
     message: str

@@ -2,6 +2,9 @@
 
 The engine runs a step that raises again, and the sweep restarts an orchestration that fails. That
 helps while storage does not answer, and in no other case, so a step raises only StorageUnavailable.
+
+The engine keeps what a step returns and raises, and an upstream's message may quote a prompt: the
+message of a failure is on the video's record before the step returns, and an error has no cause.
 """
 
 import logging
@@ -57,8 +60,14 @@ class Steps(msgspec.Struct, frozen=True):
             return await self._run(self.rendering.save, video_id)
 
     async def finish(self, outcome: Any) -> None:
-        """Finish the video. Whatever this raises goes to the engine, which runs it again."""
-        await self.lifecycle.finish(outcome["video"], outcome["failure"])
+        """Finish the video. Whatever this raises, the engine runs it again."""
+        try:
+            await self.lifecycle.finish(outcome["video"], outcome["failure"])
+        except StorageUnavailable as error:
+            raise StorageUnavailable(error.message) from None
+        except Exception as error:
+            _log(outcome["video"], self.finish, error)
+            raise StorageUnavailable(f"The video was not settled: {type(error).__name__}.") from None
 
     async def _until(self, due: datetime | None) -> None:
         """The engine's timers come up to a second early, and nothing is looked at more often than
@@ -89,9 +98,9 @@ class Steps(msgspec.Struct, frozen=True):
         """
         for tries_left in reversed(range(_TRIES)):
             try:
-                return await step(video_id, *seen)
-            except StorageUnavailable:
-                raise
+                return await self._noted(video_id, await step(video_id, *seen))
+            except StorageUnavailable as error:
+                raise StorageUnavailable(error.message) from None
             except WriteConflict:
                 # Another run of this step has changed the video since this one read it.
                 logger.info("video %s: %s was overtaken", video_id, _name(step))
@@ -103,12 +112,18 @@ class Steps(msgspec.Struct, frozen=True):
                 await self.clock.sleep(_PAUSE)
         return failed("internal_error", "Something went wrong in the gateway; its log has the rest.")
 
+    async def _noted(self, video_id: str, outcome: StepResult) -> StepResult:
+        """The outcome as the engine may keep it."""
+        if "failed" not in outcome:
+            return outcome
+        return {"failed": await self.lifecycle.note_reason(video_id, outcome["failed"])}
 
-def _name(step: Step) -> str:
+
+def _name(step: Callable[..., Any]) -> str:
     return getattr(step, "__name__", "step")
 
 
-def _log(video_id: str, step: Step, error: Exception) -> None:
+def _log(video_id: str, step: Callable[..., Any], error: Exception) -> None:
     """Log the type and the place of an error. Not its message, which may quote a prompt or an
     address.
     """

@@ -31,8 +31,7 @@ pytestmark = [
 
 async def lived(world: World) -> tuple[list[Any], list[str]]:
     """One video of every end: what its steps have left for the durable history, and what callers
-    were answered that is not an object of their video. The reason of a failure, which may quote
-    the prompt, does pass through the history: docs/logging.md says so.
+    were answered that is not an object of their video.
     """
     history: list[Any] = []
     answers = [(await asked(world, "verboten")).body.decode()]
@@ -42,14 +41,17 @@ async def lived(world: World) -> tuple[list[Any], list[str]]:
         video_id = (await asked(world, end)).json["id"]
         if end == "deleted":
             await world.send("DELETE", f"/v1/videos/{video_id}", secret=world.secret)
-        history.append(await world.submitted(video_id))
+        steps = world.gateway.steps
+        history.append(await steps.submit(video_id))
         world.upstream.run(10)
         world.clock.skip(60)
-        history.append(await world.gateway.rendering.check(video_id))
+        history.append(await steps.check(video_id) if "done" in history[-1] else history[-1])
         world.upstream.end("failed" if end == "failed" else "completed", {"code": "x", "message": f"Not this: {PROMPT}"})
-        await world.live(video_id)
+        history.append(await steps.check(video_id) if "again" in history[-1] else history[-1])
+        await steps.finish({"video": video_id, "failure": history[-1].get("failed")})
+        assert (await world.video(video_id)).finished
     await Sweep(world.gateway, Engine()).run()
-    return [each for each in history if "failed" not in each], answers
+    return history, answers
 
 
 async def asked(world: World, word: str) -> Any:

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import timedelta
+from traceback import format_exception
 
 import httpx
 import pytest
@@ -10,7 +11,7 @@ from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
 from shared.videos.step_result import StepResult
 from shared.videos.steps import Steps
-from tests.fakes.upstream import Reply
+from tests.fakes.upstream import Reply, error
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
@@ -36,6 +37,19 @@ def steps(world: World, *errors: Exception) -> Steps:
 
 
 SECRET = "https://upstream.example/?prompt=a+cat"
+QUOTED = "a cat on a roof"
+
+
+class Broken:
+    """A lifecycle whose every call raises what quotes a prompt."""
+
+    async def finish(self, video_id: str, failure: object) -> None:
+        raise ZeroDivisionError(SECRET)
+
+
+def caused(error: Exception) -> Exception:
+    error.__cause__ = ZeroDivisionError(SECRET)
+    return error
 
 
 async def test_a_step_that_keeps_raising_ends_the_video(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -60,6 +74,30 @@ async def test_while_storage_does_not_answer_the_engine_tries_again(world: World
     """Nothing ends for that: what is stored decides, and cannot be read."""
     with pytest.raises(StorageUnavailable):
         await steps(world, StorageUnavailable("Try again.")).check("video_1")
+
+
+async def test_the_engine_hears_the_code_of_a_failure_and_the_record_its_message(world: World) -> None:
+    """Its history outlives what `log_prompts: false` promises, and upstreams quote prompts."""
+    video = await world.start()
+    world.upstream.script("create", error(400, f"Not this: {QUOTED}", code="content_policy_violation"))
+    outcome = await world.gateway.steps.submit(video.id)
+    assert QUOTED not in repr(outcome)
+    await world.gateway.steps.finish({"video": video.id, "failure": outcome["failed"]})
+    ended = await world.video(video.id)
+    assert (ended.status, ended.error_code) == ("failed", "moderation_blocked")
+    assert QUOTED in str(ended.error_message)
+
+
+async def test_an_error_that_the_engine_hears_has_no_cause(world: World) -> None:
+    """The engine keeps the whole chain as text."""
+    faulty = Steps(world.gateway.submission, world.gateway.rendering, Broken(), world.gateway.heartbeats, world.clock)  # type: ignore[arg-type]
+    for raising in (
+        steps(world, caused(StorageUnavailable("Try again."))).save("video_1"),
+        faulty.finish({"video": "video_1", "failure": None}),
+    ):
+        with pytest.raises(StorageUnavailable) as raised:
+            await raising
+        assert SECRET not in "".join(format_exception(raised.value))
 
 
 async def test_a_step_that_was_overtaken_ends_quietly(world: World) -> None:
