@@ -27,9 +27,8 @@ from local.functions_host.queues import QueueListener
 from local.functions_host.sdk_session import sdk_session
 from local.functions_host.timers import Timer
 from local.functions_host.web import Front
-from local.functions_host.wire import answering_asterisk, listen
+from local.functions_host.wire import answering, listen
 from shared.clock import Clock
-from shared.routes.web import WebApp
 
 _ADDRESS = "127.0.0.1"
 _DRAIN_SECONDS = 5.0
@@ -99,11 +98,7 @@ class Host:
             raise
 
     async def _listen(self) -> tuple[web.AppRunner, asyncio.Server]:
-        extension = WebApp()
-        application = extension.get_app()
-        application.add_routes(rpc.routes(self.hub))
-        extension.route(self._front.handle)
-        application.middlewares.append(answering_asterisk(self._front.handle))
+        application = answering(self._front.handle, rpc.routes(self.hub))
         if self._tell is not None:
             application.middlewares.append(access_lines(self._tell))
         server = web.AppRunner(application, shutdown_timeout=_DRAIN_SECONDS)

@@ -6,6 +6,7 @@ Every number and status is measured, see "The real Functions host, measured".
 
 import asyncio
 import re
+from collections.abc import Iterable
 from functools import partial
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ _LONGEST_ADDRESS = 8 * 1024  # bytes of the first line
 _MOST_HEADERS, _LONGEST_HEADERS = 100, 32 * 1024  # number, and bytes of all together
 _KEYED = re.compile(r"/+(admin|runtime/webhooks)(/|$)", re.IGNORECASE)  # behind a key that nobody has here
 _VERBS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"}
+_ANY_PATH = r"/{path:[\s\S]*}"  # a line break may be in it
 _WORKER = "127.0.0.1"
 _TLS, _NO_REQUEST = b"\x16\x03", b"\x16\r\n\r\n"  # how TLS begins, and what the parser refuses at once
 
@@ -69,6 +71,16 @@ def forwarded(request: web.Request) -> web.Request:
     return request.clone(headers=headers)
 
 
+def answering(handle: Handler, routes: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
+    """An application of these routes, which passes every other path to the handler. To send "100
+    Continue" is the handler's part.
+    """
+    application = web.Application(middlewares=[_answering_asterisk(handle)])
+    application.add_routes(routes)
+    application.router.add_route("*", _ANY_PATH, handle, expect_handler=_not_yet)
+    return application
+
+
 async def listen(runner: web.AppRunner, address: str, port: int) -> asyncio.Server:
     """Serve the application of a runner that is set up. Raises OSError if the port is taken."""
     loop, server = asyncio.get_running_loop(), runner.server
@@ -76,7 +88,11 @@ async def listen(runner: web.AppRunner, address: str, port: int) -> asyncio.Serv
     return await loop.create_server(partial(_Protocol, server, loop=loop), address, port)
 
 
-def answering_asterisk(handle: Handler) -> Middleware:
+async def _not_yet(_: web.Request) -> None:
+    """Does nothing before the body is read."""
+
+
+def _answering_asterisk(handle: Handler) -> Middleware:
     """`OPTIONS *` asks for no path, which aiohttp routes nowhere, and the host to whoever takes the
     empty one.
     """

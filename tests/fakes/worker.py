@@ -20,8 +20,8 @@ from aiohttp import web
 from infra.tools.worker_index import protos
 from local.functions_host.functions import Binding, Function, Functions
 from local.functions_host.routing import Match, Router
-from local.functions_host.wire import forwarded, listen, refusal
-from shared.routes.web import SERVER_OPTIONS, WebApp
+from local.functions_host.wire import answering, forwarded, listen, refusal
+from shared.routes.web import SERVER_OPTIONS
 
 _OF_ONE_HOP = {"connection", "transfer-encoding", "keep-alive", "date"}
 
@@ -134,12 +134,10 @@ class Front:
 async def main() -> None:
     """Serve until killed."""
     worker = await Worker.start(os.getcwd())  # noqa: PTH109
-    extension = WebApp()
     # The host speaks plain HTTP to its worker, and changes neither headers nor bodies.
     options: dict[str, Any] = {"auto_decompress": False, "skip_auto_headers": ("Accept", "Accept-Encoding", "User-Agent")}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), **options) as session:
-        extension.route(Front(worker, session).handle)
-        runner = web.AppRunner(extension.get_app(), **SERVER_OPTIONS)
+        runner = web.AppRunner(answering(Front(worker, session).handle), **SERVER_OPTIONS)
         await runner.setup()
         listener = await listen(runner, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"

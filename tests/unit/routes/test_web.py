@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web as server
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.test_utils import RawTestServer, TestClient
 from yarl import URL
 
 from shared.errors import Gone
@@ -17,7 +17,7 @@ from shared.routes.calls import Answer, Call, Handler
 
 pytestmark = pytest.mark.anyio
 
-Client = TestClient[server.Request, server.Application]
+Client = TestClient[server.BaseRequest, None]
 
 
 @asynccontextmanager
@@ -29,7 +29,8 @@ async def answering(handler: Handler) -> AsyncIterator[Client]:
         return await web.respond(request, handler)
 
     extension.route(catch_all)
-    async with TestClient(TestServer(extension.get_app())) as client:
+    opened: Client = TestClient(RawTestServer(extension.get_app()))
+    async with opened as client:
         yield client
 
 
