@@ -4,6 +4,7 @@
     ├── ConfigurationError        500  configuration_error      the operator must mend a setting
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── Unavailable               503  variant_unavailable      the upstream cannot give it just now
+    ├── WaitingRoomFull           503  waiting_room_full        too many calls wait on this instance
     ├── GuardrailUnavailable      503  guardrail_unavailable    a guardrail did not answer
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
@@ -21,7 +22,7 @@
     │   ├── UnsupportedMedia      415  unsupported_encoding
     │   ├── RangeNotSatisfiable   416  range_not_satisfiable
     │   ├── IdempotencyMismatch   422  idempotency_key_reused
-    │   ├── RateLimited           429  rate_limit_exceeded, too_many_running
+    │   ├── RateLimited           429  rate_limit_exceeded, too_many_…
     │   └── BudgetExceeded        429  budget_exceeded, seconds_limit_exceeded
     └── UpstreamError             502  what the upstream answered to one of our calls
         ├── Refused                    the request itself was refused; repeating it cannot help
@@ -97,6 +98,13 @@ class Unavailable(GatewayError):
 
     status = 503
     default_code = "variant_unavailable"
+
+
+class WaitingRoomFull(GatewayError):
+    """Too many calls wait for news on this instance."""
+
+    status = 503
+    default_code = "waiting_room_full"
 
 
 class GuardrailUnavailable(GatewayError):

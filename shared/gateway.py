@@ -45,9 +45,11 @@ from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
 from shared.videos.copies import Copies
 from shared.videos.fallback import Fallback
+from shared.videos.following import Following
 from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.orchestration import DurableOrchestrations
+from shared.videos.places import Places
 from shared.videos.reconciliation import Reconciliation
 from shared.videos.rendering import Rendering
 from shared.videos.steps import Steps
@@ -85,6 +87,8 @@ class Gateway(msgspec.Struct, frozen=True):
     journal: Journal
     alerts: Alerts
     webhooks: Webhooks
+    following: Following
+    places: Places
 
     @property
     def couriers(self) -> Couriers:
@@ -169,6 +173,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
         journal,
         alerts,
         webhooks,
+        Following(videos, clock),
+        Places(given.knobs.waiting),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 
 from shared.config import guardrail
-from shared.config.browsers import Cors
+from shared.config.browsers import Cors, Waiting
 from shared.config.catalog import AZURE_OPENAI_SCOPE
 from shared.config.guardrail import BlockedPattern, BlockedWord, Guardrail, GuardrailParams
 from shared.dialects.azure import Azure
@@ -44,7 +44,8 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     made anew, which no upstream's own remix can do. `reference_hosts`: the hosts that reference
     images may be fetched from. `fallbacks`: the models that replace a model, in order, while all
     its deployments are down. `webhook_networks`: networks that are not public and that webhooks may
-    go to (`10.0.0.0/8`). `cors`: the web pages that may call.
+    go to (`10.0.0.0/8`). `cors`: the web pages that may call. `waiting`: how many calls may
+    wait for news of videos.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -62,6 +63,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallbacks: dict[str, list[str]] = {}
     webhook_networks: list[str] = []
     cors: Cors = Cors()
+    waiting: Waiting = Waiting()
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -235,7 +237,7 @@ def _suggestion(complaint: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs, Cors)
+    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs, Cors, Waiting)
     guardrails = (Guardrail, GuardrailParams, BlockedWord, BlockedPattern)
     known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)

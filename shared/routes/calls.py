@@ -42,7 +42,7 @@ class Request(msgspec.Struct, frozen=True):
 
     `parts` are the route's parameters. `body` can be read once, and raises ConnectionError where
     the caller disconnects before its end. `origin` is the address by which the caller reaches the
-    gateway, such as `https://gateway.example`.
+    gateway, such as `https://gateway.example`. `connected` says whether the caller is still there.
     """
 
     method: str
@@ -51,6 +51,7 @@ class Request(msgspec.Struct, frozen=True):
     parts: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: AsyncIterator[bytes] = msgspec.field(default_factory=pieces)
     origin: str = ""
+    connected: Callable[[], bool] = lambda: True
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -195,7 +195,9 @@ _FACTS: Mapping[str, _Facts] = {
     "POST videos/extensions": _REFUSED,
     "POST videos/characters": _REFUSED,
     "GET videos/characters/{character_id}": _Facts(),
-    "GET videos/{video_id}": _Facts(_ref("Video")),
+    "GET videos/{video_id}": _Facts(_ref("Video"), query={"wait": {"type": "number", "minimum": 0, "maximum": 999_999}}),
+    "GET videos/{video_id}/events": _Facts(media=("text/event-stream",)),
+    "GET videos/events": _Facts(media=("text/event-stream",)),
     "DELETE videos/{video_id}": _Facts(_object({"id": _TEXT, "object": {"const": "video.deleted"}, "deleted": _FLAG}, ["id"])),
     "POST videos/{video_id}/remix": _Facts(_ref("Video"), _REMIX, form=True),
     "GET videos/{video_id}/content": _CONTENT,
@@ -303,7 +305,7 @@ def _responses(method: str, facts: _Facts) -> dict[str, Any]:
         return {"200": {"description": "done", "content": {"application/json": {"schema": facts.answer}}}, "default": error}
     content: dict[str, Schema] = {each: {} for each in facts.media}
     found = {"200": {"description": "the bytes", "content": content}, "default": error}
-    if "text/html" not in facts.media:
+    if "video/mp4" in facts.media:
         found |= {"206": {"description": "a part of them", "content": content}, "302": {"description": "where they are"}}
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from shared.errors import MethodNotAllowed, NotFound
-from shared.routes import content, health, models, operator, reports, undelivered, videos, webhooks
+from shared.routes import content, event_streams, health, models, operator, reports, undelivered, videos, webhooks
 from shared.routes.calls import Answer, Call, Handler
 
 
@@ -63,7 +63,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 # What a part may be: anything up to the next slash, unless it says otherwise here. What stands at
 # the place of a video's id and has a route of its own is no id.
 _PARTS = {
-    "video_id": r"(?!(?:generations|models|edits|extensions|characters)(?:/|$))[^/]+",
+    "video_id": r"(?!(?:generations|models|events|edits|extensions|characters)(?:/|$))[^/]+",
     "name": r".+",
 }
 
@@ -85,12 +85,14 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "videos", videos.list_videos),
     Endpoint("POST", "videos/generations", videos.create_video),
     Endpoint("GET", "videos/models", models.list_video_models),
+    Endpoint("GET", "videos/events", event_streams.key_events),
     Endpoint("POST", "videos/edits", videos.edit_video),
     Endpoint("POST", "videos/extensions", videos.extend_video),
     Endpoint("POST", "videos/characters", videos.create_character),
     Endpoint("GET", "videos/characters/{character_id}", videos.get_character),
     Endpoint("GET", "videos/{video_id}", videos.get_video),
     Endpoint("DELETE", "videos/{video_id}", videos.delete_video),
+    Endpoint("GET", "videos/{video_id}/events", event_streams.video_events),
     Endpoint("POST", "videos/{video_id}/remix", videos.remix_video),
     Endpoint("GET", "videos/{video_id}/content", content.get_content),
     Endpoint("HEAD", "videos/{video_id}/content", content.get_content),

@@ -15,6 +15,7 @@ from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix, with_history
 from shared.media.video import Video, dollars, owner_of
 from shared.routes.calls import Answer, Call
+from shared.routes.waiting import has_news
 
 logger = logging.getLogger("gateway")
 _MOST_SOURCES = 16  # of a chain of remixes, read one by one
@@ -100,7 +101,7 @@ async def list_videos(call: Call) -> Answer:
     return Answer(
         {
             "object": "list",
-            "data": [await _shown(call, video) for video in page.videos],
+            "data": [await shown(call, video) for video in page.videos],
             "first_id": page.videos[0].id if page.videos else None,
             "last_id": page.last,
             "has_more": page.more,
@@ -109,8 +110,11 @@ async def list_videos(call: Call) -> Answer:
 
 
 async def get_video(call: Call, video_id: str) -> Answer:
+    """The video; with `?wait=`, not before it has changed, or those seconds are over."""
     video = await own_video(call, video_id)
-    return _video_answer(call, video, await _shown(call, video))
+    if await has_news(call, video):
+        video = await own_video(call, video_id)
+    return _video_answer(call, video, await shown(call, video))
 
 
 async def delete_video(call: Call, video_id: str) -> Answer:
@@ -159,7 +163,7 @@ async def own_video(call: Call, video_id: str) -> Video:
     return entry.video
 
 
-async def _shown(call: Call, video: Video) -> dict[str, Any]:
+async def shown(call: Call, video: Video) -> dict[str, Any]:
     """The video, with its place in the queue as it is now."""
     standing = await call.gateway.pool.standing(video)
     return video.wire(standing.wire() if standing else None)

@@ -148,6 +148,7 @@ def _received(request: Request) -> calls.Request:
         parts=request.get(ROUTE, {}),
         body=_body(request),
         origin=_origin(request.headers),
+        connected=lambda: request.transport is not None and not request.transport.is_closing(),
     )
 
 

@@ -202,6 +202,15 @@ class VideoStore(msgspec.Struct):
                 break
         return Page.cut(videos, limit)
 
+    async def newest_rows(self, owner: str, limit: int, columns: Sequence[str]) -> Sequence[Row]:
+        """These columns of the newest listed videos of a key, in one request."""
+        rows: list[Row] = []
+        async for row in self.table.scan(owner, after=_FIRST_VIDEO, before=_AFTER_VIDEOS, page=limit, select=columns):
+            rows.append(row)
+            if len(rows) == limit:
+                break
+        return rows
+
     async def oldest_first(
         self, owner: str, limit: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
     ) -> Page:

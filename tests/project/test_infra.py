@@ -16,6 +16,7 @@ import yaml
 
 from infra.tools.package import build
 from shared.config import file, guardrail, settings
+from shared.config.browsers import Waiting
 from shared.errors import ConfigurationError
 from shared.storage import blobs
 from tests.project.bicep import (
@@ -128,6 +129,12 @@ def test_the_templates_compile(command: str) -> None:
         result = subprocess.run(arguments, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
         assert result.stderr == ""
+
+
+def test_calls_that_wait_leave_room_on_an_instance() -> None:
+    """Azure starts another instance when all the requests of one are taken."""
+    (given,) = re.findall(r"httpConcurrency: (\d+)", code(INFRA / "main.bicepparam"))
+    assert Waiting().max_calls_per_key < Waiting().max_calls < int(given)
 
 
 def test_the_tests_see_every_resource() -> None:

@@ -30,10 +30,9 @@ async (key, model, png, gateway) => {
 
   async function ended(id) {
     for (;;) {
-      const answer = await ask(`/${id}`);
+      const answer = await ask(`/${id}?wait=30`);
       const { status } = await answer.clone().json();
       if (status === "completed" || status === "failed") return answer;
-      await new Promise((done) => setTimeout(done, 100));
     }
   }
 
@@ -51,7 +50,9 @@ async (key, model, png, gateway) => {
   const { id } = await (await step("create", () => post("", asked))).json();
   const image = await (await fetch(`data:image/png;base64,${png}`)).blob();
   await step("create with an image", () => ask("", "POST", form({ ...asked, input_reference: image })));
+  const events = ask(`/${id}/events`);
   await step("retrieve", () => ended(id));
+  await step("events", async () => ({ ok: (await (await events).text()).includes("event: video.completed") }));
   await step("list", () => ask("?limit=1"));
   await step("read headers", async () => ({ ok: (await ask("?limit=1")).headers.has("x-request-id") }));
   const content = await step("download_content", () => ask(`/${id}/content`));

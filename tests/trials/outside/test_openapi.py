@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,11 @@ CHECKS = (
 
 @pytest.fixture(scope="module")
 def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gateway whose upstream is so slow that no film is rendered meanwhile."""
-    with serving(azurite, tmp_path_factory.mktemp("openapi"), speed=1, max_running=1) as gateway:
+    """A gateway whose upstream is so slow that no film is rendered meanwhile, and where no call
+    waits for one for long.
+    """
+    knobs: dict[str, Any] = {"waiting": {"longest_seconds": 0.2}}
+    with serving(azurite, tmp_path_factory.mktemp("openapi"), speed=1, max_running=1, **knobs) as gateway:
         yield gateway
 
 

@@ -1,0 +1,116 @@
+"""Server-sent events of one video, or of all videos of a key
+(https://html.spec.whatwg.org/multipage/server-sent-events.html).
+
+An event tells a state, so one that a client has missed is made up for by the next. A stream ends
+before the platform cuts it off; the client comes back and says with `Last-Event-ID` what it knows.
+"""
+
+import json
+import math
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from shared.errors import GatewayError, envelope
+from shared.media.video import Video
+from shared.routes.calls import Answer, Call
+from shared.routes.videos import own_video, shown
+from shared.routes.waiting import looks
+from shared.videos.following import Follower, View, Views
+
+_MEDIA_TYPE = "text/event-stream; charset=utf-8"
+_OPENING, _COMMENT = b"retry: 1000\n\n", b": nothing new\n\n"
+_SILENCE = timedelta(seconds=15)  # the longest: some proxies give up a connection after half a minute
+# When the event was made, in unix milliseconds, and the state that it tells.
+_EVENT_ID = re.compile(r"(\d{13})\.([a-z_]+\.\d{1,3})", re.ASCII)
+
+
+async def video_events(call: Call, video_id: str) -> Answer:
+    """The video as it is, and again after every change. The stream ends with the video. 204 where
+    the caller knows the end already: then no browser asks again.
+    """
+    video = await own_video(call, video_id)
+    view = View.of(video.to_row())
+    knows = _last_event(call)[1] == _state(video)
+    if knows and video.finished:
+        return Answer(status=204)
+    return await _stream(call, call.gateway.following.video(video.id, view if knows else None), ends_with_video=True)
+
+
+async def key_events(call: Call) -> Answer:
+    """Every change of the key's videos, from now on or from the event of `Last-Event-ID` on."""
+    caller = await call.caller()
+    follower = await call.gateway.following.key(caller.owner, _last_event(call)[0])
+    return await _stream(call, follower, ends_with_video=False)
+
+
+async def _stream(call: Call, follower: Follower, *, ends_with_video: bool) -> Answer:
+    """The answer. Its first piece is made here: where no place is left, the answer is an error."""
+    pieces = _pieces(call, (await call.caller()).owner, follower, ends_with_video=ends_with_video)
+    return Answer(_resumed(await anext(pieces), pieces), headers={"x-accel-buffering": "no"}, media_type=_MEDIA_TYPE)
+
+
+async def _resumed(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """All pieces again. What is left is closed with it, so that the place is free at once."""
+    async with aclosing(rest):
+        yield first
+        async for piece in rest:
+            yield piece
+
+
+async def _pieces(call: Call, owner: str, follower: Follower, *, ends_with_video: bool) -> AsyncGenerator[bytes, None]:
+    with call.gateway.places.taken(owner):
+        yield _OPENING
+        try:
+            async for piece in _news(call, follower, ends_with_video=ends_with_video):
+                yield piece
+        except GatewayError as error:
+            yield _event("error", envelope(error))
+
+
+async def _news(call: Call, follower: Follower, *, ends_with_video: bool) -> AsyncIterator[bytes]:
+    clock = call.gateway.clock
+    spoke = clock.now()
+    async for changes in looks(call, follower, math.inf):
+        if not changes and clock.now() - spoke < _SILENCE:
+            continue
+        spoke = clock.now()
+        yield b"".join([await _told(call, name, changes[name]) for name in _in_order(changes)]) or _COMMENT
+        if ends_with_video and any(view is None or view.ended for view in changes.values()):
+            return
+
+
+def _in_order(changes: Views) -> list[str]:
+    """The ids of the videos, in the order in which they came to their states."""
+    return sorted(changes, key=lambda name: (view.since.timestamp() if (view := changes[name]) else math.inf, name))
+
+
+async def _told(call: Call, video_id: str, view: View | None) -> bytes:
+    """The event of a change, with the video as callers see it. What has changed again meanwhile is
+    told again.
+    """
+    entry = await call.gateway.videos.find(video_id)
+    at = f"{call.gateway.clock.now().timestamp() * 1000:.0f}"
+    if view is None or entry is None or entry.video.deleted:
+        return _event("video.deleted", {"id": video_id, "object": "video.deleted", "deleted": True}, f"{at}.deleted.0")
+    video = entry.video
+    return _event(f"video.{video.status}", await shown(call, video), f"{at}.{_state(video)}")
+
+
+def _event(name: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
+    lines = [f"event: {name}", *([f"id: {event_id}"] if event_id else []), f"data: {json.dumps(data)}"]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def _state(video: Video) -> str:
+    return f"{video.status}.{video.progress}"
+
+
+def _last_event(call: Call) -> tuple[datetime | None, str | None]:
+    """When the last event that the caller has seen was made, and its state; None where it has seen
+    none, or says it in words that are not ours.
+    """
+    known = _EVENT_ID.fullmatch(call.headers.get("last-event-id", ""))
+    return (datetime.fromtimestamp(int(known[1]) / 1000, UTC), known[2]) if known else (None, None)

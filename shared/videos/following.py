@@ -1,0 +1,146 @@
+"""Learns of changes of videos, for callers that wait for them.
+
+What another instance has changed can only be read. So each thing that is followed, a video or the
+newest videos of a key, is read about once a second, for all who wait for it on this instance.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+
+from shared.clock import Clock
+from shared.media.video import Status
+from shared.storage.video_store import VideoStore
+
+# Seconds between two looks: a tenth of the time in which nothing has happened, within these bounds.
+_SHORTEST, _LONGEST = 1.0, 5.0
+MOST_FOLLOWED = 500  # of a key's videos: the newest
+_ROWS_A_SECOND = 100  # a reading of more rows serves so much longer
+_LATE = timedelta(seconds=60)  # clocks differ, and a change is seen some time after it was made
+
+
+class View(msgspec.Struct, frozen=True):
+    """What makes two states of a video different to its caller. `since` is when it came to its
+    status.
+    """
+
+    status: Status
+    progress: int
+    since: datetime
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> "View | None":
+        """Of a video's row. None for a video that its caller has deleted."""
+        if told.get("deleted"):
+            return None
+        moments = [told[name].astimezone(UTC) for name in _MOMENTS if told.get(name)]
+        return cls(told["status"], told.get("progress", 0), max(moments))
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ("completed", "failed")
+
+
+_MOMENTS = ("created_at", "started_at", "finished_at")
+_COLUMNS = ("status", "progress", "deleted", *_MOMENTS)
+
+Views = Mapping[str, View | None]  # by the ids of videos; None for a deleted one
+
+
+class Subject:
+    """A thing that is followed. Whoever asks for its views shares a reading with all others that
+    have asked within a second.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[Views]], clock: Clock) -> None:
+        self._read = read
+        self._clock = clock
+        self._reading = asyncio.Lock()
+        self._views: Views = {}
+        self._fresh_until: datetime | None = None
+
+    async def views(self) -> Views:
+        """Raises StorageUnavailable."""
+        async with self._reading:
+            if self._fresh_until is None or self._clock.now() >= self._fresh_until:
+                self._views = await self._read()
+                seconds = max(_SHORTEST, len(self._views) / _ROWS_A_SECOND)
+                self._fresh_until = self._clock.now() + timedelta(seconds=seconds)
+            return self._views
+
+
+class Follower:
+    """What one caller knows of a subject, and when it looks again."""
+
+    def __init__(self, subject: Subject, clock: Clock, known: Views) -> None:
+        self._subject = subject
+        self._clock = clock
+        self._known = known
+        self._changed_at = self._looks_at = clock.now()
+
+    async def changes(self) -> Views:
+        """What has changed since the last time; nothing while it is too early to look. Raises
+        StorageUnavailable.
+        """
+        now = self._clock.now()
+        if now < self._looks_at:
+            return {}
+        views = await self._subject.views()
+        changed = _differences(self._known, views)
+        self._known = views
+        if changed:
+            self._changed_at = now
+        quiet = (now - self._changed_at).total_seconds()
+        self._looks_at = now + timedelta(seconds=min(max(_SHORTEST, quiet / 10), _LONGEST))
+        return changed
+
+
+class Following(msgspec.Struct):
+    """All that is followed on this instance. It is forgotten when nobody follows it any more."""
+
+    videos: VideoStore
+    clock: Clock
+    _subjects: WeakValueDictionary[str, Subject] = msgspec.field(default_factory=WeakValueDictionary)
+
+    def video(self, video_id: str, known: View | None) -> Follower:
+        """Follow a video of which the caller knows this state; with None, the present one is
+        news.
+        """
+        return Follower(self._subject(video_id, lambda: self._video(video_id)), self.clock, {video_id: known})
+
+    async def key(self, owner: str, since: datetime | None = None) -> Follower:
+        """Follow the newest videos of a key, from now on; with `since`, what has come to its status
+        after that is a change as well. Raises StorageUnavailable.
+        """
+        subject = self._subject(owner, lambda: self._newest(owner))
+        views = await subject.views()
+        before = None if since is None else since - _LATE
+        known = {name: view for name, view in views.items() if before is None or view is None or view.since < before}
+        return Follower(subject, self.clock, known)
+
+    def _subject(self, name: str, read: Callable[[], Awaitable[Views]]) -> Subject:
+        subject = self._subjects.get(name)
+        if subject is None:
+            subject = self._subjects[name] = Subject(read, self.clock)
+        return subject
+
+    async def _video(self, video_id: str) -> Views:
+        entry = await self.videos.find(video_id)
+        return {video_id: View.of(entry.row.values) if entry else None}
+
+    async def _newest(self, owner: str) -> Views:
+        return {row.key: View.of(row.values) for row in await self.videos.newest_rows(owner, MOST_FOLLOWED, _COLUMNS)}
+
+
+def _differences(known: Views, views: Views) -> Views:
+    """What is other in the second of two readings. A video that is missing there was deleted, or is
+    no longer among the newest; ids sort newest first.
+    """
+    oldest = max(views, default="") if len(views) >= MOST_FOLLOWED else None
+    gone = [name for name in known.keys() - views.keys() if known[name] and (oldest is None or name < oldest)]
+    changed = {name: view for name, view in views.items() if known.get(name) != view}
+    return {**changed, **dict.fromkeys(gone)}
