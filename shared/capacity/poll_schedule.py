@@ -12,9 +12,11 @@ import msgspec
 
 _ALMOST = 95.0  # percent of an estimate that has run out
 _LEARNING = 0.1  # the weight of the newest job
+_CONFIRMED = 5  # jobs: until then a single odd one may have made the estimate
+_ODD = 3  # deviations from the mean: nearly all jobs take less
 _TELLING = 5  # percent: less progress predicts nothing
 _OF_THE_REST = 0.55  # the part of the predicted rest to sleep: predictions get better towards the end
-_LOOKS_PER_DEVIATION = 2, 15  # without a prediction: when a quick one of its kind is done, and when most are
+_LOOKS_PER_DEVIATION = 5, 20  # without a prediction: when a quick one of its kind is done, and when most are
 _OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of the time it is overdue
 _ABOUT_TO_END = 5.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
 _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
@@ -33,6 +35,21 @@ class Usual(msgspec.Struct, frozen=True):
     deviation: float
     jobs: int = 0
 
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether looks may be put off for it."""
+        return self.jobs >= _CONFIRMED
+
+    @property
+    def quickest(self) -> float:
+        """Seconds that a quick job of its kind takes."""
+        return max(self.mean - _ODD * self.deviation, self.mean / 8)
+
+    @property
+    def longest(self) -> float:
+        """Seconds in which nearly all jobs of its kind are done."""
+        return self.mean + _ODD * self.deviation
+
 
 class Pace(NamedTuple):
     """Seconds between two looks: `poll_seconds`, and the shortest allowed, `close_poll_seconds`."""
@@ -43,8 +60,11 @@ class Pace(NamedTuple):
 
 def learn(usual: Usual, seconds: float) -> Usual:
     """The estimate after one more job. The first jobs weigh more; one job alone says nothing of the
-    deviation.
+    deviation. An odd time counts as one that is just not odd; otherwise a single job would spoil
+    the times of looks for dozens of jobs after it.
     """
+    if usual.is_confirmed:
+        seconds = min(max(seconds, usual.mean - _ODD * usual.deviation), usual.longest)
     mean = usual.mean + max(_LEARNING, 1 / (usual.jobs + 1)) * (seconds - usual.mean)
     deviation = usual.deviation + max(_LEARNING, 1 / (usual.jobs + 2)) * (abs(seconds - mean) - usual.deviation)
     return Usual(mean, max(deviation, 1.0), usual.jobs + 1)
@@ -61,34 +81,29 @@ def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: 
     shortest = min(pace.usual, usual.mean / _LOOKS_A_JOB) if usual.jobs else pace.usual
     closely = max(shortest / 2, pace.closest)
     if progress < _TELLING:
-        wait = max(_quick(usual) - elapsed, _between_looks(elapsed, usual), closely)
+        wait = max(usual.quickest - elapsed, _between_looks(elapsed, usual), closely)
     else:
         # The progress may stop, so never wait longer than the job has run.
         left = _expected_end(elapsed, progress, usual) - elapsed
         wait = max(min(left * _OF_THE_REST, elapsed), closely)
     # An overdue job that does not move may never end, so it is looked at less and less often.
-    overdue = 0.0 if moving else _overdue(elapsed, usual)
-    longest = _LONGEST if usual.jobs else 3 * pace.usual  # an estimate that no job has confirmed must not delay looks
+    overdue = 0.0 if moving else elapsed - usual.longest
+    longest = _LONGEST if usual.is_confirmed else 3 * pace.usual
     return min(max(wait, overdue / _OVERDUE_SHARE), longest) * random.uniform(1.0, 1.1)
 
 
 def first_look(elapsed: float, usual: Usual) -> float:
-    """Seconds until the first look at a job: until a quick one of its kind is done. 0.0 where no
-    job of its kind is known.
+    """Seconds until the first look at a job: until a quick one of its kind is done. 0.0 where
+    too few jobs of its kind are known.
     """
-    return min(max(_quick(usual) - elapsed, 0.0), _LONGEST) if usual.jobs else 0.0
-
-
-def _quick(usual: Usual) -> float:
-    """How long a quick job of its kind takes, in seconds."""
-    return max(usual.mean - 3 * usual.deviation, usual.mean / 8)
+    return min(max(usual.quickest - elapsed, 0.0), _LONGEST) if usual.is_confirmed else 0.0
 
 
 def _between_looks(elapsed: float, usual: Usual) -> float:
     """Seconds between two looks without a prediction: the likelier the end, the fewer."""
     fewest, most = _LOOKS_PER_DEVIATION
-    quick = _quick(usual)
-    likely = min(max((elapsed - quick) / max(usual.mean - quick, 1.0), 0.0), 1.0)
+    rise = max(usual.mean - usual.quickest, 1.0)
+    likely = min(max((elapsed - usual.quickest) / rise, 0.0), 1.0)
     return usual.deviation / (fewest + (most - fewest) * likely)
 
 
@@ -100,11 +115,6 @@ def usual_progress(elapsed: float, usual: Usual) -> int:
 def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:
     """Whether a job's progress predicts its end within seconds."""
     return progress >= _TELLING and _expected_end(elapsed, progress, usual) - elapsed <= _ABOUT_TO_END
-
-
-def _overdue(elapsed: float, usual: Usual) -> float:
-    """Seconds by which a job takes longer than nearly all jobs of its kind."""
-    return elapsed - usual.mean - 3 * usual.deviation
 
 
 def sleep_unless_woken(seconds: float, random: Random) -> float:

@@ -17,7 +17,7 @@ from tests.trials.scale.upstream import SimulatedDeployment
 # seconds from the upstream's completion to ours, with progress and without.
 _OPERATIONS, _WAKES = 40.0, 3.0
 _POLLS, _LAG = 12.0, 2.0
-_SILENT_POLLS, _SILENT_LAG = 22.0, 4.0
+_SILENT_POLLS, _SILENT_LAG = 28.0, 4.0
 _PARTS = ("create", "submit", "check", "save", "finish", "sweep", "other")
 _KINDS: tuple[Kind, ...] = ("point read", "page of a range", "transaction", "lost race")
 

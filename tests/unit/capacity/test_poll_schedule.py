@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.capacity.poll_schedule import Pace, Usual, is_about_to_end, learn, look_after, sleep_unless_woken
+from shared.capacity.poll_schedule import Pace, Usual, first_look, is_about_to_end, learn, look_after, sleep_unless_woken
 from shared.capacity.render_times import RenderTimes
 from tests.fakes.clock import SkippingClock
 from tests.fakes.table import MemoryTable
@@ -60,7 +60,7 @@ def test_a_job_that_tells_nothing_is_looked_at_around_its_usual_time(render: flo
     """
     count, late = looks(render, KNOWN, tells=False)
     rising, likely = min(render - 20, 120), max(render - 140, 0)  # seconds after a quick one's time, and after the usual time
-    assert count <= 4 + rising / 40 * (2 + 13 / 2 * rising / 120) + likely / 40 * 15
+    assert count <= 4 + rising / 40 * (5 + 15 / 2 * rising / 120) + likely / 40 * 20
     assert late <= 6
 
 
@@ -101,6 +101,23 @@ def test_what_is_usual_lies_among_what_was_seen(took: list[float]) -> None:
     assert usual.deviation >= 1.0
     assert usual.jobs == len(took)
     assert learn(Usual(120.0, 60.0), took[0]).deviation == pytest.approx(30.0)
+
+
+def test_an_odd_job_hardly_changes_what_is_usual() -> None:
+    """One that takes twenty minutes puts the looks at the next ones off by no more than one that
+    just is not odd.
+    """
+    spoilt = learn(KNOWN, 1_200.0)
+    assert spoilt.mean - KNOWN.mean <= 0.1 * 3 * KNOWN.deviation + 0.001
+    assert spoilt.deviation <= 1.2 * KNOWN.deviation
+
+
+def test_a_few_jobs_put_no_look_off() -> None:
+    """A single odd job may have made an estimate of less than five."""
+    few, enough = Usual(1_000.0, 30.0, jobs=4), Usual(1_000.0, 30.0, jobs=5)
+    assert first_look(1.0, few) == 0.0
+    assert look_after(1.0, 0, few, PACE, Random(1)) <= 3 * POLL * 1.1
+    assert first_look(1.0, enough) >= 290
 
 
 def test_a_change_of_the_upstreams_pace_is_learned() -> None:
