@@ -182,6 +182,10 @@ class Pool(msgspec.Struct, dict=True):
         model = self.catalog.get(video.model)
         return await self.standings.of(model, video) if model else None
 
+    async def waiting(self, model: Model) -> int:
+        """How many videos wait for a slot."""
+        return await self.standings.waiting(model)
+
     async def outages(self, model: Model) -> Mapping[str, Outage]:
         """The outages of deployments, by name. An outage that has ended still counts
         for ten minutes, unless a job was accepted since.

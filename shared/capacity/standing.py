@@ -64,6 +64,10 @@ class Standings(msgspec.Struct):
         start = slots.estimated_start(loads, place, usual.mean, self._now())
         return Standing(place + 1, datetime.fromtimestamp(start, UTC))
 
+    async def waiting(self, model: Model) -> int:
+        """How many videos wait for a slot of the model."""
+        return len((await self._read(model)).places)
+
     async def _read(self, model: Model) -> _Reading:
         async with self._reading:
             known = self._readings.get(model.name)

@@ -57,6 +57,7 @@ async def _operators_part(call: Call) -> dict[str, Any]:
     backlogs = {name: await couriers.deliveries.backlog(name) for name in couriers.destinations}
     return {
         "deployments": {model.name: _shown(model, await gateway.pool.loads(model), now) for model in models},
+        "waiting": {model.name: await gateway.pool.waiting(model) for model in models},
         "deliveries": {name: msgspec.structs.asdict(backlog) for name, backlog in backlogs.items()},
     }
 

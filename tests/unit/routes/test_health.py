@@ -41,5 +41,6 @@ async def test_the_operator_is_told_everything(world: World) -> None:
     told = (await health(world, MASTER)).json
     shown = told["deployments"][world.model.name][deployment.name]
     assert (shown["running"], shown["max_running"], shown["outage"]["reason"]) == (1, deployment.max_running, "upstream_auth")
+    assert told["waiting"] == {world.model.name: 0}
     assert told["deliveries"]["datadog"] == {"waiting": 1, "wait": 0.0, "given_up": 1}
     assert told["deliveries"]["webhooks"] == {"waiting": 0, "wait": None, "given_up": 0}
