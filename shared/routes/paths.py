@@ -40,6 +40,15 @@ async def get_docs(call: Call) -> Answer:
     return openapi.page(_document())
 
 
+async def get_studio(call: Call, name: str = "index.html") -> Answer:
+    """The page for people, and its files. Needs no key: what it shows, it asks for with one. Raises
+    NotFound.
+    """
+    from shared.routes import studio
+
+    return studio.file(name, call.headers)
+
+
 @cache
 def _document() -> dict[str, Any]:
     from shared.routes import openapi
@@ -63,7 +72,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 # What a part may be: anything up to the next slash, unless it says otherwise here. What stands at
 # the place of a video's id and has a route of its own is no id.
 _PARTS = {
-    "video_id": r"(?!(?:generations|models|events|edits|extensions|characters)(?:/|$))[^/]+",
+    "video_id": r"(?!(?:generations|models|counts|events|edits|extensions|characters)(?:/|$))[^/]+",
     "name": r".+",
 }
 
@@ -86,6 +95,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("POST", "videos/generations", videos.create_video),
     Endpoint("GET", "videos/models", models.list_video_models),
     Endpoint("GET", "videos/events", event_streams.key_events),
+    Endpoint("GET", "videos/counts", videos.count_videos),
     Endpoint("POST", "videos/edits", videos.edit_video),
     Endpoint("POST", "videos/extensions", videos.extend_video),
     Endpoint("POST", "videos/characters", videos.create_character),
@@ -124,6 +134,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "health/{probe}", health.health),
     Endpoint("GET", "openapi.json", get_document),
     Endpoint("GET", "docs", get_docs),
+    Endpoint("GET", "studio", get_studio),
+    Endpoint("GET", "studio/{name}", get_studio),
 )
 _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 

@@ -5,7 +5,7 @@ the answer.
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from shared.accounts.account import callback_hosts, over_soft_budget, rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
@@ -13,7 +13,7 @@ from shared.accounts.keys import Caller
 from shared.config.guardrails import check_asked
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix, with_history
-from shared.media.video import Video, dollars, owner_of
+from shared.media.video import Status, Video, dollars, owner_of
 from shared.routes.calls import Answer, Call
 from shared.routes.waiting import has_news
 
@@ -107,6 +107,16 @@ async def list_videos(call: Call) -> Answer:
             "has_more": page.more,
         }
     )
+
+
+async def count_videos(call: Call) -> Answer:
+    """How many videos the key has, by status. With `has_more`, there are older ones that were not
+    counted.
+    """
+    caller = await call.caller()
+    counts = await call.gateway.videos.counts(caller.owner)
+    by_status = {status: counts.by_status.get(status, 0) for status in get_args(Status)}
+    return Answer({"object": "video.counts", **by_status, "has_more": counts.more})
 
 
 async def get_video(call: Call, video_id: str) -> Answer:

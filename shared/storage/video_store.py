@@ -9,6 +9,7 @@ Videos of an earlier version have no row `old_…`, and stay under their id when
 until `upkeep.indexing` has gone through them. Until then listings read them in the old way.
 """
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from random import Random
@@ -28,6 +29,7 @@ _OLD, _AFTER_OLD = "old_", "old`"
 # fit, then as many at a time as storage reads in one request.
 _STEPS = (200, 1_000, 1_000, 1_000, 1_000, 1_000)
 _IdsAfter: TypeAlias = Callable[[str, str | None, int], Awaitable[list[str]]]
+MOST_COUNTED = 10_000  # videos of a key, read a thousand in a request
 UPKEEP, INDEXING = "upkeep", "indexing"  # partition and row that store how far older videos are indexed
 
 
@@ -52,6 +54,13 @@ class Page(msgspec.Struct, frozen=True):
         """A page of the first `limit` of these videos, after which there are no others."""
         shown = videos[:limit]
         return cls(shown, len(videos) > len(shown), shown[-1].id if shown else None)
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Videos by status. `more` says that there are older ones, which were not counted."""
+
+    by_status: Mapping[str, int]
+    more: bool = False
 
 
 class Sighting(msgspec.Struct, frozen=True):
@@ -216,6 +225,17 @@ class VideoStore(msgspec.Struct):
     ) -> Page:
         """The oldest listed videos of a key that are newer than the video `after`."""
         return await self._looked_for(self._oldest_ids, owner, limit, after, wanted)
+
+    async def counts(self, owner: str) -> Counts:
+        """How many listed videos of a key have each status, of the newest `MOST_COUNTED`."""
+        found: Counter[str] = Counter()
+        columns = ["status", "deleted"]
+        async for row in self.table.scan(owner, after=_FIRST_VIDEO, before=_AFTER_VIDEOS, select=columns):
+            if found.total() == MOST_COUNTED:
+                return Counts(found, more=True)
+            if not row.values.get("deleted"):
+                found[row.values["status"]] += 1
+        return Counts(found)
 
     async def indexed(self) -> bool:
         """Whether all videos of earlier versions have been indexed. Once True, it stays True."""

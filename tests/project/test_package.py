@@ -38,7 +38,8 @@ def test_the_package_is_the_app_and_nothing_else(built: package.Package) -> None
     tops = {name.partition("/")[0] for name in built.files}
     assert tops == {"function_app.py", "host.json", "requirements.txt", "config.yaml", "shared"}
     below = {name for name in built.files if name.startswith("shared/")}
-    assert below == {str(path.relative_to(PROJECT)) for path in (PROJECT / "shared").rglob("*.py")}
+    modules, page = (PROJECT / "shared").rglob("*.py"), (PROJECT / "shared" / "static").rglob("*.*")
+    assert below == {str(path.relative_to(PROJECT)) for path in [*modules, *page]}
 
 
 def test_the_package_installs_what_was_tested(built: package.Package) -> None:

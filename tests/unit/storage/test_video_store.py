@@ -187,3 +187,18 @@ async def earlier(world: World, number: int) -> Video:
     await world.gateway.tables.gateway.commit(world.owner, Insert(video.id, video.to_row()))
     world.clock.skip(1)
     return video
+
+
+async def test_counts_are_of_a_keys_own_listed_videos(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By status. Deleted ones are in none; those of others neither; and the oldest of very many."""
+    completed, deleted, _ = [(await world.start()).id for _ in range(3)]
+    await world.gateway.lifecycle.finish(completed, None)
+    await world.gateway.lifecycle.finish(deleted, None)
+    await world.gateway.lifecycle.delete(deleted, None)
+    told = (await world.send("GET", "v1/videos/counts", secret=world.secret)).json
+    counted = {"queued": 1, "in_progress": 0, "completed": 1, "failed": 0}
+    assert told == {"object": "video.counts", **counted, "has_more": False}
+    assert (await world.send("GET", "v1/videos/counts")).json["queued"] == 0
+    monkeypatch.setattr(video_store, "MOST_COUNTED", 1)
+    told = (await world.send("GET", "v1/videos/counts", secret=world.secret)).json
+    assert (told["queued"], told["completed"], told["has_more"]) == (1, 0, True)

@@ -1,0 +1,180 @@
+// The videos of the key, as the server tells them: pages of a tab, kept up to date.
+
+import { ask, isRefusal, type Refusal } from "./api";
+import { type Counts, type Page, type Status, unfinished, type Video } from "./wire";
+
+export type Tab = "all" | "running" | "done" | "failed";
+
+export const TABS: Record<Tab, { label: string; statuses: Status[] }> = {
+  all: { label: "All", statuses: ["queued", "in_progress", "completed", "failed"] },
+  running: { label: "Running", statuses: ["queued", "in_progress"] },
+  done: { label: "Done", statuses: ["completed"] },
+  failed: { label: "Failed", statuses: ["failed"] },
+};
+
+const PAGE = 24; // videos
+const MOST_ASKED = 24; // videos that are asked for one by one in a round
+const BUSY = 2_000; // milliseconds between rounds while a video is made
+const IDLE = 15_000; // and else: another tab or program may start one
+const TROUBLED = 5_000;
+
+/** One list of the server, read from its newest video on: all videos, or those of one status. */
+interface Source {
+  status: Status | undefined;
+  last: string | null;
+  more: boolean;
+}
+
+export interface Seen {
+  videos: Video[];
+  more: boolean;
+  counts: Counts | null;
+  loaded: boolean;
+  trouble: Refusal | null;
+}
+
+/** What one tab shows. `listen` is called with it after each change, until `stop`. */
+export class Library {
+  private readonly known = new Map<string, Video>();
+  private readonly sources: Source[];
+  private counts: Counts | null = null;
+  private counted = "";
+  private loaded = false;
+  private trouble: Refusal | null = null;
+  private timer = 0;
+  private stopped = false;
+  private busy: Promise<void> | null = null;
+
+  constructor(
+    private readonly tab: Tab,
+    private readonly listen: (seen: Seen) => void,
+  ) {
+    const statuses = tab === "all" ? [undefined] : TABS[tab].statuses;
+    this.sources = statuses.map((status) => ({ status, last: null, more: true }));
+    document.addEventListener("visibilitychange", this.look);
+    void this.refresh();
+  }
+
+  stop(): void {
+    this.stopped = true;
+    clearTimeout(this.timer);
+    document.removeEventListener("visibilitychange", this.look);
+  }
+
+  /** Shows a video as an answer to a change told it. */
+  put(video: Video): void {
+    this.known.set(video.id, video);
+    this.tell();
+    void this.refresh();
+  }
+
+  drop(id: string): void {
+    this.known.delete(id);
+    this.tell();
+    void this.refresh();
+  }
+
+  /** Asks the server for everything that may have changed. One round runs at a time. */
+  refresh(): Promise<void> {
+    this.busy ??= this.round().finally(() => {
+      this.busy = null;
+    });
+    return this.busy;
+  }
+
+  /** Reads the next page of each list that has one. */
+  async more(): Promise<void> {
+    await this.guarded(async () => {
+      for (const source of this.sources.filter((each) => each.more && each.last)) {
+        const page = await this.page(source, source.last);
+        this.extend(source, page);
+      }
+    });
+  }
+
+  private look = (): void => {
+    if (!document.hidden) void this.refresh();
+  };
+
+  private async round(): Promise<void> {
+    clearTimeout(this.timer);
+    await this.guarded(async () => {
+      for (const source of this.sources) {
+        const page = await this.page(source, null);
+        await this.ask(this.doubtful(source, page));
+        if (source.last === null) this.extend(source, page);
+      }
+      this.loaded = true;
+      await this.count();
+    });
+    if (this.stopped) return;
+    const pause = this.trouble ? TROUBLED : [...this.known.values()].some(unfinished) ? BUSY : IDLE;
+    this.timer = window.setTimeout(() => (document.hidden ? undefined : this.refresh()), pause);
+  }
+
+  private async page(source: Source, after: string | null): Promise<Page<Video>> {
+    const query = { limit: PAGE, status: source.status, after: after ?? undefined };
+    const page = await ask<Page<Video>>("/v1/videos", { query });
+    for (const video of page.data) this.known.set(video.id, video);
+    return page;
+  }
+
+  private extend(source: Source, page: Page<Video>): void {
+    source.last = page.last_id;
+    source.more = page.has_more;
+  }
+
+  /** Videos that the first page does not tell of: they were deleted, changed, or are further back and unfinished. */
+  private doubtful(source: Source, page: Page<Video>): string[] {
+    const told = new Set(page.data.map((video) => video.id));
+    const end = page.has_more ? (page.last_id ?? "") : "video_~";
+    const mine = [...this.known.values()].filter((video) => !source.status || video.status === source.status);
+    const doubted = mine.filter((video) => !told.has(video.id) && (video.id <= end || unfinished(video)));
+    return doubted.map((video) => video.id).slice(0, MOST_ASKED);
+  }
+
+  private async ask(ids: string[]): Promise<void> {
+    for (const id of ids) {
+      const video = await ask<Video>(`/v1/videos/${id}`).catch((failure: unknown) => {
+        if (isRefusal(failure) && failure.status === 404) return null;
+        throw failure;
+      });
+      if (video) this.known.set(id, video);
+      else this.known.delete(id);
+    }
+  }
+
+  /** Counts again where something has changed since. */
+  private async count(): Promise<void> {
+    const now = [...this.known.values()].map((video) => video.id + video.status).join();
+    if (this.counts && now === this.counted) return;
+    this.counts = await ask<Counts>("/v1/videos/counts");
+    this.counted = now;
+  }
+
+  private async guarded(step: () => Promise<void>): Promise<void> {
+    try {
+      await step();
+      this.trouble = null;
+    } catch (failure) {
+      if (!isRefusal(failure)) throw failure;
+      this.trouble = failure;
+    }
+    this.tell();
+  }
+
+  private tell(): void {
+    if (this.stopped) return;
+    // Behind the end of a list that goes on, videos of the other list would stand alone.
+    const ends = this.sources.filter((each) => each.more && each.last).map((each) => each.last ?? "");
+    const statuses = TABS[this.tab].statuses;
+    const mine = [...this.known.values()].filter((each) => statuses.includes(each.status) && ends.every((end) => each.id <= end));
+    this.listen({
+      videos: mine.sort((one, other) => (one.id < other.id ? -1 : 1)),
+      more: ends.length > 0,
+      counts: this.counts,
+      loaded: this.loaded,
+      trouble: this.trouble,
+    });
+  }
+}

@@ -1,0 +1,265 @@
+// `node stories.mjs NAME` plays a story against the gateway at ADDRESS; `tests/trials/outside/test_studio.py` plays all.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+
+import { browsing, check, DESKTOP, PHONE, signIn } from "./browser.mjs";
+
+const { ADDRESS, KEY, OPERATOR, FOLDER } = process.env;
+const PROMPT = "A cat playing with a ball of yarn in a sunny garden";
+
+const make = (page) => page.getByRole("button", { name: /^Make it/ });
+const done = (page, prompt) => page.getByRole("button", { name: `Done: ${prompt}` });
+const player = (page) => page.locator("dialog video");
+
+async function order(page, prompt) {
+  await page.getByLabel("Prompt", { exact: true }).fill(prompt);
+  await make(page).click();
+}
+
+const asked = (path, key, given = {}) =>
+  fetch(ADDRESS + path, { ...given, headers: { authorization: `Bearer ${key}`, "content-type": "application/json" } }).then((told) => told.json());
+
+const plays = (page) => page.waitForFunction(() => document.querySelector("dialog video")?.currentTime > 0);
+
+async function seriousOf(page) {
+  // As the browser's own tools run code: the page's policy would let no script of ours in.
+  await page.evaluate(readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8"));
+  const { violations } = await page.evaluate(() => globalThis.axe.run());
+  const serious = violations.filter(({ impact }) => impact === "serious" || impact === "critical");
+  return serious.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+}
+
+const stories = {
+  async from_prompt_to_played_video() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await page.getByText("Nothing here yet").waitFor();
+      await page.getByRole("button", { name: "Make it for $0.40" }).waitFor();
+      await page.getByLabel("8 s", { exact: true }).check();
+      await page.getByRole("button", { name: "Make it for $0.80" }).waitFor();
+      await order(page, PROMPT);
+      await page.getByRole("button", { name: /^All 1/ }).waitFor();
+      await done(page, PROMPT).click();
+      await plays(page);
+      check((await player(page).evaluate((film) => film.videoWidth)) === 720, "the film has its size");
+      await page.getByRole("button", { name: "Go to 4.0 s" }).click();
+      await page.waitForFunction(() => document.querySelector("dialog video").currentTime === 4);
+      const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("link", { name: "Download" }).click()]);
+      const bytes = readFileSync(await download.path());
+      check(bytes.subarray(4, 8).toString() === "ftyp", "the file is an MP4");
+      await page.getByRole("button", { name: "Delete" }).click();
+      await page.getByRole("button", { name: "Delete for good?" }).click();
+      await page.getByText("Nothing here yet").waitFor();
+    });
+  },
+
+  async remix_and_go_on_from_the_last_frame() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await order(page, PROMPT);
+      await done(page, PROMPT).click();
+      await plays(page);
+      await page.getByLabel("Change it").fill("Make the cat jump higher");
+      await page.getByRole("button", { name: "Remix for $0.40" }).click();
+      await page.getByRole("heading", { name: "Make the cat jump higher" }).waitFor();
+      await page.getByRole("button", { name: PROMPT, exact: true }).waitFor();
+      await plays(page);
+      await page.getByRole("button", { name: "Go on from the last frame" }).click();
+      await page.getByLabel(/^Reference image, cut to 720 × 1280/).waitFor();
+      await order(page, "The cat falls asleep");
+      await done(page, "The cat falls asleep").waitFor();
+    });
+  },
+
+  async a_reference_image_is_cut_to_size() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await page.getByLabel("Reference image").setInputFiles(`${FOLDER}/cat.png`);
+      await page.getByLabel("1280 × 720").check();
+      await page.getByLabel("Zoom").fill("2");
+      await page.getByLabel(/^Reference image, cut to 1280 × 720/).press("ArrowRight");
+      await page.getByText("The same request").click();
+      await page.getByLabel("curl", { exact: true }).getByText("input_reference=@reference.jpg").waitFor();
+      const [request] = await Promise.all([page.waitForRequest((each) => each.method() === "POST" && each.url().endsWith("/v1/videos")), order(page, PROMPT)]);
+      check(request.headers()["idempotency-key"].length === 32, "a request has a name of its own");
+      await done(page, PROMPT).waitFor();
+    });
+  },
+
+  async a_reload_in_the_middle_loses_nothing() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      for (const prompt of ["One", "Two", "Three"]) {
+        await order(page, prompt);
+        await page.getByRole("button", { name: new RegExp(`: ${prompt}`) }).waitFor();
+      }
+      await page.getByLabel("Prompt", { exact: true }).fill("A thought that is not sent yet");
+      await page.getByRole("button", { name: /^Running/ }).click();
+      await page.reload();
+      check((await page.getByLabel("Prompt", { exact: true }).inputValue()) === "A thought that is not sent yet", "the draft is there");
+      check((await page.getByRole("button", { name: /^Running/ }).getAttribute("aria-pressed")) === "true", "the tab is the same");
+      await page.getByRole("button", { name: "Done 3" }).click();
+      for (const prompt of ["One", "Two", "Three"]) await done(page, prompt).waitFor();
+      check(!page.url().includes("sk-"), "no key is in the address");
+    });
+  },
+
+  async a_budget_is_refused_and_costs_nothing() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await page.getByText("$0.10 left of $0.10").waitFor();
+      await page.getByText("That is less than this video costs.").waitFor();
+      await order(page, PROMPT);
+      const refusal = page.getByRole("alert");
+      await refusal.getByText("budget_exceeded").waitFor();
+      await refusal.getByText("ask your operator for more budget").waitFor();
+      await refusal.getByText(/^req_/).waitFor();
+    });
+    const { info } = await asked("/key/info", KEY);
+    check(info.spend === 0 && info.reserved === 0, "nothing was spent");
+  },
+
+  async a_failure_says_what_to_do() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await order(page, PROMPT);
+      await page.getByRole("button", { name: `Failed: ${PROMPT}` }).click();
+      const dialog = page.getByRole("dialog");
+      await dialog.getByText("moderation_blocked").waitFor();
+      await dialog.getByText("Change the prompt or the image").waitFor();
+      await dialog.getByText("It cost nothing.").waitFor();
+      await dialog.getByText(/^video_[0-9a-f]{32}$/).waitFor();
+    });
+  },
+
+  async a_wrong_key_is_told_and_forgotten() {
+    await browsing(ADDRESS, async (page) => {
+      await page.goto("/studio");
+      await page.getByLabel("Your key").fill("sk-of-nobody-at-all");
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await page.getByRole("alert").getByText("Sign in with another key").waitFor();
+      check((await page.evaluate(() => sessionStorage.length)) === 0, "nothing is kept");
+      await page.getByLabel("Your key").fill(` ${KEY}\n`);
+      await page.getByRole("button", { name: "Sign in" }).click();
+      await page.getByRole("button", { name: "Sign out" }).click();
+      check((await page.evaluate(() => sessionStorage.length + localStorage.length)) === 0, "nothing is kept");
+      check((await page.context().cookies()).length === 0, "there is no cookie");
+    });
+  },
+
+  async texts_of_others_are_only_text() {
+    const evil = `<img src=x onerror="document.title='broken'"><script>document.title='broken'</script>{{7*7}}`;
+    const { id } = await asked("/v1/videos", OPERATOR, { method: "POST", body: JSON.stringify({ prompt: evil }) });
+    await asked("/key/generate", OPERATOR, { method: "POST", body: JSON.stringify({ key_alias: evil.slice(0, 120) + id.slice(-6) }) });
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, OPERATOR);
+      await page.getByLabel("Videos", { exact: true }).getByText(evil).first().waitFor();
+      await page.getByRole("button", { name: new RegExp(`<img`) }).first().click();
+      await page.getByRole("dialog").getByRole("heading").waitFor();
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Operate" }).click();
+      await page.getByRole("rowheader").filter({ hasText: "<img" }).first().waitFor();
+      check((await page.title()) === "Studio", "no text has run");
+      check((await page.locator("img[src='x'], script:not([src])").count()) === 0, "no text has become an element");
+      const inline = page.evaluate(() => document.body.append(Object.assign(document.createElement("script"), { textContent: "document.title = 'broken'" })));
+      check(await inline.then(() => false, () => true), "the policy lets no other code in");
+    }, { expects: /Trusted|Content Security Policy/ });
+  },
+
+  async the_operators_side() {
+    await asked("/v1/videos", KEY, { method: "POST", body: JSON.stringify({ prompt: PROMPT }) });
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await done(page, PROMPT).waitFor();
+      check((await page.getByRole("button", { name: "Operate" }).count()) === 0, "a key has no second side");
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await signIn(page, OPERATOR);
+      await page.getByRole("button", { name: "Operate" }).click();
+      await page.getByRole("heading", { name: "By key" }).waitFor();
+      const row = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Mia/ }) }).first();
+      await row.getByText("$0.40").waitFor();
+      await page.getByLabel("Name", { exact: true }).fill("Ada");
+      await page.getByLabel("Budget in dollars").fill("3");
+      await page.getByRole("button", { name: "Make a key" }).click();
+      const secret = await page.getByRole("status").locator("code").textContent();
+      check(secret.startsWith("sk-"), "the secret is shown");
+      const { info } = await asked("/key/info", secret);
+      check(info.max_budget === 3 && info.key_alias === "Ada", "the key is as it was made");
+      await page.getByRole("button", { name: "I have it" }).click();
+      check(!(await page.content()).includes(secret), "the secret is shown once");
+      const ada = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Ada/ }) }).first();
+      await ada.getByRole("button", { name: "Block" }).click();
+      await ada.getByText("blocked").waitFor();
+      await ada.getByRole("button", { name: "Unblock" }).click();
+      await ada.getByRole("button", { name: "Rotate" }).click();
+      await ada.getByRole("button", { name: /Rotate\?/ }).click();
+      const rotated = await page.getByRole("status").locator("code").textContent();
+      check(rotated.startsWith("sk-") && rotated !== secret, "the new secret is another");
+      await page.getByText("of 2 in use").waitFor();
+      await page.getByRole("region", { name: "Journal" }).getByText(PROMPT).first().waitFor();
+    });
+  },
+
+  async axe_finds_nothing_serious() {
+    for (const colorScheme of ["light", "dark"]) {
+      for (const viewport of [DESKTOP, PHONE]) {
+        await browsing(ADDRESS, async (page) => {
+          const found = [];
+          await page.goto("/studio");
+          found.push(await seriousOf(page));
+          await signIn(page, OPERATOR);
+          await order(page, PROMPT);
+          await done(page, PROMPT).first().waitFor();
+          await page.getByText("The same request").click();
+          await page.getByLabel("Reference image").setInputFiles(`${FOLDER}/cat.png`);
+          found.push(await seriousOf(page));
+          await done(page, PROMPT).first().click();
+          await plays(page);
+          found.push(await seriousOf(page));
+          await page.keyboard.press("Escape");
+          await page.getByRole("button", { name: "Operate" }).click();
+          await page.getByRole("region", { name: "Journal" }).getByText(PROMPT).first().waitFor();
+          found.push(await seriousOf(page));
+          const width = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+          check(width <= 0, `nothing is wider than the window (${width})`);
+          check(!found.flat().length, `nothing serious, ${colorScheme} ${viewport.width}:\n${found.flat().join("\n")}`);
+        }, { colorScheme, viewport });
+      }
+    }
+  },
+
+  async hands_need_no_mouse() {
+    await browsing(ADDRESS, async (page) => {
+      await page.goto("/studio");
+      await page.keyboard.press("Tab");
+      await page.keyboard.type(KEY);
+      await page.keyboard.press("Enter");
+      await page.getByLabel("Prompt", { exact: true }).focus();
+      await page.keyboard.type(PROMPT);
+      await page.keyboard.press("Control+Enter");
+      await done(page, PROMPT).focus();
+      await page.keyboard.press("Enter");
+      await plays(page);
+      await page.keyboard.press("Escape");
+      await page.getByRole("dialog").waitFor({ state: "detached" });
+      check((await page.evaluate(() => document.activeElement.textContent)) === `Done: ${PROMPT}`, "one is back where one was");
+    });
+  },
+
+  async a_first_load_is_quick_and_small() {
+    await browsing(ADDRESS, async (page) => {
+      let sum = 0;
+      page.on("requestfinished", async (request) => {
+        sum += (await request.sizes()).responseBodySize;
+      });
+      await page.goto("/studio");
+      await page.getByLabel("Your key").waitFor();
+      check(sum > 0 && sum < 150_000, `at most 150 kB (${sum})`);
+      console.log(JSON.stringify(await page.evaluate(() => performance.getEntriesByType("paint").map(({ name, startTime }) => [name, startTime]))));
+    });
+  },
+};
+
+const story = stories[process.argv[2]];
+if (!story) throw new Error(`There is no story ${process.argv[2]}: ${Object.keys(stories).join(", ")}`);
+await story();
