@@ -3,8 +3,8 @@
     GatewayError                  500  internal_error
     ├── ConfigurationError        500  configuration_error      the operator must mend a setting
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
-    ├── Unavailable               503  variant_unavailable      the upstream cannot give it just now
     ├── WaitingRoomFull           503  waiting_room_full        too many calls wait on this instance
+    ├── Unavailable               503  variant_unavailable      an image cannot be had just now
     ├── GuardrailUnavailable      503  guardrail_unavailable    a guardrail did not answer
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
@@ -94,7 +94,7 @@ class StorageUnavailable(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """The upstream cannot send an image of a finished video now."""
+    """An image of a finished video cannot be had now."""
 
     status = 503
     default_code = "variant_unavailable"

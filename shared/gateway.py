@@ -47,6 +47,7 @@ from shared.videos.copies import Copies
 from shared.videos.fallback import Fallback
 from shared.videos.following import Following
 from shared.videos.heartbeats import Heartbeats
+from shared.videos.images import Images
 from shared.videos.lifecycle import Lifecycle
 from shared.videos.orchestration import DurableOrchestrations
 from shared.videos.places import Places
@@ -83,6 +84,7 @@ class Gateway(msgspec.Struct, frozen=True):
     copies: Copies
     submission: Submission
     rendering: Rendering
+    images: Images
     lifecycle: Lifecycle
     journal: Journal
     alerts: Alerts
@@ -161,15 +163,16 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     )
     copies = Copies(tables.pools, upstreams, clock)
     rendering = Rendering(videos, pool, archive, upstreams, copies, render_times, clock, random, given.knobs, journal)
-    images = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
+    images = Images(given.catalog, videos, pool, archive, upstreams, clock)
+    references = ReferenceImages(RemoteImages(frozenset(given.knobs.reference_hosts), links.http))
     screening = _screening(given, links)
     lifecycle = Lifecycle(
-        *(videos, lines, ledger, budget, pool, archive, images),
+        *(videos, lines, ledger, budget, pool, archive, references),
         *(screening, upstreams, copies, clock, given.knobs, journal, alerts),
     )
     return Gateway(
         *(given, clock, links, tables, keys, commits, videos, lines, ledger, budget),
-        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, lifecycle),
+        *(pool, claims, equal_asks, archive, upstreams, copies, submission, rendering, images, lifecycle),
         journal,
         alerts,
         webhooks,

@@ -10,7 +10,7 @@ import msgspec
 from shared.config.capability import ANY_SIZE, Capability
 from shared.config.catalog import KNOWN_MODELS, MICROS
 from shared.config.file import Bounds, Lengths, ModelEntry
-from shared.dialects.dialect import Dialect
+from shared.dialects.dialect import EVERY_VARIANT, Dialect
 from shared.dialects.parameters import Parameter, Parameters
 from shared.errors import ConfigurationError
 
@@ -32,7 +32,7 @@ def read_capability(entry: ModelEntry, dialect: Dialect, longest_job: float) -> 
         sizes=sizes,
         seconds=seconds,
         prices={} if (whole_video, gpu_second) != (None, None) else _read_prices(entry, sizes, known, any_size=any_size),
-        variants=tuple(each for each in dialect.variants if info.variants is None or each in info.variants),
+        variants=tuple(each for each in EVERY_VARIANT if info.variants is None or each in info.variants),
         remix=dialect.remixes and info.remix,
         any_size=any_size,
         per_video=None if whole_video is None else _micros(entry, whole_video),

@@ -22,8 +22,8 @@ class Capability(msgspec.Struct, frozen=True):
     one is accepted too. `seconds` are whole seconds: a tuple, of which the first is the default, or
     a range. `prices` are micro-dollars per second of video, by size; `per_video` a price of the
     whole video instead, and `per_gpu_second` one of the server's time, of which `most_gpu_seconds`
-    are reserved and at most charged. `variants` are the files of a finished video that can be
-    fetched. `parameters` are those beside OpenAI's own, `fps` the frames per second that a video
+    are reserved and at most charged. `variants` are the files of a finished video that callers
+    may have. `parameters` are those beside OpenAI's own, `fps` the frames per second that a video
     has unless a parameter says otherwise. `resizes`: a reference image may have another size.
     """
 

@@ -18,6 +18,7 @@ from shared.errors import ConfigurationError, InvalidRequest
 from shared.periods import check_length
 
 _SHORTEST_MASTER_KEY = 16
+_PLACES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")  # where a system has its programs and libraries
 
 # Every app setting that the app reads by name, and its purpose. Settings that config.yaml refers to
 # by `os.environ/NAME` come on top.
@@ -72,6 +73,11 @@ class Settings(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails and sinks are secrets
+
+
+def without_settings() -> dict[str, str]:
+    """The environment of a process that is to know no setting, which may be a secret."""
+    return {name: os.environ[name] for name in _PLACES if name in os.environ}
 
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:

@@ -97,6 +97,10 @@ class Video(RunningJob, frozen=True, kw_only=True):
     def finished(self) -> bool:
         return self.status in ("completed", "failed")
 
+    def expired(self, now: datetime) -> bool:
+        """Whether its retention time is over."""
+        return self.expires_at is not None and self.expires_at <= now
+
     @property
     def waits(self) -> bool:
         """Whether no upstream has been asked for it yet."""

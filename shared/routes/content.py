@@ -1,33 +1,17 @@
 """The files of a finished video: the MP4, its thumbnail, and its spritesheet."""
 
-import asyncio
 import re
 from collections.abc import Mapping
 
-from shared.errors import (
-    Conflict,
-    Gone,
-    InvalidRequest,
-    Misrouted,
-    Missing,
-    NotAVideo,
-    NotFound,
-    Refused,
-    Retired,
-    Unavailable,
-    UpstreamError,
-)
+from shared.errors import Conflict, Gone, InvalidRequest
 from shared.media.video import Video
 from shared.routes.calls import Answer, Call
 from shared.routes.ranges import Selection, described, select
 from shared.routes.videos import own_video
 from shared.storage.blobs import MEDIA_TYPES, Stored, filename
-from shared.upstream.client import log_failure
 
 # A range that storage reads as RFC 9110 does. It knows no last so many bytes, and no `If-Range`.
 _PLAIN_RANGE = re.compile(r"bytes=\d{1,18}-\d{0,18}", re.ASCII)
-_LONGEST_FETCH = 60.0  # seconds to fetch an image from the upstream, while the caller waits
-_LOOK_AGAIN = 5.0  # seconds of `retry-after`, where the upstream names none
 
 
 async def get_content(call: Call, video_id: str) -> Answer:
@@ -84,7 +68,7 @@ def _require_content(call: Call, video: Video) -> None:
     if video.status != "completed":
         code = "video_failed" if video.status == "failed" else "video_not_completed"
         raise Conflict(f"The video has no content: it is {video.status.replace('_', ' ')}.", code=code)
-    if video.expires_at is not None and video.expires_at <= call.gateway.clock.now():
+    if video.expired(call.gateway.clock.now()):
         raise Gone("The video's retention time is over.")
 
 
@@ -104,54 +88,14 @@ async def _redirect(call: Call, video: Video, variant: str) -> Answer:
 
 
 async def _stored(call: Call, video: Video, variant: str) -> Stored:
-    """The file in our storage. Images are stored when they are first asked for, while the upstream
-    still has them. Raises Gone for a video that is not stored.
+    """The file in our storage. Images are stored when they are first asked for. Raises Gone for a
+    video that is not stored.
     """
     archive = call.gateway.archive
     file = await archive.stored(video, variant)
     if file is None and variant != "video":
-        await _fetch_image(call, video, variant)
+        await call.gateway.images.store(video, variant)
         file = await archive.stored(video, variant)
     if file is None:
         raise Gone("The video's bytes are no longer stored.")
     return file
-
-
-async def _fetch_image(call: Call, video: Video, variant: str) -> None:
-    """Fetch an image from the upstream and store it.
-
-    Raises NotFound where the upstream has none, and Unavailable where it cannot send it now.
-    """
-    gateway = call.gateway
-    model, upstream = gateway.settings.catalog.get(video.model), gateway.upstreams.of(video)
-    if model is None or upstream is None or variant not in model.capability.variants:
-        raise _no_such(variant)
-    # While the pool has the video, the sweep drops what a killed process leaves of a video that was
-    # deleted meanwhile.
-    await gateway.pool.enter(model, video.id)
-    try:
-        async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "", variant) as content:
-            await gateway.archive.save_image(video, variant, content)
-        await _drop_if_deleted(call, video)
-    except (Missing, Misrouted, NotAVideo, Refused, Retired) as error:
-        log_failure(video.id, variant, error)
-        raise _no_such(variant) from error
-    except (UpstreamError, TimeoutError) as error:
-        wait = (isinstance(error, UpstreamError) and error.retry_after) or _LOOK_AGAIN
-        raise Unavailable(f"The upstream cannot give the {variant} just now: try again.", retry_after=wait) from error
-    finally:
-        await gateway.pool.leave(model.name, video.id)
-
-
-async def _drop_if_deleted(call: Call, video: Video) -> None:
-    """Drop the image of a video that was deleted while it was fetched: the delete had found no
-    image to drop. Raises NotFound then.
-    """
-    entry = await call.gateway.videos.find(video.id)
-    if entry is None or entry.video.deleted:
-        await call.gateway.archive.drop_images(video)
-        raise NotFound("No such video.", param="video_id")
-
-
-def _no_such(variant: str) -> NotFound:
-    return NotFound(f"The upstream has no {variant} of this video.", code="variant_not_found", param="variant")

@@ -194,8 +194,8 @@ class Archive:
         return f"{blob.url}?{signature}"
 
     async def save_image(self, video: Video, variant: str, content: Content) -> None:
-        """Store a thumbnail or spritesheet. Raises NotAVideo where it is not such an image,
-        incomplete, or larger than 16 MiB.
+        """Store the upstream's thumbnail or spritesheet. Raises NotAVideo where it is not such an
+        image, incomplete, or larger than 16 MiB.
         """
         data = bytearray()
         async for chunk in content.chunks:
@@ -204,7 +204,11 @@ class Archive:
                 raise NotAVideo(f"The upstream's {variant} is larger than {_LARGEST_IMAGE // 1024**2} MiB.")
         if content.media_type.partition(";")[0] != VARIANTS[variant] or (content.length or len(data)) != len(data):
             raise NotAVideo(f"The upstream's {variant} is not a whole {VARIANTS[variant]} image.")
-        await self._put(VIDEOS, _blob_name(video, variant), bytes(data), VARIANTS[variant])
+        await self.put_image(video, variant, bytes(data))
+
+    async def put_image(self, video: Video, variant: str, data: bytes) -> None:
+        """Store an image that was drawn."""
+        await self._put(VIDEOS, _blob_name(video, variant), data, VARIANTS[variant])
 
     async def keep_reference(self, video: Video, reference: Reference) -> None:
         """Store a reference image until its video is finished."""

@@ -106,4 +106,4 @@ class Housekeeping(msgspec.Struct, frozen=True):
         return {MASTER_OWNER, *[key_id async for key_id, _ in self.gateway.keys.all()]}
 
     def _expired(self, video: Video) -> bool:
-        return bool(video.bytes) and video.expires_at is not None and video.expires_at.astimezone(UTC) <= self.now
+        return bool(video.bytes) and video.expired(self.now)

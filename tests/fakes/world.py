@@ -243,7 +243,6 @@ def _of_its_own(model: Model, server: type[ScriptedUpstream], deployment: Mappin
     able = msgspec.structs.replace(
         model.capability,
         remix=dialect.remixes,
-        variants=dialect.variants,
         parameters=dialect.parameters,
         fps=dialect.fps,
         resizes=dialect.resizes,

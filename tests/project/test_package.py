@@ -187,6 +187,7 @@ def test_the_package_imports_only_what_it_requires() -> None:
         "msgspec": "msgspec",
         "yaml": "PyYAML",
         "PIL": "Pillow",
+        "av": "av",
     }
     required = set(re.findall(r"^([\w-]+)==", (PROJECT / "requirements.txt").read_text(), re.MULTILINE))
     named: set[str] = set()

@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from shared.config import settings
 from shared.config.catalog import Deployment
@@ -56,6 +58,20 @@ def test_a_video_is_made_and_no_copy_stays(served: Served) -> None:
     assert served.upstream.removeprefix("http://") not in told
     if deployment(served).delete_after_saving:
         eventually(lambda: (job_of(served, "A cat on a roof") or {}).get("deleted"))
+
+
+@pytest.mark.parametrize(("variant", "kind"), [("thumbnail", "WEBP"), ("spritesheet", "JPEG")])
+def test_an_image_is_drawn_from_the_film(served: Served, variant: str, kind: str) -> None:
+    """None of these servers makes any. Streamed or from storage, it is the same."""
+    video_id = create(served, "A cat in the picture")
+    assert ended(served, video_id)["status"] == "completed"
+    with served.client() as client:
+        asks = [{"variant": variant, "delivery": delivery} for delivery in ("proxy", "redirect")]
+        answers = [client.get(f"/v1/videos/{video_id}/content", params=ask, follow_redirects=True) for ask in asks]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+    with Image.open(BytesIO(answers[0].content)) as image:
+        assert image.format == kind
 
 
 def test_the_slot_of_a_failed_job_is_free_within_two_looks(served: Served) -> None:

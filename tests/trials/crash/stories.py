@@ -388,6 +388,7 @@ CLIENTS = (
     Story("a remix whose answer is lost", _remixed_unheard, before=made),
     Story("a job that is unknown at first", _unknown_at_first),
     Story("a thumbnail", _with_thumbnail, before=_made_and_settled, check=_thumbnail_stays),
+    Story("a thumbnail that is drawn", _with_thumbnail, before=_made_and_settled, check=_thumbnail_stays, dialect="sglang"),
     Story("two in line for one slot", _two, max_running=1),
     Story("two in line, and every wake-up is lost", _two, check=_waited, max_running=1, wakes="lost"),
     Story("three in line, and every wake-up comes twice", _three, max_running=1, wakes="doubled"),

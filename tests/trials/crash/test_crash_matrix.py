@@ -50,6 +50,7 @@ WORST = [
 # of them.
 ENOUGH = (
     *("a create that is lost", "a create that is refused as unfinished", "a reference image", "a remix", "a thumbnail"),
+    "a thumbnail that is drawn",
     *("equal to one that is unclear", "an upstream that cannot be reached"),
     *(
         "two in line for one slot",
