@@ -129,7 +129,7 @@ function Strip({ video, player }: { video: Video; player: { current: HTMLVideoEl
   return (
     <div class="strip" role="group" aria-label="Moments">
       {Array.from({ length: count }, (_, number) => (
-        <button key={number} type="button" aria-label={`Go to ${begin(number).toFixed(1)} s`} onClick={() => seek(number)} onPointerEnter={() => seek(number)}>
+        <button key={number} type="button" aria-label={`Go to ${begin(number).toFixed(1)} s`} onClick={() => seek(number)}>
           <Sprite sheet={sheet} size={video.size} number={number} />
         </button>
       ))}

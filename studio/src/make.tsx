@@ -80,7 +80,11 @@ export function Make({ caller, models, order: draft, setOrder, image, setImage, 
             ))}
           </select>
         </label>
-        {model.retires && <p class="hint">The vendor retires this model on {model.retires}.</p>}
+        {model.retires && (
+          <p class="hint">
+            The vendor {Date.parse(model.retires) < Date.now() ? "retired" : "retires"} this model on {model.retires}.
+          </p>
+        )}
         <Choice name="Length" values={model.seconds} chosen={order.seconds} choose={(seconds) => change({ seconds })} label={(each) => `${each} s`} />
         <Size model={model} chosen={order.size} choose={(size) => change({ size })} />
         <Reference

@@ -200,6 +200,96 @@ const stories = {
     });
   },
 
+  async a_thousand_videos_come_in_pages() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await page.getByRole("button", { name: "All 1,000" }).waitFor();
+      const cards = page.getByRole("listitem");
+      const first = await cards.count();
+      check(first < 200, `not all at once (${first})`);
+      for (let count = first, turn = 0; turn < 4; turn += 1) {
+        await cards.last().scrollIntoViewIfNeeded();
+        await page.waitForFunction((before) => document.querySelectorAll(".card").length > before, count);
+        count = await cards.count();
+      }
+      await page.getByRole("button", { name: "Failed 10" }).click();
+      await page.waitForFunction(() => document.querySelectorAll(".card.failed").length === 10);
+      check((await page.locator(".card:not(.failed)").count()) === 0, "only what failed");
+    });
+  },
+
+  async a_gateway_that_was_away_is_back() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await order(page, PROMPT);
+      await done(page, PROMPT).waitFor();
+      await page.context().setOffline(true);
+      await order(page, "Sent into the void");
+      await page.locator(".make").getByText("The gateway cannot be reached.").waitFor();
+      await page.context().setOffline(false);
+      await make(page).click();
+      await done(page, "Sent into the void").waitFor();
+      await page.getByText("The gateway cannot be reached.").waitFor({ state: "detached" });
+    });
+  },
+
+  async two_tabs_see_the_same() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      const other = await page.context().newPage();
+      await signIn(other, KEY);
+      await order(page, PROMPT);
+      await done(other, PROMPT).click();
+      await other.getByRole("button", { name: "Delete" }).click();
+      await other.getByRole("button", { name: "Delete for good?" }).click();
+      await done(page, PROMPT).waitFor({ state: "detached" });
+      await page.getByText("Nothing here yet").waitFor();
+    });
+  },
+
+  async pictures_for_the_page_about_it() {
+    const videos = [
+      ["A cat playing with a ball of yarn in a sunny garden", "1280x720"],
+      ["Rain on the window of a night train", "1280x720"],
+      ["A paper boat drifting down a gutter after the storm", "720x1280"],
+      ["Two foxes running through fresh snow at dusk", "1280x720"],
+      ["Hands folding a crane from yellow paper", "720x1280"],
+      ["A lighthouse at dawn, gulls circling", "1280x720"],
+    ];
+    const post = (path, key, json) => asked(path, key, { method: "POST", body: JSON.stringify(json) });
+    for (const [prompt, size] of videos) await post("/v1/videos", KEY, { prompt, size });
+    const { key } = await post("/key/generate", OPERATOR, { key_alias: "Ada", max_budget: 10, budget_duration: "30d" });
+    for (const seconds of ["4", "8"]) await post("/v1/videos", key, { prompt: "Clouds over a mountain pass", seconds });
+    await browsing(ADDRESS, async (page) => {
+      const shoot = (name) => page.screenshot({ path: `${FOLDER}/studio-${name}.png` });
+      await signIn(page, KEY);
+      await page.getByRole("button", { name: `Done ${videos.length}` }).waitFor();
+      await page.getByLabel("Prompt", { exact: true }).fill("The cat falls asleep on the warm stones");
+      await page.waitForFunction((count) => document.querySelectorAll(".picture img").length === count, videos.length);
+      await shoot("videos");
+      await done(page, videos[5][0]).click();
+      await plays(page);
+      await page.locator(".strip").waitFor();
+      await shoot("look");
+      await page.keyboard.press("Escape");
+      await page.getByRole("button", { name: "Sign out" }).click();
+      await signIn(page, OPERATOR);
+      await page.getByRole("button", { name: "Operate" }).click();
+      await page.getByText("of 2 in use").waitFor();
+      await page.getByRole("rowheader").first().waitFor();
+      await page.locator(".ranking li").first().waitFor();
+      await page.getByRole("img", { name: /^Spend by day/ }).waitFor();
+      await shoot("operate");
+    });
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await page.waitForFunction(() => document.querySelectorAll(".picture").length > 3);
+      await page.getByRole("group", { name: "Which videos" }).evaluate((tabs) => tabs.scrollIntoView());
+      await page.waitForFunction(() => document.querySelectorAll(".picture img").length > 3);
+      await page.screenshot({ path: `${FOLDER}/studio-phone.png` });
+    }, { viewport: PHONE, colorScheme: "dark" });
+  },
+
   async axe_finds_nothing_serious() {
     for (const colorScheme of ["light", "dark"]) {
       for (const viewport of [DESKTOP, PHONE]) {

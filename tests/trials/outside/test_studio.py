@@ -5,17 +5,27 @@ Stories are in `studio/tests/stories.mjs`. Where no browser or no Node packages 
 installed, these are skipped, and say so.
 """
 
+import asyncio
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from shared.config.settings import load
+from shared.media.video import Video, new_id
+from shared.storage.tables import Insert, Tables
+from shared.storage.video_store import listed
 from tests.fakes.chromium import CHROMIUM
 from tests.fakes.simulator import picture
-from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, arm, serving
+from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, arm, client, eventually, serving
 
 STUDIO = CHECKOUT / "studio"
 STATIC = CHECKOUT / "shared" / "static"
@@ -51,6 +61,8 @@ STORIES: dict[str, dict[str, Any]] = {
     "a_budget_is_refused_and_costs_nothing": {"max_budget": 0.1},
     "a_wrong_key_is_told_and_forgotten": {},
     "texts_of_others_are_only_text": {},
+    "a_gateway_that_was_away_is_back": {},
+    "two_tabs_see_the_same": {},
     "the_operators_side": {"key_alias": "Mia", "max_budget": 5},
     "axe_finds_nothing_serious": {},
     "hands_need_no_mouse": {},
@@ -69,11 +81,93 @@ def test_in_a_browser(story: str, served: Served, tmp_path: Path) -> None:
 
 @installed
 @in_a_browser
+def test_a_thousand_videos_come_in_pages(served: Served, tmp_path: Path) -> None:
+    """No more than a window needs, with counts of all, and each hundredth of them failed."""
+    key = served.new_key()
+    with served.client(key) as caller:
+        owner = caller.get("/key/info").json()["info"]["key_id"]
+    asyncio.run(remember(served, owner, 1_000))
+    play("a_thousand_videos_come_in_pages", served, tmp_path, key)
+
+
+async def remember(served: Served, owner: str, count: int) -> None:
+    """Write videos as the gateway leaves them, in the tables."""
+    tables = Tables(load(served.settings).storage, lambda: None)
+    moments = [datetime.now(UTC) - timedelta(minutes=number + 1) for number in range(count)]
+    rows = [row for number, moment in enumerate(moments) for row in stored(owner, number, moment, served.model)]
+    for at in range(0, len(rows), 100):
+        await tables.gateway.commit(owner, *rows[at : at + 100])
+    await tables.close()
+
+
+def stored(owner: str, number: int, moment: datetime, model: str) -> tuple[Insert, Insert]:
+    """A video's two rows."""
+    failed = number % 100 == 0
+    video = Video(
+        id=new_id(owner, moment),
+        model=model,
+        created_at=moment,
+        prompt=f"Scene {number}",
+        seconds=4,
+        size="720x1280",
+        cost=400_000,
+        status="failed" if failed else "completed",
+        error_code="generation_failed" if failed else None,
+        finished_at=moment,
+    )
+    return Insert(video.id, video.to_row()), listed(video.id)
+
+
+@installed
+@in_a_browser
+def test_pictures_for_the_page_about_it(served: Served, tmp_path: Path) -> None:
+    """`PICTURES=docs` puts them where `docs/studio.md` shows them."""
+    folder = Path(os.environ.get("PICTURES", tmp_path)).resolve()
+    play("pictures_for_the_page_about_it", served, folder, served.new_key(key_alias="Mia", max_budget=25))
+    page = (CHECKOUT / "docs" / "studio.md").read_text()
+    assert set(re.findall(r"\]\((studio-\w+\.png)\)", page)) == {path.name for path in folder.glob("studio-*.png")}
+
+
+@installed
+@in_a_browser
 def test_a_failure_says_what_to_do(served: Served, tmp_path: Path) -> None:
     """With its code and the ids that help to find it."""
     refused = {"error": {"message": "The prompt was refused.", "type": "invalid_request_error", "code": "moderation_blocked"}}
     arm(served.upstream, kind="status", operation="create", status=400, body=refused)
     play("a_failure_says_what_to_do", served, tmp_path, served.new_key())
+
+
+def test_make_studio_has_a_dozen_videos_made(tmp_path: Path) -> None:
+    """And two with a key that has a budget. The second start makes no others."""
+    for _ in range(2):
+        with started(tmp_path) as operator:
+            mia = eventually(lambda: paying(operator))
+            assert (mia["key_alias"], mia["max_budget"]) == ("Mia", 5.0)
+            counts = operator.get("/v1/videos/counts").json()
+            assert sum(counts[status] for status in ("queued", "in_progress", "completed")) == 12
+
+
+def paying(operator: httpx.Client) -> dict[str, Any] | None:
+    """The key, once all its videos are asked for."""
+    keys: list[dict[str, Any]] = operator.get("/key/list?return_full_object=true").json()["keys"]
+    return next((key for key in keys if key["spend"] + key["reserved"] == 0.8), None)
+
+
+@contextmanager
+def started(data: Path) -> Iterator[httpx.Client]:
+    """`make studio`, where no browser is to be opened, until the end of the test."""
+    command = [sys.executable, "-m", "local", "studio", "--port", "0", "--data", str(data), "--speed", "100"]
+    environment = {**os.environ, "BROWSER": "true", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, text=True) as stack:
+        try:
+            assert stack.stdout is not None
+            address = next(line.split()[-1] for line in stack.stdout if line.startswith("The studio is at "))
+            with client(address.removesuffix("/studio"), MASTER_KEY) as operator:
+                assert operator.get("/studio").status_code == 200
+                yield operator
+        finally:
+            stack.terminate()
+        assert stack.wait(timeout=30) == 0
 
 
 @installed
