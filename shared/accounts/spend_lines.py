@@ -24,7 +24,8 @@ _FIRST, _LAST = "video_", "video`"
 
 class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
     """What reports add up of one video. `cost` in micro-dollars, `tags` as JSON text; `alias` and
-    `user` as of its admission. `status` is "running" until the video has ended.
+    `user` as of its admission. `status` is "running" until the video has ended; `error` is the code
+    of one that has failed.
     """
 
     id: str
@@ -35,6 +36,7 @@ class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     alias: str | None = None
     tags: str | None = None
+    error: str | None = None
 
     @classmethod
     def of(cls, video: Video) -> "SpendLine":
@@ -47,6 +49,7 @@ class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
             user=video.user or video.key_user,
             alias=video.key_alias,
             tags=video.tags,
+            error=video.error_code if video.status == "failed" else None,
         )
 
     @classmethod
@@ -61,6 +64,11 @@ class SpendLine(msgspec.Struct, frozen=True, kw_only=True):
     def day(self) -> date:
         """The day of its creation, in UTC."""
         return created_at(self.id).astimezone(UTC).date()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it has failed because its caller deleted it."""
+        return self.error == "cancelled"
 
     @property
     def spent(self) -> int:

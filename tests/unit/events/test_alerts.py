@@ -78,6 +78,14 @@ async def test_a_model_whose_videos_fail_is_told_of(world: World, failures: int,
     assert [each["error_code"] for each in await heard(world)].count("failure_rate_high") == told
 
 
+async def test_videos_that_their_callers_cancel_are_no_failures(world: World) -> None:
+    for number in range(10):
+        video = await world.start(prompt=f"Cat {number}")
+        await world.gateway.lifecycle.delete(video.id)
+    await swept(world)
+    assert [each["error_code"] for each in await heard(world)] == []
+
+
 async def test_a_provider_that_takes_nothing_is_told_of_to_the_others_once_a_day(world: World) -> None:
     told = record_of("ended", await world.start(), prompts=False)
     await world.delivered()
