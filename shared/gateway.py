@@ -41,6 +41,7 @@ from shared.media.remote_image import RemoteImages
 from shared.storage.blobs import Archive
 from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
+from shared.telemetry.telemetry import SILENT, Telemetry
 from shared.upstream.identity import Connections
 from shared.upstream.upstreams import Upstreams
 from shared.videos.copies import Copies
@@ -55,6 +56,7 @@ from shared.videos.reconciliation import Reconciliation
 from shared.videos.rendering import Rendering
 from shared.videos.steps import Steps
 from shared.videos.submission import Submission
+from shared.videos.tracing import Tracing
 
 if TYPE_CHECKING:
     from shared.guardrails.screening import Screening
@@ -91,6 +93,11 @@ class Gateway(msgspec.Struct, frozen=True):
     webhooks: Webhooks
     following: Following
     places: Places
+    tracing: Tracing
+
+    @property
+    def telemetry(self) -> Telemetry:
+        return self.tracing.telemetry
 
     @property
     def couriers(self) -> Couriers:
@@ -103,7 +110,7 @@ class Gateway(msgspec.Struct, frozen=True):
     @property
     def steps(self) -> Steps:
         """The steps that the engine's activities call."""
-        return Steps(self.submission, self.rendering, self.lifecycle, self.heartbeats, self.clock)
+        return Steps(self.submission, self.rendering, self.lifecycle, self.heartbeats, self.clock, self.tracing)
 
     def go_through(self, engine: DurableOrchestrations) -> None:
         """Wake videos and summon couriers through this durable client from now on."""
@@ -117,6 +124,7 @@ class Gateway(msgspec.Struct, frozen=True):
         await self.tables.close()
         await self.archive.close()
         await self.connections.close()
+        await asyncio.to_thread(self.telemetry.close)
 
 
 def build(
@@ -136,6 +144,7 @@ def build(
 
 def _assembled(given: Settings, clock: Clock, random: Random, links: Connections, tables: Tables) -> Gateway:
     """Every collaborator, each made from those before it."""
+    telemetry = _telemetry(given)
     commits = Commits(tables.gateway, clock, random)
     videos = VideoStore(tables.gateway, clock, random)
     lines = SpendLines(tables.gateway)
@@ -143,8 +152,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     history, addresses = History(tables.gateway, clock), Addresses(given.knobs.webhook_networks)
     webhooks = Webhooks(Endpoints(commits), history, videos, addresses, post, clock, given.master_key or "")
     sinks = _sinks(given, post)
-    couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks})
-    journal = Journal(tables.gateway, couriers, given.knobs.log_prompts)
+    couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks}, telemetry)
+    journal = Journal(tables.gateway, couriers, given.knobs.log_prompts, telemetry)
     alerts = Alerts(journal, clock)
     ledger = Ledger(commits, videos, clock, journal.listened)
     keys = Keys(commits, clock, random, given.master_key)
@@ -155,7 +164,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     longest = timedelta(seconds=given.knobs.deadline_seconds + given.knobs.reconcile_seconds)
     equal_asks = EqualAsks(tables.pools, videos, clock, longest)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
-    upstreams = Upstreams(given.catalog, links, clock)
+    upstreams = Upstreams(given.catalog, links, clock, telemetry, given.knobs.trace_upstreams)
     fallback = Fallback(given.catalog, ledger, budget, pool)
     reconciliation = Reconciliation(given.catalog, claims, clock, given.knobs)
     submission = Submission(
@@ -178,6 +187,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
         webhooks,
         Following(videos, clock),
         Places(given.knobs.waiting),
+        Tracing(telemetry, videos),
     )
 
 
@@ -188,6 +198,15 @@ def _screening(given: Settings, links: Connections) -> "Screening | None":
     from shared.guardrails.screening import screening_of
 
     return screening_of(given.guardrails, links)
+
+
+def _telemetry(given: Settings) -> Telemetry:
+    """Where spans and measurements go. Without configuration nothing is imported for them."""
+    if given.telemetry is None:
+        return SILENT
+    from shared.telemetry.open_telemetry import OpenTelemetry
+
+    return OpenTelemetry(given.telemetry)
 
 
 def _sinks(given: Settings, post: Post) -> Destinations:

@@ -37,6 +37,7 @@ var host = {
   AzureWebJobsDisableHomepage: 'true'
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${clientId};Authorization=AAD'
+  APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true' // the exporter's own statistics, for Microsoft
   TASK_HUB: taskHub
   // HTTP as a stream: 3.11 and 3.12 need it, later workers do so without being told.
   PYTHON_ENABLE_INIT_INDEXING: '1'

@@ -45,7 +45,8 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     images may be fetched from. `fallbacks`: the models that replace a model, in order, while all
     its deployments are down. `webhook_networks`: networks that are not public and that webhooks may
     go to (`10.0.0.0/8`). `cors`: the web pages that may call. `waiting`: how many calls may
-    wait for news of videos.
+    wait for news of videos. `trace_upstreams`: whether upstreams are told which trace a call
+    belongs to.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -64,6 +65,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     webhook_networks: list[str] = []
     cors: Cors = Cors()
     waiting: Waiting = Waiting()
+    trace_upstreams: bool = False
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

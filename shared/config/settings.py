@@ -14,6 +14,7 @@ from shared.config.file import ConfigFile, GatewayKnobs, General, ModelEntry, Pa
 from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
 from shared.config.sinks import SinkSettings, read_sinks
+from shared.config.telemetry import TelemetrySettings, read_telemetry
 from shared.errors import ConfigurationError, InvalidRequest
 from shared.periods import check_length
 
@@ -36,6 +37,12 @@ APP_SETTINGS: Mapping[str, str] = {
     "AZURE_OPENAI_API_KEY": "its key, where there is no identity",
     "AZURE_API_KEY": "another name for it",
     "AZURE_API_VERSION": "an api-version to send: none by default",
+    "APPLICATIONINSIGHTS_CONNECTION_STRING": "Application Insights, for traces and metrics",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "a collector for them",
+    "OTEL_EXPORTER_OTLP_HEADERS": "headers for it",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_SERVICE_NAME": "the name of the service in them",
+    "OTEL_SDK_DISABLED": "true turns them off",
     "CONTENT_SAFETY_ENDPOINT": "the Content Safety resource, for guardrails that ask it",
     "AZURE_GUARDRAIL_API_BASE": "another name for it",
     "CONTENT_SAFETY_KEY": "its key, where there is no identity",
@@ -70,9 +77,10 @@ class Settings(msgspec.Struct, frozen=True):
     budget_duration: str | None = None
     guardrails: tuple[Guardrail, ...] = ()
     sinks: tuple[SinkSettings, ...] = ()
+    telemetry: TelemetrySettings | None = None
 
     def __repr__(self) -> str:
-        return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails and sinks are secrets
+        return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails, sinks and telemetry are secrets
 
 
 def without_settings() -> dict[str, str]:
@@ -97,7 +105,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     models = read_models(entries, env, file.gateway.deadline_seconds)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
     budget, sinks = _read_budget(file.general_settings), _read_sinks(file, env)
-    return Settings(storage, master_key, file.gateway, catalog, *budget, read_guardrails(file.guardrails, env), sinks)
+    guardrails = read_guardrails(file.guardrails, env)
+    telemetry = read_telemetry(env, told=any(each.name == "otel" for each in sinks))
+    return Settings(storage, master_key, file.gateway, catalog, *budget, guardrails, sinks, telemetry)
 
 
 def _read_sinks(file: ConfigFile, env: Mapping[str, str]) -> tuple[SinkSettings, ...]:

@@ -101,7 +101,7 @@ def _check(setting: str, value: str) -> None:
     """Refuse what no request could be made with, without quoting it: it may be a key."""
     if not (value.isascii() and value.isprintable()):
         raise ConfigurationError(f"The app setting {setting} holds a character that no header takes.")
-    if value and setting.endswith(_ADDRESSES) and not _is_address(value):
+    if value and setting.endswith(_ADDRESSES) and not is_address(value):
         raise ConfigurationError(f"The app setting {setting} must be an address that begins with https://.")
     if value and setting == "GENERIC_LOGGER_SECRET" and not _is_signing_secret(value):
         raise ConfigurationError(f"The app setting {setting} must be whsec_ and the base64 of 24 to 64 bytes.")
@@ -115,7 +115,7 @@ def _is_signing_secret(value: str) -> bool:
         return False
 
 
-def _is_address(value: str) -> bool:
+def is_address(value: str) -> bool:
     try:
         parts = urlsplit(value)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0

@@ -7,6 +7,7 @@ be lost; the sweep repeats it.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Generator, Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +16,7 @@ import msgspec
 
 from shared.events.deliveries import Deliveries
 from shared.events.destination import Destinations
+from shared.telemetry.telemetry import DELIVERIES, SILENT, Telemetry
 
 if TYPE_CHECKING:
     import azure.durable_functions as df
@@ -81,6 +83,7 @@ class Couriers(msgspec.Struct):
 
     deliveries: Deliveries
     destinations: Destinations
+    telemetry: Telemetry = SILENT
     _summoner: Summoner | None = None
 
     def go_through(self, summoner: Summoner) -> None:
@@ -97,7 +100,7 @@ class Couriers(msgspec.Struct):
         if due:
             receipts = await destination.send(due)
             await self.deliveries.settle(destination, receipts)
-            _log(name, [each.outcome for each in receipts])
+            self._tell(name, Counter(each.outcome for each in receipts))
         wait = await self.deliveries.wait(name)
         return None if wait is None else max(wait, 0.0)
 
@@ -120,8 +123,9 @@ class Couriers(msgspec.Struct):
         except Exception as error:  # the client raises a plain Exception where the engine refuses
             logger.info("the courier of %s was not summoned (%s); the sweep will", name, type(error).__name__)
 
-
-def _log(name: str, outcomes: list[str]) -> None:
-    failed = outcomes.count("later") + outcomes.count("refused")
-    if failed:
-        logger.warning("%s: %d of %d events were not delivered", name, failed, len(outcomes))
+    def _tell(self, name: str, outcomes: Counter[str]) -> None:
+        failed = outcomes["later"] + outcomes["refused"]
+        if failed:
+            logger.warning("%s: %d of %d events were not delivered", name, failed, outcomes.total())
+        for outcome, count in outcomes.items():
+            self.telemetry.measure(DELIVERIES, count, {"destination": name, "outcome": outcome})

@@ -16,6 +16,7 @@ from shared.events.record import Record, blocked, record_of
 from shared.media.video import Video
 from shared.storage.event_marks import Happening, marks_of
 from shared.storage.tables import Delete, Table, WriteConflict
+from shared.telemetry.telemetry import SILENT, Telemetry
 
 logger = logging.getLogger("gateway")
 
@@ -26,6 +27,7 @@ class Journal(msgspec.Struct, frozen=True):
     table: Table
     couriers: Couriers
     log_prompts: bool
+    telemetry: Telemetry = SILENT
 
     @property
     def listened(self) -> bool:
@@ -35,8 +37,10 @@ class Journal(msgspec.Struct, frozen=True):
         return any(each.everyone for each in self.couriers.destinations.values())
 
     def note(self, happening: Happening, video: Video) -> None:
-        """Write the line of the log. Repeated lines have the same id."""
-        _note(record_of(happening, video, prompts=self.log_prompts))
+        """Write the line of the log, and at its end the video's spans. Repeated ones have the same
+        ids.
+        """
+        self._note(record_of(happening, video, prompts=self.log_prompts))
 
     async def tell(self, video: Video) -> None:
         """Tell what is still to be told of a video. May be repeated. Raises StorageUnavailable."""
@@ -52,7 +56,7 @@ class Journal(msgspec.Struct, frozen=True):
     async def tell_blocked(self, video: Video, refusal: ContentBlocked) -> None:
         """Tell of a request that a guardrail has blocked. Raises StorageUnavailable."""
         record = blocked(video, refusal, prompts=self.log_prompts)
-        _note(record)
+        self._note(record)
         await self.publish(record)
 
     async def publish(self, record: Record, video: Video | None = None) -> None:
@@ -64,6 +68,9 @@ class Journal(msgspec.Struct, frozen=True):
                 summoned.append(name)
         await self.couriers.summon(dict.fromkeys(summoned))
 
+    def _note(self, record: Record) -> None:
+        logger.info("journal %s", msgspec.json.encode(record).decode())
+        if self.telemetry.on and record.ends:
+            from shared.events.video_spans import spans_of
 
-def _note(record: Record) -> None:
-    logger.info("journal %s", msgspec.json.encode(record).decode())
+            self.telemetry.tell(spans_of(record))

@@ -64,6 +64,12 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     total_time: float | None = None
     bytes: int | None = None
     attempts: int = 0
+    traceparent: str | None = None
+
+    @property
+    def ends(self) -> bool:
+        """Whether nothing follows for its video."""
+        return self.type in ("video.completed", "video.failed", "request.blocked")
 
     @property
     def failed(self) -> bool:
@@ -90,7 +96,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     def facts(self) -> dict[str, Any]:
         """Everything else that is known of it, by the names of the journal."""
         told = msgspec.to_builtins(self)
-        elsewhere = ("prompt", "parameters", "error_message", "tags")
+        elsewhere = ("prompt", "parameters", "error_message", "tags", "traceparent")
         return {name: value for name, value in told.items() if value not in (None, []) and name not in elsewhere}
 
 
@@ -116,6 +122,7 @@ def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
         remixed_from=video.remixed_from,
         created_at=utc(video.created_at),
         request_latency=_between(video.created_at, video.admitted_at),
+        traceparent=video.traceparent,
         **told,
     )
 

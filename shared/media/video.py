@@ -58,6 +58,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
     key_alias: str | None = None  # the key's, when it was admitted
     key_user: str | None = None  # the key's `user_id`, when it was admitted
     request_id: str | None = None  # of the request that asked for it, as its caller was told
+    traceparent: str | None = None  # the span of that request, where there is telemetry
     admitted_at: datetime | None = None
     reference: str | None = None  # media type of the stored reference image
     attempted_at: datetime | None = None

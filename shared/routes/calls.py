@@ -22,6 +22,8 @@ from shared.routes import cors
 from shared.routes.bodies import resumed, within_limits
 from shared.routes.forms import read_form
 from shared.routes.json_bodies import duplicate, read_json
+from shared.telemetry.telemetry import SILENT, Telemetry
+from shared.telemetry.trace_parent import TraceParent
 from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
@@ -141,7 +143,7 @@ async def respond(
     if cors.is_preflight(rules, request.method, request.headers):
         answer = Answer(status=204, headers=cors.permission(rules, request.headers))
     else:
-        answer = await _answered(Call(gateway, request, orchestrations, request_id), handler)
+        answer = await _traced(Call(gateway, request, orchestrations, request_id), handler)
     return _reply(answer, {"x-request-id": request_id, **cors.sharing(rules, request.headers)})
 
 
@@ -151,6 +153,32 @@ def _rules_for_pages(gateway: Gateway | None) -> Cors:
         return (gateway or composition.current()).settings.knobs.cors
     except ConfigurationError:
         return Cors()
+
+
+async def _traced(call: Call, handler: Handler) -> Answer:
+    """The answer, with a span of the request in the trace that its caller names."""
+    parent = TraceParent.read(call.headers.get("traceparent"))
+    name = getattr(handler, "__name__", "request")
+    with _telemetry(call).span(f"{call.request.method} {name}", "server", parent=parent, root=True) as span:
+        answer = await _answered(call, handler)
+        span.set(
+            {
+                "http.request.method": call.request.method,
+                "http.response.status_code": answer.status,
+                "video.request_id": call.request_id,
+            }
+        )
+        if answer.status >= 500:
+            span.fail(str(answer.status))
+        return answer
+
+
+def _telemetry(call: Call) -> Telemetry:
+    """A gateway that is not configured has none, and still answers some requests."""
+    try:
+        return call.gateway.telemetry
+    except ConfigurationError:
+        return SILENT
 
 
 async def _answered(call: Call, handler: Handler) -> Answer:

@@ -59,8 +59,8 @@ class Alarms(msgspec.Struct, frozen=True):
             yield Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason)
 
     async def _failing(self) -> AsyncIterator[Alert]:
-        """Once an hour for each model, of the videos that were asked for within the last hour. Those
-        that their callers cancelled say nothing of the model.
+        """Once an hour for each model, of the videos that were asked for within the last hour.
+        Those that their callers cancelled say nothing of the model.
         """
         ended: dict[str, list[bool]] = {}
         async for _, line in self.gateway.lines.between(before=id_bound(self.now - _WITHIN)):

@@ -20,6 +20,7 @@ import msgspec
 
 from shared.config.catalog import Model
 from shared.gateway import Gateway
+from shared.telemetry.telemetry import SLOTS, SLOTS_USED, UNFINISHED
 from shared.upkeep.alarms import Alarms, stuck
 from shared.upkeep.engine import Engine, Status
 from shared.upkeep.housekeeping import Housekeeping
@@ -122,11 +123,17 @@ class Sweep(msgspec.Struct, dict=True):
         entered = self._entered.get(model.name, {})
         await self._attempt(self.gateway.pool.hand_out(model))
         holders = await self.gateway.pool.holders(model)
+        self._measure(model, len(entered), len(holders))
         await self._look_at_each(model, entered, set(holders))
         for video_id, since in holders.items():
             if video_id not in entered and self.now.timestamp() - since > _ABANDONED.total_seconds():
                 logger.warning("video %s is finished and held a slot; freeing it", video_id)
                 await self._attempt(self.gateway.pool.leave(model.name, video_id))
+
+    def _measure(self, model: Model, unfinished: int, used: int) -> None:
+        slots = sum(each.max_running for each in model.deployments)
+        for instrument, value in ((UNFINISHED, unfinished), (SLOTS_USED, used), (SLOTS, slots)):
+            self.gateway.telemetry.measure(instrument, value, {"gen_ai.request.model": model.name})
 
     async def _look_at_each(self, model: Model, entered: Mapping[str, datetime], holders: Set[str]) -> None:
         if not entered:

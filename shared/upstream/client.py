@@ -25,6 +25,7 @@ from shared.upstream.bodies import ACCEPTED, Response, read_answer
 from shared.upstream.downloads import Downloads, Place, Resolve, addresses_of
 from shared.upstream.jobs import PAGE, Job, Listing, Page
 from shared.upstream.masking import mask_of
+from shared.upstream.tracing import Trace, told
 
 if TYPE_CHECKING:
     import httpx
@@ -61,12 +62,15 @@ class Upstream:
         tokens: TokenSource,
         clock: Clock,
         resolve: Resolve = addresses_of,
+        *,
+        trace: Trace | None = None,
     ) -> None:
         self.deployment = deployment
         self._client = client
         self._tokens = tokens
         self._clock = clock
         self._resolve = resolve
+        self._trace = trace or Trace(deployment)
 
     async def create(self, ask: Ask, reference: Reference | None = None) -> Accepted:
         """Start a job."""
@@ -129,6 +133,13 @@ class Upstream:
     @asynccontextmanager
     async def content(self, upstream_id: str, variant: str = "video") -> AsyncIterator[Content]:
         """Stream a job's bytes, from wherever the upstream has them."""
+        path = f"/videos/{_segment(upstream_id)}/content"
+        with self._trace.call("GET", path):
+            async with self._content(upstream_id, variant) as content:
+                yield content
+
+    @asynccontextmanager
+    async def _content(self, upstream_id: str, variant: str) -> AsyncIterator[Content]:
         import httpx
 
         downloads = Downloads(self.deployment, await self._credentials(), self._resolve)
@@ -180,16 +191,18 @@ class Upstream:
         import httpx
 
         async def send(*, renew: bool) -> Response:
-            headers = {"accept-encoding": ACCEPTED, **await self._credentials(renew=renew)}
+            headers = {"accept-encoding": ACCEPTED, **self._trace.headers, **await self._credentials(renew=renew)}
             url, query = self._url(path), self._params(params or {})
             async with self._client().stream(method, url, params=query, headers=headers, **body) as response:
                 return await read_answer(response, _LARGEST_ANSWER)
 
         try:
             async with asyncio.timeout(_LONGEST_CALL):
-                answer = await send(renew=False)
-                if answer.status in _DENIED and self._uses_token():
-                    answer = await send(renew=True)  # the token may have run out; once is enough to tell
+                with self._trace.call(method, path, creating=creating) as span:
+                    answer = await send(renew=False)
+                    if answer.status in _DENIED and self._uses_token():
+                        answer = await send(renew=True)  # the token may have run out; once is enough to tell
+                    told(span, answer.status)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=creating) from error
         except TimeoutError as error:

@@ -5,21 +5,26 @@ import msgspec
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment
 from shared.media.video import RunningJob
+from shared.telemetry.telemetry import Telemetry
 from shared.upstream.client import Upstream
 from shared.upstream.identity import Connections
+from shared.upstream.tracing import Trace
 
 
 class Upstreams(msgspec.Struct, frozen=True):
     """The clients of all configured deployments. A client holds no state, so each call makes a new
-    one.
+    one. `traced` is whether upstreams are told the trace of a call.
     """
 
     catalog: Catalog
     connections: Connections
     clock: Clock
+    telemetry: Telemetry
+    traced: bool
 
     def at(self, deployment: Deployment) -> Upstream:
-        return Upstream(deployment, self.connections.http, self.connections.token, self.clock)
+        trace = Trace(deployment, self.telemetry, told=self.traced)
+        return Upstream(deployment, self.connections.http, self.connections.token, self.clock, trace=trace)
 
     def of(self, video: RunningJob) -> Upstream | None:
         """The client of the deployment that has the video's job; None where it is no longer

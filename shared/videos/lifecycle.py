@@ -33,8 +33,10 @@ from shared.media.video import Video, dollars, new_id
 from shared.storage.blobs import Archive
 from shared.storage.tables import retry_conflicts
 from shared.storage.video_store import VideoStore
+from shared.telemetry.trace_parent import TraceParent
 from shared.upstream.upstreams import Upstreams
 from shared.videos.copies import Copies
+from shared.videos.measuring import measure
 from shared.videos.step_result import Failure, failed
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         earlier = await self._earlier(owner, identity, token)
         if earlier is not None:
             return earlier
-        video = _video_of(request, owner, self.clock.now(), request_id)
+        video = _video_of(request, owner, self.clock.now(), request_id, self.journal.telemetry.current)
         try:
             if account is not None:
                 await self._refuse_early(video, account)
@@ -213,6 +215,8 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if video.deleted if video.status == "failed" else self._deletes_copy(video):
             await self.copies.drop(video)
         self.journal.note("ended", video)
+        if video.finished_at == now:  # no earlier run of this step has ended it
+            measure(self.journal.telemetry, video)
         await self._forget(video)
 
     async def note_reason(self, video_id: str, failure: Failure) -> Failure:
@@ -247,6 +251,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
             self.journal.note("ended", video)
+            measure(self.journal.telemetry, video)
             await self._forget(video)
         elif not video.finished:
             await self._stop(video)
@@ -286,7 +291,7 @@ def _over_soft_budget(account: Account, video: Video) -> Alert:
     )
 
 
-def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str | None) -> Video:
+def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str | None, trace: TraceParent | None) -> Video:
     """The record of a requested video, as yet without a reference image."""
     source = request.source
     job = None if request.recreated else source
@@ -301,6 +306,7 @@ def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str
         user=request.user,
         metadata=request.metadata,
         request_id=request_id,
+        traceparent=str(trace) if trace else None,
         callback_url=request.callback_url,
         remixed_from=source.id if source else None,
         source_upstream_id=job.upstream_id if job else None,

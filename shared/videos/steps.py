@@ -8,7 +8,8 @@ message of a failure is on the video's record before the step returns, and an er
 """
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from traceback import format_tb
 from typing import Any
@@ -18,11 +19,14 @@ import msgspec
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
+from shared.telemetry.telemetry import POLL_LAG, Span
 from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
+from shared.videos.orchestration import CHECK, FINISH, SUBMIT
 from shared.videos.rendering import Rendering
 from shared.videos.step_result import Seen, StepResult, again, failed
 from shared.videos.submission import Submission
+from shared.videos.tracing import Tracing, tell
 
 logger = logging.getLogger("gateway")
 
@@ -44,25 +48,40 @@ class Steps(msgspec.Struct, frozen=True):
     lifecycle: Lifecycle
     heartbeats: Heartbeats
     clock: Clock
+    tracing: Tracing
 
     async def submit(self, video_id: str, due: datetime | None = None) -> StepResult:
         await self._until(due)
-        async with self.heartbeats.of(video_id):
-            return await self._repeat(self.submission.submit, video_id)
+        async with self._watched(SUBMIT, video_id) as span:
+            outcome = await self._repeat(self.submission.submit, video_id)
+            tell(span, outcome)
+            return outcome
 
     async def check(self, video_id: str, due: datetime | None = None, seen: Seen | None = None) -> StepResult:
         await self._until(due)
-        async with self.heartbeats.of(video_id):
-            return await self._repeat(self.rendering.check, video_id, seen)
+        if due is not None:
+            late = max((self.clock.now() - due).total_seconds(), 0.0)
+            self.tracing.telemetry.measure(POLL_LAG, late, {})
+        async with self._watched(CHECK, video_id) as span:
+            outcome = await self._repeat(self.rendering.check, video_id, seen)
+            tell(span, outcome)
+            return outcome
 
     async def save(self, video_id: str) -> StepResult:
         async with self.heartbeats.of(video_id):
             return await self._run(self.rendering.save, video_id)
 
+    @asynccontextmanager
+    async def _watched(self, name: str, video_id: str) -> AsyncIterator[Span]:
+        """While a step runs: the sweep sees heartbeats of it, and telemetry a span."""
+        async with self.heartbeats.of(video_id), self.tracing.step(name, video_id) as span:
+            yield span
+
     async def finish(self, outcome: Any) -> None:
         """Finish the video. Whatever this raises, the engine runs it again."""
         try:
-            await self.lifecycle.finish(outcome["video"], outcome["failure"])
+            async with self.tracing.step(FINISH, outcome["video"]):
+                await self.lifecycle.finish(outcome["video"], outcome["failure"])
         except StorageUnavailable as error:
             raise StorageUnavailable(error.message) from None
         except Exception as error:

@@ -147,11 +147,13 @@ def _roots(request: httpx.Request) -> list[dict[str, Any]]:
     (resource,) = _json(request)["resourceSpans"]
     expect("service.name" in _read(resource["resource"]["attributes"]), "the service")
     (scope,) = resource["scopeSpans"]
-    roots = {span["spanId"]: span for span in scope["spans"] if "parentSpanId" not in span}
+    ids = {span["spanId"] for span in scope["spans"]}
+    roots = {span["spanId"]: span for span in scope["spans"] if span.get("parentSpanId") not in ids}
     for span in scope["spans"]:
         expect(len(bytes.fromhex(span["traceId"])) == 16 and len(bytes.fromhex(span["spanId"])) == 8, "the ids")
         expect(0 < int(span["startTimeUnixNano"]) <= int(span["endTimeUnixNano"]), "the times")
-        expect(span["traceId"] == roots[span.get("parentSpanId", span["spanId"])]["traceId"], "the parent")
+        root = roots.get(span["spanId"]) or roots[span["parentSpanId"]]
+        expect(span["traceId"] == root["traceId"], "the parent")
         expect(isinstance(span["kind"], int), "the kind")
     return [{**_read(root["attributes"]), "status": root["status"]["code"]} for root in roots.values()]
 

@@ -20,6 +20,7 @@ from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
 from shared.config.settings import Settings
 from shared.config.sinks import read_sinks
+from shared.config.telemetry import TelemetrySettings
 from shared.gateway import Gateway
 from shared.media.requests import CreateRequest, parse_create
 from shared.media.video import Video
@@ -181,12 +182,13 @@ async def world(
     guardrails: Sequence[dict[str, Any]] = (),
     server: type[ScriptedUpstream] = ScriptedUpstream,
     sinks: Sequence[str] = (),
+    telemetry: TelemetrySettings | None = None,
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
     deployment's may be set, the `budget` of the whole gateway in micro-dollars, the `guardrails` as
-    config.yaml has them, the kind of `server` that answers, and the logging providers that are told
-    (`sinks`).
+    config.yaml has them, the kind of `server` that answers, the logging providers that are told
+    (`sinks`), and who gets `telemetry`.
 
     Its tables are its own: nobody else counts against it, and who looks at all there is sees what
     the test made.
@@ -204,6 +206,7 @@ async def world(
         max_budget=budget,
         guardrails=read_guardrails(msgspec.convert(guardrails, list[Guardrail]), {}),
         sinks=read_sinks(sinks, sinks, SETTINGS),
+        telemetry=telemetry,
     )
     faults = Faults()
     tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}")

@@ -66,14 +66,16 @@ HOST_SETTINGS = {
     "AzureWebJobsStorage__queueServiceUri",
     "AzureWebJobsStorage__credential",
     "AzureWebJobsDisableHomepage",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+    "APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL",
     "TASK_HUB",
     "PYTHON_ENABLE_INIT_INDEXING",
 }
 SCHEDULER_SETTINGS = {"DURABLE_TASK_SCHEDULER_CONNECTION_STRING"}
 # What the app reads and the templates never set, because each holds a key.
 KEYS = {"AzureWebJobsStorage", *file.KEY_NAMES, *guardrail.KEY_NAMES}
+# Those of OpenTelemetry, for who has a collector: its headers hold a key.
+COLLECTOR = {name for name in settings.APP_SETTINGS if name.startswith("OTEL_")}
 # Other people's names for a setting that the templates set by the first of its names.
 SPELLINGS = {*file.BASE_NAMES[1:], *guardrail.ADDRESS_NAMES[1:]}
 # What names of secrets have in them.
@@ -340,7 +342,7 @@ def test_app_settings_are_what_the_app_reads() -> None:
     given = given_settings() | chosen_settings()
     declared = set(settings.APP_SETTINGS) | referred_settings()
     assert given - declared == HOST_SETTINGS | SCHEDULER_SETTINGS
-    assert declared - given == KEYS | SPELLINGS
+    assert declared - given == KEYS | SPELLINGS | COLLECTOR
 
 
 class Asked(Mapping[str, str]):
@@ -379,7 +381,8 @@ def test_declared_settings_are_those_that_are_read(tmp_path: Path) -> None:
     identity = {f"AzureWebJobsStorage__{kind}ServiceUri": f"https://{kind}" for kind in ("blob", "table")}
     files = [{"GATEWAY_CONFIG": str(each)} for each in (empty, bare, screened)]
     asked: set[str] = set()
-    for more in ({}, *files, {"GATEWAY_MASTER_KEY": "short"}, {"AZURE_OPENAI_API_BASE": ""}):
+    collector = {"OTEL_EXPORTER_OTLP_ENDPOINT": "https://a"}
+    for more in ({}, *files, collector, {"GATEWAY_MASTER_KEY": "short"}, {"AZURE_OPENAI_API_BASE": ""}):
         for storage in ({"AzureWebJobsStorage": "UseDevelopmentStorage=true"}, identity):
             given = Asked(base | storage | more)
             try:

@@ -10,7 +10,9 @@ import msgspec
 from shared.events.post import Letter
 from shared.events.record import Record
 from shared.events.sinks.sink import ENDS
-from shared.events.sinks.spans import NANOS, span_id, trace_id
+from shared.telemetry.trace_parent import span_of
+
+_NANOS = 1_000_000_000
 
 
 class DatadogLlmObservability(msgspec.Struct, frozen=True):
@@ -37,17 +39,18 @@ def _span(record: Record) -> dict[str, Any]:
         "output": {"value": msgspec.json.encode(record.outcome).decode()},
         "metadata": {"model_name": record.model, **record.facts},
     }
+    span = span_of(record.video_id, None)
     if record.failed:
         meta["error"] = {"type": record.error_code, "message": record.error_message}
     return {
         "parent_id": "undefined",
-        "trace_id": trace_id(record),
-        "span_id": span_id(record),
+        "trace_id": span.trace_id,
+        "span_id": span.span_id,
         "name": "video",
         "meta": meta,
         "metrics": {"total_cost": record.cost, "output_cost": record.cost, "input_cost": 0.0},
         "status": "error" if record.failed else "ok",
         "tags": [f"request_tag:{tag}" for tag in record.tags],
-        "start_ns": round(record.created_at.timestamp() * NANOS),
-        "duration": round((record.total_time or 0.0) * NANOS),
+        "start_ns": round(record.created_at.timestamp() * _NANOS),
+        "duration": round((record.total_time or 0.0) * _NANOS),
     }

@@ -1,83 +1,48 @@
-"""A video as a trace of OpenTelemetry: a span of its life, and spans of what it waited for.
-
-The ids follow from the video's id, so that a trace that is sent twice is one. The encoding is
-OTLP's JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids in hex,
-nanoseconds and whole numbers as texts.
+"""Spans in OTLP's JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids in
+hex, nanoseconds and whole numbers as texts.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from hashlib import sha256
 from typing import Any
 
 import msgspec
 
 from shared.config.version import VERSION
 from shared.events.record import Record
+from shared.events.video_spans import spans_of
+from shared.telemetry.telemetry import FinishedSpan
 
-NANOS = 1_000_000_000
-_INTERNAL, _CLIENT = 1, 3  # kinds of spans
+_KINDS = {"internal": 1, "server": 2, "client": 3}
 _OK, _ERROR = 1, 2
 
 
-def trace_id(record: Record) -> str:
-    return sha256(record.video_id.encode()).hexdigest()[:32]
-
-
-def span_id(record: Record, part: str = "video") -> str:
-    return sha256(f"{record.video_id} {part}".encode()).hexdigest()[:16]
-
-
-def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping[str, Any]]) -> bytes:
+def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> bytes:
     """The body of an export request. `more` are attributes beside the usual ones, by event."""
-    spans = [span for record in records for span in _spans(record, more.get(record.id, {}))]
+    spans = [span for record in records for span in _spans(record, (more or {}).get(record.id, {}))]
     scope = {"scope": {"name": "azure-video-gateway", "version": VERSION}, "spans": spans}
     resource = {"attributes": _attributes({"service.name": service, "service.version": VERSION})}
     return msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": [scope]}]})
 
 
 def _spans(record: Record, more: Mapping[str, Any]) -> list[dict[str, Any]]:
-    whole = _span(record, "video", _CLIENT, record.created_at, record.time)
-    whole["attributes"] = _attributes({**_usual(record), **more})
-    whole["status"] = {"code": _ERROR, "message": record.reason} if record.failed else {"code": _OK}
-    parts = (
-        ("wait", record.created_at, record.accepted_at),
-        ("generate", record.accepted_at, record.rendered_at),
-        ("save", record.rendered_at, record.saved_at),
-    )
-    children = [
-        {**_span(record, name, _INTERNAL, first, last), "parentSpanId": span_id(record)}
-        for name, first, last in parts
-        if first is not None and last is not None
-    ]
-    return [whole, *children]
+    whole, *parts = spans_of(record)
+    whole = msgspec.structs.replace(whole, attributes={**whole.attributes, **more})
+    return [_span(whole), *map(_span, parts)]
 
 
-def _span(record: Record, name: str, kind: int, first: datetime, last: datetime) -> dict[str, Any]:
+def _span(told: FinishedSpan) -> dict[str, Any]:
+    failed = {"code": _ERROR, "message": told.error}
     return {
-        "traceId": trace_id(record),
-        "spanId": span_id(record, name),
-        "name": f"generate_video {record.model}" if name == "video" else name,
-        "kind": kind,
-        "startTimeUnixNano": _nanos(first),
-        "endTimeUnixNano": _nanos(max(first, last)),
-    }
-
-
-def _usual(record: Record) -> dict[str, Any]:
-    """The attributes of the GenAI conventions, with values of our own where they have none for
-    videos, and the record's.
-    """
-    told = {f"video.{name}": value for name, value in record.facts.items()}
-    error = {"error.type": record.error_code} if record.failed else {}
-    return {
-        "gen_ai.operation.name": "generate_video",
-        "gen_ai.output.type": "video",
-        "gen_ai.provider.name": "azure-video-gateway",
-        "gen_ai.request.model": record.model,
-        "gen_ai.response.id": record.video_id,
-        **error,
-        **told,
+        "traceId": told.span.trace_id,
+        "spanId": told.span.span_id,
+        **({"parentSpanId": told.parent} if told.parent else {}),
+        "name": told.name,
+        "kind": _KINDS[told.kind],
+        "startTimeUnixNano": _nanos(told.first),
+        "endTimeUnixNano": _nanos(max(told.first, told.last)),
+        "attributes": _attributes(told.attributes),
+        "status": failed if told.error is not None else {"code": _OK},
     }
 
 

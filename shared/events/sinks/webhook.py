@@ -9,9 +9,9 @@ from time import time
 
 import msgspec
 
+from shared.config.telemetry import pairs
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.headers import pairs
 from shared.events.sinks.sink import EVERY
 
 

@@ -88,7 +88,7 @@ class Simulation:
         settings = Settings(Storage(), "master", knobs, Catalog((self.model,)))
         built = composition.build(settings, self.clock, Random(1000 + number), tables=self.tables)
 
-        upstreams = SimulatedUpstreams(settings.catalog, built.connections, self.clock, self.places)
+        upstreams = SimulatedUpstreams(settings.catalog, built.connections, self.clock, built.telemetry, False, self.places)
         return replace(
             built,
             archive=archive,

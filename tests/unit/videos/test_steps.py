@@ -5,6 +5,7 @@ from datetime import timedelta
 from traceback import format_exception
 
 import httpx
+import msgspec
 import pytest
 
 from shared.errors import StorageUnavailable
@@ -33,7 +34,7 @@ class Raising:
 
 def steps(world: World, *errors: Exception) -> Steps:
     gateway = world.gateway
-    return Steps(gateway.submission, Raising(*errors), gateway.lifecycle, gateway.heartbeats, world.clock)  # type: ignore[arg-type]
+    return Steps(gateway.submission, Raising(*errors), gateway.lifecycle, gateway.heartbeats, world.clock, gateway.tracing)  # type: ignore[arg-type]
 
 
 SECRET = "https://upstream.example/?prompt=a+cat"
@@ -90,7 +91,7 @@ async def test_the_engine_hears_the_code_of_a_failure_and_the_record_its_message
 
 async def test_an_error_that_the_engine_hears_has_no_cause(world: World) -> None:
     """The engine keeps the whole chain as text."""
-    faulty = Steps(world.gateway.submission, world.gateway.rendering, Broken(), world.gateway.heartbeats, world.clock)  # type: ignore[arg-type]
+    faulty = msgspec.structs.replace(world.gateway.steps, lifecycle=Broken())
     for raising in (
         steps(world, caused(StorageUnavailable("Try again."))).save("video_1"),
         faulty.finish({"video": "video_1", "failure": None}),

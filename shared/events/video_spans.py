@@ -1,0 +1,70 @@
+"""A video as spans: one of its life, below the request that asked for it, and below that one for
+each thing that it waited for. Their ids follow from the video's, so that spans which are sent twice
+are one.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from shared.events.record import Record
+from shared.telemetry.telemetry import FinishedSpan
+from shared.telemetry.trace_parent import TraceParent, span_of
+
+
+def spans_of(record: Record) -> list[FinishedSpan]:
+    """The spans of a video that has ended, or of a request that was blocked."""
+    parent = TraceParent.read(record.traceparent)
+    whole = FinishedSpan(
+        span=span_of(record.video_id, parent),
+        parent=parent.span_id if parent else None,
+        name=f"generate_video {record.model}",
+        kind="client",
+        first=record.created_at,
+        last=record.time,
+        attributes=_attributes(record),
+        error=record.reason if record.failed else None,
+    )
+    parts = (
+        ("wait", record.created_at, record.accepted_at),
+        ("generate", record.accepted_at, record.rendered_at),
+        ("save", record.rendered_at, record.saved_at),
+    )
+    return [
+        whole,
+        *(
+            FinishedSpan(
+                span=span_of(record.video_id, parent, name),
+                parent=whole.span.span_id,
+                name=name,
+                kind="internal",
+                first=first,
+                last=last,
+            )
+            for name, first, last in parts
+            if first is not None and last is not None
+        ),
+    ]
+
+
+def _attributes(record: Record) -> Mapping[str, Any]:
+    """Those of the GenAI conventions, with values of our own where they have none for videos, and
+    the record's.
+    """
+    asked = [{"role": "user", "parts": [{"type": "text", "content": record.prompt}]}]
+    return {
+        "gen_ai.operation.name": "generate_video",
+        "gen_ai.output.type": "video",
+        "gen_ai.provider.name": "azure-video-gateway",
+        "gen_ai.request.model": record.model,
+        "gen_ai.response.id": record.video_id,
+        "gen_ai.input.messages": msgspec.json.encode(asked).decode() if record.prompt is not None else None,
+        "error.type": record.error_code if record.failed else None,
+        **{f"video.{name}": _plain(value) for name, value in record.facts.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A value that attributes may have: of a list of objects its JSON."""
+    return value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()

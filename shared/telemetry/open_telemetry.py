@@ -1,0 +1,145 @@
+"""Telemetry by OpenTelemetry's SDK: spans and measurements wait in bounded queues, which threads of
+the SDK's empty. What finds no room there is lost.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from shared.config.telemetry import SERVICE, TelemetrySettings
+from shared.config.version import VERSION
+from shared.errors import GatewayError
+from shared.telemetry.exporters import LateMetricExporter, LateSpanExporter, receivers_of
+from shared.telemetry.telemetry import Attributes, FinishedSpan, Instrument, Kind, Span
+from shared.telemetry.trace_parent import TraceParent
+
+_KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
+_NANOS = 1_000
+# The libraries log every failed export, with the receiver's address; `exporters` tells it once.
+_LOUD = ("opentelemetry", "azure.monitor.opentelemetry")
+
+
+class _Lasting:
+    """A span that lasts, as the app sees it."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+
+    def set(self, attributes: Attributes) -> None:
+        for name, value in attributes.items():
+            if value is not None:
+                self._span.set_attribute(name, value)
+
+    def fail(self, error: str) -> None:
+        self._span.set_attribute("error.type", error)
+        self._span.set_status(Status(StatusCode.ERROR))
+
+
+class OpenTelemetry:
+    """Telemetry for the receivers of the settings."""
+
+    on = True
+
+    def __init__(self, settings: TelemetrySettings) -> None:
+        _hush()
+        receivers = receivers_of(settings)
+        self._resource = Resource.create(
+            {"service.name": settings.service, "service.version": VERSION, "service.instance.id": str(uuid4())}
+        )
+        self._tracers = TracerProvider(resource=self._resource)
+        self._meters = MeterProvider(
+            [PeriodicExportingMetricReader(LateMetricExporter(each)) for each in receivers], self._resource
+        )
+        self._tellers: list[BatchSpanProcessor] = []
+        for each in receivers:
+            processor = BatchSpanProcessor(LateSpanExporter(each))
+            self._tracers.add_span_processor(processor)
+            self._tellers += [processor] if each.videos else []
+        self._tracer = self._tracers.get_tracer(SERVICE, VERSION)
+        self._meter = self._meters.get_meter(SERVICE, VERSION)
+        self._instruments: dict[str, Any] = {}
+
+    @contextmanager
+    def span(
+        self, name: str, kind: Kind = "internal", *, parent: TraceParent | None = None, root: bool = False
+    ) -> Iterator[Span]:
+        around = Context() if root else None
+        if parent is not None:
+            around = trace.set_span_in_context(NonRecordingSpan(_context(parent)), Context())
+        with self._tracer.start_as_current_span(
+            name, around, _KINDS[kind], record_exception=False, set_status_on_exception=False
+        ) as span:
+            lasting = _Lasting(span)
+            try:
+                yield lasting
+            except BaseException as error:
+                lasting.fail(error.code if isinstance(error, GatewayError) else type(error).__name__)
+                raise
+
+    @property
+    def current(self) -> TraceParent | None:
+        here = trace.get_current_span().get_span_context()
+        if not here.is_valid:
+            return None
+        return TraceParent(f"{here.trace_id:032x}", f"{here.span_id:016x}", here.trace_flags.sampled)
+
+    def tell(self, spans: Sequence[FinishedSpan]) -> None:
+        for each in spans:
+            if each.span.sampled:
+                told = self._readable(each)
+                for teller in self._tellers:
+                    teller.on_end(told)
+
+    def measure(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
+        known = self._instruments.get(instrument.name)
+        if known is None:
+            make = getattr(self._meter, f"create_{instrument.kind}")
+            known = self._instruments[instrument.name] = make(instrument.name, instrument.unit, instrument.description)
+        take = {"counter": "add", "histogram": "record", "gauge": "set"}[instrument.kind]
+        getattr(known, take)(value, {name: each for name, each in attributes.items() if each is not None})
+
+    def close(self) -> None:
+        self._tracers.shutdown()
+        self._meters.shutdown()
+
+    def _readable(self, told: FinishedSpan) -> ReadableSpan:
+        parent = TraceParent(told.span.trace_id, told.parent) if told.parent else None
+        return ReadableSpan(
+            told.name,
+            _context(told.span),
+            _context(parent) if parent else None,
+            self._resource,
+            {name: value for name, value in told.attributes.items() if value is not None},
+            kind=_KINDS[told.kind],
+            status=Status(StatusCode.ERROR, told.error) if told.error is not None else Status(StatusCode.OK),
+            start_time=_nanos(told.first),
+            end_time=_nanos(max(told.first, told.last)),
+            instrumentation_scope=InstrumentationScope(SERVICE, VERSION),
+        )
+
+
+def _context(span: TraceParent) -> SpanContext:
+    flags = TraceFlags(TraceFlags.SAMPLED if span.sampled else TraceFlags.DEFAULT)
+    return SpanContext(int(span.trace_id, 16), int(span.span_id, 16), is_remote=True, trace_flags=flags)
+
+
+def _nanos(moment: datetime) -> int:
+    return round(moment.timestamp() * 1_000_000) * _NANOS
+
+
+def _hush() -> None:
+    for name in _LOUD:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,48 @@
+"""Which trace a video belongs to, as W3C Trace Context names it:
+https://www.w3.org/TR/trace-context/#traceparent-header.
+"""
+
+import re
+from hashlib import sha256
+
+import msgspec
+
+_TRACEPARENT = re.compile(
+    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
+)
+_LONGEST = 256
+_SAMPLED = 1
+
+
+class TraceParent(msgspec.Struct, frozen=True):
+    """A span, by hexadecimal ids, for those that stand below it. Of one that is not `sampled`
+    nothing is recorded.
+    """
+
+    trace_id: str
+    span_id: str
+    sampled: bool = True
+
+    @classmethod
+    def read(cls, text: str | None) -> "TraceParent | None":
+        """From a header that anybody may have sent; None for what the specification does not
+        allow. A version of the future may have more parts.
+        """
+        found = _TRACEPARENT.fullmatch(text) if text and len(text) <= _LONGEST else None
+        if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
+            return None
+        if not (int(found["trace"], 16) and int(found["span"], 16)):
+            return None
+        return cls(found["trace"], found["span"], bool(int(found["flags"], 16) & _SAMPLED))
+
+    def __str__(self) -> str:
+        return f"00-{self.trace_id}-{self.span_id}-{int(self.sampled):02x}"
+
+
+def span_of(video_id: str, parent: TraceParent | None, part: str = "video") -> TraceParent:
+    """The span of a video, or of a part of its life. Its id follows from the video's, so that every
+    instance knows it. The trace is the `parent`'s, and the video's own where it has none.
+    """
+    trace_id = parent.trace_id if parent else sha256(video_id.encode()).hexdigest()[:32]
+    span_id = sha256(f"{video_id} {part}".encode()).hexdigest()[:16]
+    return TraceParent(trace_id, span_id, parent.sampled if parent else True)
