@@ -9,17 +9,19 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from PIL import Image
 
 from local.durable import rpc
 from shared.routes import paths
 from tests.fakes.simulator import picture
-from tests.fakes.stack import MASTER_KEY, MODEL, Served, client, serving
+from tests.fakes.stack import MASTER_KEY, MODEL, Served, arm, client, serving
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
@@ -127,6 +129,16 @@ def test_the_official_client_makes_a_video_through_the_worker(worker: str, serve
         assert film[4:8] == b"ftyp"
         assert next(each.id for each in official.videos.list(limit=1)) == video.id
         assert official.videos.delete(video.id).deleted
+
+
+def test_an_image_is_drawn_beside_the_worker(worker: str, served: Served) -> None:
+    """By a process that the worker starts: the upstream has forgotten its own."""
+    with openai.OpenAI(api_key=served.key, base_url=f"{worker}/v1") as official:
+        video = official.videos.create_and_poll(prompt="A cat", model=MODEL, seconds="4", size="1280x720")
+        arm(served.upstream, kind="status", operation="content", status=404)
+        image = official.videos.download_content(video.id, variant="spritesheet").read()
+    with Image.open(BytesIO(image)) as sheet:
+        assert (sheet.format, sheet.size) == ("JPEG", (4 * 320, 4 * 180)), "the simulator's has another size"
 
 
 def test_a_body_without_a_length_arrives(worker: str, served: Served) -> None:

@@ -89,8 +89,9 @@ def test_damage_costs_no_more_than_the_pictures_that_it_hits() -> None:
 
 
 def test_decoding_that_takes_too_long_shows_what_it_has_reached() -> None:
-    """Rather than nothing: a long film in one piece, of a size that is slow to decode."""
+    """Rather than nothing: the only keyframe of a long film, or the last one before the moment."""
     assert colour(drawn(playable(), seconds=0.0), 32, 24) == "red"
+    assert colour(drawn(playable(every_key=True), seconds=0.0), 32, 24) == "blue"
 
 
 def test_a_film_is_as_long_as_its_frames() -> None:

@@ -1,6 +1,7 @@
 """The process that draws: what it gets, what it may do, and what becomes of it."""
 
 import asyncio
+import io
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import NotAVideo, StorageUnavailable
-from shared.media.preview_process import ASK, LARGEST_PART
+from shared.media.preview_process import ASK, LARGEST_PART, Parts
 from shared.media.previews import Read, drawn
 from tests.fakes.films import box, playable
 
@@ -55,6 +56,17 @@ async def test_an_image_is_drawn_from_the_parts_that_are_needed(variant: str, he
     assert image.startswith(head)
     assert max(parts) <= LARGEST_PART
     assert sum(parts) < 2_000_000
+
+
+def test_a_large_read_is_asked_for_in_parts() -> None:
+    """As that of an index of a million frames."""
+    film = bytes(range(251)) * 5000
+    asks = io.BytesIO()
+    reader = io.BufferedReader(Parts(asks, io.BytesIO(film), len(film)), LARGEST_PART)
+    assert reader.read(len(film)) == film
+    asked = list(ASK.iter_unpack(asks.getvalue()))
+    assert max(count for _, count in asked) <= LARGEST_PART
+    assert [first for first, _ in asked] == [sum(count for _, count in asked[:number]) for number in range(len(asked))]
 
 
 async def test_a_film_that_shows_nothing_is_told_apart_and_why() -> None:
@@ -103,9 +115,12 @@ async def test_no_secret_is_in_the_environment(impostor: Impostor, monkeypatch: 
     assert set(raised.value.message.partition(": ")[2].split()) <= known
 
 
+_LENGTH = 2 * LARGEST_PART
+
+
 @pytest.mark.parametrize(
     "ask",
-    [ASK.pack(90, 11), ASK.pack(0, LARGEST_PART + 1), ASK.pack(2**63, 1), b"\0", ASK.pack(1000, 0) + b"short"],
+    [ASK.pack(_LENGTH - 10, 11), ASK.pack(0, LARGEST_PART + 1), ASK.pack(2**63, 1), b"\0", ASK.pack(1000, 0) + b"short"],
     ids=["beyond the film", "too much", "far beyond it", "half of an ask", "half of an image"],
 )
 async def test_a_process_that_asks_for_what_there_is_not_is_ended(ask: bytes, impostor: Impostor, tmp_path: Path) -> None:
@@ -114,7 +129,7 @@ async def test_a_process_that_asks_for_what_there_is_not_is_ended(ask: bytes, im
     parts: list[int] = []
     impostor(f"cat {tmp_path / 'ask'}; exec 1>&-; exec cat >/dev/null")
     with pytest.raises(NotAVideo):
-        await drawn("thumbnail", 100, reading(b"\0" * 100, parts))
+        await drawn("thumbnail", _LENGTH, reading(b"", parts))
     assert parts == []
 
 
