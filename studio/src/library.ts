@@ -1,6 +1,7 @@
 // The videos of the key, as the server tells them: pages of a tab, kept up to date.
 
 import { ask, isRefusal, type Refusal } from "./api";
+import { events, type ServerEvent } from "./events";
 import { type Counts, type Page, type Status, unfinished, type Video } from "./wire";
 
 export type Tab = "all" | "running" | "done" | "failed";
@@ -14,8 +15,10 @@ export const TABS: Record<Tab, { label: string; statuses: Status[] }> = {
 
 const PAGE = 24; // videos
 const MOST_ASKED = 24; // videos that are asked for one by one in a round
-const BUSY = 2_000; // milliseconds between rounds while a video is made
-const IDLE = 15_000; // and else: another tab or program may start one
+// Milliseconds between rounds. Changes come by themselves while a video is made; places in the queue do not.
+const TOLD = 10_000;
+const UNTOLD = 2_000; // where the gateway lets no more calls wait
+const IDLE = 15_000; // another tab or program may start a video
 const TROUBLED = 5_000;
 
 /** One list of the server, read from its newest video on: all videos, or those of one status. */
@@ -44,6 +47,9 @@ export class Library {
   private timer = 0;
   private stopped = false;
   private busy: Promise<void> | null = null;
+  private stream: AbortController | null = null;
+  private listening = false;
+  private lastEvent: string | null = null;
 
   constructor(
     private readonly tab: Tab,
@@ -57,13 +63,14 @@ export class Library {
 
   stop(): void {
     this.stopped = true;
+    this.stream?.abort();
     clearTimeout(this.timer);
     document.removeEventListener("visibilitychange", this.look);
   }
 
   /** Shows a video as an answer to a change told it. */
   put(video: Video): void {
-    this.known.set(video.id, video);
+    this.keep(video);
     this.tell();
     void this.refresh();
   }
@@ -93,7 +100,8 @@ export class Library {
   }
 
   private look = (): void => {
-    if (!document.hidden) void this.refresh();
+    if (document.hidden) this.stream?.abort();
+    else void this.refresh();
   };
 
   private async round(): Promise<void> {
@@ -108,14 +116,63 @@ export class Library {
       await this.count();
     });
     if (this.stopped) return;
-    const pause = this.trouble ? TROUBLED : [...this.known.values()].some(unfinished) ? BUSY : IDLE;
-    this.timer = window.setTimeout(() => (document.hidden ? undefined : this.refresh()), pause);
+    this.attend();
+    this.timer = window.setTimeout(() => (document.hidden ? undefined : this.refresh()), this.pause());
+  }
+
+  private pause(): number {
+    if (this.trouble) return TROUBLED;
+    if (!this.isBusy()) return IDLE;
+    return this.listening ? TOLD : UNTOLD;
+  }
+
+  private isBusy(): boolean {
+    return [...this.known.values()].some(unfinished);
+  }
+
+  /** Listens while something is made: a stream keeps an instance of the gateway awake. */
+  private attend(): void {
+    if (!this.isBusy()) this.stream?.abort();
+    else if (!this.stream && !document.hidden) void this.follow();
+  }
+
+  /** Hears of changes until the stream ends, which the gateway ends after minutes. */
+  private async follow(): Promise<void> {
+    const stream = new AbortController();
+    this.stream = stream;
+    const opened = () => {
+      this.listening = true;
+      void this.refresh(); // what has changed before
+    };
+    try {
+      for await (const event of events("/v1/videos/events", this.lastEvent, stream.signal, opened)) await this.hear(event);
+    } catch {
+      // Refused, cut off, or given up here: until the next try, rounds alone tell of changes.
+    } finally {
+      this.stream = null;
+      this.listening = false;
+    }
+  }
+
+  private async hear(event: ServerEvent): Promise<void> {
+    if (event.type === "error") return;
+    this.lastEvent = event.id;
+    const told = JSON.parse(event.data) as Video;
+    if (event.type === "video.deleted") this.known.delete(told.id);
+    else this.keep(told);
+    await this.guarded(() => this.count());
+  }
+
+  /** Keeps what was told last; an answer from before a video's end may come after it. */
+  private keep(video: Video): void {
+    const known = this.known.get(video.id);
+    if (!known || unfinished(known) || !unfinished(video)) this.known.set(video.id, video);
   }
 
   private async page(source: Source, after: string | null): Promise<Page<Video>> {
     const query = { limit: PAGE, status: source.status, after: after ?? undefined };
     const page = await ask<Page<Video>>("/v1/videos", { query });
-    for (const video of page.data) this.known.set(video.id, video);
+    for (const video of page.data) this.keep(video);
     return page;
   }
 
@@ -139,7 +196,7 @@ export class Library {
         if (isRefusal(failure) && failure.status === 404) return null;
         throw failure;
       });
-      if (video) this.known.set(id, video);
+      if (video) this.keep(video);
       else this.known.delete(id);
     }
   }

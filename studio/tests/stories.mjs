@@ -233,6 +233,20 @@ const stories = {
     });
   },
 
+  async changes_are_told_and_else_asked_for() {
+    await browsing(ADDRESS, async (page) => {
+      let told = 0;
+      page.on("response", (response) => (told += response.url().endsWith("/v1/videos/events") && response.ok()));
+      await signIn(page, KEY);
+      await order(page, "With a stream");
+      await done(page, "With a stream").waitFor();
+      check(told > 0, "it listened");
+      await page.route("**/v1/videos/events", (route) => route.fulfill({ status: 429, json: { error: { code: "too_many_waiting", message: "No." } } }));
+      await order(page, "Without a stream");
+      await done(page, "Without a stream").waitFor();
+    });
+  },
+
   async two_tabs_see_the_same() {
     await browsing(ADDRESS, async (page) => {
       await signIn(page, KEY);

@@ -63,6 +63,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "texts_of_others_are_only_text": {},
     "a_gateway_that_was_away_is_back": {},
     "two_tabs_see_the_same": {},
+    "changes_are_told_and_else_asked_for": {},
     "the_operators_side": {"key_alias": "Mia", "max_budget": 5},
     "axe_finds_nothing_serious": {},
     "hands_need_no_mouse": {},
