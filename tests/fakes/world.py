@@ -136,7 +136,7 @@ class World:
             await self.clock.sleep(outcome["again"])
         raise AssertionError("it was never submitted")
 
-    async def live(self, video_id: str, *, rounds: int = 200) -> Video:
+    async def live(self, video_id: str, *, rounds: int = 400) -> Video:
         """What the orchestration does, without the engine: each step until it no longer
         says again.
         """
