@@ -25,7 +25,7 @@ from local.processes import ChildError
 from tests.trials import import_time
 from tests.trials.bench.load import BenchError, Client, Load, at_once, by_turns, ended, timed, until
 from tests.trials.bench.operations import loop_milliseconds, processor_per_call, table_operations_per_status
-from tests.trials.bench.report import MIB, Line, percentile, table
+from tests.trials.bench.report import MIB, Figures, Line, percentile, printed, table
 from tests.trials.bench.setup import App, Upstream, app_settings, forget_peak, memory, running_app, simulated_upstream
 
 CALLERS = 32
@@ -33,6 +33,7 @@ VIDEOS = 8
 UPSTREAM_DELAY = 0.8  # seconds that a create takes where the gateway is not to wait for it
 _STEPS = 9  # that are shown
 _LONGEST_SECONDS = 480
+_FILE_WIDTH = 120  # columns of a table that goes to a file: none of its lines is folded
 _FILM, _NO_FILM = "A lighthouse", "An unlucky lighthouse"  # the simulator fails the second, and has no film to draw
 
 
@@ -259,8 +260,10 @@ def _whole(expected: dict[str, str], digests: list[str]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.trials.bench", description="The gateway against its upstream.")
     parser.add_argument("--quick", action="store_true", help="smaller videos and fewer requests: under a minute")
-    scale = QUICK if parser.parse_args().quick else Scale()
-    console = Console()
+    parser.add_argument("--before", type=_figures, metavar="FILE", help="what an earlier run has printed, to show beside")
+    given = parser.parse_args()
+    scale = QUICK if given.quick else Scale()
+    console = Console(width=None if sys.stdout.isatty() else _FILE_WIDTH)
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder, Progress(console=console, transient=True) as progress:
             task = progress.add_task("", total=_STEPS)
@@ -276,5 +279,12 @@ def main() -> int:
     except (BenchError, ChildError, AzuriteError) as error:
         print(error, file=sys.stderr)
         return 1
-    console.print(table(bench.lines))
+    console.print(table(bench.lines, given.before))
     return 0
+
+
+def _figures(path: str) -> Figures:
+    try:
+        return printed(Path(path).read_text())
+    except OSError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error

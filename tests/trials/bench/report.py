@@ -1,12 +1,19 @@
 """What the benchmark prints: percentiles, ratios, and a table of them beside their goals."""
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
 
 MIB = 1024 * 1024  # bytes
+
+# A row of a printed table: what was measured, the gateway's figure, perhaps another, the unit.
+_ROW = re.compile(r"^ *(\S.*?) {2,}(-?[\d.]+)(?: +-?[\d.]+)?(?: +(/s|s|ms|MiB|loops)\b.*)? *$", re.MULTILINE)
+
+Figures = Mapping[tuple[str, str], float]
+"""The gateway's figures, by what was measured and its unit."""
 
 
 @dataclass(frozen=True)
@@ -44,16 +51,24 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ranked[max(0, math.ceil(share * len(ranked)) - 1)]
 
 
-def table(lines: Iterable[Line]) -> Table:
-    """Lines as a person reads them."""
+def printed(text: str) -> Figures:
+    """The figures of a table that was printed before, by this version or an older one."""
+    return {(what, unit): float(value) for what, value, unit in _ROW.findall(text)}
+
+
+def table(lines: Iterable[Line], before: Figures | None = None) -> Table:
+    """Lines as a person reads them; beside the figures of an earlier run, where there are any."""
     shown = Table(box=None, padding=(0, 1), header_style="bold")
     shown.add_column("", overflow="fold")
     for name in ("gateway", "direct", "unit", "ratio", "goal", ""):
         shown.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
+    if before:
+        shown.add_column("before", justify="right")
     for line in lines:
         verdict = {None: "", True: "[green]met[/]", False: "[bold red]missed[/]"}[line.met]
         goal = "" if line.goal is None else f"≤ {line.goal:g}"
-        shown.add_row(line.what, figure(line.gateway), figure(line.direct), line.unit, figure(line.ratio), goal, verdict)
+        row = [line.what, figure(line.gateway), figure(line.direct), line.unit, figure(line.ratio), goal, verdict]
+        shown.add_row(*row, *([figure(before.get((line.what, line.unit)))] if before else []))
     return shown
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from tests.trials.bench.report import Line, figure, percentile, table
+from tests.trials.bench.report import Line, figure, percentile, printed, table
 from tests.trials.bench.setup import Memory, parse_memory
 
 
@@ -81,6 +81,26 @@ def test_the_table_shows_each_line_with_ratio_goal_and_verdict() -> None:
         ["create", "80.0", "800", "ms", "0.100", "≤", "0.1", "met"],
         ["save", "70.0", "MiB", "≤", "64", "missed"],
         ["status", "5.00", "4.00", "/s", "1.25"],
+    ]
+
+
+def test_the_figures_of_an_earlier_run_stand_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    """They are read from what it has printed; a line that it did not have stays empty."""
+    lines = [Line("status: p50", "ms", 8, 4), Line("status: p50", "loops", 2), Line("at rest", "MiB", 1234.5, goal=64)]
+    Console(width=120).print(table([*lines, Line("operations", "", 3)]))
+    before = printed(capsys.readouterr().out)
+    assert before == {
+        ("status: p50", "ms"): 8,
+        ("status: p50", "loops"): 2,
+        ("at rest", "MiB"): 1234,
+        ("operations", ""): 3,
+    }
+    Console(width=120).print(table([Line("status: p50", "loops", 3), Line("another", "s", 1)], before))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows == [
+        ["gateway", "direct", "unit", "ratio", "goal", "before"],
+        ["status:", "p50", "3.00", "loops", "2.00"],
+        ["another", "1.00", "s"],
     ]
 
 
