@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from shared.events.record import Record
-from shared.telemetry.telemetry import FinishedSpan
+from shared.telemetry.finished_span import FinishedSpan
 from shared.telemetry.trace_parent import TraceParent, span_of
 
 

@@ -3,14 +3,14 @@ the SDK's empty. What finds no room there is lost.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 from uuid import uuid4
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
@@ -22,12 +22,28 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, Status,
 from shared.config.telemetry import SERVICE, TelemetrySettings
 from shared.config.version import VERSION
 from shared.errors import GatewayError
+from shared.telemetry import telemetry as measured
 from shared.telemetry.exporters import LateMetricExporter, LateSpanExporter, receivers_of
-from shared.telemetry.telemetry import Attributes, FinishedSpan, Instrument, Kind, Span
+from shared.telemetry.finished_span import FinishedSpan
+from shared.telemetry.telemetry import Attributes, Kind, Span
 from shared.telemetry.trace_parent import TraceParent
 
 _KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 _NANOS = 1_000
+# Each thing that is measured: its kind, unit and description.
+_INSTRUMENTS = {
+    measured.OPERATION: ("histogram", "s", "From a video's request to its end"),
+    measured.VIDEOS: ("counter", "{video}", "Videos that have ended, by status"),
+    measured.QUEUE_WAIT: ("histogram", "s", "From a request to its acceptance upstream"),
+    measured.GENERATION: ("histogram", "s", "From the start of a job to its end upstream"),
+    measured.SPEND: ("counter", "USD", "What completed videos have cost"),
+    measured.POLL_LAG: ("histogram", "s", "How much later than planned a job was looked at"),
+    measured.SLOTS_USED: ("gauge", "{slot}", "Jobs that a model's deployments run"),
+    measured.SLOTS: ("gauge", "{slot}", "Jobs that a model's deployments may run"),
+    measured.UNFINISHED: ("gauge", "{video}", "Videos that wait or run"),
+    measured.DELIVERIES: ("counter", "{event}", "Events sent, by destination and outcome"),
+}
+Take = Callable[[float, Attributes], None]
 # The libraries log every failed export, with the receiver's address; `exporters` tells it once.
 _LOUD = ("opentelemetry", "azure.monitor.opentelemetry")
 
@@ -69,8 +85,8 @@ class OpenTelemetry:
             self._tracers.add_span_processor(processor)
             self._tellers += [processor] if each.videos else []
         self._tracer = self._tracers.get_tracer(SERVICE, VERSION)
-        self._meter = self._meters.get_meter(SERVICE, VERSION)
-        self._instruments: dict[str, Any] = {}
+        meter = self._meters.get_meter(SERVICE, VERSION)
+        self._take = {name: _take(meter, name, *told) for name, told in _INSTRUMENTS.items()}
 
     @contextmanager
     def span(
@@ -103,13 +119,8 @@ class OpenTelemetry:
                 for teller in self._tellers:
                     teller.on_end(told)
 
-    def measure(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
-        known = self._instruments.get(instrument.name)
-        if known is None:
-            make = getattr(self._meter, f"create_{instrument.kind}")
-            known = self._instruments[instrument.name] = make(instrument.name, instrument.unit, instrument.description)
-        take = {"counter": "add", "histogram": "record", "gauge": "set"}[instrument.kind]
-        getattr(known, take)(value, {name: each for name, each in attributes.items() if each is not None})
+    def measure(self, name: str, value: float, attributes: Attributes) -> None:
+        self._take[name](value, attributes)
 
     def close(self) -> None:
         self._tracers.shutdown()
@@ -129,6 +140,17 @@ class OpenTelemetry:
             end_time=_nanos(max(told.first, told.last)),
             instrumentation_scope=InstrumentationScope(SERVICE, VERSION),
         )
+
+
+def _take(meter: Meter, name: str, kind: str, unit: str, description: str) -> Take:
+    """What takes a value of a new instrument."""
+    match kind:
+        case "counter":
+            return meter.create_counter(name, unit, description).add
+        case "gauge":
+            return meter.create_gauge(name, unit, description).set
+        case _:
+            return meter.create_histogram(name, unit, description).record
 
 
 def _context(span: TraceParent) -> SpanContext:

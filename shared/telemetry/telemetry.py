@@ -4,53 +4,28 @@ none, and nothing is imported for it.
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import datetime
-from typing import Any, Literal, Protocol
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from shared.telemetry.trace_parent import TraceParent
+
+if TYPE_CHECKING:
+    from shared.telemetry.finished_span import FinishedSpan
 
 Kind = Literal["internal", "server", "client"]
 Attributes = Mapping[str, Any]
 """Values are texts, numbers or flags; None is left out."""
 
-
-class FinishedSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """A span that is told of afterwards. `error` is a line that says why it failed, None where it
-    has not.
-    """
-
-    span: TraceParent
-    parent: str | None
-    name: str
-    kind: Kind
-    first: datetime
-    last: datetime
-    attributes: Attributes = {}
-    error: str | None = None
-
-
-class Instrument(msgspec.Struct, frozen=True):
-    """Something that is measured."""
-
-    kind: Literal["counter", "histogram", "gauge"]
-    name: str
-    unit: str
-    description: str
-
-
-# The GenAI conventions have this one: how long the whole operation took.
-OPERATION = Instrument("histogram", "gen_ai.client.operation.duration", "s", "From a video's request to its end")
-VIDEOS = Instrument("counter", "video_gateway.videos", "{video}", "Videos that have ended, by status")
-QUEUE_WAIT = Instrument("histogram", "video_gateway.queue_wait", "s", "From a request to its acceptance upstream")
-GENERATION = Instrument("histogram", "video_gateway.generation", "s", "From the start of a job to its end upstream")
-SPEND = Instrument("counter", "video_gateway.spend", "USD", "What completed videos have cost")
-POLL_LAG = Instrument("histogram", "video_gateway.poll_lag", "s", "How much later than planned a job was looked at")
-SLOTS_USED = Instrument("gauge", "video_gateway.slots.used", "{slot}", "Jobs that a model's deployments run")
-SLOTS = Instrument("gauge", "video_gateway.slots.limit", "{slot}", "Jobs that a model's deployments may run")
-UNFINISHED = Instrument("gauge", "video_gateway.unfinished", "{video}", "Videos that wait or run")
-DELIVERIES = Instrument("counter", "video_gateway.deliveries", "{event}", "Events sent, by destination and outcome")
+# What is measured, by name. `open_telemetry` says what each one is.
+OPERATION = "gen_ai.client.operation.duration"  # of the GenAI conventions
+VIDEOS = "video_gateway.videos"
+QUEUE_WAIT = "video_gateway.queue_wait"
+GENERATION = "video_gateway.generation"
+SPEND = "video_gateway.spend"
+POLL_LAG = "video_gateway.poll_lag"
+SLOTS_USED = "video_gateway.slots.used"
+SLOTS = "video_gateway.slots.limit"
+UNFINISHED = "video_gateway.unfinished"
+DELIVERIES = "video_gateway.deliveries"
 
 
 class Span(Protocol):
@@ -84,9 +59,9 @@ class Telemetry(Protocol):
         """The span of the block around; None where there is none."""
         ...
 
-    def tell(self, spans: Sequence[FinishedSpan]) -> None: ...
+    def tell(self, spans: "Sequence[FinishedSpan]") -> None: ...
 
-    def measure(self, instrument: Instrument, value: float, attributes: Attributes) -> None: ...
+    def measure(self, name: str, value: float, attributes: Attributes) -> None: ...
 
     def close(self) -> None:
         """Send what is left. Takes seconds where nobody takes it, so not on the event loop."""
@@ -102,11 +77,11 @@ class _NoSpan:
 _NO_SPAN = nullcontext(_NoSpan())
 
 
-class Silent(msgspec.Struct, frozen=True):
+class Silent:
     """Keeps nothing."""
 
-    on: bool = False
-    current: TraceParent | None = None
+    on = False
+    current = None
 
     def span(
         self, name: str, kind: Kind = "internal", *, parent: TraceParent | None = None, root: bool = False
@@ -114,9 +89,9 @@ class Silent(msgspec.Struct, frozen=True):
         del name, kind, parent, root
         return _NO_SPAN
 
-    def tell(self, spans: Sequence[FinishedSpan]) -> None: ...
+    def tell(self, spans: "Sequence[FinishedSpan]") -> None: ...
 
-    def measure(self, instrument: Instrument, value: float, attributes: Attributes) -> None: ...
+    def measure(self, name: str, value: float, attributes: Attributes) -> None: ...
 
     def close(self) -> None: ...
 

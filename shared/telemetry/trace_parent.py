@@ -7,9 +7,8 @@ from hashlib import sha256
 
 import msgspec
 
-_TRACEPARENT = re.compile(
-    r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
-)
+# Compiled at the first use, not at the app's start.
+_TRACEPARENT = r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
 _LONGEST = 256
 _SAMPLED = 1
 
@@ -28,7 +27,7 @@ class TraceParent(msgspec.Struct, frozen=True):
         """From a header that anybody may have sent; None for what the specification does not
         allow. A version of the future may have more parts.
         """
-        found = _TRACEPARENT.fullmatch(text) if text and len(text) <= _LONGEST else None
+        found = re.fullmatch(_TRACEPARENT, text) if text and len(text) <= _LONGEST else None
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
             return None
         if not (int(found["trace"], 16) and int(found["span"], 16)):

@@ -11,7 +11,7 @@ from shared.telemetry.telemetry import SILENT, Span, Telemetry
 
 # Names of the GenAI conventions; other servers go by LiteLLM's name of them.
 _PROVIDERS = {"azure": "azure.ai.openai", "openai": "openai", "gemini": "gcp.gemini"}
-_ID = re.compile(r"^/videos/[^/]+")
+_ID = r"^/videos/[^/]+"
 
 
 class Trace(msgspec.Struct, frozen=True):
@@ -26,7 +26,7 @@ class Trace(msgspec.Struct, frozen=True):
     @contextmanager
     def call(self, method: str, path: str, *, creating: bool = False) -> Iterator[Span]:
         """A call's span. Its name has no id, so that there are few names."""
-        route, dialect = _ID.sub("/videos/{id}", path), self.deployment.dialect.name
+        route, dialect = re.sub(_ID, "/videos/{id}", path), self.deployment.dialect.name
         with self.telemetry.span(f"{method} {route}", "client") as span:
             span.set(
                 {

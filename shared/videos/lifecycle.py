@@ -36,7 +36,6 @@ from shared.storage.video_store import VideoStore
 from shared.telemetry.trace_parent import TraceParent
 from shared.upstream.upstreams import Upstreams
 from shared.videos.copies import Copies
-from shared.videos.measuring import measure
 from shared.videos.step_result import Failure, failed
 
 if TYPE_CHECKING:
@@ -216,8 +215,14 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.copies.drop(video)
         self.journal.note("ended", video)
         if video.finished_at == now:  # no earlier run of this step has ended it
-            measure(self.journal.telemetry, video)
+            self._measure(video)
         await self._forget(video)
+
+    def _measure(self, video: Video) -> None:
+        if self.journal.telemetry.on:
+            from shared.videos.measuring import measure
+
+            measure(self.journal.telemetry, video)
 
     async def note_reason(self, video_id: str, failure: Failure) -> Failure:
         """Write why an unfinished video fails to its record; returns the rest. May be repeated."""
@@ -251,7 +256,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
             self.journal.note("ended", video)
-            measure(self.journal.telemetry, video)
+            self._measure(video)
             await self._forget(video)
         elif not video.finished:
             await self._stop(video)

@@ -11,7 +11,7 @@ import msgspec
 from shared.config.version import VERSION
 from shared.events.record import Record
 from shared.events.video_spans import spans_of
-from shared.telemetry.telemetry import FinishedSpan
+from shared.telemetry.finished_span import FinishedSpan
 
 _KINDS = {"internal": 1, "server": 2, "client": 3}
 _OK, _ERROR = 1, 2
