@@ -4,6 +4,7 @@ definitions, and Application Insights' own way.
 
 import json
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -76,8 +77,6 @@ def read_json(body: str) -> list[Seen]:
 
 
 def _in_base64(told: Any) -> Any:
-    from base64 import b64encode
-
     if isinstance(told, list):
         return [_in_base64(each) for each in told]
     if not isinstance(told, dict):

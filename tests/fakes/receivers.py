@@ -12,6 +12,9 @@ from uuid import UUID
 
 import httpx
 from openai import OpenAI
+from standardwebhooks.webhooks import Webhook
+
+from tests.fakes.collector import read_json
 
 # What each provider's account is reached with.
 SETTINGS: Mapping[str, str] = {
@@ -131,11 +134,12 @@ def otel(request: httpx.Request) -> Ids:
 
 
 def webhook(request: httpx.Request) -> Ids:
-    """By Standard Webhooks, with a client that has nothing of ours: OpenAI's."""
+    """By Standard Webhooks, with clients that have nothing of ours: theirs and OpenAI's."""
     expect(request.headers.get("authorization") == "Bearer mine", "the header", 401)
     expect(request.url.path == "/videos", "the path", 404)
     judge = OpenAI(api_key="none", webhook_secret=SETTINGS["GENERIC_LOGGER_SECRET"]).webhooks
     judge.verify_signature(request.content.decode(), request.headers)
+    Webhook(SETTINGS["GENERIC_LOGGER_SECRET"]).verify(request.content.decode(), dict(request.headers))
     event = _json(request)
     expect(event["type"] == event["data"]["type"] and event["timestamp"] == event["data"]["time"], "the event")
     expect(event["data"]["id"] == request.headers["webhook-id"], "the id")
@@ -144,6 +148,7 @@ def webhook(request: httpx.Request) -> Ids:
 
 def _roots(request: httpx.Request) -> list[dict[str, Any]]:
     """The attributes of the spans without parent; the others have to belong to one of them."""
+    expect(len(read_json(request.content.decode())) > 0, "what OpenTelemetry's own definitions read")
     (resource,) = _json(request)["resourceSpans"]
     expect("service.name" in _read(resource["resource"]["attributes"]), "the service")
     (scope,) = resource["scopeSpans"]
