@@ -38,6 +38,7 @@ var host = {
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${clientId};Authorization=AAD'
   APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL: 'true' // the exporter's own statistics, for Microsoft
+  APPLICATIONINSIGHTS_CONTROLPLANE_DISABLED: 'true' // and settings of its own, from there
   TASK_HUB: taskHub
   // HTTP as a stream: 3.11 and 3.12 need it, later workers do so without being told.
   PYTHON_ENABLE_INIT_INDEXING: '1'

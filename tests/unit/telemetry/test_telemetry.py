@@ -208,7 +208,8 @@ async def test_the_logging_provider_otel_sends_the_videos_part_of_the_same_tree(
 async def test_application_insights_gets_the_same_tree(
     azurite: str, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("APPLICATIONINSIGHTS_STATSBEAT_DISABLED_ALL", "true")
+    for name in ("STATSBEAT_DISABLED_ALL", "CONTROLPLANE_DISABLED"):
+        monkeypatch.setenv(f"APPLICATIONINSIGHTS_{name}", "true")
     connection = f"InstrumentationKey=00000000-0000-0000-0000-000000000001;IngestionEndpoint={collector.url}/"
     async with open_world(azurite, telemetry=TelemetrySettings(insights=connection)) as world:
         await lived(world, (await asked(world))["id"])
