@@ -235,6 +235,7 @@ _FACTS: Mapping[str, _Facts] = {
         _object({"cost": _DOLLARS}, ["cost"]), _object({name: _FIELDS[name] for name in ("model", "seconds", "size")})
     ),
     "GET events/undelivered": _Facts(_page(_OBJECT), query={"destination": _TEXT}),
+    "GET events/deliveries": _Facts(_page(_OBJECT)),
     "POST events/replay": _Facts(
         _object({"replayed": {"type": "integer"}, "has_more": _FLAG}), _object({"destination": _TEXT}), optional=True
     ),

@@ -119,6 +119,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "global/spend/report", reports.spend_report),
     Endpoint("GET", "global/spend/keys", reports.global_spend_keys),
     Endpoint("GET", "events/undelivered", undelivered.list_undelivered),
+    Endpoint("GET", "events/deliveries", undelivered.list_deliveries),
     Endpoint("POST", "events/replay", undelivered.replay),
     Endpoint("GET", "webhook_endpoints", webhooks.list_endpoints),
     Endpoint("POST", "webhook_endpoints", webhooks.create_endpoint),

@@ -1,10 +1,13 @@
-"""What could not be delivered, for the operator: to look at, and to have it tried again."""
+"""What could not be delivered, for the operator: to look at, and to have it tried again; and the
+last deliveries to webhook endpoints.
+"""
 
 from typing import Any
 
 from shared.errors import InvalidRequest
 from shared.events.deliveries import Undelivered
 from shared.media.requests import refuse_unknown, refuse_unknown_query
+from shared.media.video import MASTER_OWNER
 from shared.routes.calls import Answer, Call
 
 _MOST = 500  # events in one request
@@ -16,6 +19,23 @@ async def list_undelivered(call: Call) -> Answer:
     refuse_unknown_query(call.query, ("destination",))
     found = await _given_up(call, call.query.get("destination"))
     return Answer({"object": "list", "data": [_shown(each) for each in found[:_MOST]], "has_more": len(found) > _MOST})
+
+
+async def list_deliveries(call: Call) -> Answer:
+    """The last deliveries to the webhook endpoints of all keys, newest first. It reads every key:
+    do not ask for it every second.
+    """
+    await call.operator()
+    refuse_unknown_query(call.query, ())
+    owners = {MASTER_OWNER: None} | {key_id: each.alias async for key_id, each in call.gateway.keys.all() if each.hooked}
+    history = call.gateway.webhooks.history
+    found = [
+        {**attempt.wire(), "webhook_endpoint_id": endpoint, "key_id": owner, "key_alias": alias}
+        for owner, alias in owners.items()
+        for endpoint, attempt in await history.of_all(owner)
+    ]
+    found.sort(key=lambda each: (each["tried_at"], each["id"]), reverse=True)
+    return Answer({"object": "list", "data": found[:_MOST], "has_more": len(found) > _MOST})
 
 
 async def replay(call: Call) -> Answer:

@@ -1,7 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { ask, isRefusal, KEY_REFUSED, type Refusal, session } from "./api";
-import { useKept, useLoaded } from "./hooks";
+import { useKept, useLoaded, useTimer } from "./hooks";
 import { lazy } from "./lazy";
 import { SignIn } from "./sign_in";
 import { Trouble } from "./trouble";
@@ -32,12 +32,18 @@ export function App() {
   return signedIn ? <Inside leave={() => leave(null)} /> : <SignIn enter={enter} refusal={refusal} />;
 }
 
+const BUDGET_SECONDS = 15; // until what is left of the budget is asked for again
+
 function Inside({ leave }: { leave: () => void }) {
   const [side, setSide] = useKept<"videos" | "operate">("side", "videos");
-  const caller = useLoaded(who, [], 15);
+  const caller = useLoaded(who, []);
   const models = useLoaded((signal) => ask<Page<Model>>("/v1/videos/models", { signal }), []);
   const operator = caller.value?.operator ?? false;
   const refusal = caller.refusal ?? models.refusal;
+  const spent = () => {
+    if (!operator) caller.again(); // whose key has no budget
+  };
+  useTimer(spent, BUDGET_SECONDS * 1000);
   return (
     <>
       <header class="top">
@@ -59,7 +65,7 @@ function Inside({ leave }: { leave: () => void }) {
           <Operate models={models.value.data} />
         )}
         {caller.value && models.value && !(side === "operate" && operator) && (
-          <Workshop caller={caller.value} models={models.value.data} spent={caller.again} />
+          <Workshop caller={caller.value} models={models.value.data} spent={spent} />
         )}
       </main>
     </>

@@ -8,7 +8,7 @@ export interface Loaded<T> {
   again: () => void;
 }
 
-/** What `load` gives, asked for again when `keys` change, and every `seconds` while the page is seen. */
+/** What `load` gives, asked for again when `keys` change, and every so many seconds while the page is seen. */
 export function useLoaded<T>(load: (signal: AbortSignal) => Promise<T>, keys: unknown[], seconds = 0): Loaded<T> {
   const [value, setValue] = useState<T | null>(null);
   const [refusal, setRefusal] = useState<Refusal | null>(null);

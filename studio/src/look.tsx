@@ -144,18 +144,19 @@ function History({ video, open }: { video: Video; open: (id: string) => void }) 
   const sources = useLoaded(async (signal) => {
     const found: Video[] = [];
     for (let id = video.remixed_from_video_id; id && found.length < MOST_SOURCES; ) {
-      const source: Video = await ask<Video>(`/v1/videos/${id}`, { signal });
+      const source: Video | null = await ask<Video>(`/v1/videos/${id}`, { signal }).catch(() => null);
+      if (!source) break; // it was deleted
       found.unshift(source);
       id = source.remixed_from_video_id;
     }
     return found;
   }, [video.id]).value;
-  if (!video.remixed_from_video_id) return null;
+  if (!sources?.length) return null;
   return (
     <section class="history">
       <h3>Made from</h3>
       <ol>
-        {sources?.map((each) => (
+        {sources.map((each) => (
           <li key={each.id}>
             <button type="button" class="quiet" onClick={() => open(each.id)}>
               {each.prompt}

@@ -31,7 +31,9 @@ export function Reference({ size, source, setSource, setReference }: Props) {
   };
   useEffect(() => {
     const pasted = (event: ClipboardEvent) => {
-      if (event.clipboardData?.files.length) take(event.clipboardData.files);
+      // Programs for tables and texts add a picture of what was copied: there, text is meant.
+      const data = event.clipboardData;
+      if (data?.files.length && !data.types.includes("text/plain")) take(data.files);
     };
     document.addEventListener("paste", pasted);
     return () => document.removeEventListener("paste", pasted);

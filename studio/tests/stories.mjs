@@ -126,6 +126,7 @@ const stories = {
       await page.getByRole("button", { name: `Failed: ${PROMPT}` }).click();
       const dialog = page.getByRole("dialog");
       await dialog.getByText("moderation_blocked").waitFor();
+      await dialog.getByText("Refused: <img src=x onerror=alert(1)>").waitFor(); // and not an image
       await dialog.getByText("Change the prompt or the image").waitFor();
       await dialog.getByText("It cost nothing.").waitFor();
       await dialog.getByText(/^video_[0-9a-f]{32}$/).waitFor();
@@ -176,26 +177,27 @@ const stories = {
       await signIn(page, OPERATOR);
       await page.getByRole("button", { name: "Operate" }).click();
       await page.getByRole("heading", { name: "By key" }).waitFor();
-      const row = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Mia/ }) }).first();
+      const row = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Nora/ }) }).first();
       await row.getByText("$0.40").waitFor();
-      await page.getByLabel("Name", { exact: true }).fill("Ada");
+      await page.getByLabel("Name", { exact: true }).fill("Ivo");
       await page.getByLabel("Budget in dollars").fill("3");
       await page.getByRole("button", { name: "Make a key" }).click();
       const secret = await page.getByRole("status").locator("code").textContent();
       check(secret.startsWith("sk-"), "the secret is shown");
       const { info } = await asked("/key/info", secret);
-      check(info.max_budget === 3 && info.key_alias === "Ada", "the key is as it was made");
+      check(info.max_budget === 3 && info.key_alias === "Ivo", "the key is as it was made");
       await page.getByRole("button", { name: "I have it" }).click();
       check(!(await page.content()).includes(secret), "the secret is shown once");
-      const ada = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Ada/ }) }).first();
-      await ada.getByRole("button", { name: "Block" }).click();
-      await ada.getByText("blocked").waitFor();
-      await ada.getByRole("button", { name: "Unblock" }).click();
-      await ada.getByRole("button", { name: "Rotate" }).click();
-      await ada.getByRole("button", { name: /Rotate\?/ }).click();
+      const ivo = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Ivo/ }) }).first();
+      await ivo.getByRole("button", { name: "Block" }).click();
+      await ivo.getByText("blocked").waitFor();
+      await ivo.getByRole("button", { name: "Unblock" }).click();
+      await ivo.getByRole("button", { name: "Rotate" }).click();
+      await ivo.getByRole("button", { name: /Rotate\?/ }).click();
       const rotated = await page.getByRole("status").locator("code").textContent();
       check(rotated.startsWith("sk-") && rotated !== secret, "the new secret is another");
       await page.getByText("of 2 in use").waitFor();
+      await page.getByRole("heading", { name: "Last to webhook endpoints" }).waitFor();
       await page.getByRole("region", { name: "Journal" }).getByText(PROMPT).first().waitFor();
     });
   },

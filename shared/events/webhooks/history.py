@@ -57,6 +57,13 @@ class History(msgspec.Struct, frozen=True):
         """The last deliveries, newest first."""
         return _read(await self.table.get(owner, f"{_ROW}{endpoint_id}"))
 
+    async def of_all(self, owner: str) -> Sequence[tuple[str, Attempt]]:
+        """The last deliveries to all endpoints of a key, each with its endpoint's id. One range
+        read.
+        """
+        rows = [row async for row in self.table.beginning_with(owner, _ROW)]
+        return [(row.key.removeprefix(_ROW), attempt) for row in rows for attempt in _read(row)]
+
     async def note(self, owner: str, endpoint_id: str, attempts: Sequence[Attempt]) -> None:
         """Put these before what is known; an event is there once, with its last try."""
         for _ in range(_ATTEMPTS):

@@ -6,13 +6,7 @@ import { Trouble } from "../trouble";
 import type { Page } from "../wire";
 import { moment, plural } from "../words";
 import { readHealth } from "./deployments";
-
-interface Endpoint {
-  id: string;
-  name: string;
-  url: string;
-  disabled: string | null;
-}
+import { nameOfKey } from "./spend";
 
 interface Attempt {
   id: string;
@@ -23,6 +17,9 @@ interface Attempt {
   outcome: string;
   status_code: number | null;
   reason: string | null;
+  webhook_endpoint_id: string;
+  key_id: string;
+  key_alias: string | null;
 }
 
 interface Undelivered {
@@ -36,11 +33,11 @@ interface Undelivered {
   given_up_at: string;
 }
 
-/** What waits to be delivered, what was given up, and the last deliveries of the operator's own endpoints. */
+/** What waits to be delivered, what was given up, and what webhook endpoints have answered. */
 export function Deliveries() {
   const health = useLoaded(readHealth, [], 15);
   const lost = useLoaded((signal) => ask<Page<Undelivered>>("/events/undelivered", { signal }), [], 30);
-  const endpoints = useLoaded((signal) => ask<Page<Endpoint>>("/v1/webhook_endpoints", { query: { limit: 100 }, signal }), [], 30);
+  const last = useLoaded((signal) => ask<Page<Attempt>>("/events/deliveries", { signal }), []);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
   const replay = async () => {
     try {
@@ -53,7 +50,7 @@ export function Deliveries() {
     lost.again();
     health.again();
   };
-  const trouble = refusal ?? lost.refusal ?? endpoints.refusal;
+  const trouble = refusal ?? lost.refusal ?? last.refusal;
   return (
     <section aria-labelledby="deliveries">
       <header>
@@ -83,30 +80,50 @@ export function Deliveries() {
           </button>
         </>
       )}
-      {endpoints.value?.data.map((each) => (
-        <Last key={each.id} endpoint={each} />
-      ))}
+      <h3>Last to webhook endpoints</h3>
+      {last.value && !last.value.data.length && <p class="hint">Nothing was sent to any yet.</p>}
+      {last.value && last.value.data.length > 0 && <Last attempts={last.value.data} />}
+      <button type="button" class="again" onClick={last.again}>
+        Look again
+      </button>
     </section>
   );
 }
 
-function Last({ endpoint }: { endpoint: Endpoint }) {
-  const last = useLoaded((signal) => ask<Page<Attempt>>(`/v1/webhook_endpoints/${endpoint.id}/deliveries`, { signal }), [endpoint.id], 15);
+const MOST_SHOWN = 50;
+
+function Last({ attempts }: { attempts: Attempt[] }) {
   return (
-    <div class="model">
-      <h3>
-        {endpoint.name} <small>{endpoint.url}</small>
-      </h3>
-      {endpoint.disabled && <p class="closing">Disabled: {endpoint.disabled}</p>}
-      {last.value && !last.value.data.length && <p class="hint">Nothing was sent there yet.</p>}
-      <ul class="plain">
-        {last.value?.data.map((each) => (
-          <li key={each.id}>
-            <span class={`name ${each.outcome}`}>{each.status_code ?? each.outcome}</span> {each.event_type}, {moment(each.tried_at)}
-            {each.reason && `, ${each.reason}`}
-          </li>
-        ))}
-      </ul>
+    <div class="wide" tabIndex={0} role="region" aria-label="Last deliveries">
+      <table>
+        <thead>
+          <tr>
+            {["When", "Key", "Endpoint", "Event", "Answer", "Tries"].map((each) => (
+              <th key={each} scope="col">
+                {each}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>
+          {attempts.slice(0, MOST_SHOWN).map((each) => (
+            <tr key={each.id + each.webhook_endpoint_id}>
+              <td>{moment(each.tried_at)}</td>
+              <td>{each.key_alias ?? nameOfKey(each.key_id)}</td>
+              <td>
+                <code>{each.webhook_endpoint_id}</code>
+              </td>
+              <td title={each.video_id}>{each.event_type}</td>
+              <td class="said">
+                {each.status_code ?? "none"} {each.reason && <small>{each.reason}</small>}
+              </td>
+              <td>
+                {each.tries}, {each.outcome}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
     </div>
   );
 }

@@ -64,7 +64,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "a_gateway_that_was_away_is_back": {},
     "two_tabs_see_the_same": {},
     "changes_are_told_and_else_asked_for": {},
-    "the_operators_side": {"key_alias": "Mia", "max_budget": 5},
+    "the_operators_side": {"key_alias": "Nora", "max_budget": 5},
     "axe_finds_nothing_serious": {},
     "hands_need_no_mouse": {},
     "a_first_load_is_quick_and_small": {},
@@ -133,7 +133,13 @@ def test_pictures_for_the_page_about_it(served: Served, tmp_path: Path) -> None:
 @in_a_browser
 def test_a_failure_says_what_to_do(served: Served, tmp_path: Path) -> None:
     """With its code and the ids that help to find it."""
-    refused = {"error": {"message": "The prompt was refused.", "type": "invalid_request_error", "code": "moderation_blocked"}}
+    refused = {
+        "error": {
+            "message": "Refused: <img src=x onerror=alert(1)>",
+            "type": "invalid_request_error",
+            "code": "moderation_blocked",
+        }
+    }
     arm(served.upstream, kind="status", operation="create", status=400, body=refused)
     play("a_failure_says_what_to_do", served, tmp_path, served.new_key())
 

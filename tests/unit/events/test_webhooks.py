@@ -345,6 +345,22 @@ async def test_the_owner_sees_the_last_deliveries_and_repeats_one(world: World, 
     assert (await world.send("GET", path, secret=MASTER)).status == 404
 
 
+async def test_the_operator_sees_the_last_deliveries_of_every_key(world: World, receiver: Receiver) -> None:
+    """Newest first, each with its key and its endpoint; a key sees none of it."""
+    async with official(world) as client:
+        made = [await client.webhooks.create(name=name, url=URL, event_types=["video.completed"]) for name in ("a", "b")]
+    receiver.says = httpx.Response(200)
+    videos = []
+    for _ in range(2):
+        videos.append((await ended(world)).id)
+        await world.delivered()
+        world.clock.skip(60)
+    told = [each for each in (await world.send("GET", "events/deliveries")).json["data"] if each["key_id"] == world.owner]
+    assert [each["video_id"] for each in told] == [videos[1], videos[1], videos[0], videos[0]]
+    assert {(each["webhook_endpoint_id"], each["status_code"]) for each in told} == {(each.id, 200) for each in made}
+    assert (await world.send("GET", "events/deliveries", secret=world.secret)).code == "master_key_required"
+
+
 async def test_the_history_of_an_endpoint_is_bounded(world: World) -> None:
     history = world.gateway.webhooks.history
     for number in range(30):
