@@ -197,13 +197,15 @@ class Archive:
         """Store the upstream's thumbnail or spritesheet. Raises NotAVideo where it is not such an
         image, incomplete, or larger than 16 MiB.
         """
+        if content.media_type.partition(";")[0] != VARIANTS[variant]:
+            raise NotAVideo(f"The upstream's {variant} is not a {VARIANTS[variant]} image.")
         data = bytearray()
         async for chunk in content.chunks:
             data += chunk
             if len(data) > _LARGEST_IMAGE:
                 raise NotAVideo(f"The upstream's {variant} is larger than {_LARGEST_IMAGE // 1024**2} MiB.")
-        if content.media_type.partition(";")[0] != VARIANTS[variant] or (content.length or len(data)) != len(data):
-            raise NotAVideo(f"The upstream's {variant} is not a whole {VARIANTS[variant]} image.")
+        if (content.length or len(data)) != len(data):
+            raise NotAVideo(f"The upstream's {variant} was cut short after {len(data)} bytes.")
         await self.put_image(video, variant, bytes(data))
 
     async def put_image(self, video: Video, variant: str, data: bytes) -> None:

@@ -4,10 +4,11 @@ import asyncio
 import io
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 
@@ -83,6 +84,26 @@ async def test_an_image_that_the_upstream_no_longer_has_is_drawn(world: World) -
     world.upstream.script("content", error(404, "The video does not exist."))
     status, data = await image(world, video)
     assert (status, Image.open(io.BytesIO(data)).format) == (200, "WEBP")
+
+
+class Noted(httpx.AsyncByteStream):
+    """Notes whether anybody asks for its bytes."""
+
+    asked = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.asked = True
+        yield playable()
+
+
+async def test_a_film_that_comes_instead_of_an_image_is_not_read(world: World) -> None:
+    """As from servers that do not know the parameter."""
+    video = await completed(world)
+    film = Noted()
+    world.upstream.script("content", httpx.Response(200, stream=film, headers={"content-type": "video/mp4"}))
+    status, data = await image(world, video)
+    assert (status, Image.open(io.BytesIO(data)).format) == (200, "WEBP")
+    assert not film.asked
 
 
 async def test_an_image_of_a_deployment_that_is_no_longer_configured_is_drawn(world: World) -> None:
