@@ -22,7 +22,7 @@ from shared.routes import cors
 from shared.routes.bodies import resumed, within_limits
 from shared.routes.forms import read_form
 from shared.routes.json_bodies import duplicate, read_json
-from shared.telemetry.telemetry import SILENT, Telemetry
+from shared.telemetry.telemetry import NO_SPAN, SILENT, Span, Telemetry
 from shared.telemetry.trace_parent import TraceParent
 from shared.videos.orchestration import Orchestrations
 
@@ -77,13 +77,14 @@ class Reply(msgspec.Struct, frozen=True):
 
 class Call(msgspec.Struct, frozen=True):
     """One request, as a handler gets it. `given` is the gateway to use; None means the one of the
-    app settings.
+    app settings. `span` is the request's.
     """
 
     given: Gateway | None
     request: Request
     orchestrations: Orchestrations | None
     request_id: str
+    span: Span = NO_SPAN
 
     @property
     def gateway(self) -> Gateway:
@@ -158,9 +159,8 @@ def _rules_for_pages(gateway: Gateway | None) -> Cors:
 async def _traced(call: Call, handler: Handler) -> Answer:
     """The answer, with a span of the request in the trace that its caller names."""
     parent = TraceParent.read(call.headers.get("traceparent"))
-    name = getattr(handler, "__name__", "request")
-    with _telemetry(call).span(f"{call.request.method} {name}", "server", parent=parent, root=True) as span:
-        answer = await _answered(call, handler)
+    with _telemetry(call).span(_name(call, handler), "server", parent=parent, root=True) as span:
+        answer = await _answered(msgspec.structs.replace(call, span=span), handler)
         span.set(
             {
                 "http.request.method": call.request.method,
@@ -171,6 +171,16 @@ async def _traced(call: Call, handler: Handler) -> Answer:
         if answer.status >= 500:
             span.fail(str(answer.status))
         return answer
+
+
+def named(call: Call, handler: Handler) -> None:
+    """Say which handler it is that a path of the catch-all leads to."""
+    call.span.rename(_name(call, handler))
+
+
+def _name(call: Call, handler: Handler) -> str:
+    """Of few names: paths have ids."""
+    return f"{call.request.method} {getattr(handler, '__name__', 'request')}"
 
 
 def _telemetry(call: Call) -> Telemetry:

@@ -11,7 +11,7 @@ import msgspec
 
 from shared.errors import MethodNotAllowed, NotFound
 from shared.routes import content, event_streams, health, models, operator, reports, undelivered, videos, webhooks
-from shared.routes.calls import Answer, Call, Handler
+from shared.routes.calls import Answer, Call, Handler, named
 
 
 async def key_action(call: Call, action: str) -> Answer:
@@ -24,6 +24,7 @@ async def other_path(call: Call, path: str = "") -> Answer:
     Raises NotFound or MethodNotAllowed.
     """
     route = find(call.request.method, path)
+    named(call, route.handler)
     return await route.handler(call, **route.parts)
 
 

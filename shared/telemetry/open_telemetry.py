@@ -54,6 +54,9 @@ class _Lasting:
     def __init__(self, span: trace.Span) -> None:
         self._span = span
 
+    def rename(self, name: str) -> None:
+        self._span.update_name(name)
+
     def set(self, attributes: Attributes) -> None:
         for name, value in attributes.items():
             if value is not None:

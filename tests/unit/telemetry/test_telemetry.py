@@ -76,12 +76,12 @@ async def test_a_video_that_completes_is_one_tree_below_its_request(azurite: str
     async with traced(azurite, collector) as world:
         await lived(world, (await asked(world))["id"], on=world.another())
     below = tree(collector.spans)
-    assert below[""] == ["POST other_path"]
-    assert below["POST other_path"] == [f"generate_video {world.model.name}"]
+    assert below[""] == ["POST create_video"]
+    assert below["POST create_video"] == [f"generate_video {world.model.name}"]
     assert sorted(below[f"generate_video {world.model.name}"]) == ["check", "finish", "generate", "save", "submit", "wait"]
     assert below["submit"] == ["POST /videos"]
     assert sorted(below["check"]) == ["GET /videos/{id}", "GET /videos/{id}/content"]
-    (root,) = [each for each in collector.spans if each.name == "POST other_path"]
+    (root,) = [each for each in collector.spans if each.name == "POST create_video"]
     assert (root.trace, root.parent, root.kind) == (CALLER.trace_id, CALLER.span_id, SERVER)
     (create,) = [each for each in collector.spans if each.name == "POST /videos"]
     assert create.kind == CLIENT
@@ -100,7 +100,7 @@ async def test_every_other_end_is_one_tree_too_that_says_why(azurite: str, colle
             await world.send("DELETE", f"/v1/videos/{told['id']}", secret=world.secret)
         elif end != "blocked":
             await lived(world, told["id"], ends=end)
-    spans = [each for each in collector.spans if each.name != "DELETE other_path"]
+    spans = [each for each in collector.spans if each.name != "DELETE delete_video"]
     tree(spans)
     (video,) = [each for each in spans if each.name.startswith("generate_video")]
     codes = {"failed": "x", "refused": "moderation_blocked", "blocked": "content_policy_violation", "cancelled": "cancelled"}
@@ -216,7 +216,7 @@ async def test_application_insights_gets_the_same_tree(
     told = [each for each in collector.envelopes if each["data"]["baseType"] in ("RequestData", "RemoteDependencyData")]
     assert {each["tags"]["ai.operation.id"] for each in told} == {CALLER.trace_id}
     names = {each["data"]["baseData"]["name"] for each in told}
-    assert {"POST other_path", f"generate_video {world.model.name}", "submit", "check", "finish"} <= names
+    assert {"POST create_video", f"generate_video {world.model.name}", "submit", "check", "finish"} <= names
     assert any(each["data"]["baseType"] == "MetricData" for each in collector.envelopes)
 
 
