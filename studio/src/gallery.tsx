@@ -38,7 +38,7 @@ export function Gallery({ tab, setTab, seen, models, open, deleted, more }: Prop
           <Card key={video.id} video={video} model={models.find((each) => each.id === video.model)} {...{ open, deleted }} />
         ))}
       </ul>
-      {seen.more && <More more={more} />}
+      {seen.more && <More key={seen.more} more={more} />}
     </section>
   );
 }
@@ -55,18 +55,14 @@ function counted(counts: Counts, tab: Tab): string {
   return `${sum.toLocaleString("en")}${counts.has_more ? "+" : ""}`;
 }
 
-/** Asks for the next page as soon as it comes near; a button for whoever does not scroll. */
+/** Asks for the next page once it comes near the window; a button for whoever does not scroll. */
 function More({ more }: { more: () => void }) {
-  const [watch, seen] = useSeen<HTMLButtonElement>();
-  const [turn, setTurn] = useState(0);
+  const [watch, near] = useSeen<HTMLButtonElement>();
   useEffect(() => {
-    if (!seen) return;
-    more();
-    const timer = setTimeout(() => setTurn(turn + 1), 400);
-    return () => clearTimeout(timer);
-  }, [seen, turn]);
+    if (near) more();
+  }, [near]);
   return (
-    <button key={turn} type="button" class="more-videos" ref={watch} onClick={more}>
+    <button type="button" class="more-videos" ref={watch} onClick={more}>
       Older videos
     </button>
   );

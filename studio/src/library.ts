@@ -28,9 +28,10 @@ interface Source {
   more: boolean;
 }
 
+/** `more` says where the lists go on, and is null where they do not. */
 export interface Seen {
   videos: Video[];
-  more: boolean;
+  more: string | null;
   counts: Counts | null;
   loaded: boolean;
   trouble: Refusal | null;
@@ -228,7 +229,7 @@ export class Library {
     const mine = [...this.known.values()].filter((each) => statuses.includes(each.status) && ends.every((end) => each.id <= end));
     this.listen({
       videos: mine.sort((one, other) => (one.id < other.id ? -1 : 1)),
-      more: ends.length > 0,
+      more: ends.length ? ends.join() : null,
       counts: this.counts,
       loaded: this.loaded,
       trouble: this.trouble,

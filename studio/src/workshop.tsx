@@ -14,7 +14,7 @@ interface Props {
   spent: () => void;
 }
 
-const NOTHING: Seen = { videos: [], more: false, counts: null, loaded: false, trouble: null };
+const NOTHING: Seen = { videos: [], more: null, counts: null, loaded: false, trouble: null };
 
 /** Making on one side, everything that was made on the other, and one video to look at in front. */
 export function Workshop({ caller, models, spent }: Props) {

@@ -67,7 +67,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "the_operators_side": {"key_alias": "Nora", "max_budget": 5},
     "axe_finds_nothing_serious": {},
     "hands_need_no_mouse": {},
-    "a_first_load_is_quick_and_small": {},
+    "a_first_load_is_small": {},
 }
 
 
