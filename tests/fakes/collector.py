@@ -39,10 +39,18 @@ class Collector:
     url: str = ""
     says: int = 200
     spans: list[Seen] = field(default_factory=list)
-    metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     envelopes: list[dict[str, Any]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
+    _points: dict[tuple[str, str], list[dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def metrics(self) -> dict[str, list[dict[str, Any]]]:
+        """The last points of each instance, which are sums since it began, by metric."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for (_, name), points in self._points.items():
+            found.setdefault(name, []).extend(points)
+        return found
 
     def take(self, path: str, headers: dict[str, str], body: bytes) -> bytes:
         """Note a request, and return the answer's body. Raises what is wrong with it."""
@@ -62,10 +70,11 @@ class Collector:
 
     def _measured(self, request: ExportMetricsServiceRequest) -> None:
         for resource in request.resource_metrics:
+            instance = _read(resource.resource.attributes)["service.instance.id"]
             for metric in (each for scope in resource.scope_metrics for each in scope.metrics):
                 data = getattr(metric, str(metric.WhichOneof("data")))
                 points = [{**_read(point.attributes), "value": _value(point)} for point in data.data_points]
-                self.metrics.setdefault(metric.name, []).extend(points)
+                self._points[instance, metric.name] = points
 
 
 def read_json(body: str) -> list[Seen]:
