@@ -19,6 +19,7 @@ from tests.trials.crash.stories import BUDGET, LONG, equal, heard_of, made, pict
 from tests.trials.crash.story import Story
 
 _ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
+_A_WHILE = 300.0  # seconds
 _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _move: keys[~key ~video]: after"
 _ACCEPTED = "submit: _ask: asks[-ask]: before"
@@ -122,9 +123,17 @@ async def _offered_long_ago(stage: Stage, _: Any) -> None:
 
 
 async def _offered_and_resting(stage: Stage, _: Any) -> None:
+    """Neither ends before a slow machine has started the app: an offer that has lapsed is taken
+    back by the sweep.
+    """
     await _offered(stage, None)
-    model = stage.gateway.settings.catalog.models[0]
-    await stage.gateway.pool.take_down(model, model.deployments[0], "upstream_misconfigured", 120.0)
+    model, pool = stage.gateway.settings.catalog.models[0], stage.gateway.pool
+    (deployment,) = model.deployments
+    shard = (await pool.shards.all(model.name)).of(deployment.name)
+    for lease in shard.state.load(deployment.name).leases.values():
+        lease.since += _A_WHILE
+    await pool.shards.write(model.name, shard)
+    await pool.take_down(model, deployment, "upstream_misconfigured", _A_WHILE)
 
 
 async def _of_an_earlier_version(stage: Stage, _: Any) -> None:
