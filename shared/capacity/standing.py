@@ -5,6 +5,7 @@ instance within some seconds share one reading: five seconds for every thousand 
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -49,7 +50,7 @@ class Standings(msgspec.Struct):
     render_times: RenderTimes
     clock: Clock
     _readings: dict[str, _Reading] = msgspec.field(default_factory=dict)
-    _reading: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
+    _reading: dict[str, asyncio.Lock] = msgspec.field(default_factory=lambda: defaultdict(asyncio.Lock))  # by model
 
     async def of(self, model: Model, video: Video) -> Standing | None:
         """None for a video that is not in the queue, or has joined since the queue was read."""
@@ -69,7 +70,7 @@ class Standings(msgspec.Struct):
         return len((await self._read(model)).places)
 
     async def _read(self, model: Model) -> _Reading:
-        async with self._reading:
+        async with self._reading[model.name]:
             known = self._readings.get(model.name)
             if known is None or not known.is_fresh(self._now()):
                 line = [video_of(row) async for row in self.queue.places(model.name)]

@@ -3,7 +3,7 @@ are fair.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
@@ -19,9 +19,12 @@ from shared.capacity.pool import Pool, Slot, Wait
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.shards import shard_of
 from shared.capacity.slots import Load, Outage, State
+from shared.capacity.standing import Standings
+from shared.capacity.waiting_line import Queue
 from shared.config.catalog import KNOWN_MODELS, Catalog, Deployment, Model
 from shared.dialects.known import AZURE
 from shared.media.video import Video, new_id
+from shared.storage.tables import Row
 from tests.fakes.clock import SkippingClock
 from tests.fakes.loop import JumpingLoop
 from tests.trials.scale.tables import CountedTable, Operations
@@ -306,6 +309,33 @@ async def test_a_place_moves_up_with_the_queue_and_one_reading_serves_everybody(
     yard.clock.skip(5)
     assert [await position(yard, each) for each in (line[50], line[-1], line[0])] == [42, 121, None]
     assert await position(yard, late) == 1, "another key's first video"
+
+
+async def test_a_slow_reading_of_one_models_queue_holds_up_no_other() -> None:
+    """Nor is it done twice by those who wait for it."""
+    go = asyncio.Event()
+    reads: list[str] = []
+    nobody: list[Row] = []
+
+    class HeldUp(Queue):
+        async def places(self, model_name: str, page: int | None = None, select: Sequence[str] = ()) -> AsyncIterator[Row]:
+            reads.append(model_name)
+            if model_name == "slow":
+                await go.wait()
+            for row in nobody:
+                yield row
+
+    yard = Yard([(1, 100)])
+    pool, quick = yard.pool, yard.model
+    standings = Standings(HeldUp(yard.table, yard.clock), pool.shards, pool.render_times, yard.clock)
+    slow = [asyncio.create_task(standings.waiting(Model("slow", quick.capability, ()))) for _ in range(3)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        assert await standings.waiting(quick) == 0
+    assert not any(each.done() for each in slow)
+    go.set()
+    await asyncio.gather(*slow)
+    assert reads == ["slow", quick.name]
 
 
 async def test_leaving_twice_frees_once() -> None:
