@@ -121,7 +121,8 @@ class Sweep(msgspec.Struct, dict=True):
 
     async def _sweep_model(self, model: Model) -> None:
         entered = self._entered.get(model.name, {})
-        await self._attempt(self.gateway.pool.hand_out(model))
+        if entered:  # nobody waits otherwise
+            await self._attempt(self.gateway.pool.hand_out(model))
         holders = await self.gateway.pool.holders(model)
         self._measure(model, len(entered), len(holders))
         await self._look_at_each(model, entered, set(holders))
