@@ -235,10 +235,22 @@ def over_soft_budget(account: Account) -> bool:
     return account.soft_budget is not None and account.spend + account.reserved > account.soft_budget
 
 
-def crosses_soft_budget(account: Account, video: Video) -> bool:
-    """Whether this video, which is reserved, is the one that exceeds the soft budget."""
+class Crossing(msgspec.Struct, frozen=True):
+    """How a video took its key past the soft budget: what is `used` (spent and reserved) since, and
+    the limit, in micro-dollars; and the start of the budget window.
+    """
+
+    used: int
+    limit: int
+    window: str
+
+
+def crossing(account: Account, video: Video) -> Crossing | None:
+    """Where this video, which is reserved, is the one that exceeds the soft budget."""
     before = msgspec.structs.replace(account, reserved=account.reserved - video.cost)
-    return over_soft_budget(account) and not over_soft_budget(before)
+    if account.soft_budget is None or not over_soft_budget(account) or over_soft_budget(before):
+        return None
+    return Crossing(account.spend + account.reserved, account.soft_budget, str(account.window_start))
 
 
 def _check_seconds(account: Account, video: Video) -> None:

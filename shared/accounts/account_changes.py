@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from shared.accounts.account import Account, check_usable, reprice, reserve, settle
+from shared.accounts.account import Account, check_usable, crossing, reprice, reserve, settle
 from shared.accounts.commits import Decision
 from shared.accounts.idempotency import Remembered, RequestIdentity
 from shared.clock import Clock
@@ -94,6 +94,7 @@ class Admission(msgspec.Struct):
         if self._earlier is not None:
             return Decision(account, Admitted(self._earlier, True, account))
         account = reserve(account, self.video, now)
+        crossed = crossing(account, self.video)
         video = msgspec.structs.replace(
             self.video,
             admitted_at=now,
@@ -101,6 +102,7 @@ class Admission(msgspec.Struct):
             priority=account.priority,
             key_alias=account.alias,
             key_user=account.user_id,
+            crossed=msgspec.json.encode(crossed).decode() if crossed else None,
             callback_url=self.video.callback_url or account.webhook_url,
         )
         video = _hooked(video, account)

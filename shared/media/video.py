@@ -77,6 +77,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
     charge: int | None = None  # what it has come to, in micro-dollars, where that may be less than `cost`
     priority: int = 1  # the key's, when it was admitted
     fallback_from: str | None = None  # the model that was asked for, where another one makes it
+    crossed: str | None = None  # how its price took its key past the soft budget, as JSON text
     guardrails: str | None = None  # which have run on its request, and what they said, as JSON text
     callback_url: str | None = None  # where its webhooks go beside the key's endpoints
     remixed_from: str | None = None

@@ -202,7 +202,7 @@ class Sweep(msgspec.Struct, dict=True):
         """The request may have been cut off before it told the start."""
         entry = await self.gateway.videos.find(video_id)
         if entry is not None:
-            await self.gateway.journal.tell(entry.video)
+            await self.gateway.lifecycle.tell(entry.video)
 
     @property
     def _longest_life(self) -> timedelta:

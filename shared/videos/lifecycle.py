@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from shared.accounts.account import Account, crosses_soft_budget, reserve
+from shared.accounts.account import Account, Crossing, reserve
 from shared.accounts.account_changes import CANCELLED_MESSAGE, Admitted
 from shared.accounts.gateway_budget import GatewayBudget
 from shared.accounts.idempotency import RequestIdentity
@@ -149,11 +149,17 @@ class Lifecycle(msgspec.Struct, frozen=True):
         video = admitted.video
         self.journal.note("started", video)
         try:
-            await self.journal.tell(video)
-            if crosses_soft_budget(admitted.account, video):
-                await self.alerts.tell(_over_soft_budget(admitted.account, video))
+            await self.tell(video)
         except StorageUnavailable:
             logger.warning("video %s: its start was not told yet", video.id)
+
+    async def tell(self, video: Video) -> None:
+        """Tell what is still to be told of a video, and of its key's soft budget. May be repeated.
+        Raises StorageUnavailable.
+        """
+        await self.journal.tell(video)
+        if video.crossed is not None:
+            await self.alerts.tell(_over_soft_budget(video, msgspec.json.decode(video.crossed, type=Crossing)))
 
     async def _tell_blocked(self, video: Video, account: Account | None, refusal: ContentBlocked) -> None:
         """The caller is refused all the same where storage fails now; the log has it then."""
@@ -185,7 +191,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         await self.budget.release(video.id, video.spent)
         if video.finished:
             await self.lines.close(SpendLine.of(video))
-            await self.journal.tell(video)
+            await self.tell(video)
         else:  # it was never admitted
             await self.lines.drop(video.id)
         if video.reference:
@@ -284,15 +290,15 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return deployment is not None and deployment.delete_after_saving
 
 
-def _over_soft_budget(account: Account, video: Video) -> Alert:
-    used, limit = dollars(account.spend + account.reserved), dollars(account.soft_budget or 0)
+def _over_soft_budget(video: Video, crossed: Crossing) -> Alert:
+    used, limit = dollars(crossed.used), dollars(crossed.limit)
     return Alert(
         kind="soft_budget_crossed",
         subject=video.owner,
-        since=f"{account.window_start} {account.soft_budget}",
+        since=f"{crossed.window} {crossed.limit}",
         message=f"The key has spent and reserved ${used}, more than its soft budget of ${limit}.",
         key_id=video.owner,
-        key_alias=account.alias,
+        key_alias=video.key_alias,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from shared.errors import StorageUnavailable
 from shared.events.alerts import TOLD, Alert
 from shared.events.record import record_of
+from shared.media.video import Video, new_id
 from shared.storage.tables import Write
 from shared.upkeep.sweep import Sweep
 from shared.videos.step_result import failed
@@ -41,6 +42,30 @@ async def test_a_soft_budget_that_is_crossed_is_told_once(world: World) -> None:
     (alert,) = await heard(world)
     assert (alert["error_code"], alert["key_id"]) == ("soft_budget_crossed", world.owner)
     assert "$0.8, more than its soft budget of $0.5" in alert["error_message"]
+
+
+@pytest.mark.parametrize("teller", ["sweep", "end"])
+async def test_a_soft_budget_is_told_of_also_where_the_app_died_before_it_could(world: World, teller: str) -> None:
+    """By the sweep that starts the video, or with its end where the client has started it."""
+    lifecycle = world.gateway.lifecycle
+    video = (await lifecycle.ledger.admit(await crossing_video(world), None, None)).video
+    assert await heard(world) == []
+    if teller == "sweep":
+        world.clock.skip(60)
+        await swept(world)
+    else:
+        await lifecycle.finish(video.id, failed("cancelled", "No.")["failed"])
+    assert [each["error_code"] for each in await heard(world)] == ["soft_budget_crossed"]
+    await world.start(prompt="Another")
+    assert len(await heard(world)) == 1
+
+
+async def crossing_video(world: World) -> Video:
+    """A video in the pool, dearer than the soft budget, that was not admitted yet."""
+    video = msgspec.structs.replace(await world.start(), cost=600_000)
+    video = msgspec.structs.replace(video, id=new_id(world.owner, world.clock.now()))
+    await world.gateway.pool.enter(world.model, video.id)
+    return video
 
 
 async def test_a_soft_budget_is_told_of_again_only_where_it_was_changed(world: World) -> None:
