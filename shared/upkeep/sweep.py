@@ -3,7 +3,7 @@ slots, and removes what is no longer needed.
 
 A look covers unfinished videos, at the cost of one range read per model when there are none: those
 that hold a slot, those that have just begun or failed, and of a long queue a part in turn. A
-watch looks every half minute while any video is unfinished. The timer always runs: it looks, and
+watch looks every 20 seconds while any video is unfinished. The timer always runs: it looks, and
 purges what the engine keeps of finished orchestrations. Once an hour it also does the housekeeping
 (`housekeeping`).
 """

@@ -10,9 +10,10 @@ from collections.abc import Generator
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from shared.clock import Clock, SystemClock
 from shared.events.couriers import COURIER, MAIL, instance_of
 from shared.videos.step_result import Seen
-from shared.videos.watch import WATCH, WATCHES
+from shared.videos.watch import WATCH, WATCHES, next_watch
 
 if TYPE_CHECKING:
     import azure.durable_functions as df
@@ -162,13 +163,16 @@ class Orchestrations(Protocol):
 class DurableOrchestrations:
     """Orchestrations, Waker and Summoner, implemented by the durable client binding."""
 
-    def __init__(self, client: "df.DurableOrchestrationClient") -> None:
+    def __init__(self, client: "df.DurableOrchestrationClient", clock: Clock | None = None) -> None:
         self._client = client
+        self._clock = clock or SystemClock()
 
     async def start(self, video_id: str, restarts: int = 0) -> None:
-        """`restarts` counts those in a row before this one that have failed."""
+        """`restarts` counts those in a row before this one that have failed. One watch is enough:
+        its look starts the other.
+        """
         await self._start(VIDEO_LIFE, video_id, {"step": SUBMIT, "restarts": restarts})
-        await self.keep_watch()
+        await self._start(WATCH, next_watch(self._clock.now()), None)
 
     async def wake(self, video_id: str) -> None:
         """Send the event TURN. Raises Exception where the video has no living orchestration."""

@@ -1,11 +1,14 @@
 """The watch: an orchestration that has the sweep look while any video is unfinished, and then ends.
 
 A timer as frequent would keep an idle app awake, at a higher cost than everything else that an idle
-app does. There are two watches: the first looks on every full minute, the second half a minute
-later. Starting a video starts both, and so does every look. A watch whose turn comes while the
-Python worker is dead fails with all else that was due, and retries do not help: the other one looks
-half a minute later, and starts it again. Where both are lost, the next create or the sweep's timer
-(five minutes) starts them.
+app does. There are two watches, which look in turn. Starting a video starts the one whose turn
+comes next, and every look starts both. A watch whose turn comes while the Python worker is dead
+fails with all else that was due, and retries do not help: the other one looks a little later, and
+starts it again. Where both are lost, the next create or the sweep's timer (five minutes) starts
+them.
+
+A stuck video moves again within 90 s, also where one watch is lost: two times `EVERY` and the
+sweep's `PATIENCE` are less.
 """
 
 from collections.abc import Generator
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 WATCH, LOOK = "watch", "look"
 FIRST_WATCH, SECOND_WATCH = WATCHES = ("watch", "second_watch")  # instance ids
-EVERY = timedelta(seconds=30)  # from the look of one watch to the look of the other
+EVERY = timedelta(seconds=20)  # from the look of one watch to the look of the other
 
 # A timer may fire a second early: the turn that it was for has been had.
 _EARLY = timedelta(seconds=5)
@@ -34,6 +37,13 @@ def watch(context: "df.DurableOrchestrationContext") -> Generator[Any, Any, None
     unfinished = yield context.call_activity_with_retry(LOOK, retry, None)
     if unfinished:
         context.continue_as_new(None)
+
+
+def next_watch(now: datetime) -> str:
+    """The watch whose turn comes next. It has not just looked, so it is not about to end because
+    nothing was unfinished.
+    """
+    return min(WATCHES, key=lambda each: _next_turn(each, now))
 
 
 def _next_turn(instance: str, now: datetime) -> datetime:

@@ -1,5 +1,5 @@
 """How soon a video moves again after each of three disasters, with Azure's time-outs: messages of a
-dead instance stay hidden for a minute, and only the watch looks, every half minute.
+dead instance stay hidden for a minute, and only the watch looks, every 20 seconds.
 """
 
 from collections.abc import Awaitable, Callable

@@ -66,7 +66,7 @@ async def test_failures_are_asked_for_once_in_a_look(world: World) -> None:
 
 async def test_what_fails_again_and_again_is_started_ever_more_seldom(world: World) -> None:
     """At once after its first failure, which may be a worker's death; and, if it is its own doing,
-    seven times in the first hour, where there are 120 looks.
+    seven times in the first hour, where there are 180 looks.
     """
     video = await submitted(world)
     engine = Engine()
@@ -82,7 +82,7 @@ async def test_what_fails_again_and_again_is_started_ever_more_seldom(world: Wor
             engine.having_failed, engine.failed_at = {video.id}, {video.id: world.clock.now()}
         world.clock.skip(watch.EVERY.total_seconds())
     pauses = [later - earlier for earlier, later in pairwise(starts)]
-    assert pauses == [30, 60, 120, 240, 480, 960]
+    assert pauses == [40, 60, 120, 240, 480, 960]
 
 
 async def test_an_orchestration_that_does_not_move_is_replaced(world: World) -> None:
@@ -99,15 +99,19 @@ async def test_an_orchestration_that_does_not_move_is_replaced(world: World) -> 
 
 
 async def test_any_of_the_three_is_mended_within_a_minute_and_a_half(world: World) -> None:
-    """A look every half minute, and patience of less than a minute."""
+    """Also where one of the two watches is lost, and whenever in its turn a video sticks."""
+    turn = 2 * watch.EVERY.total_seconds()
     video = await submitted(world)
     engine = Engine(video.id)
-    engine.due[video.id] = stuck_since = world.clock.now()
-    world.clock.skip(29)
-    while not engine.started:
+    for until_look in range(1, int(turn) + 1):
+        engine.due[video.id] = stuck_since = world.clock.now()
+        engine.started.clear()
+        world.clock.skip(until_look)
         await look(world, engine)
-        world.clock.skip(watch.EVERY.total_seconds())
-    assert world.clock.now() - watch.EVERY - stuck_since <= timedelta(seconds=90)
+        while not engine.started:
+            world.clock.skip(turn)
+            await look(world, engine)
+        assert world.clock.now() - stuck_since <= timedelta(seconds=88)  # a timer may be late by a second
 
 
 async def test_a_step_that_is_only_slow_is_left_to_work(world: World) -> None:

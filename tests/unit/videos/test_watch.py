@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.videos.watch import FIRST_WATCH, LOOK, SECOND_WATCH, WATCH, WATCHES, _next_turn, watch
+from shared.videos.watch import FIRST_WATCH, LOOK, SECOND_WATCH, WATCH, WATCHES, _next_turn, next_watch, watch
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import Rig, running
 
@@ -61,19 +61,34 @@ async def watching(folder: Path) -> AsyncIterator[Looks]:
         yield looks
 
 
-async def test_two_watches_look_every_half_minute_in_turn(tmp_path: Path) -> None:
-    """The first on every full minute, whenever they were started."""
+async def test_two_watches_look_every_twenty_seconds_in_turn(tmp_path: Path) -> None:
+    """At times of their own, whenever they were started."""
     async with watching(tmp_path) as looks:
-        assert [await looks.next() for _ in range(5)] == [20, 50, 80, 110, 140]
+        assert [await looks.next() for _ in range(5)] == [10, 30, 50, 70, 90]
+
+
+async def test_the_watch_that_a_create_starts_looks_first_and_starts_the_other(tmp_path: Path) -> None:
+    looks = Looks(tmp_path)
+    async with running(looks.rig):
+        await looks.rig.hub.start(WATCH, next_watch(looks.clock.now()))
+        assert [await looks.next() for _ in range(4)] == [10, 30, 50, 70]
+
+
+@pytest.mark.parametrize("second", range(40))
+def test_the_watch_that_is_next_has_not_just_looked(second: int) -> None:
+    """Else it might end right after it was found running. Its turn comes within half a minute."""
+    now = datetime(2026, 11, 22, 12, 0, second, tzinfo=UTC)
+    due = _next_turn(next_watch(now), now)
+    assert timedelta(seconds=5) <= due - now <= timedelta(seconds=25)
 
 
 async def test_a_watch_that_is_lost_is_started_by_the_other(tmp_path: Path) -> None:
-    """Nobody looks for a minute, and then every half minute again."""
+    """Nobody looks for 40 seconds, and then every 20 seconds again."""
     async with watching(tmp_path) as looks:
-        assert await looks.next() == 20
+        assert await looks.next() == 10
         await looks.rig.hub.terminate(FIRST_WATCH, "lost")
         await looks.rig.ended(FIRST_WATCH)
-        assert [await looks.next() for _ in range(4)] == [80, 110, 140, 170]
+        assert [await looks.next() for _ in range(4)] == [50, 70, 90, 110]
 
 
 async def test_both_end_when_nothing_is_unfinished(tmp_path: Path) -> None:
@@ -83,10 +98,10 @@ async def test_both_end_when_nothing_is_unfinished(tmp_path: Path) -> None:
             assert (await looks.rig.ended(each))["runtimeStatus"] == "Completed"
 
 
-@pytest.mark.parametrize(("second", "due"), [(0, 60), (29, 60), (54, 60), (56, 120), (59.5, 120)])
+@pytest.mark.parametrize(("second", "due"), [(0, 40), (29, 40), (34, 40), (36, 80), (39.5, 80)])
 def test_a_turn_that_was_had_early_is_not_had_twice(second: float, due: int) -> None:
     """A timer fires up to a second early."""
-    minute = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
-    assert _next_turn(FIRST_WATCH, minute + timedelta(seconds=second)) == minute + timedelta(seconds=due)
-    half = minute + timedelta(seconds=30)
-    assert _next_turn(SECOND_WATCH, half + timedelta(seconds=second)) == half + timedelta(seconds=due)
+    turn = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+    assert _next_turn(FIRST_WATCH, turn + timedelta(seconds=second)) == turn + timedelta(seconds=due)
+    other = turn + timedelta(seconds=20)
+    assert _next_turn(SECOND_WATCH, other + timedelta(seconds=second)) == other + timedelta(seconds=due)
