@@ -37,17 +37,25 @@ class Azurite:
 
     It listens on its usual ports 10000 to 10002 if all are free, else on any. It runs in a session
     of its own and gets SIGTERM when this process ends, so it saves its data even when our whole
-    process group is killed. An Azurite that is still shutting down on the same directory is waited
-    for, `patience` seconds long, after a line to `say`. Raises AzuriteError if it is not installed
-    or the directory is in use, ChildError if it does not start.
+    process group is killed. Without `keep` its data is in memory alone, and gone at the end. An
+    Azurite that is still shutting down on the same directory is waited for, `patience` seconds
+    long, after a line to `say`. Raises AzuriteError if it is not installed or the directory is in
+    use, ChildError if it does not start.
     """
 
     def __init__(
-        self, directory: Path, executable: Path | None = None, *, patience: float = 15.0, say: Say | None = None
+        self,
+        directory: Path,
+        executable: Path | None = None,
+        *,
+        patience: float = 15.0,
+        say: Say | None = None,
+        keep: bool = True,
     ) -> None:
         self._directory = directory
         self._executable = executable
         self._patience = patience
+        self._keep = keep
         self._say = say
         self._child: Child | None = None
         self._ports: dict[str, str] = {}
@@ -106,7 +114,8 @@ class Azurite:
 
     def _arguments(self, ports: Sequence[int]) -> list[str]:
         listen = [f"--{name.lower()}Port={port}" for name, port in zip(_SERVICES, ports, strict=True)]
-        return ["--silent", "--disableTelemetry", "--skipApiVersionCheck", "--location", str(self._directory), *listen]
+        data = ["--location", str(self._directory)] if self._keep else ["--inMemoryPersistence"]
+        return ["--silent", "--disableTelemetry", "--skipApiVersionCheck", *data, *listen]
 
     async def _lock(self) -> int:
         """Lock the directory and return the open file. flock(2) belongs to the open file, so a

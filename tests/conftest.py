@@ -47,7 +47,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     containers apart.
     """
     with asyncio.Runner() as runner:
-        storage = Azurite(tmp_path_factory.mktemp("azurite"))
+        storage = Azurite(tmp_path_factory.mktemp("azurite"), keep=False)
         runner.run(storage.__aenter__())
         try:
             yield storage.connection_string
