@@ -1,7 +1,9 @@
 """What many tests need: one real Azurite for the whole run, and a world for each test."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,25 +18,56 @@ from tests.fakes.world import world as open_world
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+
+COVERAGE = pytest.StashKey[Coverage | None]()
+MEASURED = pytest.StashKey[set[str]]()
 UNMEASURED = ("tests/project/", "tests/stack/", "tests/trials/")
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Coverage is what the tests of modules and of stand-ins reach, each example once.
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """Coverage is what imports reach, and the tests of modules and of stand-ins, each once.
 
-    Before Python 3.12 measuring doubles to triples the time of everything that runs. Whole stacks,
-    trials and generated examples come by the same lines thousands of times, and most of that in
-    processes that nobody measures.
+    Before Python 3.12 measuring doubles the time of everything that runs. So one worker of several
+    measures what imports reach; fixtures, whole stacks, trials, generated examples and all but the
+    first parameters of a test come by the same lines thousands of times, and are not measured.
     """
-    coverage = None if measured(item) else Coverage.current()
+    coverage = session.config.stash[COVERAGE] = Coverage.current()
+    measures = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    with switched(None if measures else coverage, on=False):
+        return (yield)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
+    config.stash[MEASURED] = {item.nodeid for item in first.values() if measured(item)}
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    with switched(session.config.stash[COVERAGE], on=False):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    is_measured = item.nodeid in item.config.stash[MEASURED]
+    with switched(item.config.stash[COVERAGE] if is_measured else None, on=True):
+        return (yield)
+
+
+@contextmanager
+def switched(coverage: Coverage | None, *, on: bool) -> Iterator[None]:
+    """Measures coverage, or does not, until the block ends; then it is as it was before."""
     if coverage is None:
-        return (yield)
-    coverage.stop()
+        yield
+        return
+    into, back = (coverage.start, coverage.stop) if on else (coverage.stop, coverage.start)
+    into()
     try:
-        return (yield)
+        yield
     finally:
-        coverage.start()
+        back()
 
 
 def measured(item: pytest.Item) -> bool:
