@@ -37,8 +37,9 @@ run: setup ## Serve on http://localhost:4000 until Ctrl-C (ARGS="--port 4001 --s
 test: setup ## Formatter check, linter, strict types, and the tests with coverage
 	@$(MAKE) --jobs 2 check tests
 
-# In more processes than cores: many tests wait for processes that they start.
-SPREAD := --numprocesses 4 --dist worksteal
+# In more processes than cores: many tests wait for processes that they start. Each costs ten seconds of a core before its
+# first test.
+SPREAD := --numprocesses 3 --dist worksteal
 
 .PHONY: tests
 tests: setup
@@ -46,7 +47,7 @@ tests: setup
 
 .PHONY: trials
 trials: setup studio/node_modules/.installed ## Every trial below, small, as tests: kills, faults, stampedes, thousands of videos
-	@$(PYTHON) -m pytest $(SPREAD) tests/trials $(ARGS)
+	@$(PYTHON) -m pytest $(SPREAD) --real-tables tests/trials tests/unit $(ARGS)
 
 .PHONY: check
 check: setup ## The static part of the tests only

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,11 @@ from tests.fakes.world import world as open_world
 # How long an example takes is the machine's doing, and no finding.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    told = "worlds have Azurite's tables instead of tables in memory; unit tests without a world are left out"
+    parser.addoption("--real-tables", action="store_true", help=told)
 
 
 COVERAGE = pytest.StashKey[Coverage | None]()
@@ -39,6 +44,8 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--real-tables"):
+        items[:] = [item for item in items if not item.nodeid.startswith("tests/unit/") or "world" in fixtures(item)]
     first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}
     config.stash[MEASURED] = {item.nodeid for item in first.values() if measured(item)}
 
@@ -70,6 +77,10 @@ def switched(coverage: Coverage | None, *, on: bool) -> Iterator[None]:
         back()
 
 
+def fixtures(item: pytest.Item) -> Sequence[str]:
+    return getattr(item, "fixturenames", ())
+
+
 def measured(item: pytest.Item) -> bool:
     return not item.nodeid.startswith(UNMEASURED) and item.get_closest_marker("hypothesis") is None
 
@@ -99,7 +110,7 @@ async def world(azurite: str, request: pytest.FixtureRequest) -> AsyncIterator[W
     """A world of the test's own. `@pytest.mark.world(knobs={…}, limits={…})` sets options:
     those of `tests.fakes.world.world`. A test's own mark is added to its module's.
     """
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"real_tables": request.config.getoption("--real-tables")}
     for mark in request.node.iter_markers("world"):  # the test's own comes first
         options = {**mark.kwargs, **options}
     async with open_world(azurite, **options) as opened:

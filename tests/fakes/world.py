@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -32,7 +33,7 @@ from tests.fakes.asking import Reply, ask, request
 from tests.fakes.clock import SkippingClock
 from tests.fakes.receivers import SETTINGS, Receivers
 from tests.fakes.servers import ServerWithDialect
-from tests.fakes.table import Faults, FaultyTables
+from tests.fakes.table import Faults, FaultyTables, MemoryTable
 from tests.fakes.upstream import ScriptedUpstream
 
 MASTER = "sk-1234"
@@ -183,6 +184,7 @@ async def world(
     server: type[ScriptedUpstream] = ScriptedUpstream,
     sinks: Sequence[str] = (),
     telemetry: TelemetrySettings | None = None,
+    real_tables: bool = True,
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
@@ -191,7 +193,7 @@ async def world(
     (`sinks`), and who gets `telemetry`.
 
     Its tables are its own: nobody else counts against it, and who looks at all there is sees what
-    the test made.
+    the test made. They are those of the account, or behave as these do (`MemoryTable`).
     """
     clock = SkippingClock()
     upstream, receivers = server(clock), Receivers()
@@ -209,7 +211,8 @@ async def world(
         telemetry=telemetry,
     )
     faults = Faults()
-    tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}")
+    inner = None if real_tables else (MemoryTable(), MemoryTable())
+    tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}", inner=inner)
     gateway = composition.build(changed, clock, Random(1), Links(upstream), tables)
     try:
         issued = await gateway.keys.issue(Account(**(limits or {})))
@@ -221,6 +224,7 @@ async def world(
         await gateway.close()
 
 
+@cache
 def _told(storage: str) -> Settings:
     return settings.load(
         {
