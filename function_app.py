@@ -12,6 +12,7 @@ import azure.durable_functions as df
 import azure.functions as func
 
 from shared import gateway as composition
+from shared.config import settings
 from shared.events import couriers
 from shared.routes import content, models, operator, paths, reports, videos
 from shared.routes import health as health_route
@@ -98,6 +99,17 @@ async def spend_report(req: Request) -> Response:
 @app.route("model/info", methods=["GET"])
 async def model_info(req: Request) -> Response:
     return await respond(req, operator.model_info)
+
+
+if settings.has_requests_queue():  # without one there is no such function, and nobody looks at a queue
+    from shared.routes import video_requests
+
+    @app.function_name("video_requests")
+    @app.queue_trigger("message", queue_name="%VIDEO_REQUESTS_QUEUE%", connection="AzureWebJobsStorage")
+    @app.durable_client_input(client_name="durable")
+    async def start_requested_video(message: func.QueueMessage, durable: df.DurableOrchestrationClient) -> None:
+        engine = DurableOrchestrations(durable)
+        await video_requests.take(composition.current(), engine, message.id or "", message.get_body())
 
 
 @app.function_name("zz_other_path")

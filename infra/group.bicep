@@ -19,6 +19,7 @@ param durable types.durable
 param monitoring types.monitoring
 param budget types.budget?
 param operators types.operator[]
+param pipelines types.pipelines
 param finishedVideoEvents bool
 param contentSafety bool
 
@@ -46,6 +47,7 @@ module storage 'modules/storage.bicep' = {
     retention: retention
     isPrivate: isPrivate
     trustAzureServices: finishedVideoEvents
+    takesRequests: pipelines.requests
   }
 }
 
@@ -149,6 +151,7 @@ module appSettings 'modules/settings.bicep' = {
     taskHub: taskHub
     schedulerEndpoint: durable.backend == 'scheduler' ? scheduler!.outputs.endpoint : ''
     safetyEndpoint: contentSafety ? safety!.outputs.endpoint : ''
+    takesRequests: pipelines.requests
     settings: settings
     upstreams: upstreams
   }
@@ -185,6 +188,10 @@ module events 'modules/events.bicep' = if (finishedVideoEvents) {
     storageName: storage.outputs.name
   }
 }
+
+module senders 'modules/events-role.bicep' = [for each in pipelines.senders: if (pipelines.requests) {
+  params: { storageName: storage.outputs.name, queueName: 'video-requests', principalId: each }
+}]
 
 module safety 'modules/content-safety.bicep' = if (contentSafety) {
   params: {

@@ -25,6 +25,7 @@ param durable types.durable
 param monitoring types.monitoring
 param budget types.budget?
 param operators types.operator[]
+param pipelines types.pipelines
 
 @description('Put an event in the queue `finished-videos` for every video that was saved. Storage itself publishes them.')
 param finishedVideoEvents bool
@@ -55,6 +56,7 @@ module gateway 'group.bicep' = {
     monitoring: monitoring
     budget: budget
     operators: operators
+    pipelines: pipelines
     finishedVideoEvents: finishedVideoEvents
     contentSafety: contentSafety
   }

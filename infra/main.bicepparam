@@ -100,6 +100,14 @@ param operators = empty(readEnvironmentVariable('AZURE_PRINCIPAL_ID', ''))
       }
     ]
 
+// Ways in and out beside HTTP: docs/pipelines.md.
+param pipelines = {
+  // Messages of the queue `video-requests` start videos.
+  requests: false
+  // Who may send them, by the principal ids of your own pipelines' identities. Such a message can spend the budget of any key.
+  senders: []
+}
+
 // An event in the queue `finished-videos` for every saved video.
 param finishedVideoEvents = false
 

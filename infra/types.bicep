@@ -141,3 +141,13 @@ type operator = {
   principalId: string
   principalType: 'User' | 'Group' | 'ServicePrincipal'
 }
+
+@export()
+@description('Ways in and out beside HTTP.')
+type pipelines = {
+  @description('Messages of the queue `video-requests` start videos, with reference images from the container `inputs`.')
+  requests: bool
+
+  @description('Principals (workloads) that may send such messages, and with them spend the budget of any key.')
+  senders: string[]
+}

@@ -151,7 +151,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     post = Post(links.http, clock)
     history, addresses = History(tables.gateway, clock), Addresses(given.knobs.webhook_networks)
     webhooks = Webhooks(Endpoints(commits), history, videos, addresses, post, clock, given.master_key or "")
-    sinks = _sinks(given, post)
+    sinks = _sinks(given, post, links)
     couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks}, telemetry)
     journal = Journal(tables.gateway, couriers, given.knobs.log_prompts, telemetry)
     alerts = Alerts(journal, clock)
@@ -209,13 +209,15 @@ def _telemetry(given: Settings) -> Telemetry:
     return OpenTelemetry(given.telemetry)
 
 
-def _sinks(given: Settings, post: Post) -> Destinations:
+def _sinks(given: Settings, post: Post, links: Connections) -> Destinations:
     """The logging providers, by name. Where there are none, nothing is imported for them."""
     if not given.sinks:
         return {}
     from shared.events.sinks.known import open_sink
+    from shared.storage.queues import Queues
 
-    return {each.name: open_sink(each, post) for each in given.sinks}
+    queues = Queues(given.storage, links.http, links.token)
+    return {each.name: open_sink(each, post, queues) for each in given.sinks}
 
 
 def build_for_storage(storage: Storage) -> Gateway:

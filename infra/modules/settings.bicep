@@ -13,6 +13,7 @@ param schedulerEndpoint string
 
 @description('The Content Safety account\'s address; empty where there is none.')
 param safetyEndpoint string
+param takesRequests bool
 param settings types.settings
 
 @description('App setting → address of an Azure OpenAI account.')
@@ -32,7 +33,6 @@ resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
 
 // Read by the Functions host, not by the app's code.
 var host = {
-  AzureWebJobsStorage__queueServiceUri: storage.properties.primaryEndpoints.queue
   AzureWebJobsStorage__credential: 'managedidentity'
   AzureWebJobsDisableHomepage: 'true'
   APPLICATIONINSIGHTS_CONNECTION_STRING: insights.properties.ConnectionString
@@ -53,6 +53,7 @@ var hostWithScheduler = {
 // Read by shared/config/settings.py (and, as to storage, by the host too).
 var gateway = {
   AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
+  AzureWebJobsStorage__queueServiceUri: storage.properties.primaryEndpoints.queue
   AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table
   AzureWebJobsStorage__clientId: clientId
   AZURE_CLIENT_ID: clientId
@@ -60,6 +61,7 @@ var gateway = {
 var gatewayConfig = { GATEWAY_CONFIG: settings.configFile }
 var gatewayApiVersion = { AZURE_API_VERSION: settings.apiVersion }
 var gatewaySafety = { CONTENT_SAFETY_ENDPOINT: safetyEndpoint }
+var gatewayRequests = { VIDEO_REQUESTS_QUEUE: 'video-requests' }
 var gatewaySecrets = mapValues(settings.secrets, secret => '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=${secret})')
 
 resource all 'Microsoft.Web/sites/config@2024-11-01' = {
@@ -72,6 +74,7 @@ resource all 'Microsoft.Web/sites/config@2024-11-01' = {
     empty(settings.configFile) ? {} : gatewayConfig,
     empty(settings.apiVersion) ? {} : gatewayApiVersion,
     empty(safetyEndpoint) ? {} : gatewaySafety,
+    takesRequests ? gatewayRequests : {},
     upstreams,
     gatewaySecrets
   )

@@ -11,6 +11,9 @@ param isPrivate bool
 @description('Let Event Grid in past the firewall; only needed where it delivers events.')
 param trustAzureServices bool
 
+@description('Make the queue of requests, its poison queue, and the container for their reference images.')
+param takesRequests bool
+
 var videos = 'videos'
 var references = 'references'
 var package = 'app-package'
@@ -80,7 +83,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
       }
     }
 
-    resource containers 'containers' = [for each in [videos, references, package]: {
+    resource containers 'containers' = [for each in union([videos, references, package], takesRequests ? ['inputs'] : []): {
       name: each
       properties: { publicAccess: 'None' }
     }]
@@ -88,6 +91,10 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
 
   resource queues 'queueServices' = {
     name: 'default'
+
+    resource all 'queues' = [for each in (takesRequests ? ['video-requests', 'video-requests-poison'] : []): {
+      name: each
+    }]
   }
 
   resource tables 'tableServices' = {

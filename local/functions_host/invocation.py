@@ -13,7 +13,7 @@ from uuid import uuid4
 import azure.functions as func
 
 from local.functions_host.functions import Binding, Function, Functions
-from local.functions_host.messages import Body, send
+from local.functions_host.messages import BASE64, Body, send
 
 _EXPRESSION = re.compile(r"\{([^}]+)\}")
 
@@ -71,8 +71,9 @@ class Invoker:
             return
         connection = self._functions.connection(binding.properties["connection"])
         queue = expand(binding.properties["queueName"], data)
+        encoding = self._functions.extension("queues").get("messageEncoding", BASE64)
         for message in value if isinstance(value, list | tuple) else [value]:
-            await send(connection, queue, _body(message))
+            await send(connection, queue, _body(message), encoding)
 
 
 def expand(template: str, data: Mapping[str, str]) -> str:

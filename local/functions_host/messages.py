@@ -1,5 +1,5 @@
-"""Queue messages on the wire: base64 of the body, as the Functions queue extension writes and
-expects them.
+"""Queue messages on the wire, as the Functions queue extension writes and expects them: base64 of
+the body, or the body itself where host.json says `messageEncoding: none`.
 """
 
 import base64
@@ -8,17 +8,18 @@ from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
 from azure.storage.queue.aio import QueueClient
 
 Body = str | bytes
+BASE64 = "base64"
 
 
-def decode(content: str) -> bytes:
-    """The body in a message's text. Raises ValueError if it is not base64."""
-    return base64.b64decode(content, validate=True)
+def decode(content: str, encoding: str = BASE64) -> bytes:
+    """The body in a message's text. Raises ValueError if it is not base64 where it has to be."""
+    return base64.b64decode(content, validate=True) if encoding == BASE64 else content.encode()
 
 
-async def send(connection: str, queue: str, body: Body) -> None:
+async def send(connection: str, queue: str, body: Body, encoding: str = BASE64) -> None:
     """Add a message with `body` to `queue`, which is created if it is not there."""
-    encoded = base64.b64encode(body.encode() if isinstance(body, str) else body).decode()
-    await send_text(connection, queue, encoded)
+    data = body.encode() if isinstance(body, str) else body
+    await send_text(connection, queue, (base64.b64encode(data) if encoding == BASE64 else data).decode())
 
 
 async def send_text(connection: str, queue: str, content: str) -> None:

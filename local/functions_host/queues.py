@@ -12,7 +12,7 @@ from azure.storage.queue.aio import QueueClient
 from local.functions_host.durations import seconds
 from local.functions_host.functions import Function, Functions
 from local.functions_host.invocation import Invoker, message_data
-from local.functions_host.messages import decode, send_text
+from local.functions_host.messages import BASE64, decode, send_text
 from shared.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class QueueListener:
         self._batch = int(options.get("batchSize", 16))
         self._threshold = int(options.get("newBatchThreshold", self._batch // 2))
         self._attempts = int(options.get("maxDequeueCount", 5))
+        self._encoding = options.get("messageEncoding", BASE64)
         self._pause = seconds(options.get("visibilityTimeout", "00:00:00"))
         self._longest_poll = min(seconds(options.get("maxPollingInterval", "00:01:00")), _LONGEST_POLL_SECONDS)
 
@@ -83,7 +84,7 @@ class QueueListener:
             await held.settle(self._poison(held))
             return
         try:
-            body = decode(message.content)  # one that cannot be bound counts as failed, and is tried as often
+            body = decode(message.content, self._encoding)  # one that cannot be bound counts as failed, and is tried as often
             data = message_data(body.decode(errors="replace"))
             async with held:
                 await self._invoker.call(self._function, _argument(message, body), data)

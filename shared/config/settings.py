@@ -13,13 +13,14 @@ from shared.config.deployments import read_fallbacks, read_models
 from shared.config.file import ConfigFile, GatewayKnobs, General, ModelEntry, Params, read_file
 from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
-from shared.config.sinks import SinkSettings, read_sinks
+from shared.config.sinks import QUEUE_NAME, SinkSettings, read_sinks
 from shared.config.telemetry import TelemetrySettings, read_telemetry
 from shared.errors import ConfigurationError, InvalidRequest
 from shared.periods import check_length
 
 _SHORTEST_MASTER_KEY = 16
 _PLACES = ("PATH", "LD_LIBRARY_PATH", "SYSTEMROOT")  # where a system has its programs and libraries
+_REQUESTS_QUEUE = "VIDEO_REQUESTS_QUEUE"
 
 # Every app setting that the app reads by name, and its purpose. Settings that config.yaml refers to
 # by `os.environ/NAME` come on top.
@@ -27,6 +28,7 @@ APP_SETTINGS: Mapping[str, str] = {
     "AzureWebJobsStorage": "a storage connection string: local only",
     "AzureWebJobsStorage__blobServiceUri": "the storage account's blob endpoint, reached with the app's identity",
     "AzureWebJobsStorage__tableServiceUri": "its table endpoint",
+    "AzureWebJobsStorage__queueServiceUri": "its queue endpoint, for pipelines",
     "AzureWebJobsStorage__clientId": "which user-assigned identity reaches storage",
     "AZURE_CLIENT_ID": "the same for Azure OpenAI",
     "GATEWAY_MASTER_KEY": "the operator's key",
@@ -47,6 +49,7 @@ APP_SETTINGS: Mapping[str, str] = {
     "AZURE_GUARDRAIL_API_BASE": "another name for it",
     "CONTENT_SAFETY_KEY": "its key, where there is no identity",
     "AZURE_GUARDRAIL_API_KEY": "another name for it",
+    _REQUESTS_QUEUE: "the queue whose messages start videos: none by default",
 }
 
 
@@ -59,6 +62,7 @@ class Storage(msgspec.Struct, frozen=True):
     blob_url: str | None = None
     table_url: str | None = None
     client_id: str | None = None
+    queue_url: str | None = None
 
     def __repr__(self) -> str:
         return f"Storage({self.blob_url!r})"  # its `connection_string` is a secret
@@ -66,7 +70,7 @@ class Storage(msgspec.Struct, frozen=True):
 
 class Settings(msgspec.Struct, frozen=True):
     """The app's configuration. `master_key` is the operator's; `max_budget` limits all keys
-    together, in micro-dollars.
+    together, in micro-dollars. Messages of `requests_queue` start videos; "" for none.
     """
 
     storage: Storage
@@ -78,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True):
     guardrails: tuple[Guardrail, ...] = ()
     sinks: tuple[SinkSettings, ...] = ()
     telemetry: TelemetrySettings | None = None
+    requests_queue: str = ""
 
     def __repr__(self) -> str:
         return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails, sinks and telemetry are secrets
@@ -105,9 +110,22 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     models = read_models(entries, env, file.gateway.deadline_seconds)
     catalog = Catalog(models, read_fallbacks(file.gateway, models))
     budget, sinks = _read_budget(file.general_settings), _read_sinks(file, env)
-    guardrails = read_guardrails(file.guardrails, env)
+    guardrails, queue = read_guardrails(file.guardrails, env), _read_queue(env)
     telemetry = read_telemetry(env, told=any(each.name == "otel" for each in sinks))
-    return Settings(storage, master_key, file.gateway, catalog, *budget, guardrails, sinks, telemetry)
+    return Settings(storage, master_key, file.gateway, catalog, *budget, guardrails, sinks, telemetry, queue)
+
+
+def has_requests_queue() -> bool:
+    """Whether messages start videos. Cheap: it is asked before anything is served."""
+    return bool(os.environ.get(_REQUESTS_QUEUE))
+
+
+def _read_queue(env: Mapping[str, str]) -> str:
+    """The queue of requests. Raises ConfigurationError for what no queue is called."""
+    name = env.get(_REQUESTS_QUEUE, "")
+    if name and not QUEUE_NAME.fullmatch(name):
+        raise ConfigurationError(f"{_REQUESTS_QUEUE} must be the name of a queue: 3 to 56 of a-z, 0-9 and single hyphens.")
+    return name
 
 
 def _read_sinks(file: ConfigFile, env: Mapping[str, str]) -> tuple[SinkSettings, ...]:
@@ -153,4 +171,5 @@ def load_storage(env: Mapping[str, str]) -> Storage:
             "Storage is not configured: set AzureWebJobsStorage, or AzureWebJobsStorage__blobServiceUri and __tableServiceUri."
         )
     client_id = env.get("AzureWebJobsStorage__clientId") or env.get("AZURE_CLIENT_ID")
-    return Storage(blob_url=blob, table_url=table, client_id=client_id)
+    queue = env.get("AzureWebJobsStorage__queueServiceUri")  # only pipelines need it
+    return Storage(blob_url=blob, table_url=table, client_id=client_id, queue_url=queue)

@@ -2,6 +2,7 @@
 names that LiteLLM's users have.
 """
 
+import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
@@ -50,6 +51,12 @@ SINKS: Mapping[str, Mapping[str, str]] = {
         "OTEL_EXPORTER_OTLP_HEADERS": "",
         "OTEL_SERVICE_NAME": "azure-video-gateway",
     },
+    "azure_queue": {
+        "VIDEO_EVENTS_QUEUE": "video-events",
+    },
+    "event_grid": {
+        "EVENT_GRID_TOPIC_ENDPOINT": REQUIRED,
+    },
     "webhook": {
         "GENERIC_LOGGER_ENDPOINT": REQUIRED,
         "GENERIC_LOGGER_HEADERS": "",
@@ -58,6 +65,8 @@ SINKS: Mapping[str, Mapping[str, str]] = {
 }
 # Other names for the same setting.
 _ALSO = {"DD_API_KEY": ("DATADOG_API_KEY",)}
+# 3 to 56 characters: 63 with the ending of a poison queue.
+QUEUE_NAME = re.compile(r"(?=.{3,56}$)[a-z0-9]+(-[a-z0-9]+)*")
 _ADDRESSES = ("_URL", "_BASE", "_HOST", "_ENDPOINT")
 
 
@@ -103,6 +112,8 @@ def _check(setting: str, value: str) -> None:
         raise ConfigurationError(f"The app setting {setting} holds a character that no header takes.")
     if value and setting.endswith(_ADDRESSES) and not is_address(value):
         raise ConfigurationError(f"The app setting {setting} must be an address that begins with https://.")
+    if setting == "VIDEO_EVENTS_QUEUE" and not QUEUE_NAME.fullmatch(value):
+        raise ConfigurationError(f"The app setting {setting} must be the name of a queue.")
     if value and setting == "GENERIC_LOGGER_SECRET" and not _is_signing_secret(value):
         raise ConfigurationError(f"The app setting {setting} must be whsec_ and the base64 of 24 to 64 bytes.")
 

@@ -59,6 +59,12 @@ class Journal(msgspec.Struct, frozen=True):
         self._note(record)
         await self.publish(record)
 
+    async def tell_rejected(self, record: Record) -> None:
+        """Tell of a message that starts no video. Raises StorageUnavailable."""
+        told = record if self.log_prompts else msgspec.structs.replace(record, error_message=None)
+        self._note(told)
+        await self.publish(told)
+
     async def publish(self, record: Record, video: Video | None = None) -> None:
         """Hand an event to everyone who wants it. May be repeated."""
         summoned = []

@@ -8,17 +8,18 @@ from typing import Any, Literal
 import msgspec
 
 from shared.config.catalog import MICROS
-from shared.errors import ContentBlocked
+from shared.errors import ContentBlocked, GatewayError
 from shared.media.video import Video
 from shared.storage.event_marks import Happening
 
-Type = Literal["video.started", "video.in_progress", "video.completed", "video.failed", "request.blocked", "alert"]
+_OfVideo = Literal["video.started", "video.in_progress", "video.completed", "video.failed"]
+Type = _OfVideo | Literal["request.blocked", "request.rejected", "alert"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One event. `id` is the same however often it is sent, so a receiver that gets it twice can
     tell: `<video id>.started`, `.running` or `.ended`, `.blocked` of a request that became no
-    video, or an alert's own.
+    video, `.rejected` of a message that did not, or an alert's own.
 
     Times are UTC, waits are seconds, money is dollars. `price` is what the video may cost, `cost`
     what it has cost: 0 until it is completed, and where it failed. `prompt`, `parameters` and
@@ -73,7 +74,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool:
-        return self.type in ("video.failed", "request.blocked", "alert")
+        return self.type in ("video.failed", "request.blocked", "request.rejected", "alert")
 
     @property
     def reason(self) -> str:
@@ -137,6 +138,21 @@ def blocked(video: Video, refusal: ContentBlocked, *, prompts: bool) -> Record:
     said = {"guardrail": refusal.details["guardrail_name"], "result": "blocked", "category": refusal.details["category"]}
     told = record_of("ended", ended, prompts=prompts)
     return msgspec.structs.replace(told, id=f"{video.id}.blocked", type="request.blocked", guardrails=[said])
+
+
+def rejected(request_id: str, key_id: str, refusal: GatewayError, now: datetime) -> Record:
+    """What is told of a message on the queue that starts no video."""
+    return Record(
+        id=f"{request_id}.rejected",
+        type="request.rejected",
+        time=utc(now),
+        created_at=utc(now),
+        status="failed",
+        key_id=key_id,
+        request_id=request_id,
+        error_code=refusal.code,
+        error_message=refusal.message,
+    )
 
 
 def _start(video: Video) -> dict[str, Any]:

@@ -3,21 +3,19 @@ the answer.
 """
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from shared.accounts.account import callback_hosts, over_soft_budget, rate_headers, spend_headers
+from shared.accounts.account import rate_headers, spend_headers
 from shared.accounts.idempotency import read_identity
 from shared.accounts.keys import Caller
-from shared.config.guardrails import check_asked
 from shared.errors import Conflict, InvalidRequest, NotFound
 from shared.media.requests import CreateRequest, parse_create, parse_list, parse_remix, with_history
 from shared.media.video import Status, Video, dollars, owner_of
+from shared.routes.admission import Asked, admit
 from shared.routes.calls import Answer, Call
 from shared.routes.waiting import has_news
 
-logger = logging.getLogger("gateway")
 _MOST_SOURCES = 16  # of a chain of remixes, read one by one
 
 
@@ -62,34 +60,14 @@ async def _prompts(call: Call, video: Video) -> list[str]:
 
 
 async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
-    gateway = call.gateway
-    check_asked(request.guardrails, gateway.settings.guardrails)
-    if request.callback_url is not None:
-        gateway.webhooks.addresses.check(request.callback_url, callback_hosts(caller.account), "callback_url")
-    arrived = gateway.clock.now()
+    gateway, arrived = call.gateway, call.gateway.clock.now()
     identity = await asyncio.to_thread(read_identity, call.headers, request, arrived)
-    admitted = await gateway.lifecycle.start(request, caller.owner, identity, caller.account, call.request_id)
+    admitted = await admit(gateway, call.orchestrations, Asked(caller, request, identity, call.request_id))
     video, account = admitted.video, admitted.account
     headers = {"x-response-cost": dollars(video.cost), **spend_headers(account), **rate_headers(account, arrived)}
     if admitted.replayed:
         headers["idempotent-replayed"] = "true"
-    elif over_soft_budget(account):
-        logger.warning("key %s has passed its soft budget", caller.owner)
-    if not video.finished:
-        await _start_orchestration(call, video, maybe_started=admitted.replayed)
     return _video_answer(call, video, video.wire(), headers)
-
-
-async def _start_orchestration(call: Call, video: Video, *, maybe_started: bool) -> None:
-    """Start the video's orchestration. A failure is only logged, and the caller gets 200: the video
-    is on record, and the sweep starts what has no orchestration.
-    """
-    try:
-        if call.orchestrations is None or (maybe_started and await call.orchestrations.alive(video.id)):
-            return
-        await call.orchestrations.start(video.id)
-    except Exception:
-        logger.exception("%s: the orchestration of %s did not start", call.request_id, video.id)
 
 
 async def list_videos(call: Call) -> Answer:

@@ -16,10 +16,10 @@ import msgspec
 
 from shared.clock import Clock
 from shared.config.settings import Storage
-from shared.errors import Gone, NotAVideo, StorageUnavailable
+from shared.errors import Gone, NotAVideo, StorageUnavailable, TooLarge
 from shared.media.content import Content
 from shared.media.mp4 import Mp4Check
-from shared.media.reference_image import Reference
+from shared.media.reference_image import LARGEST, Reference
 from shared.media.video import Video, owner_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from azure.storage.blob import UserDelegationKey
     from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
-VIDEOS, REFERENCES = "videos", "references"
+VIDEOS, REFERENCES, INPUTS = "videos", "references", "inputs"
 
 _BLOCK = 1024 * 1024  # bytes; Azure takes 50,000 blocks, so a video may have 50 GB
 _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_base": 2}
@@ -225,6 +225,22 @@ class Archive:
             try:
                 download = await blob.download_blob(max_concurrency=_AT_ONCE)
                 return Reference(await download.readall(), video.reference or "")
+            except ResourceNotFoundError:
+                return None
+
+    async def input(self, name: str) -> bytes | None:
+        """A reference image that the operator's pipeline has put into the container for inputs;
+        None where there is none of this name. Raises TooLarge.
+        """
+        from azure.core.exceptions import ResourceNotFoundError
+
+        blob = await self._blob(INPUTS, name)
+        async with _guarded():
+            try:
+                if (await blob.get_blob_properties()).size > LARGEST:
+                    raise TooLarge(f"The image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
+                download = await blob.download_blob(0, LARGEST, max_concurrency=_AT_ONCE)
+                return await download.readall()
             except ResourceNotFoundError:
                 return None
 

@@ -3,6 +3,7 @@ documents do not allow, and notes what it took.
 """
 
 import json
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,11 @@ SETTINGS: Mapping[str, str] = {
     "GENERIC_LOGGER_ENDPOINT": "https://own.example/videos",
     "GENERIC_LOGGER_HEADERS": "authorization=Bearer mine",
     "GENERIC_LOGGER_SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
+    "EVENT_GRID_TOPIC_ENDPOINT": "https://videos.westeurope-1.eventgrid.azure.net/api/events",
     "OTEL_EXPORTER_OTLP_HEADERS": "x-honeycomb-team=the%20team,x-other=1=2",
 }
+
+MESSAGE = re.compile(rb"<MessageText>([^<]*)</MessageText>")  # of a queue
 
 Ids = Sequence[str]
 """The ids of the events in a request that a provider would take."""
@@ -146,6 +150,33 @@ def webhook(request: httpx.Request) -> Ids:
     return [event["data"]["id"]]
 
 
+def azure_queue(request: httpx.Request) -> Ids:
+    """https://learn.microsoft.com/rest/api/storageservices/put-message: 64 KiB of text."""
+    expect(request.headers.get("authorization", "").startswith("SharedKey devstoreaccount1:"), "the signature", 403)
+    expect(request.url.path == "/devstoreaccount1/video-events/messages", "the path", 404)
+    (text,) = MESSAGE.findall(request.content)
+    expect(len(text) <= 64 * 1024, "the size", 413)
+    return [_cloud_event(json.loads(b64decode(text)))]
+
+
+def event_grid(request: httpx.Request) -> Ids:
+    """https://learn.microsoft.com/azure/event-grid/cloud-event-schema: a megabyte of events."""
+    expect(request.headers.get("authorization") == "Bearer token for https://eventgrid.azure.net/.default", "the token", 401)
+    batch = "application/cloudevents-batch+json; charset=utf-8"
+    expect(request.headers.get("content-type") == batch, "the content type", 415)
+    expect(request.url.path == "/api/events", "the path", 404)
+    expect(len(request.content) <= 1024**2, "the size", 413)
+    return [_cloud_event(event) for event in json.loads(request.content)]
+
+
+def _cloud_event(event: dict[str, Any]) -> str:
+    """https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#context-attributes."""
+    expect(event["specversion"] == "1.0" and event["type"] != "" and event["source"] != "", "what is required")
+    expect(datetime.fromisoformat(event["time"]).tzinfo is not None and event["subject"] != "", "what is optional")
+    expect(event["data"]["id"] == event["id"] and event["data"]["type"] == event["type"], "the data")
+    return str(event["id"])
+
+
 def _roots(request: httpx.Request) -> list[dict[str, Any]]:
     """The attributes of the spans without parent; the others have to belong to one of them."""
     expect(len(read_json(request.content.decode())) > 0, "what OpenTelemetry's own definitions read")
@@ -187,6 +218,8 @@ _PROVIDERS: Mapping[str, tuple[str, Callable[[httpx.Request], Ids]]] = {
     "langfuse": ("cloud.langfuse.com", langfuse),
     "otel": ("collector.example", otel),
     "webhook": ("own.example", webhook),
+    "azure_queue": ("127.0.0.1", azure_queue),
+    "event_grid": ("videos.westeurope-1.eventgrid.azure.net", event_grid),
 }
 """Host and check of each, by name."""
 
@@ -231,8 +264,14 @@ class Receivers:
             self.refused.append(f"{name}: {wrong}")
             return wrong.status
         self.seen.setdefault(name, []).extend(ids)
-        self.bodies.append(request.content.decode())
-        return 202
+        self.bodies.append(_read_body(request))
+        return 201 if name == "azure_queue" else 202
+
+
+def _read_body(request: httpx.Request) -> str:
+    """A message's text lies in base64 in its body."""
+    texts = MESSAGE.findall(request.content)
+    return (b64decode(texts[0]) if texts else request.content).decode()
 
 
 def _json(request: httpx.Request) -> Any:

@@ -7,6 +7,7 @@ them.
 
 import asyncio
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -81,16 +82,17 @@ def serving(
     speed: float = SPEED,
     clock: Clock | None = None,
     dialect: str = "azure",
+    environment: Mapping[str, str] | None = None,
     **knobs: Any,
 ) -> Iterator[Served]:
     """A gateway on `storage` with one model on one deployment without quotas, at a server of this
-    dialect; `knobs` are the `gateway:` section's. With a `clock` the app goes by that one; its
-    engine and its upstream do not.
+    dialect; `knobs` are the `gateway:` section's, `environment` further app settings. With a
+    `clock` the app goes by that one; its engine and its upstream do not.
     """
     with (
         start_blocking_portal() as portal,
         portal.wrap_async_context_manager(
-            _served(storage, data, speed=speed, clock=clock, dialect=dialect, knobs=knobs)
+            _served(storage, data, environment or {}, speed=speed, clock=clock, dialect=dialect, knobs=knobs)
         ) as served,
     ):
         yield served
@@ -122,13 +124,22 @@ async def _simulated(data: Path, speed: float, key: str = UPSTREAM_KEY, dialect:
 
 @asynccontextmanager
 async def _served(
-    storage: str, data: Path, *, speed: float, clock: Clock | None, dialect: str, knobs: dict[str, Any]
+    storage: str,
+    data: Path,
+    environment: Mapping[str, str],
+    *,
+    speed: float,
+    clock: Clock | None,
+    dialect: str,
+    knobs: dict[str, Any],
 ) -> AsyncIterator[Served]:
     async with _simulated(data, speed, dialect=dialect) as upstream:
-        settings = app_settings(storage, upstream, data, dialect=dialect, **knobs)
-        with pytest.MonkeyPatch.context() as environment:  # needed only while the app reads it
+        settings = app_settings(storage, upstream, data, dialect=dialect, **knobs) | dict(environment)
+        with pytest.MonkeyPatch.context() as patch:  # needed only while the app reads it
             for name, value in settings.items():
-                environment.setenv(name, value)
+                patch.setenv(name, value)
+            if environment:  # which of its triggers there are is decided at the import
+                patch.delitem(sys.modules, "function_app", raising=False)
             functions = load("function_app")
             if clock is not None:
                 composition._gateways[asyncio.get_running_loop()] = composition.build(load_settings(), clock)

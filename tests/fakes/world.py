@@ -48,6 +48,11 @@ class Links(Connections):
         super().__init__(None)
         self._http = httpx.AsyncClient(transport=upstream.transport())
 
+    async def token(self, scope: str, *, renew: bool = False) -> str:
+        """One that says what it is for."""
+        del renew
+        return f"token for {scope}"
+
 
 @dataclass
 class World:

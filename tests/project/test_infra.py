@@ -63,7 +63,6 @@ ASSIGNMENTS = {
 }
 # What the Functions host reads, with no part in it for the app's code.
 HOST_SETTINGS = {
-    "AzureWebJobsStorage__queueServiceUri",
     "AzureWebJobsStorage__credential",
     "AzureWebJobsDisableHomepage",
     "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
@@ -99,7 +98,15 @@ def given_settings() -> set[str]:
     """Every app setting that the templates set by name."""
     text = code(INFRA / "modules" / "settings.bicep")
     names: set[str] = set()
-    for name in ("host", "hostWithScheduler", "gateway", "gatewayConfig", "gatewayApiVersion", "gatewaySafety"):
+    for name in (
+        "host",
+        "hostWithScheduler",
+        "gateway",
+        "gatewayConfig",
+        "gatewayApiVersion",
+        "gatewaySafety",
+        "gatewayRequests",
+    ):
         names |= keys(variable(name, text))
     return names
 

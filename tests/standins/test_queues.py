@@ -249,3 +249,14 @@ async def test_a_json_text_is_written_anew(azurite: str, tmp_path: Path) -> None
         await bench.until(bench.is_empty)
         texts = await bench.texts("-done")
     assert sorted(texts) == ['"1"', "not json", '{\n  "a": [\n    1\n  ]\n}']
+
+
+async def test_without_an_encoding_every_text_reaches_the_function(azurite: str, tmp_path: Path) -> None:
+    """`messageEncoding: none` in host.json, for outputs too."""
+    async with Bench(azurite, tmp_path, {"messageEncoding": "none"}) as bench:
+        bench.puts = ["plain"]
+        await send_text(azurite, bench.queue, '{"kind": "done"}')
+        await bench.until(bench.is_empty)
+        async with QueueClient.from_connection_string(azurite, f"{bench.queue}-done") as queue:
+            assert [message.content async for message in queue.receive_messages()] == ["plain"]
+    assert bench.seen == [('{"kind": "done"}', 1)]

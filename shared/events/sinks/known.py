@@ -1,12 +1,34 @@
 """Opens the configured providers. Only their modules are imported."""
 
+from typing import TYPE_CHECKING
+
 from shared.config.sinks import SinkSettings
 from shared.events.post import Post
 from shared.events.sinks.sink import Format, Sink
+from shared.storage.queues import Queues
+
+if TYPE_CHECKING:
+    from shared.events.carriers import Carrier
 
 
-def open_sink(settings: SinkSettings, post: Post) -> Sink:
-    return Sink(settings, _format(settings), post)
+def open_sink(settings: SinkSettings, post: Post, queues: Queues) -> Sink:
+    return Sink(settings, _format(settings), _carrier(settings.name, post, queues))
+
+
+def _carrier(name: str, post: Post, queues: Queues) -> "Carrier":
+    """Most receivers know a key that is in the letter; Azure's know the app's identity."""
+    match name:
+        case "azure_queue":
+            from shared.events.carriers import QueuePost
+
+            return QueuePost(queues)
+        case "event_grid":
+            from shared.events.carriers import IdentityPost
+            from shared.events.sinks.cloud_events import SCOPE
+
+            return IdentityPost(post, queues.token, SCOPE)
+        case _:
+            return post
 
 
 def _format(settings: SinkSettings) -> Format:
@@ -32,6 +54,14 @@ def _format(settings: SinkSettings) -> Format:
             from shared.events.sinks.langfuse import Langfuse
 
             return Langfuse(values)
+        case "azure_queue":
+            from shared.events.sinks.cloud_events import AzureQueue
+
+            return AzureQueue(values)
+        case "event_grid":
+            from shared.events.sinks.cloud_events import EventGrid
+
+            return EventGrid(values)
         case "webhook":
             from shared.events.sinks.webhook import Webhook
 

@@ -1,18 +1,21 @@
 """A logging provider as a destination. Its format says what a batch looks like there."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from shared.config.sinks import SinkSettings
 from shared.events.destination import TRIES_AGAIN, Delivery, Receipt
-from shared.events.post import Answer, Letter, Post
+from shared.events.post import Answer, Letter
 from shared.events.record import Record, Type
 from shared.media.video import Video
 
+if TYPE_CHECKING:
+    from shared.events.carriers import Carrier
+
 ENDS: frozenset[Type] = frozenset(("video.completed", "video.failed", "request.blocked"))
-EVERY: frozenset[Type] = ENDS | {"video.started", "alert"}
+EVERY: frozenset[Type] = ENDS | {"video.started", "request.rejected", "alert"}
 
 # What says that it is the batch that is wrong. Everything else may change: a key, an address, a
 # limit.
@@ -36,7 +39,7 @@ class Sink(msgspec.Struct, frozen=True):
 
     settings: SinkSettings
     format: Format
-    post: Post
+    post: "Carrier"
     pauses: Sequence[float] = TRIES_AGAIN
     everyone: bool = True
 

@@ -38,6 +38,7 @@ from shared.capacity.wake_ups import WakeUps
 from shared.events.couriers import Couriers
 from shared.events.post import Post
 from shared.media.content import Content
+from shared.storage.queues import Queues
 from shared.storage.tables import Table
 from shared.upstream.client import Upstream
 from tests.trials.crash.names import commit_name, engine_name
@@ -67,6 +68,8 @@ _DECIDING = frozenset(
         "upkeep/housekeeping",
         "upkeep/indexing",
         "routes/videos",
+        "routes/admission",
+        "routes/video_requests",
         "routes/operator",
         "routes/undelivered",
         "routes/webhooks",
@@ -124,6 +127,7 @@ class Passages:
                 self._around(Upstream, method.__name__, lambda *_, call=call, **__: f"upstream.{call}")
         self._around_content()
         self._around(Post, "post", lambda *_: "sink.post")
+        self._around(Queues, "put", lambda _, queue, *__: "queue.put" + (" poison" if queue.endswith("-poison") else ""))
         for call in ("start_new", "raise_event", "terminate", "purge_instance_history"):
             self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")
         self._around_transactions()
@@ -276,4 +280,6 @@ def _unnamed_request(request: httpx.Request) -> str | None:
 
 
 def _unnamed(method: str, url: Any, reads: tuple[str, ...] = ()) -> str | None:
-    return None if _named.get() or method in reads else f"{UNNAMED} {method} {urlsplit(str(url)).path}"
+    path = urlsplit(str(url)).path
+    of_the_host = "/messages/" in path  # takes the messages of a queue; the app only puts them, elsewhere
+    return None if _named.get() or method in reads or of_the_host else f"{UNNAMED} {method} {path}"

@@ -29,6 +29,7 @@ _RAW = {
     "terminate": "DurableOrchestrationClient.terminate",
     "purge_instance_history": "DurableOrchestrationClient.purge_instance_history",
     "post": "Post.post",
+    "put": "Queues.put",
 }
 # These happen once a process, under whatever comes first, so that they tell nothing of who calls.
 _ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobServiceClient.create_container"}

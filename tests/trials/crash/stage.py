@@ -2,11 +2,13 @@
 them beside asking.
 """
 
+import json
 import secrets
 import sqlite3
 import time
+from base64 import b64decode
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 
 import httpx
 import msgspec
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.storage.queue.aio import QueueClient
 
 from local.durable.protocol import timestamp
 from local.simulator.dialects.dialect import ServedModel
@@ -36,7 +40,7 @@ from tests.trials.crash.front import Front, front
 from tests.trials.crash.lab import Lab
 from tests.trials.crash.receiver import Receiver, listening
 from tests.trials.crash.result import Result
-from tests.trials.crash.terms import AT_THE_UPSTREAM, UPSTREAM_KEY, Terms, app_settings
+from tests.trials.crash.terms import AT_THE_UPSTREAM, EVENTS, REQUESTS, UPSTREAM_KEY, Terms, app_settings
 
 _CONTENT = 1_200_000  # bytes of a video: two blocks
 _SPEED = 7.5  # a film of 4 seconds takes 8 of the matrix's
@@ -158,6 +162,32 @@ class Stage:
             return ended.exists() and ended.stat().st_size > sweeps
 
         await until(there)
+
+    async def put(self, **fields: Any) -> None:
+        """A message that asks for a video of the client's key."""
+        message = {"key_id": self.owner, "model": self.models[0], "seconds": "4", **fields}
+        async with self._queue(REQUESTS) as queue:
+            with suppress(ResourceExistsError):
+                await queue.create_queue()
+            await queue.send_message(json.dumps(message))
+
+    async def poisoned(self) -> int:
+        """How many messages start no video."""
+        return len(await self._messages(REQUESTS, "-poison"))
+
+    async def queued_events(self) -> list[str]:
+        """The ids of the events in the queue of events."""
+        return [json.loads(b64decode(text))["id"] for text in await self._messages(EVENTS)]
+
+    async def _messages(self, setting: str, ending: str = "") -> list[str]:
+        async with self._queue(setting, ending) as queue:
+            try:
+                return [message.content for message in await queue.peek_messages(32)]
+            except ResourceNotFoundError:
+                return []
+
+    def _queue(self, setting: str, ending: str = "") -> QueueClient:
+        return QueueClient.from_connection_string(self.storage, self.settings[setting] + ending)
 
     def jobs(self) -> list[Job]:
         """What the upstream has accepted, deleted ones too."""

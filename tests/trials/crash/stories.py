@@ -295,6 +295,33 @@ async def _blocked(stage: Stage, _: Any) -> None:
     await stage.client.refused("content_policy_violation")
 
 
+async def _requested(stage: Stage, _: Any) -> None:
+    """By a message; its key may have one at a time, so a second message waits for its turn."""
+    wanted = stage.terms.account.max_parallel_requests or 1
+    for number in range(1 + wanted):
+        await stage.put(prompt=f"A cat {number}, by a message")
+
+    async def made_all() -> bool:
+        return len([video async for video in stage.gateway.videos.of(stage.owner)]) > wanted
+
+    await until(made_all)
+
+
+async def _once_each(stage: Stage) -> list[str]:
+    """However often a message came: a death may leave it in the queue."""
+    prompts = [video.prompt async for video in stage.gateway.videos.of(stage.owner)]
+    return [] if len(prompts) == len(set(prompts)) else ["a message has started two videos"]
+
+
+async def _requested_badly(stage: Stage, _: Any) -> None:
+    await stage.put(prompt="")
+
+    async def kept() -> bool:
+        return bool(await stage.poisoned())
+
+    await until(kept)
+
+
 def heard_of(what: str) -> Any:
     """The provider has heard of something that is told by no video: at least once where the app has
     died and the client has asked again.
@@ -317,6 +344,14 @@ async def told(stage: Stage) -> list[str]:
     # The sweep's timer, which may come by meanwhile, also tells that events were given up.
     seen = {each for each in stage.receiver.seen if not each.startswith("event_undeliverable.")}
     return [f"the provider was not told of {each}" for each in due - seen] + [f"{each} is unknown" for each in seen - due]
+
+
+async def _piped(stage: Stage) -> list[str]:
+    """The queue and the topic have the start and the end of every video, at least once."""
+    videos = [video.id async for video in stage.gateway.videos.of(stage.owner)]
+    due = {f"{video_id}.{happening}" for video_id in videos for happening in ("started", "ended")}
+    places = {"queue": set(await stage.queued_events()), "topic": set(stage.receiver.topic)}
+    return [f"the {name} has {seen}, not {due}" for name, seen in places.items() if seen != due]
 
 
 async def _hooked(stage: Stage, _: Any) -> None:
@@ -429,6 +464,9 @@ CLIENTS = (
         account=Account(soft_budget=1),
         listens=(),
     ),
+    Story("a queue and a topic that are told", _one, check=_piped, listens=(), sinks=("azure_queue", "event_grid")),
+    Story("messages that start videos", _requested, check=_once_each, account=Account(max_parallel_requests=1), requests=True),
+    Story("a message that starts none", _requested_badly, check=heard_of(".rejected"), listens=(), requests=True),
     Story("a webhook from its first day to its last", _hooked, check=_hooks_told, knobs=_LOOPBACK),
     Story("deleted while it waits, and a provider is told", _deleted_waiting, ends=CANCELLED, busy=1, check=told, listens=()),
     Story("a server that keeps its films", _one, dialect="sglang"),

@@ -14,6 +14,7 @@ from tests.trials.crash.clock import HURRY
 
 UPSTREAM_KEY = "the-key-of-the-upstream"
 MASTER_KEY = "sk-the-key-of-the-operator"
+REQUESTS, EVENTS = "VIDEO_REQUESTS_QUEUE", "VIDEO_EVENTS_QUEUE"
 POLL_SECONDS, RECONCILE_SECONDS = 3.0, 40.0  # of the matrix's time: 0.15 s and 2 s of ours
 AT_THE_UPSTREAM = ("sora-2", "sora-2-pro")  # the deployments of the first model and of the one that takes its place
 
@@ -39,6 +40,8 @@ class Terms:
     words          words that a guardrail blocks
     listens        the first answers of a logging provider that is told, as statuses; None for no
                    provider
+    sinks          the logging providers; a topic of Event Grid is where the first one is
+    requests       whether messages of a queue start videos
     wakes          what becomes of the events that wake who waits: sent, lost, doubled or late
     hurry          how many times faster than life
     later          how far ahead of the app's clock the sweep's clock is
@@ -58,6 +61,8 @@ class Terms:
     account: Account = field(default_factory=Account)
     words: tuple[str, ...] = ()
     listens: tuple[int, ...] | None = None
+    sinks: tuple[str, ...] = ("datadog",)
+    requests: bool = False
     wakes: Wakes = "sent"
     hurry: float = HURRY
     later: timedelta = timedelta(minutes=15)  # more than the sweep's patience with anything unfinished
@@ -80,6 +85,9 @@ def app_settings(
         "TASK_HUB": "Crash",
         "DD_API_KEY": SETTINGS["DD_API_KEY"],
         "DD_BASE_URL": receiver,
+        "EVENT_GRID_TOPIC_ENDPOINT": f"{receiver}/api/events",
+        EVENTS: f"events-{folder.name}",
+        **({REQUESTS: f"requests-{folder.name}"} if terms.requests else {}),
     }
 
 
@@ -101,7 +109,7 @@ def _configuration(terms: Terms, models: Sequence[str], upstream: str) -> dict[s
     knobs: dict[str, Any] = {"poll_seconds": POLL_SECONDS, "reconcile_seconds": RECONCILE_SECONDS, **terms.knobs}
     if len(models) > 1:
         knobs["fallbacks"] = {models[0]: [models[1]]}
-    sinks = {} if terms.listens is None else {"callbacks": ["datadog"]}
+    sinks = {} if terms.listens is None else {"callbacks": [*terms.sinks]}
     rules = [
         {"guardrail_name": "words", "params": {"guardrail": "keywords", "default_on": True, "blocked_words": [*terms.words]}}
     ]

@@ -41,6 +41,10 @@ WORST = [
     ("a logging provider that is told", "deliver: sink.post: after", 0),
     ("a logging provider that is told", "finish: publish: mail[+delivery]: after", 0),
     ("a logging provider that refuses, and takes the replay", "deliver: journal-poison[+delivery]: after", 0),
+    ("messages that start videos", "video_requests: _put_back: queue.put: after", 0),
+    ("messages that start videos", "video_requests: _start_orchestration: durable.start_new: before", 0),
+    ("a queue and a topic that are told", "deliver: queue.put: after", 0),
+    ("a message that starts none", "video_requests: _reject: queue.put poison: after", 0),
     ("a webhook from its first day to its last", "zz_other_path: rotate_secret: keys[~endpoints ~key]: after", 0),
     ("a webhook from its first day to its last", "deliver: send_once: sink.post: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
@@ -70,6 +74,9 @@ ENOUGH = (
     ),
     *(
         "a webhook from its first day to its last",
+        "a queue and a topic that are told",
+        "messages that start videos",
+        "a message that starts none",
         "a logging provider that is down at first",
         "a logging provider that refuses, and takes the replay",
         "deleted while it waits, and a provider is told",
@@ -86,7 +93,7 @@ ENOUGH = (
 STEPS = {
     *("create_video", "remix_video", "delete_video", "get_content", "keys"),
     *("submit", "check", "finish", "sweep", "engine", "first use"),
-    *("deliver", "zz_other_path"),
+    *("deliver", "zz_other_path", "video_requests"),
 }
 ENGINE = {
     *("create", "send_from_client", "fire timers", "purge_finished"),

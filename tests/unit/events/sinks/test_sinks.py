@@ -8,19 +8,27 @@ from typing import Any
 
 import msgspec
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
 
 from shared.config.sinks import SINKS, read_sinks
 from shared.errors import ConfigurationError
-from shared.events.post import Post
+from shared.events.carriers import IdentityPost
+from shared.events.post import Letter, Post
 from shared.events.record import Record, record_of
 from shared.events.sinks.known import open_sink
 from shared.media.video import Video
+from shared.storage.queues import Queues
 from tests.fakes.receivers import SETTINGS
 from tests.fakes.world import World
 
 CHECKOUT = Path(__file__).parents[4]
 ALL = tuple(SINKS)
-STARTS = {"datadog", "webhook"}  # who is told of starts too; the others know calls, which have both
+STARTS = {
+    "datadog",
+    "webhook",
+    "azure_queue",
+    "event_grid",
+}  # who is told of starts too; the others know calls, which have both
 
 pytestmark = [pytest.mark.anyio, pytest.mark.world(sinks=ALL)]
 
@@ -63,7 +71,7 @@ async def test_one_that_is_down_holds_up_no_other(world: World) -> None:
     assert world.receivers.seen["langsmith"] == [f"{video.id}.ended"]
 
 
-@pytest.mark.parametrize("name", sorted(set(ALL) - {"datadog"}))
+@pytest.mark.parametrize("name", sorted(set(ALL) - {"datadog", "event_grid"}))  # their batches hold starts too
 async def test_ids_are_the_same_on_every_try(world: World, name: str) -> None:
     """A trace, a run or a log that is sent twice is one."""
     await ended(world)
@@ -104,8 +112,9 @@ async def test_who_is_named_for_one_end_alone_hears_nothing_else(world: World) -
     videos = (await ended(world), await ended(world, "failed", {"code": "x", "message": "y"}))
     told = [(record_of("ended", video, prompts=True), video) for video in videos]
     (one,), (other,) = successes, failures
-    post = Post(world.gateway.connections.http, world.clock)
-    heard = [[await open_sink(each, post).addressees(record, video) for record, video in told] for each in (one, other)]
+    links = world.gateway.connections
+    post, queues = Post(links.http, world.clock), Queues(world.gateway.settings.storage, links.http, links.token)
+    heard = [[await open_sink(each, post, queues).addressees(record, video) for record, video in told] for each in (one, other)]
     assert heard == [[("",), ()], [(), ("",)]]
 
 
@@ -117,6 +126,8 @@ async def test_who_is_named_for_one_end_alone_hears_nothing_else(world: World) -
         (["langfuse"], {**SETTINGS, "LANGFUSE_HOST": "cloud.langfuse.com"}, "LANGFUSE_HOST must be an address"),
         (["langfuse"], {**SETTINGS, "LANGFUSE_HOST": "https://[x"}, "LANGFUSE_HOST must be an address"),
         (["webhook"], {**SETTINGS, "GENERIC_LOGGER_SECRET": "whsec_geheim"}, "GENERIC_LOGGER_SECRET must be whsec_ and"),
+        (["event_grid"], {}, "event_grid needs the app setting EVENT_GRID_TOPIC_ENDPOINT"),
+        (["azure_queue"], {"VIDEO_EVENTS_QUEUE": "Video_Events"}, "VIDEO_EVENTS_QUEUE must be the name of a queue"),
         (["helicone"], {"HELICONE_API_KEY": "sk-geheim\nx"}, "HELICONE_API_KEY holds a character that no header takes"),
     ],
 )
@@ -167,3 +178,24 @@ def test_the_page_has_every_provider_with_its_settings() -> None:
 def test_the_page_has_every_field() -> None:
     page = (CHECKOUT / "docs" / "logging.md").read_text()
     assert not [name for name in Record.__struct_fields__ if f"`{name}`" not in page]
+
+
+@pytest.mark.world(sinks=["azure_queue", "event_grid"])
+async def test_an_event_that_no_queue_takes_comes_without_its_prompt(world: World) -> None:
+    """The longest prompt has more bytes than a message; a topic takes it whole."""
+    video = await ended(world, prompt="ä" * 32_000)
+    await world.delivered()
+    assert world.receivers.seen["azure_queue"] == [f"{video.id}.started", f"{video.id}.ended"]
+    assert world.receivers.refused == []
+    assert len([body for body in world.receivers.bodies if "ää" in body]) == 1  # both in one batch
+
+
+async def test_a_token_that_is_not_to_be_had_is_waited_for(world: World) -> None:
+    """As for a receiver that is down: nothing is raised, and nothing sent."""
+
+    async def refused(_: str) -> str:
+        raise ClientAuthenticationError("no identity")
+
+    links = world.gateway.connections
+    answer = await IdentityPost(Post(links.http, world.clock), refused, "scope").post(Letter("https://a.example", {}, b""))
+    assert (answer.status, answer.reason) == (None, "no token: ClientAuthenticationError")
