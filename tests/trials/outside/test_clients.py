@@ -8,6 +8,7 @@ import base64
 import inspect
 import json
 import re
+import socket
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -19,11 +20,12 @@ from typing import Any
 
 import openai
 import pytest
+from aiohttp import web
 
 from local.azurite import share_blobs
 from tests.fakes.chromium import CHROMIUM, browsing
 from tests.fakes.simulator import picture
-from tests.fakes.stack import CHECKOUT, Served, serving
+from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, serving
 
 PAGE = (CHECKOUT / "docs" / "clients.md").read_text()
 NODE = CHECKOUT / "node_modules" / "openai"
@@ -262,6 +264,46 @@ def test_a_browser(served: Served, tmp_path: Path) -> None:
 def test_a_page_of_another_origin(served: Served, site: str, tmp_path: Path) -> None:
     """One that the operator lists may do the same."""
     expect(ELSEWHERE, asyncio.run(of_fetch(served, tmp_path, site, served.url)))
+
+
+def blocks(language: str) -> str:
+    """The one block of this language under "A page of your own"."""
+    (code,) = re.findall(rf"```{language}\n(.*?)```", PAGE.split("## A page of your own")[1], re.DOTALL)
+    return str(code)
+
+
+@needs_chromium
+def test_a_page_with_a_key_for_one_video(azurite: str, tmp_path: Path) -> None:
+    """The page's recipe: its server, its script, and a key that is used up after one video."""
+
+    async def empty(_: web.Request) -> web.Response:
+        return web.Response(text="<body></body>", content_type="text/html")
+
+    async def story(gateway: Served, port: int) -> list[Any]:
+        names: dict[str, Any] = {"gateway": gateway.url, "model": gateway.model, "master_key": MASTER_KEY}
+        exec(blocks("python"), names)
+        app = web.Application()
+        app.add_routes([web.get("/", empty), web.post("/mint", names["mint"])])
+        runner = web.AppRunner(app)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", port).start()
+            async with browsing(tmp_path / "profile") as page:
+                await page.visit(f"http://127.0.0.1:{port}/")
+                found: list[Any] = await page.run(blocks("js"), gateway.url, gateway.model)
+                return found
+        finally:
+            await runner.cleanup()
+
+    port = free_port()
+    knobs: dict[str, Any] = {"cors": {"origins": [f"http://127.0.0.1:{port}"]}}
+    with serving(azurite, tmp_path / "gateway", **knobs) as gateway:
+        assert asyncio.run(story(gateway, port)) == ["completed", "video/mp4", 429]
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @needs_chromium
