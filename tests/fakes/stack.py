@@ -141,6 +141,8 @@ async def _served(
             if environment:  # which of its triggers there are is decided at the import
                 patch.delitem(sys.modules, "function_app", raising=False)
             functions = load("function_app")
+            if environment:  # the next one is to have its own
+                del sys.modules["function_app"]
             if clock is not None:
                 composition._gateways[asyncio.get_running_loop()] = composition.build(load_settings(), clock)
             gateway = composition.current()
