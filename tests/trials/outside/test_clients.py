@@ -32,8 +32,8 @@ NODE = CHECKOUT / "node_modules" / "openai"
 
 
 @pytest.fixture(scope="module")
-def served(azurite: str, site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    knobs: dict[str, Any] = {"webhook_networks": ["127.0.0.0/8"], "cors": {"origins": [site]}}
+def served(azurite: str, site: str, port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    knobs: dict[str, Any] = {"webhook_networks": ["127.0.0.0/8"], "cors": {"origins": [site, f"http://127.0.0.1:{port}"]}}
     asyncio.run(share_blobs(azurite, with_pages=True))
     with serving(azurite, tmp_path_factory.mktemp("clients"), **knobs) as gateway:
         yield gateway
@@ -65,6 +65,13 @@ def site() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    """A free one, for the server of a page."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -273,7 +280,7 @@ def blocks(language: str) -> str:
 
 
 @needs_chromium
-def test_a_page_with_a_key_for_one_video(azurite: str, tmp_path: Path) -> None:
+def test_a_page_with_a_key_for_one_video(served: Served, port: int, tmp_path: Path) -> None:
     """The page's recipe: its server, its script, and a key that is used up after one video."""
 
     async def empty(_: web.Request) -> web.Response:
@@ -295,15 +302,7 @@ def test_a_page_with_a_key_for_one_video(azurite: str, tmp_path: Path) -> None:
         finally:
             await runner.cleanup()
 
-    port = free_port()
-    knobs: dict[str, Any] = {"cors": {"origins": [f"http://127.0.0.1:{port}"]}}
-    with serving(azurite, tmp_path / "gateway", **knobs) as gateway:
-        assert asyncio.run(story(gateway, port)) == ["completed", "video/mp4", 429]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    assert asyncio.run(story(served, port)) == ["completed", "video/mp4", 429]
 
 
 @needs_chromium
