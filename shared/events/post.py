@@ -1,6 +1,7 @@
 """Sends one request to a receiver, and reads no more of its answer than is needed."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,8 @@ from shared.clock import Clock
 
 if TYPE_CHECKING:
     import httpx
+
+logger = logging.getLogger("gateway")
 
 _PATIENCE = 15.0  # seconds for a whole request, as Standard Webhooks has it
 
@@ -47,20 +50,28 @@ class Post(msgspec.Struct, frozen=True):
     clock: Clock
 
     async def post(self, letter: Letter) -> Answer:
-        """Send a letter. Whatever the receiver does is an Answer; nothing is raised for it."""
+        """Send a letter. Whatever the receiver does is an Answer; nothing is raised for it, and
+        nothing for an address that cannot be asked.
+        """
         import httpx
 
-        client = self.http()
-        named = {"sni_hostname": letter.server} if letter.server else {}
-        request = client.build_request("POST", letter.url, headers=dict(letter.headers), content=letter.body, extensions=named)
         try:
             async with asyncio.timeout(_PATIENCE):
-                response = await client.send(request, stream=True, follow_redirects=False)
+                response = await self._send(letter)
                 await response.aclose()  # its body may be endless, and tells us nothing
         except (httpx.HTTPError, TimeoutError) as error:
             return Answer(None, type(error).__name__)
+        except Exception as error:  # one letter must not hold up those that are sent with it
+            logger.error("a letter could not be sent: %s", type(error).__name__)
+            return Answer(None, type(error).__name__)
         after = _seconds(response.headers.get("retry-after", ""), self.clock.now())
         return Answer(response.status_code, f"HTTP {response.status_code}", after)
+
+    async def _send(self, letter: Letter) -> "httpx.Response":
+        client = self.http()
+        named = {"sni_hostname": letter.server} if letter.server else {}
+        request = client.build_request("POST", letter.url, headers=dict(letter.headers), content=letter.body, extensions=named)
+        return await client.send(request, stream=True, follow_redirects=False)
 
 
 def _seconds(text: str, now: datetime) -> float:

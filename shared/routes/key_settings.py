@@ -12,7 +12,8 @@ from shared.accounts.account import Account, resets_at, rolled
 from shared.capacity.slots import HIGHEST_PRIORITY
 from shared.config.catalog import MICROS, Catalog
 from shared.errors import InvalidRequest
-from shared.media.requests import LONGEST_URL, refuse_unknown
+from shared.events.webhooks.addresses import Addresses
+from shared.media.requests import refuse_unknown
 from shared.periods import check_length, later
 
 _MOST_DOLLARS = 1_000_000_000
@@ -187,10 +188,10 @@ def _is_deeper(value: Any, levels: int) -> bool:
 
 
 def _url(name: str, value: Any) -> str:
-    """Where it leads is checked at each delivery."""
-    if not isinstance(value, str) or len(value) > LONGEST_URL or not value.startswith("https://"):
-        raise InvalidRequest(f"`{name}` must be an https:// address of at most {LONGEST_URL} characters.", param=name)
-    return value
+    """The operator chooses it, so the key's own hosts do not bind it. Where it leads is checked at
+    each delivery.
+    """
+    return Addresses().check(value, (), name)
 
 
 def _hosts(name: str, value: Any) -> str:

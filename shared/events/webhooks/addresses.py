@@ -42,7 +42,7 @@ class Addresses(msgspec.Struct, frozen=True):
         key may use, where there are any. Raises InvalidRequest.
         """
         parsed = _parsed(url)
-        if parsed is None or parsed.userinfo or not _HOST.fullmatch(parsed.raw_host) or not self._is_safe(parsed):
+        if parsed is None or parsed.userinfo or not self._is_safe(parsed):
             raise InvalidRequest(f"`{param}` must be an https:// address without a user.", param=param)
         if hosts and parsed.host.lower() not in hosts:
             raise InvalidRequest(f"`{param}` must be on one of the key's hosts: {', '.join(sorted(hosts))}.", param=param)
@@ -50,9 +50,9 @@ class Addresses(msgspec.Struct, frozen=True):
 
     async def pinned(self, url: str) -> "tuple[httpx.URL, httpx.URL]":
         """The URL, and the same with the address to connect to. Raises NotAllowed."""
-        import httpx
-
-        named = httpx.URL(url)
+        named = _parsed(url)
+        if named is None:
+            raise NotAllowed("it is no address")
         try:
             async with asyncio.timeout(_PATIENCE):
                 found = await self.resolve(named.host)
@@ -72,9 +72,17 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 def _parsed(url: object) -> "httpx.URL | None":
+    """The URL, if it names a host and a port that there may be."""
     import httpx
 
     try:
-        return httpx.URL(url) if isinstance(url, str) and len(url) <= LONGEST_URL else None
+        parsed = httpx.URL(url) if isinstance(url, str) and len(url) <= LONGEST_URL else None
     except httpx.InvalidURL:
         return None
+    if parsed is None or not _HOST.fullmatch(parsed.raw_host) or not _is_port(parsed.port):
+        return None
+    return parsed
+
+
+def _is_port(port: int | None) -> bool:
+    return port is None or 0 < port < 65_536

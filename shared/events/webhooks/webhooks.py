@@ -3,14 +3,16 @@ want it, and the address that the request or the key has given.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 
 import msgspec
 
 from shared.accounts.keys import token_of
 from shared.clock import Clock
-from shared.errors import NotFound
+from shared.errors import NotFound, StorageUnavailable
 from shared.events.destination import Delivery, Receipt
 from shared.events.post import Answer, Letter, Post
 from shared.events.record import Record
@@ -21,6 +23,8 @@ from shared.events.webhooks.payload import ENDS, body_of, id_of, type_of
 from shared.events.webhooks.signing import secret_of, signed
 from shared.media.video import Video
 from shared.storage.video_store import VideoStore
+
+logger = logging.getLogger("gateway")
 
 # Seconds after each failed try, from Standard Webhooks: ten tries in three days.
 _HOUR = 3600.0
@@ -61,7 +65,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         return [*endpoints, _CALLBACK] if video.callback_url and wanted in ENDS else endpoints
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
-        sent = await asyncio.gather(*map(self._send, deliveries))
+        sent = await asyncio.gather(*map(self._tried, deliveries))
         tried: dict[tuple[str, str], list[Attempt]] = {}
         for receipt, attempt in sent:
             if attempt is not None:
@@ -69,6 +73,18 @@ class Webhooks(msgspec.Struct, frozen=True):
         for (owner, to), attempts in tried.items():
             await self.history.note(owner, to, attempts)
         return [receipt for receipt, _ in sent]
+
+    async def _tried(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
+        """One try, whose failure is nobody else's: the receipts of those that are sent with it
+        would be lost, and they would be sent again. Raises StorageUnavailable.
+        """
+        try:
+            return await self._send(delivery)
+        except StorageUnavailable:
+            raise
+        except Exception as error:
+            logger.exception("the webhook for %s could not be sent", delivery.record.id)
+            return Receipt(delivery, "later", type(error).__name__), None
 
     async def _send(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
         """One try, and its note for the owner. A gone or disabled endpoint gets nothing."""
@@ -78,7 +94,8 @@ class Webhooks(msgspec.Struct, frozen=True):
             return Receipt(delivery, "dropped"), None
         answer = await self.send_once(endpoint, id_of(record), body_of(record))
         if answer.status == _GONE and delivery.to != _CALLBACK:
-            await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
+            with suppress(NotFound):  # its owner has deleted it meanwhile
+                await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
         receipt = _receipt(delivery, answer)
         return receipt, None if delivery.to == _CALLBACK else self._attempt(receipt, answer)
 

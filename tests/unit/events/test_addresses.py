@@ -29,6 +29,16 @@ async def test_only_https_is_taken(url: object) -> None:
         Addresses().check(url, (), "url")
 
 
+@pytest.mark.parametrize("port", ["0", "65536", "99999", "y"])
+async def test_a_port_that_there_cannot_be_is_not_taken(port: str) -> None:
+    """Nor is it asked, where it was stored before it was looked at."""
+    url = f"https://a.example:{port}/hook"
+    with pytest.raises(InvalidRequest):
+        Addresses().check(url, (), "url")
+    with pytest.raises(NotAllowed):
+        await Addresses(resolve=Names("93.184.215.14").resolve).pinned(url)
+
+
 async def test_a_key_may_be_limited_to_hosts() -> None:
     addresses = Addresses()
     assert addresses.check("https://A.example/hook", ["a.example"], "url")

@@ -57,6 +57,17 @@ async def test_no_answer_is_told_by_its_kind_and_quotes_nothing(error: Exception
     assert await sent(failing(error)) == Answer(None, type(error).__name__)
 
 
+@pytest.mark.parametrize("url", ["https://127.0.0.1:99999/", "https://x:y/"])
+async def test_an_address_that_cannot_be_asked_is_an_answer(url: str, caplog: pytest.LogCaptureFixture) -> None:
+    """With the real transport, which raises groups of errors that are none of its own; the log has
+    the error's kind alone.
+    """
+    async with httpx.AsyncClient(trust_env=False) as client:
+        answer = await Post(lambda: client, SkippingClock(NOW)).post(Letter(url, {}, b"{}"))
+    assert answer.status is None and answer.reason
+    assert url not in caplog.text and len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     ("told", "seconds"),
     [

@@ -18,6 +18,8 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from shared.errors import StorageUnavailable
 from shared.events.deliveries import MAIL
 from shared.events.record import record_of
+from shared.events.webhooks.addresses import Addresses
+from shared.events.webhooks.endpoints import Endpoint, Endpoints
 from shared.events.webhooks.history import Attempt
 from shared.events.webhooks.signing import secret_of
 from shared.events.webhooks.webhooks import PAUSES
@@ -268,6 +270,48 @@ async def test_a_slow_endpoint_holds_up_no_other(world: World, receiver: Receive
     await world.gateway.couriers.deliver("webhooks")
     asked = [request.url.path for request in receiver.requests]
     assert {path: asked.count(path) for path in asked} == {"/hook/slow": 38, "/hook/quick": 1, "/hook/other": 1}
+
+
+async def test_an_event_that_cannot_be_sent_holds_up_no_other(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is wrong with it: the other is sent once, and it alone is tried again."""
+    async with official(world) as client:
+        made = [await client.webhooks.create(name="m", url=f"{URL}/{n}", event_types=["video.completed"]) for n in (1, 2)]
+    pinned = Addresses.pinned
+
+    async def resolve(addresses: Addresses, url: str) -> tuple[httpx.URL, httpx.URL]:
+        return await pinned(addresses, url) if url != made[0].url else 1 / 0  # type: ignore[return-value]
+
+    monkeypatch.setattr(Addresses, "pinned", resolve)
+    await ended(world)
+    await world.delivered(60)
+    assert [request.url.path for request in receiver.requests] == ["/hook/2"]
+    assert [row.values["to"] async for row in world.gateway.tables.gateway.scan(f"{MAIL}webhooks")] == [made[0].id]
+
+
+async def test_an_endpoint_that_is_deleted_while_its_server_says_gone_is_dropped(world: World, receiver: Receiver) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    await ended(world)
+    found = await world.gateway.webhooks.endpoints.find(world.owner, made.id)
+    receiver.says = httpx.Response(410)
+
+    async def find(endpoints: Endpoints, owner: str, endpoint_id: str) -> Endpoint:
+        await endpoints.remove(owner, endpoint_id)
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Endpoints, "find", find)
+        await world.delivered(60)
+    assert len(receiver.requests) == 1
+    assert not [row async for row in world.gateway.tables.gateway.scan(f"{MAIL}webhooks")]
+
+
+async def test_an_operator_cannot_give_a_key_an_address_that_is_none(world: World) -> None:
+    for url in ("https://x:y/", "https://a.example:99999/", "https://[", "http://a.example/"):
+        refused = await world.send("POST", "/key/generate", body={"webhook_url": url})
+        assert (refused.status, refused.json["error"]["param"]) == (400, "webhook_url"), url
 
 
 async def test_a_server_that_says_gone_gets_nothing_more(world: World, receiver: Receiver) -> None:
