@@ -29,12 +29,18 @@ class Connections:
 
     def http(self) -> "httpx.AsyncClient":
         if self._http is None:
+            from http.cookiejar import CookieJar, DefaultCookiePolicy
+
             import httpx
 
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
             # Redirects are followed in `client`, without credentials. The machine's proxies and
             # .netrc are ignored.
-            self._http = httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(**_UPSTREAM_TIMEOUT), trust_env=False)
+            # No cookie is kept: what one tenant's receiver sets would go to another's at the same IP
+            # address, which webhooks are sent to.
+            no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+            timeout = httpx.Timeout(**_UPSTREAM_TIMEOUT)
+            self._http = httpx.AsyncClient(limits=limits, timeout=timeout, cookies=no_cookies, trust_env=False)
         return self._http
 
     def credential(self) -> "DefaultAzureCredential":
