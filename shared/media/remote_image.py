@@ -53,7 +53,7 @@ class RemoteImages(msgspec.Struct, frozen=True):
         url = self._allowed(address)
         try:
             async with self._turns, asyncio.timeout(_LONGEST_FETCH):
-                return await self._read(url, await self._public_address(url.host), most)
+                return await self._read(url, await self._public_address(host_of(url)), most)
         except (httpx.HTTPError, OSError, TimeoutError) as error:
             raise _refusal("cannot be fetched: its server does not answer") from error
 
@@ -66,7 +66,7 @@ class RemoteImages(msgspec.Struct, frozen=True):
             url = None
         if url is None or url.scheme != "https" or url.port is not None or url.userinfo:
             raise _refusal("must have an https:// address without a port or a user")
-        if url.host.lower() not in self.hosts:
+        if host_of(url) not in self.hosts:
             raise _refusal("is on a host that this gateway does not fetch from; send the image itself")
         return url
 
@@ -82,8 +82,8 @@ class RemoteImages(msgspec.Struct, frozen=True):
         pinned = url.copy_with(host=address)
         # The certificate is that of the name. The connection is not kept: another name may have the
         # same address. Redirects are not followed.
-        headers = {"host": url.host, "accept-encoding": "identity", "connection": "close"}
-        request = client.build_request("GET", pinned, headers=headers, extensions={"sni_hostname": url.host})
+        headers = {"host": host_of(url), "accept-encoding": "identity", "connection": "close"}
+        request = client.build_request("GET", pinned, headers=headers, extensions={"sni_hostname": host_of(url)})
         answer = await client.send(request, stream=True, follow_redirects=False)
         try:
             if answer.status_code != 200 or answer.headers.get("content-encoding", "identity") != "identity":
@@ -96,6 +96,13 @@ class RemoteImages(msgspec.Struct, frozen=True):
             return bytes(data)
         finally:
             await answer.aclose()
+
+
+def host_of(url: "httpx.URL") -> str:
+    """The host as DNS and certificates have it. `url.host` is for people: it is decoded, which
+    fails for some names, and another name than was asked for when it is encoded again.
+    """
+    return url.raw_host.decode().lower()
 
 
 def is_public(address: str) -> bool:

@@ -22,7 +22,7 @@ import msgspec
 
 from shared.config.catalog import Deployment
 from shared.errors import Misrouted
-from shared.media.remote_image import is_public
+from shared.media.remote_image import host_of, is_public
 
 if TYPE_CHECKING:
     import httpx
@@ -104,11 +104,12 @@ class Downloads(msgspec.Struct, frozen=True):
         """A listed host at an address of it that may be asked."""
         if url.scheme not in _PORTS:
             raise Misrouted("The upstream names an address for the video that is neither http nor https.")
-        for address in await self.resolve(url.host, url.port or _PORTS[url.scheme]):
-            if self._may_be_asked(url.host, address):
+        host = host_of(url)
+        for address in await self.resolve(host, url.port or _PORTS[url.scheme]):
+            if self._may_be_asked(host, address):
                 # Not kept: another name may have the same address.
                 headers = {**_PLAIN, "host": url.netloc.decode(), "connection": "close"}
-                return Place(url.copy_with(host=address), headers, {"sni_hostname": url.host})
+                return Place(url.copy_with(host=address), headers, {"sni_hostname": host})
         raise Misrouted("The host of the video has no address that may be asked; content_hosts may list private ones.")
 
     def _may_be_asked(self, host: str, address: str) -> bool:

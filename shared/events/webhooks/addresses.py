@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shared.errors import InvalidRequest
-from shared.media.remote_image import Resolve, is_public, resolve
+from shared.media.remote_image import Resolve, host_of, is_public, resolve
 from shared.media.requests import LONGEST_URL
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Addresses(msgspec.Struct, frozen=True):
         parsed = _parsed(url)
         if parsed is None or parsed.userinfo or not self._is_safe(parsed):
             raise InvalidRequest(f"`{param}` must be an https:// address without a user.", param=param)
-        if hosts and parsed.host.lower() not in hosts:
+        if hosts and host_of(parsed) not in hosts:
             raise InvalidRequest(f"`{param}` must be on one of the key's hosts: {', '.join(sorted(hosts))}.", param=param)
         return str(url)
 
@@ -55,7 +55,7 @@ class Addresses(msgspec.Struct, frozen=True):
             raise NotAllowed("it is no address")
         try:
             async with asyncio.timeout(_PATIENCE):
-                found = await self.resolve(named.host)
+                found = await self.resolve(host_of(named))
         except (OSError, UnicodeError, TimeoutError) as error:
             raise NotAllowed("its name does not resolve") from error
         if not found or not all(map(self._allows, found)):
@@ -63,7 +63,7 @@ class Addresses(msgspec.Struct, frozen=True):
         return named, named.copy_with(host=found[0])
 
     def _is_safe(self, url: "httpx.URL") -> bool:
-        local = url.host in _LOOPBACK and self._allows("127.0.0.1")
+        local = host_of(url) in _LOOPBACK and self._allows("127.0.0.1")
         return url.scheme == "https" or (url.scheme == "http" and local)
 
     def _allows(self, address: str) -> bool:

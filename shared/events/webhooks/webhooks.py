@@ -21,6 +21,7 @@ from shared.events.webhooks.endpoints import Endpoint, Endpoints
 from shared.events.webhooks.history import Attempt, History
 from shared.events.webhooks.payload import ENDS, body_of, id_of, type_of
 from shared.events.webhooks.signing import secret_of, signed
+from shared.media.remote_image import host_of
 from shared.media.video import Video
 from shared.storage.video_store import VideoStore
 
@@ -152,7 +153,7 @@ class Webhooks(msgspec.Struct, frozen=True):
             # The certificate is that of the name. The connection is not kept: another name may have
             # the same address.
             headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
-            return await self.post.post(Letter(str(pinned), headers, body, server=named.host))
+            return await self.post.post(Letter(str(pinned), headers, body, server=host_of(named)))
 
 
 def _receipt(delivery: Delivery, answer: Answer) -> Receipt:

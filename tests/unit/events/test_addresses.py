@@ -13,9 +13,10 @@ class Names:
 
     def __init__(self, *addresses: str) -> None:
         self.addresses = list(addresses)
+        self.asked: list[str] = []
 
     async def resolve(self, host: str) -> list[str]:
-        del host
+        self.asked.append(host)
         return self.addresses
 
 
@@ -27,6 +28,17 @@ NO_HTTPS += ["https://a.example/" + "a" * 3000, "http://127.0.0.1/hook", "http:/
 async def test_only_https_is_taken(url: object) -> None:
     with pytest.raises(InvalidRequest, match="https"):
         Addresses().check(url, (), "url")
+
+
+@pytest.mark.parametrize("host", ["xn--strae-oqa.de", "xn--a.example", "XN--A.example"])
+async def test_an_encoded_name_is_asked_for_as_it_is(host: str) -> None:
+    """`straße.de` is another server than `strasse.de`, which it would become when it is decoded and
+    encoded again; and what decodes to nothing is only a name that does not resolve.
+    """
+    names, url = Names("93.184.215.14"), f"https://{host}/hook"
+    assert Addresses().check(url, [host.lower()], "url") == url
+    named, _ = await Addresses(resolve=names.resolve).pinned(url)
+    assert (names.asked, named.netloc.decode()) == ([host.lower()], host.lower())
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "99999", "y"])

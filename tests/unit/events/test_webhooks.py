@@ -308,6 +308,26 @@ async def test_an_endpoint_that_is_deleted_while_its_server_says_gone_is_dropped
     assert not [row async for row in world.gateway.tables.gateway.scan(f"{MAIL}webhooks")]
 
 
+@pytest.mark.parametrize("host", ["xn--strae-oqa.de", "xn--a.example"])
+async def test_the_certificate_is_asked_for_by_the_name_that_was_given(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """However it reads when it is decoded."""
+
+    async def pinned(addresses: Addresses, url: str) -> tuple[httpx.URL, httpx.URL]:
+        return httpx.URL(url), httpx.URL(URL)
+
+    monkeypatch.setattr(Addresses, "pinned", pinned)
+    body = {"prompt": "A cat", "callback_url": f"https://{host}/hook"}
+    video = (await world.send("POST", "/v1/videos", secret=world.secret, body=body)).json
+    await world.submitted(video["id"])
+    world.upstream.end()
+    await world.live(video["id"])
+    await world.delivered()
+    (request,) = receiver.requests
+    assert (request.headers["host"], request.extensions["sni_hostname"]) == (host, host)
+
+
 async def test_an_operator_cannot_give_a_key_an_address_that_is_none(world: World) -> None:
     for url in ("https://x:y/", "https://a.example:99999/", "https://[", "http://a.example/"):
         refused = await world.send("POST", "/key/generate", body={"webhook_url": url})

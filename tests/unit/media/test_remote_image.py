@@ -55,6 +55,7 @@ async def test_the_connection_goes_to_the_address_that_was_checked() -> None:
         f"https://{HOST}@evil.example/cat.png",
         f"http://{HOST}/cat.png",
         f"https://{HOST}./cat.png",
+        "https://xn--a.example/cat.png",
         "https://127.0.0.1/cat.png",
         "https://[::1]/cat.png",
         "https://",

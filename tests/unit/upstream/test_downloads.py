@@ -139,6 +139,12 @@ def test_a_private_name_that_is_listed_may_have_a_private_address() -> None:
     assert str(named("http://10.0.0.7/a", "10.0.0.7", **{"10_0_0_7": ["10.0.0.7"]}).url) == "http://10.0.0.7/a"
 
 
+def test_a_listed_name_is_asked_for_as_it_is_encoded() -> None:
+    """It would become `strasse.de` when it is encoded again, which is another server."""
+    place = named("https://xn--strae-oqa.de/a", "straße.de", **{"xn--strae-oqa_de": ["93.184.215.14"]})
+    assert (place.headers["host"], place.extensions) == ("xn--strae-oqa.de", {"sni_hostname": "xn--strae-oqa.de"})
+
+
 def test_a_redirect_to_a_listed_host_may_do_without_tls() -> None:
     """As the listed host itself may."""
     place = asyncio.run(
