@@ -62,7 +62,7 @@ class Post(msgspec.Struct, frozen=True):
         except (httpx.HTTPError, TimeoutError) as error:
             return Answer(None, type(error).__name__)
         except Exception as error:  # one letter must not hold up those that are sent with it
-            logger.error("a letter could not be sent: %s", type(error).__name__)
+            logger.warning("a letter could not be sent: %s", type(error).__name__)
             return Answer(None, type(error).__name__)
         after = _seconds(response.headers.get("retry-after", ""), self.clock.now())
         return Answer(response.status_code, f"HTTP {response.status_code}", after)

@@ -36,8 +36,8 @@ class Connections:
             limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=20)
             # Redirects are followed in `client`, without credentials. The machine's proxies and
             # .netrc are ignored.
-            # No cookie is kept: what one tenant's receiver sets would go to another's at the same IP
-            # address, which webhooks are sent to.
+            # No cookie is kept: webhooks are sent to IP addresses, and what one tenant's receiver
+            # sets would go to another's at the same one.
             no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
             timeout = httpx.Timeout(**_UPSTREAM_TIMEOUT)
             self._http = httpx.AsyncClient(limits=limits, timeout=timeout, cookies=no_cookies, trust_env=False)
