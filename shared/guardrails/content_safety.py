@@ -6,6 +6,7 @@ An answer counts only if it is whole: what was asked about and not answered is n
 
 import asyncio
 import base64
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -129,10 +130,9 @@ class TextModeration:
 
     async def check(self, prompt: str) -> Finding | None:
         """The first piece's finding that blocks. Raises GuardrailUnavailable."""
-        analyses = await asyncio.gather(*(self._analyse(piece) for piece in pieces(prompt)))
-        return next((found for each in analyses if (found := _finding(each, self.params))), None)
+        return await _found_in(prompt, self._check_piece)
 
-    async def _analyse(self, piece: str) -> _Analysis:
+    async def _check_piece(self, piece: str) -> Finding | None:
         body = {
             "text": piece,
             "categories": self.params.categories,
@@ -140,7 +140,7 @@ class TextModeration:
             "haltOnBlocklistHit": self.params.halt_on_blocklist_hit,
             "outputType": self.params.output_type,
         }
-        return await self.service.ask("text:analyze", body, _Analysis)
+        return _finding(await self.service.ask("text:analyze", body, _Analysis), self.params)
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ class PromptShield:
 
     async def check(self, prompt: str) -> Finding | None:
         """Raises GuardrailUnavailable."""
-        shieldings = await asyncio.gather(*(self._shield(piece) for piece in pieces(prompt)))
-        attacked = any(each.user_prompt_analysis.attack_detected for each in shieldings)
-        return Finding("prompt_attack", "it tries to change the rules of the model") if attacked else None
+        return await _found_in(prompt, self._check_piece)
 
-    async def _shield(self, piece: str) -> _Shielding:
-        return await self.service.ask("text:shieldPrompt", {"userPrompt": piece, "documents": []}, _Shielding)
+    async def _check_piece(self, piece: str) -> Finding | None:
+        said = await self.service.ask("text:shieldPrompt", {"userPrompt": piece, "documents": []}, _Shielding)
+        attacked = said.user_prompt_analysis.attack_detected
+        return Finding("prompt_attack", "it tries to change the rules of the model") if attacked else None
 
 
 @dataclass(frozen=True)
@@ -181,6 +181,18 @@ def pieces(text: str) -> list[str]:
     """The whole text in pieces that one call takes, each beginning with the end of the last."""
     step = LONGEST_TEXT - OVERLAP
     return [text[at : at + LONGEST_TEXT] for at in range(0, max(1, len(text) - OVERLAP), step)]
+
+
+async def _found_in(text: str, check: Callable[[str], Awaitable[Finding | None]]) -> Finding | None:
+    """The first finding in any piece of a text. Only where there is none does a piece that could
+    not be looked at matter: then GuardrailUnavailable is raised.
+    """
+    said = await asyncio.gather(*map(check, pieces(text)), return_exceptions=True)
+    failures = [each for each in said if isinstance(each, BaseException)]
+    found = next((each for each in said if isinstance(each, Finding)), None)
+    if failures and found is None:
+        raise failures[0]
+    return found
 
 
 def _finding(analysis: _Analysis, params: GuardrailParams) -> Finding | None:
