@@ -156,7 +156,7 @@ class Deletion(msgspec.Struct):
 
     video_id: str
     token: str | None
-    clock: Clock
+    now: datetime
     told: bool = False
     weight: int = _HEAVIEST_VIDEO
     _entry: VideoRow | None = None
@@ -168,8 +168,7 @@ class Deletion(msgspec.Struct):
         self._listing = await listing_of(table, self.video_id) if self._entry else None
 
     def decide(self, account: Account, taken: set[str]) -> Decision[Video | None] | None:
-        now = self.clock.now()
-        check_secret(account, self.token, now)
+        check_secret(account, self.token, self.now)
         if self._entry is None or self._entry.video.finished or self._entry.video.deleted:
             return Decision(account, self._entry.video if self._entry else None)
         if self._entry.row.key in taken:
@@ -177,7 +176,7 @@ class Deletion(msgspec.Struct):
         video = msgspec.structs.replace(self._entry.video, deleted=True)
         if video.attempted_at is None:
             video = msgspec.structs.replace(
-                video, status="failed", finished_at=now, error_code="cancelled", error_message=CANCELLED_MESSAGE
+                video, status="failed", finished_at=self.now, error_code="cancelled", error_message=CANCELLED_MESSAGE
             )
             account = settle(account, video)
         video = _hooked(video, account)

@@ -73,13 +73,13 @@ class Ledger(msgspec.Struct, frozen=True):
         """
         return await self.commits.change_account(owner_of(video_id), Settlement(video_id, outcome, self.told))
 
-    async def give_up(self, video_id: str, token: str | None = None) -> Video | None:
+    async def give_up(self, video_id: str, now: datetime, token: str | None = None) -> Video | None:
         """Delete a video for its caller: cancel it, or mark it where the upstream may be making it.
         A finished one is left unchanged; None for an unknown video.
 
         Raises Unauthenticated where `token` is no longer the key's.
         """
-        return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, self.clock, self.told))
+        return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, now, self.told))
 
     async def move(self, video_id: str, model: str, cost: int) -> Video | None:
         """Move an unfinished video to another model, at that one's price in micro-dollars. Raises

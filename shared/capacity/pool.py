@@ -244,9 +244,9 @@ class Pool(msgspec.Struct, dict=True):
                 await self._free(model_name, deployment, video_id)
         return place
 
-    async def is_unfinished(self, model: Model, video_id: str) -> bool:
+    async def is_unfinished(self, model_name: str, video_id: str) -> bool:
         """Whether a video has a row as unfinished now. One point read."""
-        return await self.table.get(partition_of(model.name), video_id) is not None
+        return await self.table.get(partition_of(model_name), video_id) is not None
 
     async def unfinished(self, model: Model) -> AsyncIterator[tuple[str, datetime]]:
         """Every unfinished video of a model, with the time it entered."""

@@ -192,17 +192,22 @@ class Sweep(msgspec.Struct, dict=True):
         notes were read. A finished video that is noted still needs its last step, which frees the
         slot, settles the rest, and may be repeated.
         """
-        if (status and status.rests(self.now)) or not await self.gateway.pool.is_unfinished(model, video_id):
+        if (status and status.rests(self.now)) or not await self.gateway.pool.is_unfinished(model.name, video_id):
             return
         logger.warning("video %s had no living orchestration; starting it", video_id)
-        await self._attempt(self._tell_start(video_id))
+        await self._attempt(self._tell_start(video_id, begun=status is not None))
         await self.orchestrations.start(video_id, restarts=status.failures if status else 0)
 
-    async def _tell_start(self, video_id: str) -> None:
-        """The request may have been cut off before it told the start."""
+    async def _tell_start(self, video_id: str, *, begun: bool) -> None:
+        """The request may have been cut off before it told the start. One that has `begun` an
+        orchestration was not.
+        """
         entry = await self.gateway.videos.find(video_id)
-        if entry is not None:
-            await self.gateway.lifecycle.tell(entry.video)
+        if entry is None:
+            return
+        if not begun:
+            self.gateway.journal.note("started", entry.video)
+        await self.gateway.lifecycle.tell(entry.video)
 
     @property
     def _longest_life(self) -> timedelta:

@@ -219,13 +219,15 @@ class Lifecycle(msgspec.Struct, frozen=True):
         # A completed one that its caller has deleted was deleted upstream instead of being saved.
         if video.deleted if video.status == "failed" else self._deletes_copy(video):
             await self.copies.drop(video)
-        self.journal.note("ended", video)
-        if video.finished_at == now:  # no earlier run of this step has ended it
-            self._measure(video)
+        await self._note_end(video, now)
         await self._forget(video)
 
-    def _measure(self, video: Video) -> None:
-        if self.journal.telemetry.on:
+    async def _note_end(self, video: Video, now: datetime) -> None:
+        """Only where this run has ended it, or an earlier one was cut off before it forgot it."""
+        ended_here = video.finished_at == now
+        if ended_here or await self.pool.is_unfinished(video.model, video.id):
+            self.journal.note("ended", video)
+        if ended_here and self.journal.telemetry.on:
             from shared.videos.measuring import measure
 
             measure(self.journal.telemetry, video)
@@ -248,7 +250,8 @@ class Lifecycle(msgspec.Struct, frozen=True):
         may be making goes on until the job ends, and the video is charged if the job completes. A
         finished video loses its bytes. Raises Unauthenticated where `token` is no longer the key's.
         """
-        video = await self.ledger.give_up(video_id, token)
+        now = self.clock.now()
+        video = await self.ledger.give_up(video_id, now, token)
         if video is None:
             return
         if video.finished and not video.deleted:
@@ -261,8 +264,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
             # now on sees the mark, and drops it.
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
-            self.journal.note("ended", video)
-            self._measure(video)
+            await self._note_end(video, now)
             await self._forget(video)
         elif not video.finished:
             await self._stop(video)

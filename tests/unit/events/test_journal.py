@@ -11,7 +11,9 @@ from shared.config.sinks import SINKS
 from shared.errors import StorageUnavailable
 from shared.media.video import Video
 from shared.storage.event_marks import marks_of
-from shared.storage.tables import Write
+from shared.storage.tables import Insert, Write
+from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 from tests.fakes.table import key_of
 from tests.fakes.world import World
 
@@ -59,6 +61,41 @@ async def test_a_video_that_is_deleted_while_it_waits_is_told_as_cancelled(world
     assert '\\"error_code\\":\\"cancelled\\"' in world.receivers.bodies[0]
 
 
+async def test_a_cancelled_video_ends_in_one_line(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Also where its caller deletes it twice, and then its orchestration ends."""
+    caplog.set_level(logging.INFO, "gateway")
+    video = await world.start()
+    for _ in range(2):
+        world.clock.skip(1)
+        await world.gateway.lifecycle.delete(video.id)
+    world.clock.skip(1)
+    await world.live(video.id)
+    assert [each["id"] for each in lines(caplog)] == [f"{video.id}.started", f"{video.id}.ended"]
+
+
+async def test_what_was_cut_off_before_its_line_is_noted_later(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """The start by the sweep, the end by the step that runs again: each in one line."""
+    caplog.set_level(logging.INFO, "gateway")
+
+    def cut_off(writes: Sequence[Write]) -> None:
+        if any(key_of(write).startswith("event_") for write in writes if isinstance(write, Insert)):
+            raise StorageUnavailable("no answer")
+
+    world.faults.after = cut_off
+    with pytest.raises(StorageUnavailable):
+        await world.start()
+    (video,) = (await world.gateway.videos.newest_first(world.owner, 2)).videos
+    world.clock.skip(60)
+    await Sweep(world.gateway, Engine()).run()
+    with pytest.raises(StorageUnavailable):
+        await made(world, video)
+    assert [each["id"] for each in lines(caplog)] == [f"{video.id}.started"]
+    world.clock.skip(1)
+    await world.gateway.lifecycle.finish(video.id, None)
+    await world.gateway.lifecycle.finish(video.id, None)
+    assert [each["id"] for each in lines(caplog)] == [f"{video.id}.started", f"{video.id}.ended"]
+
+
 async def test_the_mark_is_written_with_the_change_that_it_tells_of(world: World) -> None:
     """One transaction has the account, the video and the mark, at either end: no crash separates
     them, and no further request is made for it.
@@ -97,7 +134,7 @@ async def test_a_video_is_not_forgotten_before_it_was_told(world: World) -> None
     world.faults.before = fail
     with pytest.raises(StorageUnavailable):
         await made(world, video)
-    assert await world.gateway.pool.is_unfinished(world.model, video.id)
+    assert await world.gateway.pool.is_unfinished(world.model.name, video.id)
     world.faults.before = lambda _: None
     await world.gateway.lifecycle.finish(video.id, None)
     await world.delivered()

@@ -177,11 +177,16 @@ async def test_what_is_measured_is_what_happened(azurite: str, collector: Collec
         await Sweep(world.gateway, Engine()).run()
         await lived(world, video_id)
         await lived(world, (await asked(world, "Another"))["id"], ends="failed")
+        cancelled = (await asked(world, "A third"))["id"]
+        for _ in range(2):
+            await world.gateway.lifecycle.delete(cancelled)
+            world.clock.skip(1)
+        await lived(world, cancelled)
         await world.delivered()
         cost = (await world.account()).spend / 1_000_000
     found = {name: sum(each["value"] for each in points) for name, points in collector.metrics.items()}
     statuses = {each["video.status"]: each["value"] for each in collector.metrics["video_gateway.videos"]}
-    assert statuses == {"completed": 1, "failed": 1}
+    assert statuses == {"completed": 1, "failed": 1, "cancelled": 1}
     assert found["video_gateway.spend"] == pytest.approx(cost)
     assert found["video_gateway.generation"] >= 60
     assert found["gen_ai.client.operation.duration"] >= 60
