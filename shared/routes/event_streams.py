@@ -23,7 +23,8 @@ from shared.videos.following import Follower, View, Views
 _MEDIA_TYPE = "text/event-stream; charset=utf-8"
 _OPENING, _COMMENT = b"retry: 1000\n\n", b": nothing new\n\n"
 _SILENCE = timedelta(seconds=15)  # the longest: some proxies give up a connection after half a minute
-# When the event was made, in unix milliseconds, and the state that it tells.
+_REMEMBERED = timedelta(minutes=10)  # after a longer absence, a list tells more than what is made up for
+# Until when everything has been told, in unix milliseconds, and the state that it tells.
 _EVENT_ID = re.compile(r"(\d{13})\.([a-z_]+\.\d{1,3})", re.ASCII)
 
 
@@ -73,13 +74,33 @@ async def _pieces(call: Call, owner: str, follower: Follower, *, ends_with_video
 async def _news(call: Call, follower: Follower, *, ends_with_video: bool) -> AsyncIterator[bytes]:
     clock = call.gateway.clock
     spoke = clock.now()
+    complete = _last_event(call)[0] or spoke  # until then, everything has been told
     async for changes in looks(call, follower, math.inf):
-        if not changes and clock.now() - spoke < _SILENCE:
+        looked = clock.now()
+        if not changes and looked - spoke < _SILENCE:
             continue
-        spoke = clock.now()
-        yield b"".join([await _told(call, name, changes[name]) for name in _in_order(changes)]) or _COMMENT
+        if not changes:
+            yield _COMMENT
+        async for event in _told_in_turn(call, changes, complete, looked):
+            yield event
+        spoke, complete = clock.now(), looked
         if ends_with_video and any(view is None or view.ended for view in changes.values()):
             return
+
+
+async def _told_in_turn(call: Call, changes: Views, complete: datetime, looked: datetime) -> AsyncIterator[bytes]:
+    """An event for each change, made when the one before is sent: hundreds are too many to hold.
+
+    Only the last one says that all is told until this look. Who is cut off before it hears all
+    again.
+    Raises Unauthenticated for a key that may no longer ask.
+    """
+    names = _in_order(changes)
+    for name in names:
+        if not call.request.connected():
+            return
+        await call.caller()
+        yield await _told(call, name, changes[name], looked if name == names[-1] else complete)
 
 
 def _in_order(changes: Views) -> list[str]:
@@ -87,16 +108,16 @@ def _in_order(changes: Views) -> list[str]:
     return sorted(changes, key=lambda name: (view.since.timestamp() if (view := changes[name]) else math.inf, name))
 
 
-async def _told(call: Call, video_id: str, view: View | None) -> bytes:
+async def _told(call: Call, video_id: str, view: View | None, at: datetime) -> bytes:
     """The event of a change, with the video as callers see it. What has changed again meanwhile is
     told again.
     """
     entry = await call.gateway.videos.find(video_id)
-    at = f"{call.gateway.clock.now().timestamp() * 1000:.0f}"
+    moment = f"{at.timestamp() * 1000:.0f}"
     if view is None or entry is None or entry.video.deleted:
-        return _event("video.deleted", {"id": video_id, "object": "video.deleted", "deleted": True}, f"{at}.deleted.0")
+        return _event("video.deleted", {"id": video_id, "object": "video.deleted", "deleted": True}, f"{moment}.deleted.0")
     video = entry.video
-    return _event(f"video.{video.status}", await shown(call, video), f"{at}.{_state(video)}")
+    return _event(f"video.{video.status}", await shown(call, video), f"{moment}.{_state(video)}")
 
 
 def _event(name: str, data: dict[str, Any], event_id: str | None = None) -> bytes:
@@ -109,8 +130,11 @@ def _state(video: Video) -> str:
 
 
 def _last_event(call: Call) -> tuple[datetime | None, str | None]:
-    """When the last event that the caller has seen was made, and its state; None where it has seen
-    none, or says it in words that are not ours.
+    """Until when the last event that the caller has seen tells everything, and its state. None
+    where it has seen none, says it in words that are not ours, or was away for too long.
     """
     known = _EVENT_ID.fullmatch(call.headers.get("last-event-id", ""))
-    return (datetime.fromtimestamp(int(known[1]) / 1000, UTC), known[2]) if known else (None, None)
+    if known is None:
+        return None, None
+    at = datetime.fromtimestamp(int(known[1]) / 1000, UTC)
+    return (at if call.gateway.clock.now() - at < _REMEMBERED else None), known[2]

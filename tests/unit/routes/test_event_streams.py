@@ -152,6 +152,33 @@ async def test_who_comes_back_is_told_what_it_has_missed(world: World) -> None:
     assert await again.text() == ": nothing new\n\n"
 
 
+async def test_changes_come_one_by_one_and_stop_with_their_caller(world: World) -> None:
+    """Five hundred long prompts are never held at once. Who was cut off hears again what it may not
+    have heard; after a long absence nothing is made up for.
+    """
+    began = f"{world.clock.now().timestamp() * 1000:.0f}.queued.0"
+    made = []
+    for number in range(3):
+        world.clock.skip(1)
+        made.append(await world.start(prompt=f"{number}"))
+    world.clock.skip(297)
+    stream = await opened(world, "v1/videos/events", began)
+    told = [await stream.next(), await stream.next()]
+    assert not stream._left  # of each piece
+    assert [each.data["id"] for each in told if each] == [video.id for video in made[:2]]
+    stream.here = False
+    assert await stream.next() is None
+    assert told[1]
+    again = await opened(world, "v1/videos/events", told[1].id)
+    heard = [event for _ in made if (event := await again.next())]
+    assert [event.data["id"] for event in heard] == [video.id for video in made]
+    known = await opened(world, "v1/videos/events", heard[-1].id)
+    assert await known.text() == ": nothing new\n\n"
+    world.clock.skip(301)
+    late = await opened(world, "v1/videos/events", began)
+    assert await late.text() == ": nothing new\n\n"
+
+
 async def test_events_is_no_video(world: World) -> None:
     """The path of a key's stream is never looked up as an id, and another's video is a 404."""
     assert paths.find("GET", "v1/videos/events").parts == {}
