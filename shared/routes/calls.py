@@ -217,6 +217,8 @@ def _error_answer(error: GatewayError) -> Answer:
 
 def _reply(answer: Answer, general: Mapping[str, str]) -> Reply:
     headers = {**general, "cache-control": "no-store", "content-type": answer.media_type, **answer.headers}
+    if "vary" in general and "vary" in answer.headers:
+        headers["vary"] = f"{general['vary']}, {answer.headers['vary']}"
     return Reply(answer.status, headers, _encoded(answer.body))
 
 

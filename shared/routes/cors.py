@@ -16,7 +16,7 @@ EXPOSED = (
     *("x-request-id", "location", "retry-after", "retry-after-ms", "x-should-retry", "allow"),
     *("accept-ranges", "content-disposition", "content-length", "content-range", "etag", "idempotent-replayed"),
     *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
-    *("openai-poll-after-ms", "x-response-cost", "x-key-spend", "x-key-max-budget"),
+    *("openai-poll-after-ms", "x-response-cost", "x-key-spend", "x-key-max-budget", "x-has-more"),
 )
 
 

@@ -5,6 +5,7 @@ import pytest
 from shared.config.browsers import Cors
 from shared.config.file import ConfigFile, _convert
 from shared.errors import ConfigurationError
+from shared.routes import paths
 from shared.routes.cors import EXPOSED
 from tests.fakes.asking import Reply
 from tests.fakes.world import World
@@ -16,6 +17,9 @@ PAGE = "https://app.example.com"
 LISTED = pytest.mark.world(knobs={"cors": Cors(origins=[PAGE], max_age_seconds=60)})
 # Browsers show these to every script: https://fetch.spec.whatwg.org/#cors-safelisted-response-header-name
 SHOWN = {"cache-control", "content-language", "content-length", "content-type", "expires", "last-modified", "pragma"}
+# The browser itself obeys these; they tell a script nothing.
+OBEYED = {"content-encoding", "content-security-policy", "cross-origin-opener-policy", "permissions-policy"}
+OBEYED |= {"referrer-policy", "vary", "x-content-type-options"}
 
 
 async def preflight(world: World, path: str, origin: str = PAGE) -> Reply:
@@ -74,7 +78,7 @@ async def test_errors_and_redirects_can_be_read_too(world: World) -> None:
 
 @pytest.mark.world(knobs={"cors": Cors(origins=["*"])}, limits={"rpm_limit": 1, "max_budget": 1_000_000})
 async def test_a_script_may_read_every_header_that_tells_something(world: World) -> None:
-    """All that are seen on a video's way are exposed; `*` lists every page."""
+    """All that are seen on a video's way and on every list are exposed; `*` lists every page."""
     page = {"origin": "https://any.example"}
     body = {"prompt": "A cat", "model": world.model.name, "seconds": "4"}
     made = await world.send("POST", "v1/videos", secret=world.secret, body=body, headers={**page, "idempotency-key": "1"})
@@ -91,10 +95,21 @@ async def test_a_script_may_read_every_header_that_tells_something(world: World)
     )
     sent = await world.send("GET", content, secret=world.secret, headers=page)
     allowed = await world.send("PUT", "v1/videos", headers=page)
-    replies = (made, again, refused, whole, part, sent, allowed)
+    plain = [each.path for each in paths.ENDPOINTS if each.method == "GET" and "{" not in each.path]
+    lists = [await world.send("GET", path, headers=page) for path in plain if path != "videos/events"]
+    replies = (made, again, refused, whole, part, sent, allowed, *lists)
     assert all(each.headers["access-control-allow-origin"] == "https://any.example" for each in replies)
-    seen = {name for each in replies for name in each.headers if not name.startswith("access-control")} - {"vary"}
-    assert seen - SHOWN <= set(EXPOSED)
+    seen = {name for each in replies for name in each.headers if not name.startswith("access-control")}
+    assert "x-has-more" in seen
+    assert seen - SHOWN - OBEYED <= set(EXPOSED)
+
+
+@LISTED
+async def test_a_file_differs_by_page_and_by_packing(world: World) -> None:
+    """A cache that is told of one alone gives a page the answer to another."""
+    for origin in (PAGE, "https://other.example"):
+        reply = await world.send("GET", "studio", headers={"origin": origin})
+        assert reply.headers["vary"].split(", ") == ["Origin", "accept-encoding"]
 
 
 @pytest.mark.parametrize(
