@@ -258,8 +258,7 @@ _FACTS: Mapping[str, _Facts] = {
     "GET health/{probe}": _Facts({}, open=True),
     "GET openapi.json": _Facts(open=True),
     "GET docs": _Facts(media=("text/html",), open=True),
-    "GET studio": _STUDIO,
-    "GET studio/{name}": _STUDIO,
+    **{f"{method} {path}": _STUDIO for path in ("studio", "studio/{name}") for method in ("GET", "HEAD")},
 }
 
 

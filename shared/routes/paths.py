@@ -136,8 +136,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint("GET", "health/{probe}", health.health),
     Endpoint("GET", "openapi.json", get_document),
     Endpoint("GET", "docs", get_docs),
-    Endpoint("GET", "studio", get_studio),
-    Endpoint("GET", "studio/{name}", get_studio),
+    *(Endpoint(method, path, get_studio) for path in ("studio", "studio/{name}") for method in ("GET", "HEAD")),
 )
 _PREFIX = re.compile(r"^(openai/)?(v1/)?")
 

@@ -86,3 +86,9 @@ async def test_a_name_that_is_none_of_the_files_is_not_found(name: str) -> None:
 def test_the_first_load_is_small() -> None:
     """At most 150 kB packed; all of it, the operator's part too."""
     assert sum(len(each.packed) for each in studio._files().values()) < 150_000
+
+
+async def test_a_file_may_be_asked_for_by_head() -> None:
+    """As monitors and caches do."""
+    reply = await ask(request("HEAD", path="studio"), paths.other_path)
+    assert (reply.status, reply.headers["content-type"]) == (200, "text/html; charset=utf-8")
