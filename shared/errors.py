@@ -5,11 +5,12 @@
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── WaitingRoomFull           503  waiting_room_full        too many calls wait on this instance
     ├── Unavailable               503  variant_unavailable      an image cannot be had just now
-    ├── GuardrailUnavailable      503  guardrail_unavailable    a guardrail did not answer
+    ├── NotPassed                      the operator's guardrails do not let a request through
+    │   └── GuardrailUnavailable  503  guardrail_unavailable    a guardrail did not answer
     ├── RequestError                   the caller can mend it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
     │   ├── WebhookUnreachable    400  webhook_unreachable, the caller's endpoint
-    │   ├── ContentBlocked        400  content_policy_violation
+    │   ├── ContentBlocked        400  content_policy_violation (a NotPassed too)
     │   ├── Unauthenticated       401  invalid_api_key
     │   ├── PermissionDenied      403  permission_denied
     │   ├── NotFound              404  video_not_found, unknown_url
@@ -40,7 +41,7 @@
 `shared/upstream/answers.py` turns an answer of the upstream into a leaf of UpstreamError.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -107,7 +108,17 @@ class WaitingRoomFull(GatewayError):
     default_code = "waiting_room_full"
 
 
-class GuardrailUnavailable(GatewayError):
+class NotPassed(GatewayError):
+    """The operator's guardrails do not let a request through. `said` is what each that has run said
+    of it, as the journal tells it.
+    """
+
+    def __init__(self, message: str, *, said: Sequence[Mapping[str, Any]] = (), **told: Any) -> None:
+        super().__init__(message, **told)
+        self.said = said
+
+
+class GuardrailUnavailable(NotPassed):
     """A guardrail could not look at a request, and the operator lets nothing through unseen."""
 
     status = 503
@@ -132,7 +143,7 @@ class WebhookUnreachable(RequestError):
     default_code = "webhook_unreachable"
 
 
-class ContentBlocked(RequestError):
+class ContentBlocked(NotPassed, RequestError):
     """A guardrail of the operator forbids the prompt or the image."""
 
     default_code = "content_policy_violation"

@@ -10,7 +10,7 @@ import logging
 
 import msgspec
 
-from shared.errors import ContentBlocked
+from shared.errors import NotPassed
 from shared.events.couriers import Couriers
 from shared.events.record import Record, blocked, record_of
 from shared.media.video import Video
@@ -53,8 +53,8 @@ class Journal(msgspec.Struct, frozen=True):
             except WriteConflict:
                 continue  # another run has told it
 
-    async def tell_blocked(self, video: Video, refusal: ContentBlocked) -> None:
-        """Tell of a request that a guardrail has blocked. Raises StorageUnavailable."""
+    async def tell_blocked(self, video: Video, refusal: NotPassed) -> None:
+        """Tell of a request that guardrails did not let through. Raises StorageUnavailable."""
         record = blocked(video, refusal, prompts=self.log_prompts)
         self._note(record)
         await self.publish(record)

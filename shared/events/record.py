@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from shared.config.catalog import MICROS
-from shared.errors import ContentBlocked, GatewayError
+from shared.errors import GatewayError, NotPassed
 from shared.media.video import Video
 from shared.storage.event_marks import Happening
 
@@ -128,16 +128,15 @@ def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
     )
 
 
-def blocked(video: Video, refusal: ContentBlocked, *, prompts: bool) -> Record:
-    """What is told of a request that a guardrail has blocked: `video` is what it asked for, and has
-    failed at once.
+def blocked(video: Video, refusal: NotPassed, *, prompts: bool) -> Record:
+    """What is told of a request that guardrails did not let through: `video` is what it asked for,
+    and has failed at once.
     """
     ended = msgspec.structs.replace(
         video, status="failed", finished_at=video.created_at, error_code=refusal.code, error_message=refusal.message
     )
-    said = {"guardrail": refusal.details["guardrail_name"], "result": "blocked", "category": refusal.details["category"]}
     told = record_of("ended", ended, prompts=prompts)
-    return msgspec.structs.replace(told, id=f"{video.id}.blocked", type="request.blocked", guardrails=[said])
+    return msgspec.structs.replace(told, id=f"{video.id}.blocked", type="request.blocked", guardrails=list(refusal.said))
 
 
 def rejected(request_id: str, key_id: str, refusal: GatewayError, now: datetime) -> Record:

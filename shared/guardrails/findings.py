@@ -12,10 +12,11 @@ class Finding(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Passed(msgspec.Struct, frozen=True):
-    """A guardrail that let a request through: it has looked at it (`passed`), or its service did
-    not answer and the operator lets such requests through (`unavailable`).
+class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a guardrail said of a request: it has looked at it and lets it through (`passed`), it
+    blocks it, for what it found in a `category`, or its service did not answer (`unavailable`).
     """
 
     guardrail: str
-    result: Literal["passed", "unavailable"]
+    result: Literal["passed", "blocked", "unavailable"]
+    category: str | None = None

@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
+
 from shared.config.guardrail import Guardrail, GuardrailParams
 from shared.errors import ContentBlocked, GuardrailUnavailable
 from shared.guardrails.content_safety import ContentSafety, ImageModeration, PromptShield, TextModeration
-from shared.guardrails.findings import Finding, Passed
+from shared.guardrails.findings import Finding, Verdict
 from shared.guardrails.keywords import Keywords
 from shared.upstream.identity import Connections
 
@@ -30,16 +32,15 @@ class Rule(Generic[T]):
     def runs(self, asked: Collection[str]) -> bool:
         return self.params.default_on or self.name in asked
 
-    async def run(self, subject: T) -> Passed | Finding | GuardrailUnavailable:
+    async def run(self, subject: T) -> Finding | GuardrailUnavailable | None:
         """What it says, as a value: with several at once, the order of the configuration decides
         which is told.
         """
         try:
-            found = await self.check(subject)
+            return await self.check(subject)
         except GuardrailUnavailable as error:
             logger.warning("the guardrail %s did not answer: %s", self.name, error.message)
-            return Passed(self.name, "unavailable") if self.params.on_error == "allow" else error
-        return found or Passed(self.name, "passed")
+            return error
 
 
 @dataclass(frozen=True)
@@ -49,40 +50,55 @@ class Screening:
     prompts: Sequence[Rule[str]]
     images: Sequence[Rule[bytes]]
 
-    async def prompt(self, text: str, asked: Collection[str]) -> tuple[Passed, ...]:
+    async def prompt(self, text: str, asked: Collection[str]) -> tuple[Verdict, ...]:
         """Look at a prompt; `asked` are the guardrails that the request names. Raises
-        ContentBlocked, or GuardrailUnavailable (503).
+        ContentBlocked, or GuardrailUnavailable (503), which tell what was said until then.
         """
         local = [rule for rule in self.prompts if rule.params.is_local]
         services = [rule for rule in self.prompts if not rule.params.is_local]
         # A service is paid for: it is not asked about what the operator's own words refuse.
-        return (*await _run(local, text, asked, "prompt"), *await _run(services, text, asked, "prompt"))
+        said = await _run(local, text, asked, "prompt", ())
+        return await _run(services, text, asked, "prompt", said)
 
-    async def image(self, data: bytes, asked: Collection[str]) -> tuple[Passed, ...]:
-        """The same for a reference image, checked and in the video's size."""
-        return await _run(self.images, data, asked, "input_reference")
+    async def image(self, data: bytes, asked: Collection[str], said: tuple[Verdict, ...] = ()) -> tuple[Verdict, ...]:
+        """The same for a reference image, checked and in the video's size, after what was `said` of
+        its prompt.
+        """
+        return await _run(self.images, data, asked, "input_reference", said)
 
 
-async def _run(rules: Iterable[Rule[T]], subject: T, asked: Collection[str], param: str) -> tuple[Passed, ...]:
+async def _run(
+    rules: Iterable[Rule[T]], subject: T, asked: Collection[str], param: str, before: tuple[Verdict, ...]
+) -> tuple[Verdict, ...]:
     running = [rule for rule in rules if rule.runs(asked)]
-    said = await asyncio.gather(*(rule.run(subject) for rule in running))
-    for rule, each in zip(running, said, strict=True):
-        if isinstance(each, Finding):
-            logger.info("the guardrail %s blocked a request: %s", rule.name, each.category)
-            raise _blocked(rule.name, each, param)
-    for each in said:
-        if isinstance(each, GuardrailUnavailable):
-            raise GuardrailUnavailable(
-                "The request could not be screened just now; nothing was started. Try again.", retry_after=each.retry_after
-            )
-    return tuple(each for each in said if isinstance(each, Passed))
+    outcomes = list(zip(running, await asyncio.gather(*(rule.run(subject) for rule in running)), strict=True))
+    said = (*before, *(_verdict(rule.name, outcome) for rule, outcome in outcomes))
+    for rule, outcome in outcomes:
+        if isinstance(outcome, Finding):
+            logger.info("the guardrail %s blocked a request: %s", rule.name, outcome.category)
+            raise _blocked(rule.name, outcome, param, said)
+    for rule, outcome in outcomes:
+        if isinstance(outcome, GuardrailUnavailable) and rule.params.on_error == "block":
+            raise _unseen(outcome, said)
+    return said
 
 
-def _blocked(name: str, finding: Finding, param: str) -> ContentBlocked:
+def _verdict(name: str, outcome: Finding | GuardrailUnavailable | None) -> Verdict:
+    if isinstance(outcome, Finding):
+        return Verdict(name, "blocked", outcome.category)
+    return Verdict(name, "unavailable" if outcome else "passed")
+
+
+def _blocked(name: str, finding: Finding, param: str, said: Sequence[Verdict]) -> ContentBlocked:
     what = "prompt" if param == "prompt" else "reference image"
     told = f"The guardrail '{name}' blocked the {what} ({finding.category}): {finding.reason}."
     details = {"guardrail_name": name, "guardrail_mode": "pre_call", "category": finding.category}
-    return ContentBlocked(told, param=param, details=details)
+    return ContentBlocked(told, param=param, details=details, said=msgspec.to_builtins(said))
+
+
+def _unseen(error: GuardrailUnavailable, said: Sequence[Verdict]) -> GuardrailUnavailable:
+    told = "The request could not be screened just now; nothing was started. Try again."
+    return GuardrailUnavailable(told, retry_after=error.retry_after, said=msgspec.to_builtins(said))
 
 
 def screening_of(guardrails: Sequence[Guardrail], connections: Connections) -> Screening:

@@ -24,7 +24,7 @@ from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
-from shared.errors import ContentBlocked, RequestError, StorageUnavailable, UpstreamError
+from shared.errors import NotPassed, RequestError, StorageUnavailable, UpstreamError
 from shared.events.alerts import Alert, Alerts
 from shared.events.journal import Journal
 from shared.media.reference_image import Reference, ReferenceImages
@@ -91,12 +91,12 @@ class Lifecycle(msgspec.Struct, frozen=True):
             # Only now: guardrails cost money, and unpacking an image is the most expensive part.
             video, reference = await self._examined(video, request)
             return await self._admit(video, request.model, reference, identity, token)
-        except RequestError as refusal:
+        except (RequestError, NotPassed) as refusal:
             # A concurrent equal request may have been admitted meanwhile; answer with its video.
             earlier = await self._earlier(owner, identity, token)
             if earlier is not None:
                 return earlier
-            if isinstance(refusal, ContentBlocked):
+            if isinstance(refusal, NotPassed):
                 await self._tell_blocked(video, account, refusal)
             if identity is not None and refusal.status == 429:
                 await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
@@ -107,13 +107,13 @@ class Lifecycle(msgspec.Struct, frozen=True):
         Raises InvalidRequest, TooLarge, ContentBlocked or GuardrailUnavailable.
         """
         screening, asked = self.screening, request.guardrails
-        passed = await screening.prompt(request.prompt, asked) if screening else ()
+        said = await screening.prompt(request.prompt, asked) if screening else ()
         reference = None
         if request.image is not None:
             reference = await self.images.check(request.image, request.size, request.fit)
-            passed += await screening.image(reference.data, asked) if screening else ()
-        said = json.dumps([msgspec.structs.asdict(each) for each in passed]) if passed else None
-        return msgspec.structs.replace(video, guardrails=said), reference
+            said = await screening.image(reference.data, asked, said) if screening else ()
+        told = msgspec.json.encode(said).decode() if said else None
+        return msgspec.structs.replace(video, guardrails=told), reference
 
     async def _earlier(self, owner: str, identity: RequestIdentity | None, token: str | None) -> Admitted | None:
         return await self.ledger.earlier(owner, identity, token) if identity else None
@@ -161,7 +161,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if video.crossed is not None:
             await self.alerts.tell(_over_soft_budget(video, msgspec.json.decode(video.crossed, type=Crossing)))
 
-    async def _tell_blocked(self, video: Video, account: Account | None, refusal: ContentBlocked) -> None:
+    async def _tell_blocked(self, video: Video, account: Account | None, refusal: NotPassed) -> None:
         """The caller is refused all the same where storage fails now; the log has it then."""
         if account is not None:
             video = msgspec.structs.replace(video, tags=account.tags, key_alias=account.alias, key_user=account.user_id)

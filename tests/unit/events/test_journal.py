@@ -1,10 +1,12 @@
 """What happened is told: once to everyone who listens, by the transaction that made it happen."""
 
+import base64
 import json
 import logging
 from collections.abc import Sequence
 from typing import Any
 
+import httpx
 import pytest
 
 from shared.config.sinks import SINKS
@@ -13,7 +15,9 @@ from shared.media.video import Video
 from shared.storage.event_marks import marks_of
 from shared.storage.tables import Insert, Write
 from shared.upkeep.sweep import Sweep
+from tests.fakes.content_safety import HOST, KEY, ContentSafetyServer
 from tests.fakes.orchestrations import Engine
+from tests.fakes.simulator import picture
 from tests.fakes.table import key_of
 from tests.fakes.world import World
 
@@ -198,6 +202,43 @@ async def test_a_blocked_request_is_seen_once_by_every_provider(world: World) ->
     assert (told["type"], told["error_code"], told["cost"]) == ("request.blocked", "content_policy_violation", 0.0)
     assert (told["key_id"], told["request_id"]) == (world.owner, reply.headers["x-request-id"])
     assert told["guardrails"] == [{"guardrail": "house", "result": "blocked", "category": "blocked_words"}]
+
+
+SERVICE = {"default_on": True, "api_base": f"https://{HOST}/", "api_key": KEY}
+SEVERAL = [
+    *RULES,
+    {"guardrail_name": "lenient", "params": {"guardrail": "azure/text_moderations", "on_error": "allow", **SERVICE}},
+    {"guardrail_name": "image", "params": {"guardrail": "azure/image_moderations", **SERVICE}},
+]
+
+
+@pytest.mark.world(sinks=("datadog",), guardrails=SEVERAL)
+@pytest.mark.parametrize(("severity", "code"), [(6, "content_policy_violation"), (None, "guardrail_unavailable")])
+async def test_a_request_that_is_not_let_through_tells_what_every_guardrail_said(
+    world: World, severity: int | None, code: str
+) -> None:
+    """Also those before the one that stopped it, and where that one's service is down."""
+
+    server = ContentSafetyServer(image={"Hate": severity or 0})
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        is_down = request.url.host == HOST and (severity is None or "text:" in request.url.path)
+        return httpx.Response(500) if is_down else server.answer(request) or world.receivers.answer(request)
+
+    world.upstream.before(answer)
+    image = f"data:image/png;base64,{base64.b64encode(picture((720, 1280))).decode()}"
+    body = {"prompt": "A cat", "size": "720x1280", "input_reference": image}
+    reply = await world.send("POST", "/v1/videos", secret=world.secret, body=body)
+    assert reply.code == code
+    await world.delivered()
+    (told,) = [json.loads(each["message"]) for body in world.receivers.bodies for each in json.loads(body)]
+    assert (told["type"], told["error_code"]) == ("request.blocked", code)
+    last = {"result": "unavailable"} if severity is None else {"result": "blocked", "category": "Hate"}
+    assert told["guardrails"] == [
+        {"guardrail": "house", "result": "passed"},
+        {"guardrail": "lenient", "result": "unavailable"},
+        {"guardrail": "image", **last},
+    ]
 
 
 @pytest.mark.world(sinks=("datadog",), guardrails=RULES, knobs={"log_prompts": False})
