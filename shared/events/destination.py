@@ -27,13 +27,16 @@ class Delivery(msgspec.Struct, frozen=True):
         return self.record.key_id, self.to
 
 
+Outcome = Literal["delivered", "later", "refused", "dropped"]
+
+
 class Receipt(msgspec.Struct, frozen=True):
     """What became of a delivery: `delivered`; to be tried `later`, in `after` seconds at the
     earliest; `refused`, which no other try would change; or `dropped`, since its addressee is gone.
     """
 
     delivery: Delivery
-    outcome: Literal["delivered", "later", "refused", "dropped"]
+    outcome: Outcome
     reason: str = ""
     after: float = 0.0
 
@@ -61,7 +64,9 @@ class Destination(Protocol):
         ...
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
-        """Send them, and say of each what became of it. Raises nothing for what a receiver does."""
+        """Send them, and say of each what became of it, at least of one. What there was no time for
+        stays due. Raises nothing for what a receiver does.
+        """
         ...
 
 

@@ -3,14 +3,14 @@
 account, and for a custom topic of Event Grid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import EVERY
+from shared.events.sinks.sink import EVERY, Format
 from shared.storage.queues import LARGEST
 
 SCOPE = "https://eventgrid.azure.net/.default"  # of the app's token for a topic
@@ -18,12 +18,11 @@ _BATCH = "application/cloudevents-batch+json; charset=utf-8"
 _SOURCE = "/azure-video-gateway"
 
 
-class AzureQueue(msgspec.Struct, frozen=True):
+class AzureQueue(Format, frozen=True):
     """A message for each event. One that would be too large for a queue comes without prompt and
     parameters.
     """
 
-    values: Mapping[str, str]
     takes = EVERY
     most = 1
 
@@ -35,10 +34,9 @@ class AzureQueue(msgspec.Struct, frozen=True):
         return Letter(self.values["VIDEO_EVENTS_QUEUE"], {}, body)
 
 
-class EventGrid(msgspec.Struct, frozen=True):
+class EventGrid(Format, frozen=True):
     """Batches for a topic, which takes a megabyte at a time."""
 
-    values: Mapping[str, str]
     takes = EVERY
     most = 20
 

@@ -1,21 +1,20 @@
 """Datadog's intake of logs: https://docs.datadoghq.com/api/latest/logs/#send-logs."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import EVERY
+from shared.events.sinks.sink import EVERY, Format
 
 _NOT_IN_TAGS = re.compile(r"[^a-z0-9_\-:./]")
 
 
-class Datadog(msgspec.Struct, frozen=True):
+class Datadog(Format, frozen=True):
     """One log for each event; the whole event is its `message`, as JSON text."""
 
-    values: Mapping[str, str]
     takes = EVERY
     most = 1000
 

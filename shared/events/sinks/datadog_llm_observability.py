@@ -2,23 +2,22 @@
 https://docs.datadoghq.com/llm_observability/instrumentation/api/.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import ENDS
+from shared.events.sinks.sink import ENDS, Format
 from shared.telemetry.trace_parent import span_of
 
 _NANOS = 1_000_000_000
 
 
-class DatadogLlmObservability(msgspec.Struct, frozen=True):
+class DatadogLlmObservability(Format, frozen=True):
     """One span for each video, at its end. Datadog takes spans of the last day only."""
 
-    values: Mapping[str, str]
     takes = ENDS
     most = 100
 

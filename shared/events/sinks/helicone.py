@@ -1,6 +1,6 @@
 """Helicone's log of custom models: https://docs.helicone.ai/getting-started/integration-method/custom."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import NAMESPACE_URL, uuid5
 
@@ -8,13 +8,12 @@ import msgspec
 
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import ENDS
+from shared.events.sinks.sink import ENDS, Format
 
 
-class Helicone(msgspec.Struct, frozen=True):
+class Helicone(Format, frozen=True):
     """One log for each video, at its end: one request each."""
 
-    values: Mapping[str, str]
     takes = ENDS
     most = 1
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def open_sink(settings: SinkSettings, post: Post, queues: Queues) -> Sink:
-    return Sink(settings, _format(settings), _carrier(settings.name, post, queues))
+    return Sink(settings, _format(settings), _carrier(settings.name, post, queues), post.clock)
 
 
 def _carrier(name: str, post: Post, queues: Queues) -> "Carrier":

@@ -1,21 +1,20 @@
 """Langfuse, by OTLP: https://langfuse.com/integrations/native/opentelemetry."""
 
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import ENDS
+from shared.events.sinks.sink import ENDS, Format
 from shared.events.sinks.spans import exported
 
 
-class Langfuse(msgspec.Struct, frozen=True):
+class Langfuse(Format, frozen=True):
     """One trace for each video, at its end, whose span is a generation with its cost."""
 
-    values: Mapping[str, str]
     takes = ENDS
     most = 100
 

@@ -1,6 +1,6 @@
 """LangSmith: https://docs.langchain.com/langsmith/smith-api/run/ingest-runs-batch-json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
@@ -10,15 +10,15 @@ import msgspec
 
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import ENDS
+from shared.events.sinks.sink import ENDS, Format
 
 
-class LangSmith(msgspec.Struct, frozen=True):
+class LangSmith(Format, frozen=True):
     """One run for each video, at its end, a call of a model with its cost."""
 
-    values: Mapping[str, str]
     takes = ENDS
     most = 100
+    has_it = frozenset((409,))
 
     def letter(self, records: Sequence[Record]) -> Letter:
         values = self.values

@@ -1,22 +1,19 @@
 """Any receiver of traces by OTLP over HTTP, in JSON."""
 
-from collections.abc import Mapping, Sequence
-
-import msgspec
+from collections.abc import Sequence
 
 from shared.config.telemetry import headers_of
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import ENDS
+from shared.events.sinks.sink import ENDS, Format
 from shared.events.sinks.spans import exported
 
 
-class OpenTelemetry(msgspec.Struct, frozen=True):
+class OpenTelemetry(Format, frozen=True):
     """The spans of each video, at its end, in the trace that telemetry has of it. The settings are
     those of OpenTelemetry's own exporters.
     """
 
-    values: Mapping[str, str]
     takes = ENDS
     most = 100
 

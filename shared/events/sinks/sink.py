@@ -1,12 +1,14 @@
 """A logging provider as a destination. Its format says what a batch looks like there."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
+from shared.clock import Clock
 from shared.config.sinks import SinkSettings
-from shared.events.destination import TRIES_AGAIN, Delivery, Receipt
+from shared.events.destination import TRIES_AGAIN, Delivery, Outcome, Receipt
 from shared.events.post import Answer, Letter
 from shared.events.record import Record, Type
 from shared.media.video import Video
@@ -20,18 +22,24 @@ EVERY: frozenset[Type] = ENDS | {"video.started", "request.rejected", "alert"}
 # What says that it is the batch that is wrong. Everything else may change: a key, an address, a
 # limit.
 _REFUSALS = (400, 413, 415, 422)
+# For the requests of one call. The host ends a function after ten minutes, and then every event
+# that has arrived would be sent again.
+_LONGEST = timedelta(minutes=1)
 
 
-class Format(Protocol):
-    """How a provider wants events: which ones, how many in a request, and the request."""
+class Format(msgspec.Struct, frozen=True):
+    """How a provider wants events, with its settings (`values`): which ones it takes, how many in a
+    request, and by which statuses it says of an event alone that it has it already.
+    """
 
-    @property
-    def takes(self) -> frozenset[Type]: ...
+    values: Mapping[str, str]
+    takes: ClassVar[frozenset[Type]] = ENDS
+    most: ClassVar[int] = 1
+    has_it: ClassVar[frozenset[int]] = frozenset()
 
-    @property
-    def most(self) -> int: ...
-
-    def letter(self, records: Sequence[Record]) -> Letter: ...
+    def letter(self, records: Sequence[Record]) -> Letter:
+        """The request that tells of them."""
+        raise NotImplementedError
 
 
 class Sink(msgspec.Struct, frozen=True):
@@ -40,6 +48,7 @@ class Sink(msgspec.Struct, frozen=True):
     settings: SinkSettings
     format: Format
     post: "Carrier"
+    clock: Clock
     pauses: Sequence[float] = TRIES_AGAIN
     everyone: bool = True
 
@@ -54,33 +63,27 @@ class Sink(msgspec.Struct, frozen=True):
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
         """A batch that is refused is sent in halves, so that only the event that is wrong is given
-        up. After a failure that may pass, the rest of the batch is not tried.
+        up. After a failure that may pass, the rest of the batch is not tried; what is not begun in
+        time has no receipt.
         """
+        until = self.clock.now() + _LONGEST
         receipts: list[Receipt] = []
         waiting = [deliveries[at : at + self.format.most] for at in range(0, len(deliveries), self.format.most)]
-        while waiting:
+        while waiting and (not receipts or self.clock.now() < until):
             batch = waiting.pop(0)
             answer = await self.post.post(self.format.letter([each.record for each in batch]))
-            if answer.status in _REFUSALS and len(batch) > 1:
+            if answer.status in (*_REFUSALS, *self.format.has_it) and len(batch) > 1:
                 middle = len(batch) // 2
                 waiting[:0] = [batch[:middle], batch[middle:]]
                 continue
-            rest = [each for other in waiting for each in other] if _may_pass(answer) else []
-            receipts += [_receipt(each, answer) for each in (*batch, *rest)]
-            if _may_pass(answer):
+            outcome = self._outcome(answer)
+            rest = [each for other in waiting for each in other] if outcome == "later" else []
+            receipts += [Receipt(each, outcome, answer.reason, answer.after) for each in (*batch, *rest)]
+            if outcome == "later":
                 break
         return receipts
 
-
-def _receipt(delivery: Delivery, answer: Answer) -> Receipt:
-    if _arrived(answer):
-        return Receipt(delivery, "delivered")
-    return Receipt(delivery, "later" if _may_pass(answer) else "refused", answer.reason, answer.after)
-
-
-def _arrived(answer: Answer) -> bool:
-    return answer.status is not None and 200 <= answer.status < 300
-
-
-def _may_pass(answer: Answer) -> bool:
-    return not _arrived(answer) and answer.status not in _REFUSALS
+    def _outcome(self, answer: Answer) -> Outcome:
+        if answer.status in self.format.has_it or (answer.status is not None and 200 <= answer.status < 300):
+            return "delivered"
+        return "refused" if answer.status in _REFUSALS else "later"

@@ -4,7 +4,7 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 
 import hmac
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from time import time
 
 import msgspec
@@ -12,15 +12,14 @@ import msgspec
 from shared.config.telemetry import pairs
 from shared.events.post import Letter
 from shared.events.record import Record
-from shared.events.sinks.sink import EVERY
+from shared.events.sinks.sink import EVERY, Format
 
 
-class Webhook(msgspec.Struct, frozen=True):
+class Webhook(Format, frozen=True):
     """One request for each event, whose `webhook-id` is the event's. Without a secret nothing is
     signed.
     """
 
-    values: Mapping[str, str]
     takes = EVERY
     most = 1
 

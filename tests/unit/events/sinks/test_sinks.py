@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 from azure.core.exceptions import ClientAuthenticationError
@@ -13,6 +15,7 @@ from azure.core.exceptions import ClientAuthenticationError
 from shared.config.sinks import SINKS, read_sinks
 from shared.errors import ConfigurationError
 from shared.events.carriers import IdentityPost
+from shared.events.deliveries import Backlog
 from shared.events.post import Letter, Post
 from shared.events.record import Record, record_of
 from shared.events.sinks.known import open_sink
@@ -69,6 +72,47 @@ async def test_one_that_is_down_holds_up_no_other(world: World) -> None:
     del world.receivers.says["langsmith"]
     await world.delivered(60)
     assert world.receivers.seen["langsmith"] == [f"{video.id}.ended"]
+
+
+async def test_a_run_that_langsmith_has_already_is_delivered(world: World) -> None:
+    """Where it is one of a batch, the others arrive too."""
+    told = record_of("ended", await ended(world), prompts=True)
+    await world.delivered()
+    events = [msgspec.structs.replace(told, id=f"{number}.ended") for number in range(4)]
+    for event in events:
+        await world.gateway.couriers.deliveries.add("langsmith", event, "")
+
+    def answer(request: httpx.Request) -> httpx.Response | None:
+        has_it = request.url.host == "api.smith.langchain.com" and b"2.ended" in request.content
+        return httpx.Response(409) if has_it else world.receivers.answer(request)
+
+    world.upstream.before(answer)
+    await world.delivered()
+    assert world.receivers.seen["langsmith"][1:] == ["0.ended", "1.ended", "3.ended"]
+    assert await world.gateway.couriers.deliveries.backlog("langsmith") == Backlog(0, None, 0)
+
+
+@pytest.mark.world(sinks=["webhook", "langsmith"])
+@pytest.mark.parametrize(("name", "status"), [("webhook", 200), ("langsmith", 400)])
+async def test_a_slow_provider_is_sent_what_there_is_time_for(world: World, name: str, status: int) -> None:
+    """The host would end a longer call, and what has arrived would be sent again."""
+    told = record_of("ended", await ended(world), prompts=True)
+    await world.delivered()
+    couriers = world.gateway.couriers
+    for number in range(40):
+        await couriers.deliveries.add(name, msgspec.structs.replace(told, id=f"{number}.ended"), "")
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        world.clock.skip(14)
+        return httpx.Response(status)
+
+    world.upstream.before(answer)
+    wait: float | None = 0.0
+    while wait is not None:
+        began = world.clock.now()
+        wait = await couriers.deliver(name)
+        assert world.clock.now() - began < timedelta(minutes=2)
+    assert await couriers.deliveries.backlog(name) == Backlog(0, None, 0 if status == 200 else 40)
 
 
 @pytest.mark.parametrize("name", sorted(set(ALL) - {"datadog", "event_grid"}))  # their batches hold starts too
