@@ -52,9 +52,11 @@ class Alarms(msgspec.Struct, frozen=True):
             )
 
     async def _undeliverable(self, destination: str) -> AsyncIterator[Alert]:
-        """Once for each day on which something was given up."""
+        """Once for each day on which something was given up. What was given up stays until it is
+        replayed, longer than it is remembered that it was told.
+        """
         last = await self.gateway.couriers.deliveries.last_given_up(destination)
-        if last is not None:
+        if last is not None and last >= self.now - _REMEMBERED:
             reason = f"{destination} has not taken events, which were given up: see GET /events/undelivered."
             yield Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason)
 

@@ -136,6 +136,18 @@ async def test_what_was_given_up_long_ago_hides_nothing_of_today(world: World) -
     assert [each["error_code"] for each in await heard(world)].count("event_undeliverable") == 2
 
 
+async def test_what_lies_undelivered_for_months_is_told_of_once(world: World) -> None:
+    """Also when it is forgotten that it was told."""
+    told = record_of("ended", await world.start(), prompts=False)
+    world.receivers.says["langsmith"] = 400
+    await world.gateway.couriers.deliveries.add("langsmith", told, "")
+    await world.delivered()
+    for _ in range(5):
+        await swept(world)
+        world.clock.skip(30 * 24 * 3600)
+    assert [each["error_code"] for each in await heard(world)].count("event_undeliverable") == 1
+
+
 async def test_a_video_that_outlives_every_deadline_is_told_of(world: World) -> None:
     video = await world.start()
     world.clock.skip(2 * 24 * 3600)
