@@ -70,6 +70,15 @@ class CreateRequest(msgspec.Struct, frozen=True):
     callback_url: str | None = None
 
     @property
+    def words(self) -> str:
+        """What the caller says in words of its own, for guardrails: the prompt, and parameters that
+        are free text, such as a negative prompt.
+        """
+        known = self.model.capability.parameters
+        texts = [value for name, value in self.parameters.items() if isinstance(value, str) and not known[name].choices]
+        return "\n\n".join((self.prompt, *texts))
+
+    @property
     def price(self) -> int:
         return self.model.capability.price(self.seconds, self.size, self.parameters)
 

@@ -107,7 +107,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         Raises InvalidRequest, TooLarge, ContentBlocked or GuardrailUnavailable.
         """
         screening, asked = self.screening, request.guardrails
-        said = await screening.prompt(request.prompt, asked) if screening else ()
+        said = await screening.prompt(request.words, asked) if screening else ()
         reference = None
         if request.image is not None:
             reference = await self.images.check(request.image, request.size, request.fit)

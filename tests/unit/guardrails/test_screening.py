@@ -18,6 +18,7 @@ from shared.errors import ConfigurationError
 from shared.guardrails.content_safety import LONGEST_TEXT, OVERLAP, pieces
 from tests.fakes.asking import Reply
 from tests.fakes.content_safety import HOST, KEY, ContentSafetyServer
+from tests.fakes.servers import VllmServer
 from tests.fakes.world import World
 from tests.fakes.world import world as open_world
 
@@ -111,6 +112,16 @@ async def test_a_remix_is_screened(world: World) -> None:
     assert (await world.send("POST", path, body={"prompt": "a massacre"})).status == 400
     assert (await world.send("POST", path, body={"prompt": "now at night", "seconds": "8"})).status == 200
     assert [body["text"] for operation, body in server.asked if operation == "text:analyze"][-1] == "A cat\n\nnow at night"
+
+
+@pytest.mark.world(guardrails=[WORDS, TEXT], server=VllmServer)
+async def test_a_negative_prompt_is_screened(world: World) -> None:
+    """Servers take it as a second prompt. One of the server's own words is none of the caller's."""
+    server = behind(world)
+    assert (await create(world, negative_prompt="a massacre")).code == "content_policy_violation"
+    assert (await create(world, negative_prompt="a zzblock")).code == "content_policy_violation"
+    assert (await create(world, negative_prompt="blurry", quality="high")).status == 200
+    assert server.asked[-1][1]["text"] == "A cat\n\nblurry"
 
 
 @ALL
