@@ -100,7 +100,7 @@ async def _told_in_turn(call: Call, changes: Views, complete: datetime, looked: 
         if not call.request.connected():
             return
         await call.caller()
-        yield await _told(call, name, changes[name], looked if name == names[-1] else complete)
+        yield await _told(call, name, looked if name == names[-1] else complete)
 
 
 def _in_order(changes: Views) -> list[str]:
@@ -108,13 +108,13 @@ def _in_order(changes: Views) -> list[str]:
     return sorted(changes, key=lambda name: (view.since.timestamp() if (view := changes[name]) else math.inf, name))
 
 
-async def _told(call: Call, video_id: str, view: View | None, at: datetime) -> bytes:
-    """The event of a change, with the video as callers see it. What has changed again meanwhile is
-    told again.
+async def _told(call: Call, video_id: str, at: datetime) -> bytes:
+    """The event of a change, with the video as it is now and as callers see it. What has changed
+    again meanwhile is told again.
     """
     entry = await call.gateway.videos.find(video_id)
     moment = f"{at.timestamp() * 1000:.0f}"
-    if view is None or entry is None or entry.video.deleted:
+    if entry is None or entry.video.deleted:
         return _event("video.deleted", {"id": video_id, "object": "video.deleted", "deleted": True}, f"{moment}.deleted.0")
     video = entry.video
     return _event(f"video.{video.status}", await shown(call, video), f"{moment}.{_state(video)}")

@@ -220,6 +220,17 @@ class VideoStore(msgspec.Struct):
                 break
         return rows
 
+    async def unfinished_rows(self, owner: str, after: str, columns: Sequence[str]) -> Sequence[Row]:
+        """These columns of what is unfinished among the next thousand listed videos of a key, in
+        three requests. One that begins between two of them is there twice.
+        """
+        ids = await self._newest_ids(owner, after, _STEPS[-1])
+        rows: list[Row] = []
+        for status in ("queued", "in_progress") if ids else ():
+            scan = self.table.scan(owner, after=after, before=f"{ids[-1]}~", select=columns, where={"status": status})
+            rows += [row async for row in scan]
+        return rows
+
     async def oldest_first(
         self, owner: str, limit: int, *, after: str | None = None, wanted: VideoFilter = EVERY_VIDEO
     ) -> Page:

@@ -1,7 +1,7 @@
 """Learns of changes of videos, for callers that wait for them.
 
 What another instance has changed can only be read. So each thing that is followed, a video or the
-newest videos of a key, is read about once a second, for all who wait for it on this instance.
+videos of a key, is read about once a second, for all who wait for it on this instance.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from shared.storage.video_store import VideoStore
 
 # Seconds between two looks: a tenth of the time in which nothing has happened, within these bounds.
 _SHORTEST, _LONGEST = 1.0, 5.0
-MOST_FOLLOWED = 500  # of a key's videos: the newest
+MOST_FOLLOWED = 500  # of a key's videos: the newest, beside older ones that are unfinished
 _ROWS_A_SECOND = 100  # a reading of more rows serves so much longer
 _LATE = timedelta(seconds=60)  # clocks differ, and a change is seen some time after it was made
 
@@ -48,7 +48,7 @@ class View(msgspec.Struct, frozen=True):
 _MOMENTS = ("created_at", "started_at", "finished_at")
 _COLUMNS = ("status", "progress", "deleted", *_MOMENTS)
 
-Views = Mapping[str, View | None]  # by the ids of videos; None for a deleted one
+Views = Mapping[str, View | None]  # by the ids of videos; None for one that is deleted, or out of sight
 
 
 class Subject:
@@ -68,7 +68,7 @@ class Subject:
         async with self._reading:
             if self._fresh_until is None or self._clock.now() >= self._fresh_until:
                 self._views = await self._read()
-                seconds = max(_SHORTEST, len(self._views) / _ROWS_A_SECOND)
+                seconds = min(max(_SHORTEST, len(self._views) / _ROWS_A_SECOND), _LONGEST)
                 self._fresh_until = self._clock.now() + timedelta(seconds=seconds)
             return self._views
 
@@ -113,10 +113,10 @@ class Following(msgspec.Struct):
         return Follower(self._subject(video_id, lambda: self._video(video_id)), self.clock, {video_id: known})
 
     async def key(self, owner: str, since: datetime | None = None) -> Follower:
-        """Follow the newest videos of a key, from now on; with `since`, what has come to its status
-        after that is a change as well. Raises StorageUnavailable.
+        """Follow the newest and the unfinished videos of a key, from now on; with `since`, what has
+        come to its status after that is a change as well. Raises StorageUnavailable.
         """
-        subject = self._subject(owner, lambda: self._newest(owner))
+        subject = self._subject(owner, lambda: self._videos(owner))
         views = await subject.views()
         before = None if since is None else since - _LATE
         known = {name: view for name, view in views.items() if before is None or view is None or view.since < before}
@@ -132,15 +132,19 @@ class Following(msgspec.Struct):
         entry = await self.videos.find(video_id)
         return {video_id: View.of(entry.row.values) if entry else None}
 
-    async def _newest(self, owner: str) -> Views:
-        return {row.key: View.of(row.values) for row in await self.videos.newest_rows(owner, MOST_FOLLOWED, _COLUMNS)}
+    async def _videos(self, owner: str) -> Views:
+        """The newest, and the unfinished further back: the oldest of a long line begin first."""
+        rows = [*await self.videos.newest_rows(owner, MOST_FOLLOWED, _COLUMNS)]
+        if len(rows) == MOST_FOLLOWED:
+            rows += await self.videos.unfinished_rows(owner, rows[-1].key, _COLUMNS)
+        return {row.key: View.of(row.values) for row in rows}
 
 
 def _differences(known: Views, views: Views) -> Views:
-    """What is other in the second of two readings. A video that is missing there was deleted, or is
-    no longer among the newest; ids sort newest first.
+    """What is other in the second of two readings. None for a video that is missing there: it was
+    deleted, or it has ended and is no longer among the newest. Ids sort newest first.
     """
-    oldest = max(views, default="") if len(views) >= MOST_FOLLOWED else None
-    gone = [name for name in known.keys() - views.keys() if known[name] and (oldest is None or name < oldest)]
+    oldest = max(sorted(views)[:MOST_FOLLOWED], default="") if len(views) >= MOST_FOLLOWED else "~"
+    gone = [name for name in known.keys() - views.keys() if (view := known[name]) and (name < oldest or not view.ended)]
     changed = {name: view for name, view in views.items() if known.get(name) != view}
     return {**changed, **dict.fromkeys(gone)}

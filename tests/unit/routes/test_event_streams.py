@@ -15,6 +15,7 @@ from shared.config.browsers import Waiting
 from shared.media.video import Video
 from shared.routes import paths
 from shared.routes.calls import Reply, Request, respond
+from shared.videos import following
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio
@@ -177,6 +178,28 @@ async def test_changes_come_one_by_one_and_stop_with_their_caller(world: World) 
     world.clock.skip(301)
     late = await opened(world, "v1/videos/events", began)
     assert await late.text() == ": nothing new\n\n"
+
+
+async def test_what_is_made_is_told_however_long_the_line(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest begin first, with newer ones behind them. That one has ended is no deletion."""
+    monkeypatch.setattr(following, "MOST_FOLLOWED", 2)
+    first, second = [await world.start(prompt="First"), await world.start(prompt="Second")]
+    world.clock.skip(1)
+    for prompt in ("Third", "Fourth"):
+        await world.start(prompt=prompt)
+    stream = await opened(world, "v1/videos/events")
+    await world.submitted(first.id)
+    world.upstream.run(progress=50)
+    await world.gateway.rendering.check(first.id)
+    told = await stream.next()
+    assert told is not None and (told.name, told.data["id"]) == ("video.in_progress", first.id)
+    world.upstream.end()
+    await world.live(first.id)
+    told = await stream.next()
+    assert told is not None and (told.name, told.data["id"]) == ("video.completed", first.id)
+    await world.gateway.lifecycle.delete(second.id)
+    told = await stream.next()
+    assert told is not None and (told.name, told.data["id"]) == ("video.deleted", second.id)
 
 
 async def test_events_is_no_video(world: World) -> None:

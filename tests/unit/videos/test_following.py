@@ -13,6 +13,7 @@ pytestmark = pytest.mark.anyio
 
 CLOCK = SkippingClock()
 QUEUED = View("queued", 0, CLOCK.now())
+DONE = View("completed", 100, CLOCK.now())
 RUNNING = View("in_progress", 40, CLOCK.now())
 
 
@@ -75,13 +76,17 @@ async def test_looks_become_rarer_where_nothing_happens() -> None:
 
 
 async def test_a_video_that_is_missing_was_deleted() -> None:
-    """Of the newest videos of a key. One that newer ones have pushed out was not."""
+    """Of the newest videos of a key. One that newer ones have pushed out was not, but whoever saw
+    it unfinished is told of it.
+    """
     ids = [new_id("key_00000001", CLOCK.now() - timedelta(seconds=age)) for age in range(MOST_FOLLOWED + 1)]
-    known = dict.fromkeys(ids[1:], QUEUED)
-    readings = Readings(dict.fromkeys(ids[2:], QUEUED))
+    known = dict.fromkeys(ids[1:], DONE)
+    readings = Readings(dict.fromkeys(ids[2:], DONE))
     assert await readings.follower(known).changes() == {ids[1]: None}
-    readings = Readings(dict.fromkeys(ids[:-1], QUEUED))
-    assert await readings.follower(known).changes() == {ids[0]: QUEUED}
+    readings = Readings(dict.fromkeys(ids[:-1], DONE))
+    assert await readings.follower(known).changes() == {ids[0]: DONE}
+    readings = Readings(dict.fromkeys(ids[:-1], DONE))
+    assert await readings.follower({**known, ids[-1]: QUEUED}).changes() == {ids[0]: DONE, ids[-1]: None}
 
 
 async def test_a_long_list_is_read_less_often() -> None:
