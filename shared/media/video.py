@@ -179,6 +179,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
             "usage": {"duration_seconds": float(self.seconds)},
             "user": self.user,
             "metadata": json.loads(self.metadata) if self.metadata else None,
+            "request_id": self.request_id,
         }
 
 

@@ -111,6 +111,7 @@ _VIDEO = _object(
         "usage": _object({"duration_seconds": {"type": "number"}}, ["duration_seconds"]),
         "user": _or_null(_TEXT),
         "metadata": _or_null(_OBJECT),
+        "request_id": _or_null(_TEXT),
     },
     ["id", "object", "model", "status", "progress", "created_at", "seconds", "size"],
 )

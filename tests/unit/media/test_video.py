@@ -134,6 +134,7 @@ def test_the_wire_form_has_every_key_at_every_time(status: Any) -> None:
         "usage",
         "user",
         "metadata",
+        "request_id",
     ]
     assert list(wire) == [*OPENAI_KEYS, *ours]
     read = OpenAIVideo.model_validate(wire)
