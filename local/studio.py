@@ -30,14 +30,14 @@ _BUDGET = {"key_alias": "Mia", "max_budget": 5, "budget_duration": "30d"}
 
 
 async def studio(options: Options) -> None:
-    """Start the stack, open the page where there is a browser, make the videos, and serve until
+    """Start the stack, make the videos, open the page where there is a browser, and serve until
     cancelled. Raises StackError or ConfigurationError.
     """
     async with start(options) as stack:
         address = f"{stack.url}/studio"
         print(f"The studio is at {address}\nSign in with the key {stack.master_key}. Ctrl-C stops everything.", flush=True)
-        await asyncio.to_thread(webbrowser.open, address)
         await furnish(stack)
+        await asyncio.to_thread(webbrowser.open, address)  # some browsers end only when they are closed
         await asyncio.Event().wait()
 
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, statSync } from "node:fs";
 
 // Everything that decides what is built. `tests/project/test_studio.py` computes the same digest.
 const BESIDE_SOURCES = ["index.html", "package.json", "package-lock.json", "sources.ts", "tsconfig.json", "vite.config.ts"];
@@ -13,6 +13,6 @@ export function digestOfSources(): string {
 }
 
 function below(folder: string): string[] {
-  const entries = readdirSync(folder, { withFileTypes: true, recursive: true });
-  return entries.filter((each) => each.isFile()).map((each) => `${each.parentPath}/${each.name}`);
+  const paths = readdirSync(folder, { recursive: true, encoding: "utf8" }).map((each) => `${folder}/${each}`);
+  return paths.filter((each) => statSync(each).isFile());
 }

@@ -53,7 +53,8 @@ export async function bytes(path: string, asked: Asked = {}): Promise<Blob> {
 
 /** An answer that is no error. Throws Refusal. */
 export async function answer(path: string, asked: Asked = {}): Promise<Response> {
-  const headers: Record<string, string> = { authorization: `Bearer ${session.key ?? ""}`, ...asked.headers };
+  const { key } = session;
+  const headers: Record<string, string> = { authorization: `Bearer ${key ?? ""}`, ...asked.headers };
   if (asked.json !== undefined) headers["content-type"] = "application/json";
   const given = {
     method: asked.method ?? "GET",
@@ -67,7 +68,7 @@ export async function answer(path: string, asked: Asked = {}): Promise<Response>
   });
   if (response.ok) return response;
   const refused = await refusal(response);
-  if (response.status === 401) dispatchEvent(new CustomEvent(KEY_REFUSED, { detail: refused }));
+  if (response.status === 401 && key === session.key) dispatchEvent(new CustomEvent(KEY_REFUSED, { detail: refused }));
   throw refused;
 }
 

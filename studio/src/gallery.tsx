@@ -1,10 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { advice } from "./advice";
-import { ask, isRefusal } from "./api";
+import { isRefusal } from "./api";
 import { useAddress, useSeen } from "./hooks";
 import { type Seen, type Tab, TABS } from "./library";
 import { image } from "./media";
+import { Remove } from "./remove";
 import { readSheet, type Sheet } from "./sprites";
 import { Trouble } from "./trouble";
 import { type Counts, type Model, unfinished, type Video } from "./wire";
@@ -88,12 +89,12 @@ function Card({ video, model, open, deleted }: CardProps) {
       </button>
       <p class="prompt">{video.prompt}</p>
       {video.status === "failed" && <p class="advice">{advice(video.error?.code ?? null)}</p>}
-      <p class="meta">
+      <div class="meta">
         <span>{video.seconds} s</span>
         <span>{size(video.size)}</span>
         <span>{moment(video.created_at)}</span>
-        {unfinished(video) && <Cancel id={video.id} cancelled={deleted} />}
-      </p>
+        {unfinished(video) && <Remove video={video} kind="quiet" removed={deleted} />}
+      </div>
     </li>
   );
 }
@@ -118,25 +119,6 @@ export function Progress({ video }: { video: Video }) {
       </strong>
       <progress max={100} value={progress} aria-label="Progress" />
     </span>
-  );
-}
-
-function Cancel({ id, cancelled }: { id: string; cancelled: (id: string) => void }) {
-  const [pressed, setPressed] = useState(false);
-  const cancel = async () => {
-    setPressed(true);
-    await ask(`/v1/videos/${id}`, { method: "DELETE" }).then(
-      () => cancelled(id),
-      (failure: unknown) => {
-        setPressed(false);
-        if (!isRefusal(failure)) throw failure;
-      },
-    );
-  };
-  return (
-    <button type="button" class="quiet" disabled={pressed} onClick={cancel}>
-      Cancel
-    </button>
   );
 }
 

@@ -20,6 +20,7 @@ const TOLD = 10_000;
 const UNTOLD = 2_000; // where the gateway lets no more calls wait
 const IDLE = 15_000; // another tab or program may start a video
 const TROUBLED = 5_000;
+const COUNTED = 1_000; // until changes that were heard of are counted
 
 /** One list of the server, read from its newest video on: all videos, or those of one status. */
 interface Source {
@@ -46,6 +47,7 @@ export class Library {
   private loaded = false;
   private trouble: Refusal | null = null;
   private timer = 0;
+  private counting = 0;
   private stopped = false;
   private busy: Promise<void> | null = null;
   private stream: AbortController | null = null;
@@ -66,6 +68,7 @@ export class Library {
     this.stopped = true;
     this.stream?.abort();
     clearTimeout(this.timer);
+    clearTimeout(this.counting);
     document.removeEventListener("visibilitychange", this.look);
   }
 
@@ -146,7 +149,7 @@ export class Library {
       void this.refresh(); // what has changed before
     };
     try {
-      for await (const event of events("/v1/videos/events", this.lastEvent, stream.signal, opened)) await this.hear(event);
+      for await (const event of events("/v1/videos/events", this.lastEvent, stream.signal, opened)) this.hear(event);
     } catch {
       // Refused, cut off, or given up here: until the next try, rounds alone tell of changes.
     } finally {
@@ -155,13 +158,21 @@ export class Library {
     }
   }
 
-  private async hear(event: ServerEvent): Promise<void> {
+  private hear(event: ServerEvent): void {
     if (event.type === "error") return;
     this.lastEvent = event.id;
     const told = JSON.parse(event.data) as Video;
     if (event.type === "video.deleted") this.known.delete(told.id);
     else this.keep(told);
-    await this.guarded(() => this.count());
+    this.trouble = null;
+    this.tell();
+    this.counting ||= window.setTimeout(() => this.countAgain(), COUNTED);
+  }
+
+  /** Once for all that was heard in a while. */
+  private countAgain(): void {
+    this.counting = 0;
+    void this.guarded(() => this.count());
   }
 
   /** Keeps what was told last; an answer from before a video's end may come after it. */

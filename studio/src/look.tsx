@@ -5,8 +5,10 @@ import { ask, isRefusal, type Refusal } from "./api";
 import { Progress, Sprite } from "./gallery";
 import { useAddress, useLoaded } from "./hooks";
 import { content, image, lastFrame } from "./media";
-import { newAttempt } from "./order";
+import { madeNothing, newAttempt } from "./order";
+import { Remove } from "./remove";
 import { readSheet } from "./sprites";
+import { once } from "./sure";
 import { Trouble } from "./trouble";
 import { type Model, unfinished, type Video } from "./wire";
 import { dollars, moment, size } from "./words";
@@ -89,7 +91,7 @@ function Shown({ video, models, open, remixed, deleted, useFrame, again }: Shown
           <button type="button" onClick={() => again(video.prompt)}>
             Use this prompt again
           </button>
-          <Delete video={video} deleted={deleted} />
+          <Remove video={video} kind="danger" removed={deleted} />
         </div>
         <p class="ids">
           <code>{video.id}</code>
@@ -109,6 +111,7 @@ function Failure({ video }: { video: Video }) {
       <p>It cost nothing.</p>
       <p class="ids">
         <code>{video.error?.code}</code>
+        {video.request_id && <code>{video.request_id}</code>}
         {video.error?.upstream_request_id && <code>{video.error.upstream_request_id}</code>}
       </p>
     </div>
@@ -178,6 +181,7 @@ function Remix({ video, remixed }: { video: Video; remixed: (video: Video) => vo
   const price = useLoaded((signal) => ask<{ cost: number }>("/spend/calculate", { method: "POST", json, signal }), [video.id]).value;
   const submit = async (event: Event) => {
     event.preventDefault();
+    if (sending) return;
     setSending(true);
     try {
       const headers = { "idempotency-key": attempt.current };
@@ -185,7 +189,7 @@ function Remix({ video, remixed }: { video: Video; remixed: (video: Video) => vo
     } catch (failure) {
       if (!isRefusal(failure)) throw failure;
       setRefusal(failure);
-      if (failure.status) attempt.current = newAttempt();
+      if (madeNothing(failure)) attempt.current = newAttempt();
     } finally {
       setSending(false);
     }
@@ -205,34 +209,10 @@ function Remix({ video, remixed }: { video: Video; remixed: (video: Video) => vo
           }}
         />
       </label>
-      <button type="submit" class="primary" disabled={sending}>
+      <button type="submit" class="primary" onClick={once} disabled={sending}>
         {sending ? "Sending …" : price ? `Remix for ${dollars(price.cost)}` : "Remix"}
       </button>
       {refusal && <Trouble refusal={refusal} />}
     </form>
-  );
-}
-
-function Delete({ video, deleted }: { video: Video; deleted: (id: string) => void }) {
-  const [sure, setSure] = useState(false);
-  const [refusal, setRefusal] = useState<Refusal | null>(null);
-  const press = async () => {
-    if (!sure) return setSure(true);
-    await ask(`/v1/videos/${video.id}`, { method: "DELETE" }).then(
-      () => deleted(video.id),
-      (failure: unknown) => {
-        if (!isRefusal(failure)) throw failure;
-        setRefusal(failure);
-      },
-    );
-  };
-  const word = unfinished(video) ? "Cancel it" : "Delete";
-  return (
-    <>
-      <button type="button" class="danger" onClick={press} onBlur={() => setSure(false)}>
-        {sure ? `${word} for good?` : word}
-      </button>
-      {refusal && <Trouble refusal={refusal} />}
-    </>
   );
 }

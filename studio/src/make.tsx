@@ -2,8 +2,9 @@ import { useEffect, useRef, useState } from "preact/hooks";
 
 import { ask, isRefusal, type Refusal } from "./api";
 import { useLoaded } from "./hooks";
-import { asCurl, asPython, fields, newAttempt, type Order, send } from "./order";
+import { asCurl, asPython, fields, madeNothing, newAttempt, type Order, send } from "./order";
 import { Reference } from "./reference";
+import { once } from "./sure";
 import { Trouble } from "./trouble";
 import type { Caller, Model, Video } from "./wire";
 import { dollars, moment, pixels, size as sizeInWords } from "./words";
@@ -35,7 +36,7 @@ export function Make({ caller, models, order: draft, setOrder, image, setImage, 
   };
   const submit = async (event: Event) => {
     event.preventDefault();
-    if (sending) return;
+    if (sending || (image && !reference)) return; // Ctrl+Enter comes here whatever the button says
     setSending(true);
     try {
       made(await send(order, image && reference, attempt.current));
@@ -44,8 +45,7 @@ export function Make({ caller, models, order: draft, setOrder, image, setImage, 
     } catch (failure) {
       if (!isRefusal(failure)) throw failure;
       setRefusal(failure);
-      // A refused request may be sent again as a new one; one without an answer may have arrived.
-      if (failure.status) attempt.current = newAttempt();
+      if (madeNothing(failure)) attempt.current = newAttempt();
     } finally {
       setSending(false);
     }
@@ -99,7 +99,7 @@ export function Make({ caller, models, order: draft, setOrder, image, setImage, 
         />
         <Parameters model={model} given={order.parameters} change={(parameters) => change({ parameters })} />
         <Bill price={price.value} caller={caller} refusal={price.refusal} />
-        <button type="submit" class="primary" disabled={sending || (image !== null && reference === null)}>
+        <button type="submit" class="primary" onClick={once} disabled={sending || (image !== null && reference === null)}>
           {sending ? "Sending …" : price.value === null ? "Make it" : `Make it for ${dollars(price.value)}`}
         </button>
         {refusal && <Trouble refusal={refusal} />}

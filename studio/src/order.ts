@@ -1,6 +1,6 @@
 // A video to be made: the request, as this page sends it and as others can.
 
-import { ask } from "./api";
+import { ask, type Refusal } from "./api";
 import type { Video } from "./wire";
 
 export interface Order {
@@ -38,13 +38,22 @@ export function send(order: Order, reference: Blob | null, attempt: string): Pro
   return ask<Video>("/v1/videos", { method: "POST", form, headers });
 }
 
+/** Whether the next try is a new one: this one was refused. What had no answer, or a server's error, may be in the making. */
+export function madeNothing(failure: Refusal): boolean {
+  return failure.status >= 400 && failure.status < 500;
+}
+
 export function newAttempt(): string {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 export function asCurl(order: Order, reference: boolean): string {
-  const begin = [`curl ${location.origin}/v1/videos`, `-H "Authorization: Bearer $GATEWAY_KEY"`];
-  const told = Object.entries(fields(order));
+  const begin = [
+    `curl ${location.origin}/v1/videos`,
+    `-H "Authorization: Bearer $GATEWAY_KEY"`,
+    `-H "Idempotency-Key: $(uuidgen)"`,
+  ];
+  const told = Object.entries(asked(order, reference));
   const parts = reference
     ? [...told.map(([name, each]) => `--form-string ${quoted(`${name}=${text(each)}`)}`), "-F input_reference=@reference.jpg"]
     : [`-H "Content-Type: application/json"`, `-d ${quoted(JSON.stringify(fields(order)))}`];
@@ -52,22 +61,29 @@ export function asCurl(order: Order, reference: boolean): string {
 }
 
 export function asPython(order: Order, reference: boolean): string {
-  const { model, prompt, seconds, size, ...more } = fields(order);
+  const { model, prompt, seconds, size, ...more } = asked(order, reference);
   const named = Object.entries({ model, prompt, seconds, size }).map(([name, each]) => `    ${name}=${JSON.stringify(each)},`);
   if (Object.keys(more).length) named.push(`    extra_body=json.loads(${JSON.stringify(JSON.stringify(more))}),`);
   if (reference) named.push(`    input_reference=open("reference.jpg", "rb"),`);
   return [
     ...(Object.keys(more).length ? ["import json"] : []),
     "import os",
+    "import uuid",
     "",
     "from openai import OpenAI",
     "",
     `client = OpenAI(base_url="${location.origin}/v1", api_key=os.environ["GATEWAY_KEY"])`,
     "video = client.videos.create(",
     ...named,
+    `    extra_headers={"Idempotency-Key": uuid.uuid4().hex},`,
     ")",
     "print(video.id)",
   ].join("\n");
+}
+
+/** The fields for a program, which has the image as it is: the gateway is to cut it. */
+function asked(order: Order, reference: boolean): Record<string, unknown> {
+  return { ...fields(order), ...(reference && { reference_fit: "cover" }) };
 }
 
 function text(each: unknown): string {

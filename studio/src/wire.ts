@@ -18,6 +18,7 @@ export interface Video {
   error: { code: string | null; message: string | null; upstream_request_id: string | null } | null;
   queue: { position: number; estimated_start: number | null } | null;
   fallback_from: string | null;
+  request_id: string | null;
 }
 
 export interface Page<T> {

@@ -74,7 +74,11 @@ const stories = {
   async a_reference_image_is_cut_to_size() {
     await browsing(ADDRESS, async (page) => {
       await signIn(page, KEY);
+      const kinds = [];
+      page.on("request", (each) => each.method() === "POST" && each.url().endsWith("/v1/videos") && kinds.push(each.headers()["content-type"]));
+      await page.getByLabel("Prompt", { exact: true }).fill("Sent while the image is being cut");
       await page.getByLabel("Reference image").setInputFiles(`${FOLDER}/cat.png`);
+      await page.getByLabel("Prompt", { exact: true }).press("Control+Enter");
       await page.getByLabel("1280 × 720").check();
       await page.getByLabel("Zoom").fill("2");
       await page.getByLabel(/^Reference image, cut to 1280 × 720/).press("ArrowRight");
@@ -82,6 +86,7 @@ const stories = {
       await page.getByLabel("curl", { exact: true }).getByText("input_reference=@reference.jpg").waitFor();
       const [request] = await Promise.all([page.waitForRequest((each) => each.method() === "POST" && each.url().endsWith("/v1/videos")), order(page, PROMPT)]);
       check(request.headers()["idempotency-key"].length === 32, "a request has a name of its own");
+      check(kinds.every((each) => each.startsWith("multipart/form-data")), "no video is made without its image");
       await done(page, PROMPT).waitFor();
     });
   },
@@ -181,18 +186,22 @@ const stories = {
       await row.getByText("$0.40").waitFor();
       await page.getByLabel("Name", { exact: true }).fill("Ivo");
       await page.getByLabel("Budget in dollars").fill("3");
-      await page.getByRole("button", { name: "Make a key" }).click();
+      const keys = () => asked("/key/list", OPERATOR).then((told) => told.total_count);
+      const before = await keys();
+      await page.getByRole("button", { name: "Make a key" }).dblclick();
       const secret = await page.getByRole("status").locator("code").textContent();
       check(secret.startsWith("sk-"), "the secret is shown");
       const { info } = await asked("/key/info", secret);
       check(info.max_budget === 3 && info.key_alias === "Ivo", "the key is as it was made");
+      check((await keys()) === before + 1, "a double click makes one key");
       await page.getByRole("button", { name: "I have it" }).click();
       check(!(await page.content()).includes(secret), "the secret is shown once");
       const ivo = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Ivo/ }) }).first();
       await ivo.getByRole("button", { name: "Block" }).click();
       await ivo.getByText("blocked").waitFor();
       await ivo.getByRole("button", { name: "Unblock" }).click();
-      await ivo.getByRole("button", { name: "Rotate" }).click();
+      await ivo.getByRole("button", { name: "Rotate" }).dblclick();
+      check((await page.getByRole("status").count()) === 0, "a double click is no answer to a question");
       await ivo.getByRole("button", { name: /Rotate\?/ }).click();
       const rotated = await page.getByRole("status").locator("code").textContent();
       check(rotated.startsWith("sk-") && rotated !== secret, "the new secret is another");
@@ -236,6 +245,17 @@ const stories = {
       await make(page).click();
       await done(page, "Sent into the void").waitFor();
       await page.getByText("The gateway cannot be reached.").waitFor({ state: "detached" });
+      const loses = async (route) => {
+        await route.fetch();
+        await route.fulfill({ status: 502, body: "The answer was lost." });
+      };
+      await page.route("**/v1/videos", loses, { times: 1 });
+      await order(page, "Made, and the answer was lost");
+      await page.locator(".make").getByText("The gateway answered 502.").waitFor();
+      await make(page).click();
+      await page.locator(".make").getByText("The gateway answered 502.").waitFor({ state: "detached" });
+      const { data } = await asked("/v1/videos", KEY);
+      check(data.length === 3, "it was made once");
     });
   },
 

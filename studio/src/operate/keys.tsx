@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 
 import { ask, isRefusal, type Refusal } from "../api";
 import { useLoaded } from "../hooks";
+import { once, Sure } from "../sure";
 import { Trouble } from "../trouble";
 import type { Key, Model } from "../wire";
 import { dollars, moment } from "../words";
@@ -109,7 +110,7 @@ function Row({ value, act }: RowProps) {
         <button type="button" onClick={() => act(value.blocked ? "/key/unblock" : "/key/block", { key })}>
           {value.blocked ? "Unblock" : "Block"}
         </button>
-        <Sure word="Rotate" warning="The old secret ends now. Rotate?" act={() => act("/key/regenerate", { key })} />
+        <Sure word="Rotate" question="The old secret ends now. Rotate?" act={() => act("/key/regenerate", { key })} />
       </td>
     </tr>
   );
@@ -139,22 +140,11 @@ function Budget({ value, change }: { value: Key; change: (budget: number | null)
   );
 }
 
-function Sure({ word, warning, act }: { word: string; warning: string; act: () => Promise<boolean> }) {
-  const [sure, setSure] = useState(false);
-  const press = () => {
-    setSure(!sure);
-    if (sure) void act();
-  };
-  return (
-    <button type="button" class={sure ? "danger" : ""} onClick={press} onBlur={() => setSure(false)}>
-      {sure ? warning : word}
-    </button>
-  );
-}
-
 function NewKey({ models, make }: { models: Model[]; make: (json: object) => Promise<boolean> }) {
+  const [making, setMaking] = useState(false);
   const submit = async (event: Event) => {
     event.preventDefault();
+    if (making) return;
     const form = event.currentTarget as HTMLFormElement;
     const given = new FormData(form);
     const text = (name: string) => String(given.get(name) ?? "").trim();
@@ -164,7 +154,8 @@ function NewKey({ models, make }: { models: Model[]; make: (json: object) => Pro
       ...(text("window") && { budget_duration: text("window") }),
       ...(text("model") && { models: [text("model")] }),
     };
-    if (await make(json)) form.reset();
+    setMaking(true);
+    if (await make(json).finally(() => setMaking(false))) form.reset();
   };
   return (
     <form class="new-key" onSubmit={submit}>
@@ -194,7 +185,7 @@ function NewKey({ models, make }: { models: Model[]; make: (json: object) => Pro
           ))}
         </select>
       </label>
-      <button type="submit" class="primary">
+      <button type="submit" class="primary" onClick={once} disabled={making}>
         Make a key
       </button>
     </form>

@@ -33,6 +33,7 @@ async (key, model, png, gateway) => {
       const answer = await ask(`/${id}?wait=30`);
       const { status } = await answer.clone().json();
       if (status === "completed" || status === "failed") return answer;
+      await new Promise((resolve) => setTimeout(resolve, 1000)); // where no call may wait, it is answered at once
     }
   }
 
