@@ -3,6 +3,7 @@ https://docs.datadoghq.com/llm_observability/instrumentation/api/.
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ class DatadogLlmObservability(Format, frozen=True):
 
     takes = ENDS
     most = 100
+    reaches_back = timedelta(days=1)
 
     def letter(self, records: Sequence[Record]) -> Letter:
         values = self.values

@@ -25,17 +25,20 @@ _REFUSALS = (400, 413, 415, 422)
 # For the requests of one call. The host ends a function after ten minutes, and then every event
 # that has arrived would be sent again.
 _LONGEST = timedelta(minutes=1)
+_TOO_OLD = "it is too old for this provider"
 
 
 class Format(msgspec.Struct, frozen=True):
     """How a provider wants events, with its settings (`values`): which ones it takes, how many in a
-    request, and by which statuses it says of an event alone that it has it already.
+    request, and by which statuses it says of an event alone that it has it already. A request that
+    was made longer ago than `reaches_back` is none of its; None is no limit.
     """
 
     values: Mapping[str, str]
     takes: ClassVar[frozenset[Type]] = ENDS
     most: ClassVar[int] = 1
     has_it: ClassVar[frozenset[int]] = frozenset()
+    reaches_back: ClassVar[timedelta | None] = None
 
     def letter(self, records: Sequence[Record]) -> Letter:
         """The request that tells of them."""
@@ -67,8 +70,9 @@ class Sink(msgspec.Struct, frozen=True):
         time has no receipt.
         """
         until = self.clock.now() + _LONGEST
-        receipts: list[Receipt] = []
-        waiting = [deliveries[at : at + self.format.most] for at in range(0, len(deliveries), self.format.most)]
+        receipts = [Receipt(each, "refused", _TOO_OLD) for each in deliveries if self._is_too_old(each)]
+        young = [each for each in deliveries if not self._is_too_old(each)]
+        waiting = [young[at : at + self.format.most] for at in range(0, len(young), self.format.most)]
         while waiting and (not receipts or self.clock.now() < until):
             batch = waiting.pop(0)
             answer = await self.post.post(self.format.letter([each.record for each in batch]))
@@ -82,6 +86,10 @@ class Sink(msgspec.Struct, frozen=True):
             if outcome == "later":
                 break
         return receipts
+
+    def _is_too_old(self, delivery: Delivery) -> bool:
+        longest = self.format.reaches_back
+        return longest is not None and self.clock.now() - delivery.record.created_at > longest
 
     def _outcome(self, answer: Answer) -> Outcome:
         if answer.status in self.format.has_it or (answer.status is not None and 200 <= answer.status < 300):

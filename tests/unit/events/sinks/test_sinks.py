@@ -92,6 +92,20 @@ async def test_a_run_that_langsmith_has_already_is_delivered(world: World) -> No
     assert await world.gateway.couriers.deliveries.backlog("langsmith") == Backlog(0, None, 0)
 
 
+async def test_what_is_too_old_for_datadog_is_given_up_and_not_dropped(world: World) -> None:
+    """The operator sees what a provider would not show. Younger ones arrive."""
+    world.receivers.says["datadog_llm_observability"] = 503
+    video = await ended(world)
+    await world.delivered()
+    del world.receivers.says["datadog_llm_observability"]
+    world.clock.skip(24 * 3600)
+    young = await ended(world)
+    await world.delivered()
+    assert world.receivers.seen["datadog_llm_observability"] == [f"{young.id}.ended"]
+    given_up = [each async for each in world.gateway.couriers.deliveries.undelivered("datadog_llm_observability")]
+    assert [(each.record.id, each.reason) for each in given_up] == [(f"{video.id}.ended", "it is too old for this provider")]
+
+
 @pytest.mark.world(sinks=["webhook", "langsmith"])
 @pytest.mark.parametrize(("name", "status"), [("webhook", 200), ("langsmith", 400)])
 async def test_a_slow_provider_is_sent_what_there_is_time_for(world: World, name: str, status: int) -> None:
