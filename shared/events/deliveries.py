@@ -125,12 +125,15 @@ class Deliveries(msgspec.Struct, frozen=True):
 
     async def settle(self, destination: Destination, receipts: Sequence[Receipt]) -> None:
         """Note what became of deliveries: those that arrived are gone, others have another time or
-        are given up.
+        are given up. An event that was on its way to one addressee twice, since it was repeated,
+        goes on once at most.
         """
-        for each in receipts:
+        decisive = _decisive(receipts)
+        for each in decisive:
             if _given_up(destination, each):
                 await self._give_up(destination.name, each)
-        changes = [write for each in receipts for write in self._change(destination, each)]
+        changes = [write for each in decisive for write in self._change(destination, each)]
+        changes += [Delete(each.delivery.row) for each in receipts if each not in decisive]
         # Where another courier has had one of them, the next delivery reads the rest anew.
         with suppress(WriteConflict):
             await self.table.commit(f"{MAIL}{destination.name}", *changes)
@@ -185,6 +188,16 @@ async def _counted(rows: AsyncIterator[Row]) -> int:
         if count == MOST_COUNTED:
             break
     return count
+
+
+def _decisive(receipts: Sequence[Receipt]) -> Sequence[Receipt]:
+    """Of each event and addressee the first receipt, or one that says that it has arrived. A row
+    for each would have the same key if they were due at once.
+    """
+    found: dict[tuple[str, tuple[str, str]], Receipt] = {}
+    for each in sorted(receipts, key=lambda each: each.outcome != "delivered"):
+        found.setdefault((each.delivery.record.id, each.delivery.addressee), each)
+    return list(found.values())
 
 
 def _given_up(destination: Destination, receipt: Receipt) -> bool:

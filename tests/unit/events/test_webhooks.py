@@ -17,6 +17,7 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
 from shared.errors import StorageUnavailable
 from shared.events.deliveries import MAIL
+from shared.events.destination import Receipt
 from shared.events.record import record_of
 from shared.events.webhooks.addresses import Addresses
 from shared.events.webhooks.endpoints import Endpoint, Endpoints
@@ -407,6 +408,35 @@ async def test_the_owner_sees_the_last_deliveries_and_repeats_one(world: World, 
     assert (shown["status_code"], shown["outcome"]) == (200, "delivered")
     assert (await world.send("POST", f"{path}/evt_other", secret=world.secret)).code == "webhook_delivery_not_found"
     assert (await world.send("GET", path, secret=MASTER)).status == 404
+
+
+async def test_an_event_that_is_repeated_while_it_waits_goes_on_once(world: World, receiver: Receiver) -> None:
+    """Both fall due together, and neither is sent again and again: they would have one row."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    receiver.says = httpx.Response(503, headers={"retry-after": "3600"})
+    video = await ended(world)
+    await world.gateway.couriers.deliver("webhooks")
+    world.clock.skip(10)
+    path = f"/v1/webhook_endpoints/{made.id}/deliveries/evt_{video.id[6:]}_ended"
+    assert (await world.send("POST", path, secret=world.secret)).status == 200
+    await world.gateway.couriers.deliver("webhooks")
+    world.clock.skip(HOUR)
+    assert await world.gateway.couriers.deliver("webhooks") == HOUR
+    assert len(receiver.requests) == 4
+    assert len([row async for row in world.gateway.tables.gateway.scan(f"{MAIL}webhooks")]) == 1
+
+
+async def test_an_event_that_arrives_by_one_of_two_deliveries_has_arrived(world: World) -> None:
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    told = record_of("ended", await ended(world), prompts=False)
+    deliveries = world.gateway.couriers.deliveries
+    await deliveries.add("webhooks", msgspec.structs.replace(told, time=told.time + timedelta(seconds=1)), made.id)
+    world.clock.skip(2)
+    first, second = await deliveries.due("webhooks")
+    await deliveries.settle(world.gateway.webhooks, [Receipt(first, "later"), Receipt(second, "delivered")])
+    assert await deliveries.wait("webhooks") is None
 
 
 async def test_the_operator_sees_the_last_deliveries_of_every_key(world: World, receiver: Receiver) -> None:
