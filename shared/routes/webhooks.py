@@ -114,7 +114,7 @@ async def rotate_secret(call: Call, webhook_endpoint_id: str) -> Answer:
 
 
 async def test_endpoint(call: Call, webhook_endpoint_id: str) -> Answer:
-    """Send a sample event, and tell what the endpoint answered."""
+    """Send a sample event, and tell what the endpoint answered. One at a time for each key."""
     owner = (await call.caller()).owner
     fields = await call.fields()
     refuse_unknown(fields, ("event_type",))
@@ -123,7 +123,7 @@ async def test_endpoint(call: Call, webhook_endpoint_id: str) -> Answer:
     endpoint = await webhooks.endpoints.find(owner, webhook_endpoint_id)
     event_id = f"evt_test_{secrets.token_hex(12)}"
     sample = body(event_id, event_type, int(call.gateway.clock.now().timestamp()), f"video_{'0' * 32}")
-    answer = await webhooks.send_once(endpoint, event_id, sample)
+    answer = await webhooks.test(owner, endpoint, event_id, sample)
     if answer.status is None:
         raise WebhookUnreachable(f"The endpoint was not reached: {answer.reason}.", param="webhook_endpoint_id")
     return Answer(

@@ -12,7 +12,7 @@ import msgspec
 
 from shared.accounts.keys import token_of
 from shared.clock import Clock
-from shared.errors import NotFound, StorageUnavailable
+from shared.errors import NotFound, RateLimited, StorageUnavailable
 from shared.events.destination import Delivery, Receipt
 from shared.events.post import Answer, Letter, Post
 from shared.events.record import Record
@@ -31,6 +31,7 @@ logger = logging.getLogger("gateway")
 _HOUR = 3600.0
 PAUSES: tuple[float, ...] = (5, 300, 1800, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR)
 _AT_ONCE = 16
+_TEST_AGAIN = 5  # seconds
 _GONE = 410
 _CALLBACK = "callback"
 
@@ -51,6 +52,7 @@ class Webhooks(msgspec.Struct, frozen=True):
     pauses: Sequence[float] = PAUSES
     everyone: bool = False
     _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    _testing: set[str] = msgspec.field(default_factory=set)  # the keys of which a test is under way
 
     def __repr__(self) -> str:
         return "Webhooks()"
@@ -93,7 +95,8 @@ class Webhooks(msgspec.Struct, frozen=True):
         endpoint = await self._endpoint(delivery)
         if endpoint is None or endpoint.disabled:
             return Receipt(delivery, "dropped"), None
-        answer = await self.send_once(endpoint, id_of(record), body_of(record))
+        async with self._turns:
+            answer = await self.send_once(endpoint, id_of(record), body_of(record))
         if answer.status == _GONE and delivery.to != _CALLBACK:
             with suppress(NotFound):  # its owner has deleted it meanwhile
                 await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
@@ -141,19 +144,31 @@ class Webhooks(msgspec.Struct, frozen=True):
             updated_at=made,
         )
 
+    async def test(self, owner: str, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
+        """Send a sample at once, and say what came of it. A key tests one at a time, so that a
+        server that hangs holds up neither events nor other keys. Raises RateLimited.
+        """
+        if owner in self._testing:
+            message = "A test of an endpoint of this key is under way; wait for its answer."
+            raise RateLimited(message, code="webhook_test_running", retry_after=_TEST_AGAIN)
+        self._testing.add(owner)
+        try:
+            return await self.send_once(endpoint, event_id, body)
+        finally:
+            self._testing.discard(owner)
+
     async def send_once(self, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
         """One signed request to an endpoint, with nothing repeated."""
         now = self.clock.now()
         signature = signed(event_id, int(now.timestamp()), body, endpoint.secrets(now))
-        async with self._turns:
-            try:
-                named, pinned = await self.addresses.pinned(endpoint.url)
-            except NotAllowed as error:
-                return Answer(None, str(error))
-            # The certificate is that of the name. The connection is not kept: another name may have
-            # the same address.
-            headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
-            return await self.post.post(Letter(str(pinned), headers, body, server=host_of(named)))
+        try:
+            named, pinned = await self.addresses.pinned(endpoint.url)
+        except NotAllowed as error:
+            return Answer(None, str(error))
+        # The certificate is that of the name. The connection is not kept: another name may have the
+        # same address.
+        headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
+        return await self.post.post(Letter(str(pinned), headers, body, server=host_of(named)))
 
 
 def _receipt(delivery: Delivery, answer: Answer) -> Receipt:

@@ -18,6 +18,7 @@ from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 from shared.errors import StorageUnavailable
 from shared.events.deliveries import MAIL
 from shared.events.destination import Receipt
+from shared.events.post import Answer, Letter, Post
 from shared.events.record import record_of
 from shared.events.webhooks.addresses import Addresses
 from shared.events.webhooks.endpoints import Endpoint, Endpoints
@@ -26,6 +27,7 @@ from shared.events.webhooks.signing import secret_of
 from shared.events.webhooks.webhooks import PAUSES
 from shared.media.video import Video
 from shared.storage.tables import Write
+from tests.fakes.asking import Reply
 from tests.fakes.table import key_of
 from tests.fakes.world import MASTER, World
 
@@ -333,6 +335,45 @@ async def test_an_operator_cannot_give_a_key_an_address_that_is_none(world: Worl
     for url in ("https://x:y/", "https://a.example:99999/", "https://[", "http://a.example/"):
         refused = await world.send("POST", "/key/generate", body={"webhook_url": url})
         assert (refused.status, refused.json["error"]["param"]) == (400, "webhook_url"), url
+
+
+async def test_a_key_tests_one_endpoint_at_a_time(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers that hang hold up nobody's events, and no other key's tests; the key may try again
+    when its test has ended.
+    """
+    others = [await world.gateway.keys.issue(await world.account()) for _ in range(20)]
+    keys = [world.secret, *(each.secret for each in others)]
+    made = []
+    for key in keys:
+        async with official(world, key) as client:
+            made.append(await client.webhooks.create(name="m", url=URL, event_types=["video.completed"]))
+    hang, post = asyncio.Event(), Post.post
+    asked = asyncio.Semaphore(0)
+
+    async def posted(self: Post, letter: Letter) -> Answer:
+        if b"evt_test_" in letter.body:
+            asked.release()
+            await hang.wait()
+        return await post(self, letter)
+
+    monkeypatch.setattr(Post, "post", posted)
+
+    async def tested(number: int) -> Reply:
+        path, body = f"/v1/webhook_endpoints/{made[number].id}/test", {"event_type": "video.completed"}
+        return await world.send("POST", path, secret=keys[number], body=body)
+
+    tests = [asyncio.create_task(tested(number)) for number in range(len(keys))]
+    async with asyncio.timeout(20):  # only where they hold each other up
+        for _ in keys:
+            await asked.acquire()
+        refused = await tested(0)
+    assert (refused.status, refused.code) == (429, "webhook_test_running")
+    await ended(world)
+    await world.delivered()
+    assert [request.headers["webhook-id"][-6:] for request in receiver.requests] == ["_ended"]
+    hang.set()
+    assert {reply.status for reply in await asyncio.gather(*tests)} == {200}
+    assert (await tested(0)).status == 200
 
 
 async def test_a_server_that_says_gone_gets_nothing_more(world: World, receiver: Receiver) -> None:
