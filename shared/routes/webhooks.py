@@ -8,7 +8,7 @@ import msgspec
 
 from shared.accounts.account import callback_hosts
 from shared.accounts.keys import Caller
-from shared.errors import InvalidRequest, NotFound, WebhookUnreachable
+from shared.errors import Conflict, InvalidRequest, NotFound, WebhookUnreachable
 from shared.events.record import record_of
 from shared.events.webhooks.endpoints import Endpoint
 from shared.events.webhooks.payload import ENDS, EVENT_TYPES, body
@@ -150,7 +150,9 @@ async def repeat_delivery(call: Call, webhook_endpoint_id: str, event_id: str) -
     """Send one of the last deliveries again, with the same id."""
     owner = (await call.caller()).owner
     webhooks, couriers = call.gateway.webhooks, call.gateway.couriers
-    await webhooks.endpoints.find(owner, webhook_endpoint_id)
+    endpoint = await webhooks.endpoints.find(owner, webhook_endpoint_id)
+    if endpoint.disabled:
+        raise Conflict(f"The endpoint is disabled ({endpoint.disabled}): update it first.", code="webhook_endpoint_disabled")
     attempts = await webhooks.history.of(owner, webhook_endpoint_id)
     attempt = next((each for each in attempts if each.event_id == event_id), None)
     entry = await call.gateway.videos.find(attempt.video_id) if attempt else None

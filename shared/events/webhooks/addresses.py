@@ -48,11 +48,15 @@ class Addresses(msgspec.Struct, frozen=True):
             raise InvalidRequest(f"`{param}` must be on one of the key's hosts: {', '.join(sorted(hosts))}.", param=param)
         return str(url)
 
-    async def pinned(self, url: str) -> "tuple[httpx.URL, httpx.URL]":
-        """The URL, and the same with the address to connect to. Raises NotAllowed."""
+    async def pinned(self, url: str, hosts: Collection[str] = ()) -> "tuple[httpx.URL, httpx.URL]":
+        """The URL, and the same with the address to connect to; `hosts` as in `check`, since they
+        may be others by now. Raises NotAllowed.
+        """
         named = _parsed(url)
         if named is None:
             raise NotAllowed("it is no address")
+        if hosts and host_of(named) not in hosts:
+            raise NotAllowed("it is on none of the key's hosts")
         try:
             async with asyncio.timeout(_PATIENCE):
                 found = await self.resolve(host_of(named))

@@ -10,6 +10,7 @@ from functools import partial
 
 import msgspec
 
+from shared.accounts.account import callback_hosts
 from shared.accounts.keys import token_of
 from shared.clock import Clock
 from shared.errors import NotFound, RateLimited, StorageUnavailable
@@ -96,7 +97,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         if endpoint is None or endpoint.disabled:
             return Receipt(delivery, "dropped"), None
         async with self._turns:
-            answer = await self.send_once(endpoint, id_of(record), body_of(record))
+            answer = await self.send_once(record.key_id, endpoint, id_of(record), body_of(record))
         if answer.status == _GONE and delivery.to != _CALLBACK:
             with suppress(NotFound):  # its owner has deleted it meanwhile
                 await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
@@ -153,16 +154,24 @@ class Webhooks(msgspec.Struct, frozen=True):
             raise RateLimited(message, code="webhook_test_running", retry_after=_TEST_AGAIN)
         self._testing.add(owner)
         try:
-            return await self.send_once(endpoint, event_id, body)
+            return await self.send_once(owner, endpoint, event_id, body)
         finally:
             self._testing.discard(owner)
 
-    async def send_once(self, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
+    async def _hosts(self, owner: str, endpoint: Endpoint) -> Sequence[str]:
+        """The only hosts that may be sent to; none means any. The address that the operator gives a
+        key is not bound by them.
+        """
+        account = await self.endpoints.commits.account(owner)
+        chosen = account is not None and account.webhook_url == endpoint.url
+        return () if chosen else callback_hosts(account)
+
+    async def send_once(self, owner: str, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
         """One signed request to an endpoint, with nothing repeated."""
         now = self.clock.now()
         signature = signed(event_id, int(now.timestamp()), body, endpoint.secrets(now))
         try:
-            named, pinned = await self.addresses.pinned(endpoint.url)
+            named, pinned = await self.addresses.pinned(endpoint.url, await self._hosts(owner, endpoint))
         except NotAllowed as error:
             return Answer(None, str(error))
         # The certificate is that of the name. The connection is not kept: another name may have the

@@ -283,8 +283,8 @@ async def test_an_event_that_cannot_be_sent_holds_up_no_other(
         made = [await client.webhooks.create(name="m", url=f"{URL}/{n}", event_types=["video.completed"]) for n in (1, 2)]
     pinned = Addresses.pinned
 
-    async def resolve(addresses: Addresses, url: str) -> tuple[httpx.URL, httpx.URL]:
-        return await pinned(addresses, url) if url != made[0].url else 1 / 0  # type: ignore[return-value]
+    async def resolve(addresses: Addresses, url: str, hosts: Sequence[str]) -> tuple[httpx.URL, httpx.URL]:
+        return await pinned(addresses, url, hosts) if url != made[0].url else 1 / 0  # type: ignore[return-value]
 
     monkeypatch.setattr(Addresses, "pinned", resolve)
     await ended(world)
@@ -317,7 +317,7 @@ async def test_the_certificate_is_asked_for_by_the_name_that_was_given(
 ) -> None:
     """However it reads when it is decoded."""
 
-    async def pinned(addresses: Addresses, url: str) -> tuple[httpx.URL, httpx.URL]:
+    async def pinned(addresses: Addresses, url: str, hosts: Sequence[str]) -> tuple[httpx.URL, httpx.URL]:
         return httpx.URL(url), httpx.URL(URL)
 
     monkeypatch.setattr(Addresses, "pinned", pinned)
@@ -386,6 +386,8 @@ async def test_a_server_that_says_gone_gets_nothing_more(world: World, receiver:
         await ended(world)
         await world.delivered(HOUR)
         assert len(receiver.requests) == 1
+        repeated = f"/v1/webhook_endpoints/{made.id}/deliveries/{receiver.requests[0].headers['webhook-id']}"
+        assert (await world.send("POST", repeated, secret=world.secret)).code == "webhook_endpoint_disabled"
         assert (await client.webhooks.retrieve(made.id)).model_extra["disabled"] == "its server answered 410"  # type: ignore[index]
         await client.webhooks.update(made.id, url=f"{URL}/new")
     receiver.says = httpx.Response(200)
@@ -565,6 +567,28 @@ async def test_a_key_may_be_limited_to_hosts(world: World) -> None:
     assert (await world.send("POST", "/v1/webhook_endpoints", secret=key, body=endpoint)).status == 400
     told = {"prompt": "A cat", "callback_url": "https://a.example/hook"}
     assert (await world.send("POST", "/v1/videos", secret=key, body=told)).status == 200
+
+
+async def test_hosts_that_a_key_has_lost_get_nothing_more(world: World, receiver: Receiver) -> None:
+    """Neither its endpoints nor what requests have named, which its owner sees; the operator's own
+    address does.
+    """
+    key = (await world.send("POST", "/key/generate", body={"webhook_url": f"{URL}/operator"})).json["key"]
+    async with official(world, key) as client:
+        made = await client.webhooks.create(name="m", url=f"{URL}/endpoint", event_types=["video.completed"])
+        for own in ({"callback_url": f"{URL}/own"}, {}):
+            video = (await world.send("POST", "/v1/videos", secret=key, body={"prompt": "A cat", **own})).json
+            await world.submitted(video["id"])
+            world.upstream.end()
+            await world.live(video["id"])
+        changed = await world.send("POST", "/key/update", body={"key": key, "callback_hosts": ["a.example"]})
+        assert changed.status == 200
+        await world.delivered(60)
+        assert [request.url.path for request in receiver.requests] == ["/hook/operator"]
+        told = (await world.send("GET", f"/v1/webhook_endpoints/{made.id}/deliveries", secret=key)).json["data"]
+        assert {each["reason"] for each in told} == {"it is on none of the key's hosts"}
+        with pytest.raises(BadRequestError, match="hosts"):
+            await client.webhooks.test(made.id, event_type="video.completed")
 
 
 @pytest.mark.parametrize(
