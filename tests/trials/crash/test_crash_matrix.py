@@ -13,6 +13,7 @@ from tests.trials.crash.repairs import REPAIRS
 from tests.trials.crash.sites import WayStep, sites, visited
 
 _BY_NAME = {story.name: story for story in STORIES}
+_TELLINGS = 3
 
 # The worst moments of each step: around what binds a job to its video, what moves money, and what
 # makes bytes appear or go.
@@ -122,10 +123,17 @@ async def test_a_kill_at_the_worst_moments_loses_and_doubles_nothing(tmp_path: P
 @pytest.mark.anyio
 async def test_no_write_and_no_upstream_call_is_without_a_story(tmp_path: Path) -> None:
     """Told to an app that lives, they come by every place in `shared/` that writes or calls, and
-    nothing leaves unseen.
+    nothing leaves unseen. Which of two places a story comes by may depend on how fast the machine
+    is, so they are told again while something is missed.
     """
+    tellings: dict[str, list[Passed]] = {}
     async with AsyncExitStack() as running:
-        tellings = await recorded(await sites_in(tmp_path, running, 1), [_BY_NAME[name] for name in ENOUGH])
+        places = await sites_in(tmp_path, running, 1)
+        for _ in range(_TELLINGS):
+            told = await recorded(places, [_BY_NAME[name] for name in ENOUGH])
+            tellings = {name: [*tellings.get(name, []), *passed] for name, passed in told.items()}
+            if not forgotten(tellings):
+                break
     assert forgotten(tellings) == []
     points = mapped(tellings)
     assert {point.partition(": ")[0] for point in points} == STEPS
