@@ -9,7 +9,7 @@ import msgspec
 from shared.events.post import Letter
 from shared.events.record import Record
 from shared.events.sinks.sink import ENDS, Format
-from shared.events.sinks.spans import exported
+from shared.events.sinks.spans import ANSWER, UNPACKED, exported, rejected_spans
 
 
 class Langfuse(Format, frozen=True):
@@ -30,7 +30,12 @@ class Langfuse(Format, frozen=True):
         # telemetry has above it.
         apart = [msgspec.structs.replace(record, traceparent=None) for record in records]
         body = exported(apart, "azure-video-gateway", {record.id: _told(record) for record in records})
-        return Letter(f"{values['LANGFUSE_HOST'].rstrip('/')}/api/public/otel/v1/traces", headers, body)
+        return Letter(
+            f"{values['LANGFUSE_HOST'].rstrip('/')}/api/public/otel/v1/traces", {**headers, **UNPACKED}, body, reads=ANSWER
+        )
+
+    def rejected(self, body: bytes) -> str:
+        return rejected_spans(body)
 
 
 def _told(record: Record) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from shared.config.telemetry import headers_of
 from shared.events.post import Letter
 from shared.events.record import Record
 from shared.events.sinks.sink import ENDS, Format
-from shared.events.sinks.spans import exported
+from shared.events.sinks.spans import ANSWER, UNPACKED, exported, rejected_spans
 
 
 class OpenTelemetry(Format, frozen=True):
@@ -22,4 +22,7 @@ class OpenTelemetry(Format, frozen=True):
         headers = headers_of(values["OTEL_EXPORTER_OTLP_HEADERS"])
         body = exported(records, values["OTEL_SERVICE_NAME"])
         url = f"{values['OTEL_EXPORTER_OTLP_ENDPOINT'].rstrip('/')}/v1/traces"
-        return Letter(url, {**headers, "content-type": "application/json"}, body)
+        return Letter(url, {**headers, **UNPACKED, "content-type": "application/json"}, body, reads=ANSWER)
+
+    def rejected(self, body: bytes) -> str:
+        return rejected_spans(body)

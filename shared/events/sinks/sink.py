@@ -44,6 +44,11 @@ class Format(msgspec.Struct, frozen=True):
         """The request that tells of them."""
         raise NotImplementedError
 
+    def rejected(self, body: bytes) -> str:
+        """What a provider that answered 2xx says it did not take all the same; "" for nothing."""
+        del body
+        return ""
+
 
 class Sink(msgspec.Struct, frozen=True):
     """One provider, reached as its settings say."""
@@ -80,9 +85,9 @@ class Sink(msgspec.Struct, frozen=True):
                 middle = len(batch) // 2
                 waiting[:0] = [batch[:middle], batch[middle:]]
                 continue
-            outcome = self._outcome(answer)
+            outcome, reason = self._judged(answer)
             rest = [each for other in waiting for each in other] if outcome == "later" else []
-            receipts += [Receipt(each, outcome, answer.reason, answer.after) for each in (*batch, *rest)]
+            receipts += [Receipt(each, outcome, reason, answer.after) for each in (*batch, *rest)]
             if outcome == "later":
                 break
         return receipts
@@ -91,7 +96,11 @@ class Sink(msgspec.Struct, frozen=True):
         longest = self.format.reaches_back
         return longest is not None and self.clock.now() - delivery.record.created_at > longest
 
-    def _outcome(self, answer: Answer) -> Outcome:
-        if answer.status in self.format.has_it or (answer.status is not None and 200 <= answer.status < 300):
-            return "delivered"
-        return "refused" if answer.status in _REFUSALS else "later"
+    def _judged(self, answer: Answer) -> tuple[Outcome, str]:
+        """What an answer means for its batch, and why."""
+        if answer.status in self.format.has_it:
+            return "delivered", ""
+        if not answer.arrived:
+            return "refused" if answer.status in _REFUSALS else "later", answer.reason
+        rejected = self.format.rejected(answer.body)
+        return "refused" if rejected else "delivered", rejected

@@ -15,6 +15,16 @@ from shared.telemetry.finished_span import FinishedSpan
 
 _KINDS = {"internal": 1, "server": 2, "client": 3}
 _OK, _ERROR = 1, 2
+ANSWER = 4096  # bytes of an answer that are read
+UNPACKED = {"accept-encoding": "identity"}
+
+
+class _PartialSuccess(msgspec.Struct, frozen=True, rename="camel"):
+    rejected_spans: int = 0
+
+
+class _Exported(msgspec.Struct, frozen=True, rename="camel"):
+    partial_success: _PartialSuccess = _PartialSuccess()
 
 
 def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> bytes:
@@ -23,6 +33,17 @@ def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping
     scope = {"scope": {"name": "azure-video-gateway", "version": VERSION}, "spans": spans}
     resource = {"attributes": _attributes({"service.name": service, "service.version": VERSION})}
     return msgspec.json.encode({"resourceSpans": [{"resource": resource, "scopeSpans": [scope]}]})
+
+
+def rejected_spans(body: bytes) -> str:
+    """What an answer to an export request says was not taken; "" for nothing. Nobody may send that
+    again by itself (https://opentelemetry.io/docs/specs/otlp/#partial-success-1).
+    """
+    try:
+        count = msgspec.json.decode(body, type=_Exported, strict=False).partial_success.rejected_spans
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    return f"spans of its batch that it rejected: {count}" if count > 0 else ""
 
 
 def _spans(record: Record, more: Mapping[str, Any]) -> list[dict[str, Any]]:

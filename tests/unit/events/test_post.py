@@ -1,11 +1,14 @@
 """Whatever a receiver does is an answer, and costs little."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
 
 import httpx
+import msgspec
 import pytest
 
+from shared.events import post
 from shared.events.post import Answer, Letter, Post
 from tests.fakes.clock import SkippingClock
 
@@ -15,9 +18,9 @@ NOW = datetime(2026, 10, 21, 7, 28, tzinfo=UTC)
 LETTER = Letter("https://receiver.example/in", {"x-key": "geheim"}, b"{}")
 
 
-async def sent(answer: Callable[[httpx.Request], httpx.Response]) -> Answer:
+async def sent(answer: Callable[[httpx.Request], httpx.Response], letter: Letter = LETTER) -> Answer:
     async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as client:
-        return await Post(lambda: client, SkippingClock(NOW)).post(LETTER)
+        return await Post(lambda: client, SkippingClock(NOW)).post(letter)
 
 
 def failing(error: Exception) -> Callable[[httpx.Request], httpx.Response]:
@@ -50,6 +53,30 @@ async def test_an_endless_body_is_not_read() -> None:
 
     assert await sent(lambda request: httpx.Response(200, content=endless())) == Answer(200, "HTTP 200")
     assert read <= 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "read"),
+    [([b"12", b"345", b"6"], b"1234"), ([b"12", None], b"12"), ([b"12", httpx.ReadError("x")], b"12")],
+    ids=repr,
+)
+async def test_of_a_body_as_much_is_read_as_is_wanted_and_comes(
+    pieces: list[bytes | httpx.ReadError | None], read: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that has told its status and then breaks off, or says no more, has answered."""
+    monkeypatch.setattr(post, "_PATIENCE_WITH_BODY", 0.0)
+
+    async def body() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            if isinstance(piece, httpx.ReadError):
+                raise piece
+            if piece is None:
+                await asyncio.Event().wait()
+            else:
+                yield piece
+
+    letter = msgspec.structs.replace(LETTER, reads=4)
+    assert await sent(lambda request: httpx.Response(200, content=body()), letter) == Answer(200, "HTTP 200", body=read)
 
 
 @pytest.mark.parametrize("error", [httpx.ConnectError("to 10.0.0.1"), httpx.ReadTimeout("x"), TimeoutError()], ids=repr)

@@ -106,6 +106,20 @@ async def test_what_is_too_old_for_datadog_is_given_up_and_not_dropped(world: Wo
     assert [(each.record.id, each.reason) for each in given_up] == [(f"{video.id}.ended", "it is too old for this provider")]
 
 
+@pytest.mark.parametrize("name", ["otel", "langfuse"])
+@pytest.mark.parametrize(("rejected", "given_up"), [("1", 1), (3, 1), ("0", 0), ("many", 0)])
+async def test_spans_that_a_200_rejects_are_given_up_and_not_repeated(
+    world: World, name: str, rejected: str | int, given_up: int
+) -> None:
+    told = {"partialSuccess": {"rejectedSpans": rejected, "errorMessage": "The canary sings."}}
+    world.receivers.says[name] = httpx.Response(200, json=told)
+    await ended(world)
+    await world.delivered(3600)
+    assert world.receivers.asked[name] == 1
+    lost = [each async for each in world.gateway.couriers.deliveries.undelivered(name)]
+    assert [each.reason for each in lost] == [f"spans of its batch that it rejected: {rejected}"] * given_up
+
+
 @pytest.mark.world(sinks=["webhook", "langsmith"])
 @pytest.mark.parametrize(("name", "status"), [("webhook", 200), ("langsmith", 400)])
 async def test_a_slow_provider_is_sent_what_there_is_time_for(world: World, name: str, status: int) -> None:
