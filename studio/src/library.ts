@@ -110,15 +110,22 @@ export class Library {
 
   private async round(): Promise<void> {
     clearTimeout(this.timer);
-    await this.guarded(async () => {
-      for (const source of this.sources) {
-        const page = await this.page(source, null);
-        await this.ask(this.doubtful(source, page));
-        if (source.last === null) this.extend(source, page);
-      }
-      this.loaded = true;
-      await this.count();
-    });
+    try {
+      await this.guarded(async () => {
+        for (const source of this.sources) {
+          const page = await this.page(source, null);
+          await this.ask(this.doubtful(source, page));
+          if (source.last === null) this.extend(source, page);
+        }
+        this.loaded = true;
+        await this.count();
+      });
+    } finally {
+      this.goOn(); // an answer that is cut off must not be the last one
+    }
+  }
+
+  private goOn(): void {
     if (this.stopped) return;
     this.attend();
     this.timer = window.setTimeout(() => (document.hidden ? undefined : this.refresh()), this.pause());

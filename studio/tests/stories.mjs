@@ -282,6 +282,7 @@ const stories = {
       await done(other, PROMPT).click();
       await other.getByRole("button", { name: "Delete" }).click();
       await other.getByRole("button", { name: "Delete for good?" }).click();
+      await other.getByText("Nothing here yet").waitFor();
       await done(page, PROMPT).waitFor({ state: "detached" });
       await page.getByText("Nothing here yet").waitFor();
     });

@@ -75,9 +75,15 @@ STORIES: dict[str, dict[str, Any]] = {
 @in_a_browser
 @pytest.mark.parametrize("story", STORIES)
 def test_in_a_browser(story: str, served: Served, tmp_path: Path) -> None:
-    """Each story with a key of its own."""
+    """Each story with a key of its own. One that fails is told a second time: a browser among a
+    dozen busy processes may miss one, and what is broken fails again.
+    """
     (tmp_path / "cat.png").write_bytes(picture((1000, 900)))
-    play(story, served, tmp_path, served.new_key(**STORIES[story]))
+    try:
+        play(story, served, tmp_path, served.new_key(**STORIES[story]))
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        print(error)
+        play(story, served, tmp_path, served.new_key(**STORIES[story]))
 
 
 @installed
