@@ -140,26 +140,30 @@ async def respond(
     """Run a handler with the route's parameters, and turn its answer or its error into a reply. A
     browser's question whether a page may call is answered for every route alike.
     """
-    request_id, rules = f"req_{secrets.token_hex(12)}", _rules_for_pages(gateway)
+    request_id, ready = f"req_{secrets.token_hex(12)}", _ready(gateway)
+    rules = ready.settings.knobs.cors if ready else Cors()  # no page may call a gateway that is not configured
     if cors.is_preflight(rules, request.method, request.headers):
         answer = Answer(status=204, headers=cors.permission(rules, request.headers))
     else:
-        answer = await _traced(Call(gateway, request, orchestrations, request_id), handler)
+        telemetry = ready.telemetry if ready else SILENT
+        answer = await _traced(Call(ready, request, orchestrations, request_id), handler, telemetry)
     return _reply(answer, {"x-request-id": request_id, **cors.sharing(rules, request.headers)})
 
 
-def _rules_for_pages(gateway: Gateway | None) -> Cors:
-    """No page may call a gateway that is not configured."""
+def _ready(given: Gateway | None) -> Gateway | None:
+    """The gateway. None where it cannot be had: some requests are answered all the same, and a
+    handler that needs it meets the error, which is logged and answered there.
+    """
     try:
-        return (gateway or composition.current()).settings.knobs.cors
-    except ConfigurationError:
-        return Cors()
+        return given or composition.current()
+    except Exception:
+        return None
 
 
-async def _traced(call: Call, handler: Handler) -> Answer:
+async def _traced(call: Call, handler: Handler, telemetry: Telemetry) -> Answer:
     """The answer, with a span of the request in the trace that its caller names."""
     parent = TraceParent.read(call.headers.get("traceparent"))
-    with _telemetry(call).span(_name(call, handler), "server", parent=parent, root=True) as span:
+    with telemetry.span(_name(call, handler), "server", parent=parent, root=True) as span:
         answer = await _answered(msgspec.structs.replace(call, span=span), handler)
         span.set(
             {
@@ -181,14 +185,6 @@ def named(call: Call, handler: Handler) -> None:
 def _name(call: Call, handler: Handler) -> str:
     """Of few names: paths have ids."""
     return f"{call.request.method} {getattr(handler, '__name__', 'request')}"
-
-
-def _telemetry(call: Call) -> Telemetry:
-    """A gateway that is not configured has none, and still answers some requests."""
-    try:
-        return call.gateway.telemetry
-    except ConfigurationError:
-        return SILENT
 
 
 async def _answered(call: Call, handler: Handler) -> Answer:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from shared import gateway as composition
 from shared.errors import BudgetExceeded, Conflict, GatewayError, NotFound, RateLimited, Retired, StorageUnavailable
 from shared.routes import content, health, models, paths, videos
 from shared.routes.calls import Answer, Call, Handler, Request
@@ -419,3 +420,17 @@ async def test_the_official_client_understands_our_errors() -> None:
     assert (error.param, error.code, error.type) == ("size", "invalid_value", "invalid_request_error")
     assert (error.request_id or "").startswith("req_")
     assert '"720x1280", "1280x720"' in error.message
+
+
+async def test_a_gateway_that_cannot_be_made_is_a_clean_500(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for a reason that nobody expected, which stays inside. What needs no gateway works."""
+
+    def broken() -> None:
+        raise RuntimeError("a secret")
+
+    monkeypatch.setattr(composition, "current", broken)
+    refused = await answered(models.list_models)
+    assert (refused.status, refused.code) == (500, "internal_error")
+    assert b"secret" not in refused.body
+    live = await ask(asking.request(probe="liveliness"), health.health)
+    assert live.status == 200
