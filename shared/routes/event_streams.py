@@ -92,8 +92,7 @@ async def _told_in_turn(call: Call, changes: Views, complete: datetime, looked: 
     """An event for each change, made when the one before is sent: hundreds are too many to hold.
 
     Only the last one says that all is told until this look. Who is cut off before it hears all
-    again.
-    Raises Unauthenticated for a key that may no longer ask.
+    again. Raises Unauthenticated for a key that may no longer ask.
     """
     names = _in_order(changes)
     for name in names:

@@ -62,14 +62,14 @@ async def test_it_does_not_sleep_through_something_new(start: Start) -> None:
     await rig.ended(ID)
 
 
-async def asleep(rig: Rig) -> None:
-    """End deliveries until the last thing it did was to set its timer: after some rounds it begins
-    anew, with a delivery.
+async def asleep(rig: Rig, seconds: float = 5.0) -> None:
+    """End deliveries until the last thing it did was to set its timer, of so many seconds: after
+    some rounds it begins anew, with a delivery.
     """
     async with asyncio.timeout(10):
         while TIMER_CREATED not in rig.kinds(ID)[-2:]:
             if not rig.nothing_called():
-                (await rig.called()).returns(5.0)
+                (await rig.called()).returns(seconds)
             await rig.hub.status(ID)
 
 
@@ -86,7 +86,7 @@ async def test_its_history_stays_short_and_a_summons_is_heard_once(start: Start)
         else:
             await rig.clock.advance(6)
     (await rig.called()).returns(3600.0)
-    await asleep(rig)
+    await asleep(rig, 3600.0)
     assert len(rig.hub.history(ID)) < 80
     await rig.clock.advance(10)
     assert rig.nothing_called()
