@@ -23,12 +23,40 @@ param pipelines types.pipelines
 param finishedVideoEvents bool
 param contentSafety bool
 
-var token = uniqueString(resourceGroup().id, name)
 var allTags = union(tags, { 'azd-env-name': name })
 var isPrivate = network != 'public'
 var taskHub = 'videogateway'
+var packages = 'app-package'
 
-// Known before anything exists, so that settings need not wait for outputs of a loop. The setting tells accounts of one region apart.
+// All names are known before anything is made, and with them ids and addresses. So a preview shows everything: neither what-if nor a
+// snapshot knows what another module gives back. What only Azure can tell comes from outputs: who the identity is, and where the
+// scheduler answers.
+var token = uniqueString(resourceGroup().id, name)
+var names = {
+  app: 'func-${name}-${token}'
+  identity: 'id-${name}-${token}'
+  insights: 'appi-${name}-${token}'
+  network: 'vnet-${name}-${token}'
+  safety: 'cs-${name}-${token}'
+  scheduler: 'dts-${name}-${token}'
+  storage: 'st${token}'
+  systemTopic: 'evgt-${name}-${token}'
+  vault: 'kv-${token}'
+  workspace: 'log-${name}-${token}'
+}
+var ids = {
+  app: resourceId('Microsoft.Web/sites', names.app)
+  identity: resourceId('Microsoft.ManagedIdentity/userAssignedIdentities', names.identity)
+  safety: resourceId('Microsoft.CognitiveServices/accounts', names.safety)
+  storage: resourceId('Microsoft.Storage/storageAccounts', names.storage)
+  vault: resourceId('Microsoft.KeyVault/vaults', names.vault)
+  workspace: resourceId('Microsoft.OperationalInsights/workspaces', names.workspace)
+}
+var subnets = {
+  app: existingNetwork.?appSubnet ?? resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, 'app')
+  endpoints: existingNetwork.?endpointSubnet ?? resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, 'endpoints')
+}
+// The setting tells accounts of one region apart.
 var accountNames = [for each in newOpenAi: 'oai-${name}-${uniqueString(resourceGroup().id, name, each.setting)}']
 var upstreams = union(
   toObject(range(0, length(newOpenAi)), i => newOpenAi[i].setting, i => 'https://${accountNames[i]}.openai.azure.com'),
@@ -36,27 +64,34 @@ var upstreams = union(
 )
 
 module identity 'modules/identity.bicep' = {
-  params: { name: 'id-${name}-${token}', location: location, tags: allTags }
+  params: { name: names.identity, location: location, tags: allTags }
 }
 
 module storage 'modules/storage.bicep' = {
   params: {
-    name: 'st${token}'
+    name: names.storage
     location: location
     tags: allTags
     retention: retention
     isPrivate: isPrivate
     trustAzureServices: finishedVideoEvents
     takesRequests: pipelines.requests
+    packages: packages
   }
 }
 
 module vault 'modules/vault.bicep' = {
-  params: { name: 'kv-${token}', location: location, tags: allTags, isPrivate: isPrivate, operators: operators }
+  params: { name: names.vault, location: location, tags: allTags, isPrivate: isPrivate, operators: operators }
 }
 
 module telemetry 'modules/telemetry.bicep' = {
-  params: { name: '${name}-${token}', location: location, tags: allTags, monitoring: monitoring }
+  params: {
+    workspaceName: names.workspace
+    insightsName: names.insights
+    location: location
+    tags: allTags
+    monitoring: monitoring
+  }
 }
 
 module openAi 'modules/openai.bicep' = [for (each, i) in newOpenAi: {
@@ -71,35 +106,39 @@ module openAi 'modules/openai.bicep' = [for (each, i) in newOpenAi: {
 
 module scheduler 'modules/scheduler.bicep' = if (durable.backend == 'scheduler') {
   params: {
-    name: 'dts-${name}-${token}'
+    name: names.scheduler
     location: location
     tags: allTags
     taskHub: taskHub
     ipAllowlist: durable.schedulerIpAllowlist
+    identityId: ids.identity
     principalId: identity.outputs.principalId
   }
 }
 
 module roles 'modules/roles.bicep' = {
   params: {
+    identityId: ids.identity
     principalId: identity.outputs.principalId
-    storageName: storage.outputs.name
-    vaultName: vault.outputs.name
-    insightsName: telemetry.outputs.insightsName
+    storageName: names.storage
+    vaultName: names.vault
+    insightsName: names.insights
   }
+  dependsOn: [storage, vault, telemetry]
 }
 
 module useOfNew 'modules/openai-role.bicep' = [for (each, i) in newOpenAi: {
-  params: { account: openAi[i].outputs.name, principalId: identity.outputs.principalId }
+  params: { account: accountNames[i], identityId: ids.identity, principalId: identity.outputs.principalId }
+  dependsOn: [openAi[i]]
 }]
 
 module useOfExisting 'modules/openai-role.bicep' = [for each in existingOpenAi: {
   scope: resourceGroup(each.?subscription ?? subscription().subscriptionId, each.group)
-  params: { account: each.account, principalId: identity.outputs.principalId }
+  params: { account: each.account, identityId: ids.identity, principalId: identity.outputs.principalId }
 }]
 
 module net 'modules/network.bicep' = if (isPrivate) {
-  params: { name: 'vnet-${name}-${token}', location: location, tags: allTags, existingNetwork: existingNetwork }
+  params: { name: names.network, location: location, tags: allTags, existingNetwork: existingNetwork }
 }
 
 module endpoints 'modules/endpoints.bicep' = if (isPrivate) {
@@ -107,22 +146,23 @@ module endpoints 'modules/endpoints.bicep' = if (isPrivate) {
     name: name
     location: location
     tags: allTags
-    subnetId: net!.outputs.endpointSubnetId
-    storageId: storage.outputs.id
-    vaultId: vault.outputs.id
-    openAiIds: [for i in range(0, length(newOpenAi)): openAi[i].outputs.id]
+    subnetId: subnets.endpoints
+    storageId: ids.storage
+    vaultId: ids.vault
+    openAiIds: [for each in accountNames: resourceId('Microsoft.CognitiveServices/accounts', each)]
   }
+  dependsOn: [net, storage, vault, openAi]
 }
 
 module app 'modules/app.bicep' = {
   params: {
-    name: 'func-${name}-${token}'
+    name: names.app
     location: location
     tags: allTags
     scale: scale
-    identityId: identity.outputs.id
-    packageContainer: storage.outputs.packageContainer
-    subnetId: isPrivate ? net!.outputs.appSubnetId : ''
+    identityId: ids.identity
+    packageContainer: 'https://${names.storage}.blob.${environment().suffixes.storage}/${packages}'
+    subnetId: isPrivate ? subnets.app : ''
     isPublic: network != 'private'
   }
   // A first start without its roles, or without a way to its storage, fails.
@@ -134,35 +174,34 @@ module front 'modules/endpoint.bicep' = if (network == 'private') {
     name: 'pe-${name}-app'
     location: location
     tags: allTags
-    subnetId: net!.outputs.endpointSubnetId
-    targetId: app.outputs.id
+    subnetId: subnets.endpoints
+    targetId: ids.app
     groupId: 'sites'
     zoneName: 'privatelink.azurewebsites.net'
   }
+  dependsOn: [net, app]
 }
 
 module appSettings 'modules/settings.bicep' = {
   params: {
-    appName: app.outputs.name
-    storageName: storage.outputs.name
-    insightsName: telemetry.outputs.insightsName
-    vaultName: vault.outputs.name
+    appName: names.app
+    storageName: names.storage
+    insightsName: names.insights
+    vaultName: names.vault
     clientId: identity.outputs.clientId
     taskHub: taskHub
     schedulerEndpoint: durable.backend == 'scheduler' ? scheduler!.outputs.endpoint : ''
-    safetyEndpoint: contentSafety ? safety!.outputs.endpoint : ''
+    safetyEndpoint: contentSafety ? 'https://${names.safety}.cognitiveservices.azure.com' : ''
     takesRequests: pipelines.requests
     settings: settings
     upstreams: upstreams
   }
+  dependsOn: [app, telemetry]
 }
 
 module diagnostics 'modules/diagnostics.bicep' = if (monitoring.auditLogs) {
-  params: {
-    workspaceId: telemetry.outputs.workspaceId
-    storageName: storage.outputs.name
-    vaultName: vault.outputs.name
-  }
+  params: { workspaceId: ids.workspace, storageName: names.storage, vaultName: names.vault }
+  dependsOn: [telemetry, storage, vault]
 }
 
 module alerts 'modules/alerts.bicep' = if (!empty(monitoring.alertEmails)) {
@@ -170,10 +209,11 @@ module alerts 'modules/alerts.bicep' = if (!empty(monitoring.alertEmails)) {
     name: name
     location: location
     tags: allTags
-    workspaceId: telemetry.outputs.workspaceId
-    storageId: storage.outputs.id
+    workspaceId: ids.workspace
+    storageId: ids.storage
     emails: monitoring.alertEmails
   }
+  dependsOn: [telemetry, storage]
 }
 
 module spending 'modules/budget.bicep' = if (budget != null) {
@@ -182,22 +222,25 @@ module spending 'modules/budget.bicep' = if (budget != null) {
 
 module events 'modules/events.bicep' = if (finishedVideoEvents) {
   params: {
-    name: 'evgt-${name}-${token}'
+    name: names.systemTopic
     location: location
     tags: allTags
-    storageName: storage.outputs.name
+    storageName: names.storage
   }
+  dependsOn: [storage]
 }
 
 module senders 'modules/events-role.bicep' = [for each in pipelines.senders: if (pipelines.requests) {
-  params: { storageName: storage.outputs.name, queueName: 'video-requests', principalId: each }
+  params: { storageName: names.storage, queueName: 'video-requests', senderId: each, principalId: each }
+  dependsOn: [storage]
 }]
 
 module safety 'modules/content-safety.bicep' = if (contentSafety) {
   params: {
-    name: 'cs-${name}-${token}'
+    name: names.safety
     location: location
     tags: allTags
+    identityId: ids.identity
     principalId: identity.outputs.principalId
     isPrivate: isPrivate
   }
@@ -208,15 +251,16 @@ module safetyWay 'modules/endpoint.bicep' = if (contentSafety && isPrivate) {
     name: 'pe-${name}-safety'
     location: location
     tags: allTags
-    subnetId: net!.outputs.endpointSubnetId
-    targetId: safety!.outputs.id
+    subnetId: subnets.endpoints
+    targetId: ids.safety
     groupId: 'account'
     zoneName: 'privatelink.cognitiveservices.azure.com'
   }
+  dependsOn: [net, safety]
 }
 
 output AZURE_RESOURCE_GROUP string = resourceGroup().name
-output GATEWAY_APP string = app.outputs.name
+output GATEWAY_APP string = names.app
 output GATEWAY_URL string = app.outputs.url
-output GATEWAY_VAULT string = vault.outputs.name
-output GATEWAY_STORAGE string = storage.outputs.name
+output GATEWAY_VAULT string = names.vault
+output GATEWAY_STORAGE string = names.storage

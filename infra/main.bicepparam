@@ -27,7 +27,7 @@ param scale = {
 param retention = {
   // The same as `gateway.retention_days` in config.yaml; null keeps videos until their owners delete them.
   videoDays: null
-  // Deleted blobs can be brought back for a week. 0 where deleted has to mean deleted.
+  // Deleted blobs can be brought back for a week. null where deleted has to mean deleted.
   undeleteDays: 7
   // Web pages that call the gateway. Where config.yaml lists any, their scripts may follow its redirects to storage.
   corsOrigins: any(loadYamlContent('../config.yaml')).?gateway.?cors.?origins ?? []

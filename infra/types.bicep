@@ -27,10 +27,10 @@ type retention = {
   @description('Days after which storage deletes a video. The same number as `gateway.retention_days` in config.yaml; null keeps them.')
   videoDays: int?
 
-  @minValue(0)
+  @minValue(1)
   @maxValue(365)
-  @description('Days in which a deleted video can still be brought back. 0: deleted is deleted.')
-  undeleteDays: int
+  @description('Days in which a deleted video can still be brought back; null: deleted is deleted.')
+  undeleteDays: int?
 
   @description('Origins of web pages that call the gateway, such as https://app.example.com. Where there are any, scripts may read signed URLs.')
   corsOrigins: string[]

@@ -52,7 +52,7 @@ var rules = [
   }
 ]
 
-resource logged 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for each in rules: {
+resource logged 'Microsoft.Insights/scheduledQueryRules@2026-03-01' = [for each in rules: {
   name: '${name}-${each.name}'
   location: location
   tags: tags
@@ -83,7 +83,7 @@ resource logged 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = [for each 
   }
 }]
 
-resource storageDown 'Microsoft.Insights/metricAlerts@2018-03-01' = {
+resource storageDown 'Microsoft.Insights/metricAlerts@2026-01-01' = {
   name: '${name}-storage-unavailable'
   location: 'global'
   tags: tags

@@ -15,7 +15,7 @@ param subnetId string
 
 param isPublic bool
 
-resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: 'plan-${name}'
   location: location
   tags: tags
@@ -23,7 +23,7 @@ resource plan 'Microsoft.Web/serverfarms@2024-11-01' = {
   properties: { reserved: true }
 }
 
-resource app 'Microsoft.Web/sites@2024-11-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
   tags: union(tags, { 'azd-service-name': 'api' })
@@ -74,6 +74,4 @@ resource app 'Microsoft.Web/sites@2024-11-01' = {
   }
 }
 
-output id string = app.id
-output name string = app.name
 output url string = 'https://${app.properties.defaultHostName}'

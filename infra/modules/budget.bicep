@@ -6,7 +6,7 @@ param budget types.budget
 
 var steps = [50, 90, 100]
 
-resource spending 'Microsoft.Consumption/budgets@2024-08-01' = {
+resource spending 'Microsoft.Consumption/budgets@2026-06-01' = {
   name: name
   properties: {
     category: 'Cost'

@@ -2,10 +2,11 @@
 param name string
 param location string
 param tags object
+param identityId string
 param principalId string
 param isPrivate bool
 
-resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
+resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
   name: name
   location: location
   tags: tags
@@ -23,9 +24,6 @@ var cognitiveServicesUser = subscriptionResourceId('Microsoft.Authorization/role
 
 resource screen 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: account
-  name: guid(account.id, principalId, cognitiveServicesUser)
+  name: guid(account.id, identityId, cognitiveServicesUser)
   properties: { roleDefinitionId: cognitiveServicesUser, principalId: principalId, principalType: 'ServicePrincipal' }
 }
-
-output id string = account.id
-output endpoint string = account.properties.endpoint

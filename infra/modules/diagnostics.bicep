@@ -3,7 +3,7 @@ param workspaceId string
 param storageName string
 param vaultName string
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource storage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: storageName
 
   resource blobs 'blobServices' existing = {
@@ -11,10 +11,12 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
   }
 }
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+resource vault 'Microsoft.KeyVault/vaults@2025-05-01' existing = {
   name: vaultName
 }
 
+// The only version with these properties is a preview from 2021; the stable one, from 2016, has no log categories of storage.
+#disable-next-line use-recent-api-versions
 resource blobAccess 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: storage::blobs
   name: 'access'
@@ -24,6 +26,7 @@ resource blobAccess 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' =
   }
 }
 
+#disable-next-line use-recent-api-versions
 resource secretAccess 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   scope: vault
   name: 'access'

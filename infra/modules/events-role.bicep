@@ -1,10 +1,12 @@
-// Lets the topic put messages into its one queue. A module, so that the assignment's name can hold the topic's identity: a topic that is
-// made anew has another, and an assignment cannot be moved from one to the other.
+// Lets a topic, or a pipeline of yours, put messages into one queue.
 param storageName string
 param queueName string
+
+@description('What sends, by an id that is known at the start, for the assignment\'s name.')
+param senderId string
 param principalId string
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource storage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: storageName
 
   resource queues 'queueServices' existing = {
@@ -12,7 +14,7 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
   }
 }
 
-resource finished 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' existing = {
+resource queue 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-08-01' existing = {
   parent: storage::queues
   name: queueName
 }
@@ -20,8 +22,8 @@ resource finished 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-0
 var storageQueueDataMessageSender = subscriptionResourceId('Microsoft.Authorization/roleDefinitions', 'c6a89b2d-59bc-44d0-9896-0f6e12d7b80a')
 
 resource send 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
-  scope: finished
-  name: guid(finished.id, principalId, storageQueueDataMessageSender)
+  scope: queue
+  name: guid(queue.id, senderId, storageQueueDataMessageSender)
   properties: {
     roleDefinitionId: storageQueueDataMessageSender
     principalId: principalId

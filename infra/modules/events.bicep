@@ -4,7 +4,7 @@ param location string
 param tags object
 param storageName string
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource storage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: storageName
 
   resource queues 'queueServices' existing = {
@@ -12,7 +12,7 @@ resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
   }
 }
 
-resource finished 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-01-01' = {
+resource finished 'Microsoft.Storage/storageAccounts/queueServices/queues@2025-08-01' = {
   parent: storage::queues
   name: 'finished-videos'
 }
@@ -26,7 +26,7 @@ resource topic 'Microsoft.EventGrid/systemTopics@2025-02-15' = {
 }
 
 module send 'events-role.bicep' = {
-  params: { storageName: storage.name, queueName: finished.name, principalId: topic.identity.principalId }
+  params: { storageName: storageName, queueName: finished.name, senderId: topic.id, principalId: topic.identity.principalId }
 }
 
 resource saved 'Microsoft.EventGrid/systemTopics/eventSubscriptions@2025-02-15' = {

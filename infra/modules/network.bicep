@@ -7,7 +7,7 @@ param location string
 param tags object
 param existingNetwork types.existingNetwork?
 
-resource vnet 'Microsoft.Network/virtualNetworks@2024-07-01' = if (existingNetwork == null) {
+resource vnet 'Microsoft.Network/virtualNetworks@2025-07-01' = if (existingNetwork == null) {
   name: name
   location: location
   tags: tags
@@ -53,6 +53,3 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
   tags: tags
   properties: { registrationEnabled: false, virtualNetwork: { id: existingNetwork.?vnet ?? vnet!.id } }
 }]
-
-output appSubnetId string = existingNetwork.?appSubnet ?? '${vnet!.id}/subnets/app'
-output endpointSubnetId string = existingNetwork.?endpointSubnet ?? '${vnet!.id}/subnets/endpoints'

@@ -1,8 +1,9 @@
 // Lets the app use one Azure OpenAI account, in whichever group that lies.
 param account string
+param identityId string
 param principalId string
 
-resource openAi 'Microsoft.CognitiveServices/accounts@2025-06-01' existing = {
+resource openAi 'Microsoft.CognitiveServices/accounts@2025-12-01' existing = {
   name: account
 }
 
@@ -10,7 +11,7 @@ var cognitiveServicesOpenAiUser = subscriptionResourceId('Microsoft.Authorizatio
 
 resource use 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: openAi
-  name: guid(openAi.id, principalId, cognitiveServicesOpenAiUser)
+  name: guid(openAi.id, identityId, cognitiveServicesOpenAiUser)
   properties: {
     roleDefinitionId: cognitiveServicesOpenAiUser
     principalId: principalId

@@ -5,7 +5,7 @@ param tags object
 param deployments { name: string, model: string, version: string, sku: string, capacity: int }[]
 param isPrivate bool
 
-resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
+resource account 'Microsoft.CognitiveServices/accounts@2025-12-01' = {
   name: name
   location: location
   tags: tags
@@ -21,7 +21,7 @@ resource account 'Microsoft.CognitiveServices/accounts@2025-06-01' = {
 
 // One after the other: an account takes one change at a time.
 @batchSize(1)
-resource models 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01' = [for each in deployments: {
+resource models 'Microsoft.CognitiveServices/accounts/deployments@2025-12-01' = [for each in deployments: {
   parent: account
   name: each.name
   sku: { name: each.sku, capacity: each.capacity }
@@ -30,6 +30,3 @@ resource models 'Microsoft.CognitiveServices/accounts/deployments@2025-06-01' = 
     versionUpgradeOption: 'NoAutoUpgrade'
   }
 }]
-
-output id string = account.id
-output name string = account.name

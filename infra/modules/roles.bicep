@@ -1,14 +1,15 @@
 // What the app may do with the gateway's own parts: one role per service it uses, each on one resource.
+param identityId string
 param principalId string
 param storageName string
 param vaultName string
 param insightsName string
 
-resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
+resource storage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {
   name: storageName
 }
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+resource vault 'Microsoft.KeyVault/vaults@2025-05-01' existing = {
   name: vaultName
 }
 
@@ -28,30 +29,30 @@ var monitoringMetricsPublisher = subscriptionResourceId('Microsoft.Authorization
 
 resource blobs 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: storage
-  name: guid(storage.id, principalId, storageBlobDataOwner)
+  name: guid(storage.id, identityId, storageBlobDataOwner)
   properties: { roleDefinitionId: storageBlobDataOwner, principalId: principalId, principalType: 'ServicePrincipal' }
 }
 
 resource queues 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: storage
-  name: guid(storage.id, principalId, storageQueueDataContributor)
+  name: guid(storage.id, identityId, storageQueueDataContributor)
   properties: { roleDefinitionId: storageQueueDataContributor, principalId: principalId, principalType: 'ServicePrincipal' }
 }
 
 resource tables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: storage
-  name: guid(storage.id, principalId, storageTableDataContributor)
+  name: guid(storage.id, identityId, storageTableDataContributor)
   properties: { roleDefinitionId: storageTableDataContributor, principalId: principalId, principalType: 'ServicePrincipal' }
 }
 
 resource secrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: vault
-  name: guid(vault.id, principalId, keyVaultSecretsUser)
+  name: guid(vault.id, identityId, keyVaultSecretsUser)
   properties: { roleDefinitionId: keyVaultSecretsUser, principalId: principalId, principalType: 'ServicePrincipal' }
 }
 
 resource publish 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: insights
-  name: guid(insights.id, principalId, monitoringMetricsPublisher)
+  name: guid(insights.id, identityId, monitoringMetricsPublisher)
   properties: { roleDefinitionId: monitoringMetricsPublisher, principalId: principalId, principalType: 'ServicePrincipal' }
 }

@@ -4,6 +4,7 @@ param location string
 param tags object
 param taskHub string
 param ipAllowlist string[]
+param identityId string
 param principalId string
 
 resource scheduler 'Microsoft.DurableTask/schedulers@2025-11-01' = {
@@ -22,7 +23,7 @@ var durableTaskDataContributor = subscriptionResourceId('Microsoft.Authorization
 
 resource orchestrate 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   scope: hub
-  name: guid(hub.id, principalId, durableTaskDataContributor)
+  name: guid(hub.id, identityId, durableTaskDataContributor)
   properties: { roleDefinitionId: durableTaskDataContributor, principalId: principalId, principalType: 'ServicePrincipal' }
 }
 

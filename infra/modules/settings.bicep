@@ -19,12 +19,8 @@ param settings types.settings
 @description('App setting → address of an Azure OpenAI account.')
 param upstreams { *: string }
 
-resource app 'Microsoft.Web/sites@2024-11-01' existing = {
+resource app 'Microsoft.Web/sites@2025-03-01' existing = {
   name: appName
-}
-
-resource storage 'Microsoft.Storage/storageAccounts@2025-01-01' existing = {
-  name: storageName
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' existing = {
@@ -52,9 +48,9 @@ var hostWithScheduler = {
 
 // Read by shared/config/settings.py (and, as to storage, by the host too).
 var gateway = {
-  AzureWebJobsStorage__blobServiceUri: storage.properties.primaryEndpoints.blob
-  AzureWebJobsStorage__queueServiceUri: storage.properties.primaryEndpoints.queue
-  AzureWebJobsStorage__tableServiceUri: storage.properties.primaryEndpoints.table
+  AzureWebJobsStorage__blobServiceUri: 'https://${storageName}.blob.${environment().suffixes.storage}/'
+  AzureWebJobsStorage__queueServiceUri: 'https://${storageName}.queue.${environment().suffixes.storage}/'
+  AzureWebJobsStorage__tableServiceUri: 'https://${storageName}.table.${environment().suffixes.storage}/'
   AzureWebJobsStorage__clientId: clientId
   AZURE_CLIENT_ID: clientId
 }
@@ -64,7 +60,7 @@ var gatewaySafety = { CONTENT_SAFETY_ENDPOINT: safetyEndpoint }
 var gatewayRequests = { VIDEO_REQUESTS_QUEUE: 'video-requests' }
 var gatewaySecrets = mapValues(settings.secrets, secret => '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=${secret})')
 
-resource all 'Microsoft.Web/sites/config@2024-11-01' = {
+resource all 'Microsoft.Web/sites/config@2025-03-01' = {
   parent: app
   name: 'appsettings'
   properties: union(

@@ -14,9 +14,11 @@ param trustAzureServices bool
 @description('Make the queue of requests, its poison queue, and the container for their reference images.')
 param takesRequests bool
 
+@description('The name of the container that deployed packages are kept in.')
+param packages string
+
 var videos = 'videos'
 var references = 'references'
-var package = 'app-package'
 var days = retention.?videoDays
 
 var expireReferences = {
@@ -39,7 +41,7 @@ var expireVideos = {
   }
 }
 
-resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
+resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
   name: name
   location: location
   tags: tags
@@ -63,9 +65,9 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
   resource blobs 'blobServices' = {
     name: 'default'
     properties: {
-      deleteRetentionPolicy: retention.undeleteDays == 0
+      deleteRetentionPolicy: retention.?undeleteDays == null
         ? { enabled: false }
-        : { enabled: true, days: retention.undeleteDays }
+        : { enabled: true, days: retention.undeleteDays! }
       cors: {
         // Any origin: a browser that follows the gateway's redirect tells storage none (`Origin: null`). Whoever has the signed URL may
         // read the video anyway, and storage knows no cookies.
@@ -83,7 +85,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
       }
     }
 
-    resource containers 'containers' = [for each in union([videos, references, package], takesRequests ? ['inputs'] : []): {
+    resource containers 'containers' = [for each in union([videos, references, packages], takesRequests ? ['inputs'] : []): {
       name: each
       properties: { publicAccess: 'None' }
     }]
@@ -112,7 +114,3 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
     }
   }
 }
-
-output id string = account.id
-output name string = account.name
-output packageContainer string = '${account.properties.primaryEndpoints.blob}${package}'

@@ -1,13 +1,14 @@
 // Where logs and metrics go. Nobody writes them with a key: the app's identity does.
 import * as types from '../types.bicep'
 
-param name string
+param workspaceName string
+param insightsName string
 param location string
 param tags object
 param monitoring types.monitoring
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
-  name: 'log-${name}'
+  name: workspaceName
   location: location
   tags: tags
   properties: {
@@ -19,7 +20,7 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {
 }
 
 resource insights 'Microsoft.Insights/components@2020-02-02' = {
-  name: 'appi-${name}'
+  name: insightsName
   location: location
   tags: tags
   kind: 'web'
@@ -29,6 +30,3 @@ resource insights 'Microsoft.Insights/components@2020-02-02' = {
     DisableLocalAuth: true
   }
 }
-
-output workspaceId string = workspace.id
-output insightsName string = insights.name

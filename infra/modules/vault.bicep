@@ -7,7 +7,7 @@ param tags object
 param isPrivate bool
 param operators types.operator[]
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
+resource vault 'Microsoft.KeyVault/vaults@2025-05-01' = {
   name: name
   location: location
   tags: tags
@@ -34,6 +34,3 @@ resource setSecrets 'Microsoft.Authorization/roleAssignments@2022-04-01' = [for 
     principalType: each.principalType
   }
 }]
-
-output id string = vault.id
-output name string = vault.name

@@ -57,7 +57,7 @@ ASSIGNMENTS = {
     ("roles", "insights", "monitoringMetricsPublisher"),
     ("openai-role", "openAi", "cognitiveServicesOpenAiUser"),
     ("scheduler", "hub", "durableTaskDataContributor"),
-    ("events-role", "finished", "storageQueueDataMessageSender"),
+    ("events-role", "queue", "storageQueueDataMessageSender"),
     ("content-safety", "account", "cognitiveServicesUser"),
     ("vault", "vault", "keyVaultSecretsOfficer"),
 }
@@ -328,12 +328,125 @@ def test_every_role_assignment_is_on_one_resource() -> None:
         role = re.search(r"roleDefinitionId: (\w+)", each.body)
         assert scope is not None, (each.module, each.symbol)
         assert role is not None, (each.module, each.symbol)
-        # Whose it is, is part of the name: an assignment cannot be handed to an identity that was
-        # made anew.
-        assert re.search(rf"name: guid\({scope[1]}\.id, (each\.)?principalId, {role[1]}\)", each.body), each.module
+        # Known before the identity is made, so that a preview shows the assignment.
+        whose = r"each\.principalId" if each.module == "vault" else "identityId|senderId"
+        assert re.search(rf"name: guid\({scope[1]}\.id, ({whose}), {role[1]}\)", each.body), each.module
         assert "principalType: " in each.body
         found.add((each.module, scope[1], role[1]))
     assert found == ASSIGNMENTS
+
+
+# What modules are told by others, because Azure alone can tell it. All else is computed.
+TOLD = {
+    "identity.outputs.principalId",  # whom roles are given to
+    "identity.outputs.clientId",  # as whom the app signs in
+    "scheduler!.outputs.endpoint",  # holds a hash of Azure's own
+}
+
+
+def test_a_preview_shows_everything() -> None:
+    """Neither what-if nor a snapshot knows a module's outputs: where one makes a name or decides
+    something, the resource is missing from the preview.
+    """
+    told = {
+        expression
+        for path in TEMPLATES
+        if path.name != "main.bicep"
+        for line in code(path).splitlines()
+        if not line.startswith("output ")
+        for expression in re.findall(r"[\w\]\[!]+\.outputs\.\w+", line)
+    }
+    assert told == TOLD
+    for path in TEMPLATES:
+        assert "primaryEndpoints" not in code(path), path.name
+
+
+def made_after(module: str) -> set[str]:
+    """What a module of group.bicep waits for: what it is told by, and what it names."""
+    text = code(INFRA / "group.bicep")
+    body = braced(text, text.index(f"module {module} "))
+    named = re.search(r"dependsOn: \[([^\n]*)\]\n", body)
+    return {*re.findall(r"\w+", named[1] if named else ""), *re.findall(r"(\w+)!?(?:\[i\])?\.outputs", body)}
+
+
+@pytest.mark.parametrize(
+    ("module", "first"),
+    [
+        ("roles", {"identity", "storage", "vault", "telemetry"}),
+        ("useOfNew", {"identity", "openAi"}),
+        ("endpoints", {"net", "storage", "vault", "openAi"}),
+        ("front", {"net", "app"}),
+        ("safetyWay", {"net", "safety"}),
+        ("appSettings", {"identity", "app", "telemetry"}),
+        ("diagnostics", {"telemetry", "storage", "vault"}),
+        ("alerts", {"telemetry", "storage"}),
+        ("events", {"storage"}),
+        ("senders", {"storage"}),
+    ],
+)
+def test_what_a_module_is_told_by_name_is_made_before_it(module: str, first: set[str]) -> None:
+    """A name tells the compiler nothing about the order, so each module says it."""
+    assert first <= made_after(module)
+
+
+LIMITS = {  # Azure's, of the names that are made here
+    "app": 60,
+    "identity": 128,
+    "insights": 260,
+    "network": 64,
+    "safety": 64,
+    "scheduler": 64,
+    "storage": 24,
+    "systemTopic": 50,
+    "vault": 24,
+    "workspace": 63,
+}
+
+
+@pytest.mark.parametrize("name", ["ab", "sixteen-letters1"])
+def test_names_are_as_azure_takes_them(name: str) -> None:
+    """At either end of what a gateway may be called; a token is 13 letters and digits."""
+    made = dict(re.findall(r"(\w+): '(.*)'", variable("names", code(INFRA / "group.bicep"))))
+    assert made.keys() == LIMITS.keys()
+    for kind, pattern in made.items():
+        whole = pattern.replace("${name}", name).replace("${token}", "0" * 13)
+        assert 3 <= len(whole) <= LIMITS[kind], whole
+        assert re.fullmatch(r"[a-z][a-z0-9]+" if kind == "storage" else r"[a-z]([a-z0-9]|-(?!-))+[a-z0-9]", whole), whole
+
+
+OLDEST = "2024-11-29"  # two years before this was last looked through
+# Older, and yet the newest there are.
+NEWEST = {
+    "Microsoft.Authorization/roleAssignments": "2022-04-01",
+    "Microsoft.Insights/actionGroups": "2023-01-01",
+    "Microsoft.Insights/components": "2020-02-02",
+    "Microsoft.Insights/diagnosticSettings": "2021-05-01-preview",
+    "Microsoft.Network/privateDnsZones": "2024-06-01",
+    "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "2024-06-01",
+}
+
+
+def test_versions_of_azures_interfaces_are_recent() -> None:
+    """None is older than two years, unless there is no newer one: what the compiler's linter asks
+    for by the rule `use-recent-api-versions`.
+    """
+    old = {
+        (kind, version)
+        for path in TEMPLATES
+        for kind, version in re.findall(r"'(Microsoft\.[\w./]+)@([\w-]+)'", code(path))
+        if version < OLDEST
+    }
+    assert old == set(NEWEST.items())
+
+
+@pytest.mark.skipif(not CHECKER.exists(), reason="the index of types is not beside this checkout")
+def test_no_newer_version_is_known_of_what_is_old() -> None:
+    """By Azure's own index, as of when it was made."""
+    with zipfile.ZipFile(CHECKER.parent / "bicep-types.zip") as archive_:
+        known = [each.partition("@") for each in json.loads(archive_.read("index.json"))]
+    for kind, used in NEWEST.items():
+        stable = [version for name, _, version in known if name.lower() == kind.lower() and "preview" not in version]
+        assert max(stable) <= used, kind
 
 
 def test_the_app_starts_after_its_roles() -> None:
