@@ -7,6 +7,8 @@ repeated, and a video is forgotten only after it.
 """
 
 import logging
+from contextlib import suppress
+from datetime import datetime
 
 import msgspec
 
@@ -14,8 +16,8 @@ from shared.errors import NotPassed
 from shared.events.couriers import Couriers
 from shared.events.record import Record, blocked, record_of
 from shared.media.video import Video
-from shared.storage.event_marks import Happening, marks_of
-from shared.storage.tables import Delete, Table, WriteConflict
+from shared.storage.event_marks import UNTOLD, Happening, marks_of
+from shared.storage.tables import Delete, Insert, Row, Table, WriteConflict, unread
 from shared.telemetry.telemetry import SILENT, Telemetry
 
 logger = logging.getLogger("gateway")
@@ -54,10 +56,24 @@ class Journal(msgspec.Struct, frozen=True):
                 continue  # another run has told it
 
     async def tell_blocked(self, video: Video, refusal: NotPassed) -> None:
-        """Tell of a request that guardrails did not let through. Raises StorageUnavailable."""
+        """Tell of a request that guardrails did not let through: everyone, or after a crash by the
+        sweep, or nobody. Raises StorageUnavailable.
+        """
         record = blocked(video, refusal, prompts=self.log_prompts)
         self._note(record)
-        await self.publish(record)
+        if self.listened:
+            mark = {"record": msgspec.json.encode(record).decode()}
+            await self.table.commit(UNTOLD, Insert(record.id, mark))
+            await self._publish_untold(record, unread(record.id))
+
+    async def tell_untold(self, before: datetime) -> None:
+        """Tell what was to be told before then, and was cut off. Raises StorageUnavailable."""
+        if not self.listened:
+            return
+        async for row in self.table.scan(UNTOLD):
+            record = msgspec.json.decode(row.values["record"], type=Record)
+            if record.time < before:
+                await self._publish_untold(record, row)
 
     async def tell_rejected(self, record: Record) -> None:
         """Tell of a message that starts no video. Raises StorageUnavailable."""
@@ -73,6 +89,11 @@ class Journal(msgspec.Struct, frozen=True):
                 await self.couriers.deliveries.add(name, record, to)
                 summoned.append(name)
         await self.couriers.summon(dict.fromkeys(summoned))
+
+    async def _publish_untold(self, record: Record, mark: Row) -> None:
+        await self.publish(record)
+        with suppress(WriteConflict):  # another run has told it
+            await self.table.commit(UNTOLD, Delete(mark))
 
     def _note(self, record: Record) -> None:
         logger.info("journal %s", msgspec.json.encode(record).decode())

@@ -2,7 +2,8 @@
 
 A mark is written in the same transaction as the change that it tells of, in the key's partition, so
 that no crash separates the two. It holds nothing: the event is made from the video's row when the
-mark is taken down (`events.journal`).
+mark is taken down (`events.journal`). Only an event of no video has nothing else to be made from:
+its mark holds it, in a partition for all keys, where the sweep finds it.
 """
 
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from shared.media.video import owner_of
 from shared.storage.tables import Insert, Row, Table
 
 Happening = Literal["started", "running", "ended"]
+
+UNTOLD = "untold"  # the partition of events of no video
 
 _MARK = "event_"
 

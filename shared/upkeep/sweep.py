@@ -33,6 +33,7 @@ PATIENCE = timedelta(seconds=45)  # with an orchestration that is due to act
 
 _STARTING = timedelta(seconds=30)  # a younger video may just be starting
 _BEGUN = timedelta(minutes=2)  # a video younger than this is looked at every time
+_TELLING = timedelta(minutes=2)  # within which a request has told everyone that it was blocked
 _ABANDONED = timedelta(minutes=10)  # a pool row this old without a video belongs to a request that was never admitted
 _MARGIN = timedelta(minutes=30)  # for a video to end by itself, beyond what its waits and its job may take
 _MOST_REPLACED = 32  # in one look; an instance runs 15, so more than this are late because instances are missing
@@ -71,6 +72,7 @@ class Sweep(msgspec.Struct, dict=True):
         """
         await self._look()
         await self._attempt(self.gateway.copies.drop_noted())
+        await self._attempt(self.gateway.journal.tell_untold(self.now - _TELLING))
         await self._attempt(self._purge())
         await Alarms(self.gateway, self._attempt, self.now).run()
         if self.now.minute < EVERY.total_seconds() / 60:

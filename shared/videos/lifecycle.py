@@ -162,13 +162,15 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.alerts.tell(_over_soft_budget(video, msgspec.json.decode(video.crossed, type=Crossing)))
 
     async def _tell_blocked(self, video: Video, account: Account | None, refusal: NotPassed) -> None:
-        """The caller is refused all the same where storage fails now; the log has it then."""
+        """The caller is refused all the same where storage fails now; the log has it then, and the
+        sweep tells what has a mark.
+        """
         if account is not None:
             video = msgspec.structs.replace(video, tags=account.tags, key_alias=account.alias, key_user=account.user_id)
         try:
             await self.journal.tell_blocked(video, refusal)
         except StorageUnavailable:
-            logger.warning("video %s: the blocked request was not told to the logging providers", video.id)
+            logger.warning("video %s: the blocked request was not told to every logging provider yet", video.id)
 
     async def _refuse_early(self, video: Video, account: Account) -> None:
         """Refuse what the account clearly forbids at the cost of one read, so that a client which

@@ -12,6 +12,7 @@ from shared.events.deliveries import MAIL
 from shared.gateway import Gateway
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.blobs import REFERENCES
+from shared.storage.event_marks import UNTOLD
 from shared.storage.tables import Row, partition_of
 
 
@@ -48,6 +49,8 @@ async def _untold(gateway: Gateway, owners: Iterable[str]) -> AsyncIterator[str]
     for owner in owners:
         async for row in table.beginning_with(owner, "event_"):
             yield f"mark {row.key}"
+    async for row in table.scan(UNTOLD):
+        yield f"mark {row.key}"
     for name in gateway.couriers.destinations:
         async for row in table.scan(f"{MAIL}{name}"):
             yield f"delivery {row.key} to {name}"

@@ -14,6 +14,7 @@ from shared.accounts.spend_lines import SPEND
 from shared.events.alerts import TOLD as ALERTS
 from shared.events.deliveries import MAIL, POISON
 from shared.media.video import GATEWAY_OWNER
+from shared.storage.event_marks import UNTOLD
 from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Write
 from shared.storage.video_store import UPKEEP
 
@@ -44,7 +45,7 @@ def commit_name(table: str, partition: str, writes: Sequence[Write]) -> str:
     come, change and go.
     """
     place = {"gateway": "keys", "pools": "pool"}[table]
-    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP, POISON, ALERTS):
+    if partition in ("tokens", "beats", "asks", "copies", GATEWAY_OWNER, SPEND, UPKEEP, POISON, ALERTS, UNTOLD):
         place = partition
     if partition.startswith(MAIL):
         place = "mail"
@@ -63,8 +64,8 @@ def _row(place: str, write: Write) -> str:
         return sign + ("alias" if key.startswith("alias_") else "token")
     if place in ("mail", POISON):
         return f"{sign}delivery"
-    if place in ("asks", "copies", ALERTS):
-        return sign + {"asks": "ask", "copies": "copy", ALERTS: "alert"}[place]
+    if place in ("asks", "copies", ALERTS, UNTOLD):
+        return sign + {"asks": "ask", "copies": "copy", ALERTS: "alert", UNTOLD: "event"}[place]
     kind = next((kind for start, kind in _ROWS.items() if key.startswith(start)), "claim")
     return sign + ("note" if kind == "video" and place == "pool" else kind)
 

@@ -50,6 +50,17 @@ async def _create(stage: Stage) -> str:
     return await stage.client.create()
 
 
+async def _blocked(stage: Stage) -> None:
+    await stage.client.refused("content_policy_violation")
+
+
+async def _both_heard(stage: Stage) -> list[str]:
+    """The provider and the queue, each of the one request."""
+    heard = (stage.receiver.seen, await stage.queued_events())
+    seen, queued = ({each for each in events if each.endswith(".blocked")} for events in heard)
+    return [] if seen == queued and len(seen) == 1 else [f"the provider has heard of {seen}, the queue of {queued}"]
+
+
 async def _create_with_reference(stage: Stage) -> str:
     return await stage.client.create(**picture())
 
@@ -235,6 +246,16 @@ REPAIRS = (
     Story("never started", _swept, before=_create, dies_at=_STARTS),
     Story("dead while it was admitted", _swept, before=_create_with_reference, dies_at=_ADMITS, general=BUDGET),
     Story("dead before its start was told", _swept, before=_create, dies_at=_ADMITTED, check=told, listens=()),
+    Story(
+        "dead when one of two had heard of a blocked request",
+        _swept,
+        before=_blocked,
+        dies_at=_HANDED_OVER,
+        check=_both_heard,
+        words=("cat",),
+        listens=(),
+        sinks=("datadog", "azure_queue"),
+    ),
     Story("dead before a courier was summoned", _swept, before=_create, dies_at=_HANDED_OVER, check=told, listens=()),
     Story(
         "dead while it fell back",

@@ -47,7 +47,7 @@ WORST = [
     ("a queue and a topic that are told", "deliver: queue.put: after", 0),
     ("a message that starts none", "video_requests: _reject: queue.put poison: after", 0),
     ("a webhook from its first day to its last", "zz_other_path: rotate_secret: keys[~endpoints ~key]: after", 0),
-    ("a webhook from its first day to its last", "deliver: send_once: sink.post: after", 0),
+    ("a webhook from its first day to its last", "deliver: _send_once: sink.post: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 

@@ -1,5 +1,6 @@
 """What happened is told: once to everyone who listens, by the transaction that made it happen."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -12,7 +13,7 @@ import pytest
 from shared.config.sinks import SINKS
 from shared.errors import StorageUnavailable
 from shared.media.video import Video
-from shared.storage.event_marks import marks_of
+from shared.storage.event_marks import UNTOLD, marks_of
 from shared.storage.tables import Insert, Write
 from shared.upkeep.sweep import Sweep
 from tests.fakes.content_safety import HOST, KEY, ContentSafetyServer
@@ -202,6 +203,42 @@ async def test_a_blocked_request_is_seen_once_by_every_provider(world: World) ->
     assert (told["type"], told["error_code"], told["cost"]) == ("request.blocked", "content_policy_violation", 0.0)
     assert (told["key_id"], told["request_id"]) == (world.owner, reply.headers["x-request-id"])
     assert told["guardrails"] == [{"guardrail": "house", "result": "blocked", "category": "blocked_words"}]
+
+
+@pytest.mark.world(sinks=("datadog", "webhook"), guardrails=RULES)
+@pytest.mark.parametrize("writes", [1, 2, 3])
+async def test_a_blocked_request_that_is_cut_off_is_told_to_everyone_by_the_sweep(world: World, writes: int) -> None:
+    """After its mark, after the first provider, after the last: each hears of it once, and no mark
+    is left.
+    """
+    world.faults.dies_after = len(world.faults.commits) + writes
+    asking = asyncio.create_task(world.send("POST", "/v1/videos", secret=world.secret, body={"prompt": "A zz"}))
+    await world.faults.died.wait()
+    asking.cancel()
+    world.faults.dies_after = None
+    after = world.another()
+    await Sweep(after, Engine()).run()
+    assert len(await untold(world)) == 1  # its request may still be telling it
+    world.clock.skip(121)
+    await Sweep(after, Engine()).run()
+    await world.delivered()
+    assert {name: len(seen) for name, seen in world.receivers.seen.items()} == {"datadog": 1, "webhook": 1}
+    assert await untold(world) == []
+
+
+@pytest.mark.world(sinks=("datadog",), guardrails=RULES)
+async def test_a_mark_is_only_for_what_is_blocked(world: World) -> None:
+    """A request that is refused otherwise writes nothing."""
+    before = len(world.faults.commits)
+    assert (await world.send("POST", "/v1/videos", secret=world.secret, body={"prompt": ""})).status == 400
+    assert len(world.faults.commits) == before
+    assert (await world.send("POST", "/v1/videos", secret=world.secret, body={"prompt": "A zz"})).status == 400
+    assert [len(writes) for _, writes in world.faults.commits[before:]] == [1, 1, 1]  # mark, delivery, mark
+    assert await untold(world) == []
+
+
+async def untold(world: World) -> list[str]:
+    return [row.key async for row in world.gateway.tables.gateway.scan(UNTOLD)]
 
 
 SERVICE = {"default_on": True, "api_base": f"https://{HOST}/", "api_key": KEY}
