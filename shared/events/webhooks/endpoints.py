@@ -15,9 +15,10 @@ from shared.accounts.commits import Commits, Decision
 from shared.errors import InvalidRequest, NotFound
 from shared.events.webhooks.signing import hint
 from shared.media.video import unix
-from shared.storage.tables import Insert, Replace, Row, Table
+from shared.storage.tables import Delete, Insert, Replace, Row, Table
 
 MOST = 20  # endpoints of a key
+LOG = "webhook_log_"  # the row of an endpoint's last deliveries (`history`), which goes with it
 _ROW = "webhooks"
 _OVERLAP = timedelta(hours=24)  # for which a replaced secret signs beside the new one
 
@@ -110,20 +111,25 @@ class Endpoints(msgspec.Struct, frozen=True):
         def edit(before: list[Endpoint]) -> tuple[list[Endpoint], None]:
             return [each for each in before if each.id != endpoint_id], None
 
-        await self.commits.change_account(owner, _Edit(owner, edit))
+        await self.commits.change_account(owner, _Edit(owner, edit, drops=f"{LOG}{endpoint_id}"))
 
 
 class _Edit(msgspec.Struct, Generic[T]):
-    """Change a key's endpoints, and note on its account whether any wants events."""
+    """Change a key's endpoints, and note on its account whether any wants events. The row `drops`
+    goes in the same transaction.
+    """
 
     owner: str
     edit: Callable[[list[Endpoint]], tuple[list[Endpoint], T]]
+    drops: str | None = None
     weight: int = 60_000
     _row: Row | None = None
+    _dropped: Row | None = None
 
     async def read(self, table: Table, *, again: bool) -> None:
         del again
         self._row = await table.get(self.owner, _ROW)
+        self._dropped = await table.get(self.owner, self.drops) if self.drops else None
 
     def decide(self, account: Account, taken: set[str]) -> Decision[T] | None:
         if _ROW in taken:
@@ -132,7 +138,8 @@ class _Edit(msgspec.Struct, Generic[T]):
         values = {"endpoints": msgspec.json.encode(after).decode()}
         write = Insert(_ROW, values) if self._row is None else Replace(self._row, values)
         hooked = any(each.disabled is None for each in after)
-        return Decision(msgspec.structs.replace(account, hooked=hooked), result, (write,))
+        dropped = (Delete(self._dropped),) if self._dropped else ()
+        return Decision(msgspec.structs.replace(account, hooked=hooked), result, (write, *dropped))
 
 
 def _read(row: Row | None) -> list[Endpoint]:

@@ -8,13 +8,13 @@ from typing import Any
 
 import msgspec
 
-from shared.clock import Clock
+from shared.errors import NotFound
 from shared.events.record import utc
+from shared.events.webhooks.endpoints import LOG, Endpoints
 from shared.media.video import unix
 from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict
 
 KEPT = 20  # deliveries of an endpoint
-_ROW = "webhook_log_"
 _ATTEMPTS = 3  # a note that loses the race so often is left out
 
 
@@ -50,34 +50,48 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class History(msgspec.Struct, frozen=True):
     """Notes and shows deliveries."""
 
-    table: Table
-    clock: Clock
+    endpoints: Endpoints
+
+    @property
+    def table(self) -> Table:
+        return self.endpoints.commits.table
 
     async def of(self, owner: str, endpoint_id: str) -> Sequence[Attempt]:
         """The last deliveries, newest first."""
-        return _read(await self.table.get(owner, f"{_ROW}{endpoint_id}"))
+        return _read(await self.table.get(owner, f"{LOG}{endpoint_id}"))
 
     async def of_all(self, owner: str) -> Sequence[tuple[str, Attempt]]:
         """The last deliveries to all endpoints of a key, each with its endpoint's id. One range
         read.
         """
-        rows = [row async for row in self.table.beginning_with(owner, _ROW)]
-        return [(row.key.removeprefix(_ROW), attempt) for row in rows for attempt in _read(row)]
+        rows = [row async for row in self.table.beginning_with(owner, LOG)]
+        return [(row.key.removeprefix(LOG), attempt) for row in rows for attempt in _read(row)]
 
     async def note(self, owner: str, endpoint_id: str, attempts: Sequence[Attempt]) -> None:
-        """Put these before what is known; an event is there once, with its last try."""
+        """Put these before what is known; an event is there once, with its last try. Nothing is
+        noted for an endpoint that was deleted while it was sent to.
+        """
         for _ in range(_ATTEMPTS):
-            row = await self.table.get(owner, f"{_ROW}{endpoint_id}")
+            row = await self.table.get(owner, f"{LOG}{endpoint_id}")
+            if row is None and not await self._exists(owner, endpoint_id):
+                return
             new = [msgspec.structs.replace(each, tried_at=utc(each.tried_at)) for each in attempts]
             ids = {each.event_id for each in new}
             kept = [*new, *(each for each in _read(row) if each.event_id not in ids)][:KEPT]
             values = {"attempts": msgspec.json.encode(kept).decode()}
             try:
-                write = Insert(f"{_ROW}{endpoint_id}", values) if row is None else Replace(row, values)
+                write = Insert(f"{LOG}{endpoint_id}", values) if row is None else Replace(row, values)
                 await self.table.commit(owner, write)
             except WriteConflict:
                 continue
             return
+
+    async def _exists(self, owner: str, endpoint_id: str) -> bool:
+        try:
+            await self.endpoints.find(owner, endpoint_id)
+        except NotFound:
+            return False
+        return True
 
 
 def _read(row: Row | None) -> list[Attempt]:

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from shared.accounts.account import callback_hosts
+from shared.accounts.account import Account, callback_hosts
 from shared.accounts.keys import token_of
 from shared.clock import Clock
 from shared.errors import NotFound, RateLimited, StorageUnavailable
@@ -93,11 +93,12 @@ class Webhooks(msgspec.Struct, frozen=True):
     async def _send(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
         """One try, and its note for the owner. A gone or disabled endpoint gets nothing."""
         record = delivery.record
-        endpoint = await self._endpoint(delivery)
+        account = await self.endpoints.commits.account(record.key_id)
+        endpoint = await self._endpoint(delivery, account)
         if endpoint is None or endpoint.disabled:
             return Receipt(delivery, "dropped"), None
         async with self._turns:
-            answer = await self.send_once(record.key_id, endpoint, id_of(record), body_of(record))
+            answer = await self._send_once(account, endpoint, id_of(record), body_of(record))
         if answer.status == _GONE and delivery.to != _CALLBACK:
             with suppress(NotFound):  # its owner has deleted it meanwhile
                 await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
@@ -118,19 +119,19 @@ class Webhooks(msgspec.Struct, frozen=True):
             reason=receipt.reason,
         )
 
-    async def _endpoint(self, delivery: Delivery) -> Endpoint | None:
+    async def _endpoint(self, delivery: Delivery, account: Account | None) -> Endpoint | None:
         """Where a delivery goes; None where that is gone."""
         record = delivery.record
         if delivery.to == _CALLBACK:
-            return await self._callback(record)
+            return await self._callback(record, account)
         try:
             return await self.endpoints.find(record.key_id, delivery.to)
         except NotFound:
             return None
 
-    async def _callback(self, record: Record) -> Endpoint | None:
+    async def _callback(self, record: Record, account: Account | None) -> Endpoint | None:
         """The address that the request or its key gave, with the secret made of the key."""
-        entry, account = await asyncio.gather(self.videos.find(record.video_id), self.endpoints.commits.account(record.key_id))
+        entry = await self.videos.find(record.video_id)
         if entry is None or entry.video.callback_url is None or account is None:
             return None
         token = account.token or token_of(self.master_key)
@@ -154,30 +155,30 @@ class Webhooks(msgspec.Struct, frozen=True):
             raise RateLimited(message, code="webhook_test_running", retry_after=_TEST_AGAIN)
         self._testing.add(owner)
         try:
-            return await self.send_once(owner, endpoint, event_id, body)
+            return await self._send_once(await self.endpoints.commits.account(owner), endpoint, event_id, body)
         finally:
             self._testing.discard(owner)
 
-    async def _hosts(self, owner: str, endpoint: Endpoint) -> Sequence[str]:
-        """The only hosts that may be sent to; none means any. The address that the operator gives a
-        key is not bound by them.
-        """
-        account = await self.endpoints.commits.account(owner)
-        chosen = account is not None and account.webhook_url == endpoint.url
-        return () if chosen else callback_hosts(account)
-
-    async def send_once(self, owner: str, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
+    async def _send_once(self, account: Account | None, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
         """One signed request to an endpoint, with nothing repeated."""
         now = self.clock.now()
         signature = signed(event_id, int(now.timestamp()), body, endpoint.secrets(now))
         try:
-            named, pinned = await self.addresses.pinned(endpoint.url, await self._hosts(owner, endpoint))
+            named, pinned = await self.addresses.pinned(endpoint.url, _hosts(account, endpoint))
         except NotAllowed as error:
             return Answer(None, str(error))
         # The certificate is that of the name. The connection is not kept: another name may have the
         # same address.
         headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
         return await self.post.post(Letter(str(pinned), headers, body, server=host_of(named)))
+
+
+def _hosts(account: Account | None, endpoint: Endpoint) -> Sequence[str]:
+    """The only hosts that may be sent to; none means any. The address that the operator gives a key
+    is not bound by them.
+    """
+    chosen = account is not None and account.webhook_url == endpoint.url
+    return () if chosen else callback_hosts(account)
 
 
 def _receipt(delivery: Delivery, answer: Answer) -> Receipt:

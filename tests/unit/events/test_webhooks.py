@@ -15,6 +15,8 @@ import msgspec
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
+from shared.accounts.account import Account
+from shared.accounts.commits import Commits
 from shared.errors import StorageUnavailable
 from shared.events.deliveries import MAIL
 from shared.events.destination import Receipt
@@ -409,6 +411,37 @@ async def test_what_is_on_its_way_to_a_deleted_endpoint_is_dropped(world: World,
     assert not [each async for each in world.gateway.couriers.deliveries.undelivered()]
 
 
+async def test_what_was_sent_to_an_endpoint_is_forgotten_with_it(world: World, receiver: Receiver) -> None:
+    """Also what arrives while it is deleted: nobody could see it, or take it away."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+        await ended(world)
+        await world.delivered()
+        history = world.gateway.webhooks.history
+        (told,) = await history.of(world.owner, made.id)
+        await client.webhooks.delete(made.id)
+    assert await history.of_all(world.owner) == []
+    await history.note(world.owner, made.id, [told])
+    assert await history.of_all(world.owner) == []
+
+
+async def test_a_try_reads_the_account_once(world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For an endpoint, and for an address that is signed with a secret made of the key."""
+    async with official(world) as client:
+        await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
+    await ended(world, callback_url=f"{URL}/own")
+    read, account = [], Commits.account
+
+    async def counted(commits: Commits, owner: str) -> Account | None:
+        read.append(owner)
+        return await account(commits, owner)
+
+    monkeypatch.setattr(Commits, "account", counted)
+    await world.gateway.couriers.deliver("webhooks")
+    assert len(receiver.requests) == 2
+    assert read == [world.owner] * 2
+
+
 async def test_a_former_secret_signs_for_a_day(world: World, receiver: Receiver) -> None:
     """Where its owner wants that; otherwise it ends at once."""
     async with official(world) as client:
@@ -500,12 +533,14 @@ async def test_the_operator_sees_the_last_deliveries_of_every_key(world: World, 
 
 async def test_the_history_of_an_endpoint_is_bounded(world: World) -> None:
     history = world.gateway.webhooks.history
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.completed"])
     for number in range(30):
         told = {"record_id": "r", "type": "video.failed", "video_id": "v", "tries": 1, "outcome": "delivered"}
         attempt = msgspec.convert({**told, "event_id": f"evt_{number}", "tried_at": world.clock.now()}, Attempt)
-        await history.note(world.owner, "we_1", [attempt, attempt] if number == 29 else [attempt])
-    assert [each.event_id for each in await history.of(world.owner, "we_1")][:1] == ["evt_29"]
-    assert len(await history.of(world.owner, "we_1")) == 20
+        await history.note(world.owner, made.id, [attempt, attempt] if number == 29 else [attempt])
+    assert [each.event_id for each in await history.of(world.owner, made.id)][:1] == ["evt_29"]
+    assert len(await history.of(world.owner, made.id)) == 20
 
 
 async def test_nothing_inside_is_reached(world: World, receiver: Receiver) -> None:
