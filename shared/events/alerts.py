@@ -1,4 +1,4 @@
-"""Alerts: what an operator should hear of, told to the logging providers that hear of failures."""
+"""Alerts: what an operator should act on, sent to the logging providers that receive failures."""
 
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -12,14 +12,14 @@ from shared.events.journal import Journal
 from shared.events.record import Record, utc
 from shared.storage.tables import Delete, Insert, WriteConflict
 
-TOLD = "alerts"  # the partition of what was told
+TOLD = "alerts"  # the partition with a row for each alert that was told
 
 Kind = Literal["soft_budget_crossed", "deployment_closed", "failure_rate_high", "video_stuck", "event_undeliverable"]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """One happening. `subject` is what it happened to and `since` tells it from an earlier one of
-    the same kind: the three make its id.
+    """One alert. `subject` is what it is about, and `since` tells it from an earlier alert of the
+    same kind about the same subject. The three make its id.
     """
 
     kind: Kind
@@ -34,7 +34,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """Without what a row's key may not hold."""
+        """Also a row's key: hashed, since `subject` may hold characters that a key may not."""
         return f"{self.kind}.{sha256(f'{self.subject} {self.since}'.encode()).hexdigest()[:16]}"
 
     def record(self, now: datetime) -> Record:
@@ -60,8 +60,8 @@ class Alerts(msgspec.Struct, frozen=True):
     clock: Clock
 
     async def tell(self, alert: Alert) -> None:
-        """Tell an alert, once: with the same id again only where a crash came between. Raises
-        StorageUnavailable.
+        """Tell an alert once. If this is cut off, the next call tells it again with the same id.
+        Raises StorageUnavailable.
         """
         table = self.journal.table
         if not self.journal.listened or await table.get(TOLD, alert.id) is not None:
@@ -72,7 +72,9 @@ class Alerts(msgspec.Struct, frozen=True):
             await table.commit(TOLD, Insert(alert.id, {"told_at": now}))
 
     async def forget(self, before: datetime) -> None:
-        """Drop what was told before then, so that it does not pile up."""
+        """Delete the rows of alerts told before then, so that they do not pile up. Raises
+        StorageUnavailable.
+        """
         if not self.journal.listened:
             return
         async for row in self.journal.table.scan(TOLD):

@@ -1,4 +1,4 @@
-"""Ways of a letter to receivers in Azure, which know the app's identity."""
+"""How a letter reaches a receiver in Azure: with the app's identity, not with a key."""
 
 from collections.abc import Awaitable, Callable
 from typing import Protocol
@@ -12,12 +12,12 @@ from shared.storage.queues import Queues
 
 class Carrier(Protocol):
     async def post(self, letter: Letter) -> Answer:
-        """Send a letter. Whatever the receiver does is an Answer; nothing is raised for it."""
+        """Send a letter. A failure is an Answer too: nothing is raised for what a receiver does."""
         ...
 
 
 class IdentityPost(msgspec.Struct, frozen=True):
-    """Adds a bearer token of the app's identity. `scope` is the receiver's."""
+    """Adds a bearer token of the app's identity for `scope`, the receiver's OAuth scope."""
 
     inner: Carrier
     token: Callable[[str], Awaitable[str]]

@@ -1,8 +1,8 @@
-"""Couriers: one orchestration for each destination, which runs while anything is on its way there.
+"""Couriers: one orchestration for each destination, which runs while deliveries wait for it.
 
-It sends what is due, waits until more is, and ends when nothing is left. Who hands something over
-summons it: an event ends its wait, and where none runs one is started. A summons is a hint that may
-be lost; the sweep repeats it.
+A courier sends the deliveries that are due, waits until the next one is, and ends when none is
+left. Code that adds a delivery summons the courier: if it runs, an event ends its wait; if not, it
+is started. A summons may be lost; the sweep repeats it.
 """
 
 import asyncio
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("gateway")
 
 COURIER, DELIVER = "courier", "deliver"
-MAIL = "mail"  # the event that says that something new is on its way
+MAIL = "mail"  # the event that tells a courier of a new delivery
 
-# A delivery that raises (storage did not answer) runs again this often; then the courier fails and
-# the sweep starts another.
+# The activity raises if storage does not answer. After so many attempts the courier fails, and the
+# sweep starts another.
 _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 5_000, 6
-# The whole history is replayed at every step, so it is cut off after this many deliveries.
+# The engine replays the whole history at every step, so it starts anew after so many activities.
 _ROUNDS = 8
 _PATIENCE = 5.0  # seconds for one summons
 
 
 def courier(context: "df.DurableOrchestrationContext") -> Generator[Any, Any, None]:
-    """Deliver, wait until more is due or something new comes, and deliver again."""
+    """Send what is due, wait until more is due or a summons comes, and send again."""
     destination = context.get_input()
     wait = yield _deliver(context, destination)
     for _ in range(_ROUNDS):
@@ -44,8 +44,8 @@ def courier(context: "df.DurableOrchestrationContext") -> Generator[Any, Any, No
         if wait > 0:
             yield from _wait(context, wait)
         wait = yield _deliver(context, destination)
-    # Not right after a wait: the engine would deliver the event that ended it to the next execution
-    # again.
+    # Continue only after an activity. Right after a wait, the engine would hand the event that
+    # ended the wait to the next execution too.
     if wait is not None:
         context.continue_as_new(destination)
 
@@ -69,16 +69,16 @@ def instance_of(destination: str) -> str:
 
 
 class Summoner(Protocol):
-    """Wakes a destination's courier, or starts one. Raises where the engine does not answer."""
+    """Wakes a destination's courier, or starts one. Raises if the engine does not answer."""
 
     async def summon(self, destination: str) -> None: ...
 
 
 class Couriers(msgspec.Struct):
-    """What couriers do, and who calls them.
+    """The work of the couriers, and the way to summon them.
 
-    They are summoned through the durable client that this process was given last: the host passes
-    one to every call of a function that asks for one.
+    A summons goes through the durable client that this process was given last: the host passes one
+    to each call of a function that has a client binding.
     """
 
     deliveries: Deliveries
@@ -87,11 +87,13 @@ class Couriers(msgspec.Struct):
     _summoner: Summoner | None = None
 
     def go_through(self, summoner: Summoner) -> None:
+        """Summon through this client from now on."""
         self._summoner = summoner
 
     async def deliver(self, name: str) -> float | None:
-        """Send what is due to a destination. Returns the seconds until more is, 0 for at once; None
-        where nothing is left, or the destination is no longer configured. May be repeated.
+        """Send what is due to a destination. Returns the seconds until more is due (0: at once), or
+        None if nothing is left or the destination is no longer configured. May be repeated. Raises
+        StorageUnavailable.
         """
         destination = self.destinations.get(name)
         if destination is None:
@@ -105,13 +107,13 @@ class Couriers(msgspec.Struct):
         return None if wait is None else max(wait, 0.0)
 
     async def summon(self, names: Iterable[str]) -> None:
-        """Have something new delivered. Failures are only logged: the sweep summons again."""
+        """Have new deliveries sent. Failures are only logged: the sweep summons again."""
         if self._summoner is not None:
             await asyncio.gather(*(self._summon(self._summoner, name) for name in names))
 
     async def summon_where_due(self) -> None:
-        """Summon the courier of every destination that something is due for: the net for summonses
-        that are lost, and for couriers that have failed. Raises StorageUnavailable.
+        """Summon the courier of each destination that has deliveries due. This repairs a summons
+        that was lost and a courier that failed. Raises StorageUnavailable.
         """
         waits = {name: await self.deliveries.wait(name) for name in self.destinations}
         await self.summon(name for name, wait in waits.items() if wait is not None and wait <= 0)

@@ -1,8 +1,8 @@
-"""What is on its way to each destination.
+"""The deliveries that wait for each destination.
 
-A destination has a partition `mail_<name>` of the table `gateway`; its rows sort by when they are
-due, so that a courier reads only those. What could not be delivered lies in `journal-poison` until
-it is replayed.
+Each destination has the partition `mail_<name>` of the table `gateway`. Its rows sort by the time
+they are due, so a courier reads only due ones. A delivery that was given up moves to the partition
+`journal-poison` and stays there until it is replayed.
 """
 
 from collections import Counter
@@ -20,20 +20,21 @@ from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConfli
 POISON = "journal-poison"
 MAIL = "mail_"
 
-# A transaction holds 100 rows and 4 MiB, and a character may take twelve bytes on the wire.
+# A transaction takes 100 writes, of which a delivery may need two, and 4 MiB. A character may take
+# twelve bytes in its body.
 _MOST_ROWS = 40
 _MOST_CHARACTERS = 250_000
-# Where a destination has several addressees, one of them gets this many of a batch, so that one
-# that answers slowly holds up no other. So many rows are looked at for the others.
+# One of several addressees gets at most this many deliveries of a batch, so that a slow one does
+# not hold up the others.
 _SHARE = 8
-_MOST_LOOKED_AT = 1_000
-_PAGE = 200
-MOST_COUNTED = 1_000
-_LONGEST_AFTER = 86_400.0  # seconds that a receiver may ask us to wait
+_MOST_LOOKED_AT = 1_000  # rows that are read to find deliveries for other addressees
+_PAGE = 200  # rows of one request
+MOST_COUNTED = 1_000  # rows that a count stops at
+_LONGEST_AFTER = 86_400.0  # seconds: the longest `Retry-After` that is obeyed
 
 
 class Undelivered(msgspec.Struct, frozen=True):
-    """An event that was given up, for the operator."""
+    """A delivery that was given up, for the operator. `tries` counts all that failed."""
 
     destination: str
     to: str
@@ -45,9 +46,9 @@ class Undelivered(msgspec.Struct, frozen=True):
 
 
 class Backlog(msgspec.Struct, frozen=True):
-    """How many events wait for a destination, and how many were given up: at most `MOST_COUNTED`,
-    which means that there may be more. `wait` is in seconds until something is due, 0 or less where
-    something is.
+    """How many deliveries wait for a destination, and how many were given up. A count stops at
+    `MOST_COUNTED`, so there may be more. `wait` is the seconds until one is due: 0 or less if one
+    is due now, None if none waits.
     """
 
     waiting: int
@@ -62,13 +63,15 @@ class Deliveries(msgspec.Struct, frozen=True):
     clock: Clock
 
     async def add(self, destination: str, record: Record, to: str) -> None:
-        """Take in an event for an addressee, due at once. May be repeated."""
-        with suppress(WriteConflict):  # it is there already
+        """Add the delivery of an event to an addressee, due at once. May be repeated. Raises
+        StorageUnavailable.
+        """
+        with suppress(WriteConflict):  # an earlier run has added it
             await self.table.commit(f"{MAIL}{destination}", _row(record, to, record.time, 0))
 
     async def due(self, destination: str) -> Sequence[Delivery]:
-        """What is due now, the longest due first, as much as fits one transaction, with at most a
-        fair share of it for each addressee.
+        """The deliveries that are due now, the oldest first: as many as fit one transaction, and of
+        each addressee at most its share. Raises StorageUnavailable.
         """
         found: list[Delivery] = []
         weight = 0
@@ -80,8 +83,8 @@ class Deliveries(msgspec.Struct, frozen=True):
         return found
 
     async def _in_turns(self, destination: str) -> Sequence[Delivery]:
-        """What is due: the first for each addressee, then the second for each, up to their shares.
-        A destination that is one addressee has no turns.
+        """The due deliveries in rounds: the first of each addressee, then the second of each, up to
+        its share. A destination with one addressee (`to` is "") has no rounds and no shares.
         """
         until = _key(self.clock.now() + timedelta(milliseconds=1))
         seen: Counter[tuple[str, str]] = Counter()
@@ -97,15 +100,15 @@ class Deliveries(msgspec.Struct, frozen=True):
         return [delivery for _, delivery in sorted(found, key=lambda each: each[0])]
 
     async def wait(self, destination: str) -> float | None:
-        """Seconds until something is due, 0 or less where something is; None where nothing is
-        left.
+        """Seconds until a delivery is due: 0 or less if one is due now, None if none waits. Raises
+        StorageUnavailable.
         """
         async for row in self.table.scan(f"{MAIL}{destination}", page=1, select=[]):
             return (_due(row.key) - self.clock.now()).total_seconds()
         return None
 
     async def backlog(self, destination: str) -> Backlog:
-        """Two range reads of keys."""
+        """Counts by reading keys only, in two ranges. Raises StorageUnavailable."""
         return Backlog(
             await _counted(self.table.scan(f"{MAIL}{destination}", select=[])),
             await self.wait(destination),
@@ -113,8 +116,8 @@ class Deliveries(msgspec.Struct, frozen=True):
         )
 
     async def last_given_up(self, destination: str) -> datetime | None:
-        """When an event was given up last, of the first `MOST_COUNTED`: those of new videos come
-        before those of old ones.
+        """When a delivery was given up last, among the first `MOST_COUNTED` rows: those of the
+        newest videos, whose ids sort first. None if none was. Raises StorageUnavailable.
         """
         moments: list[datetime] = []
         async for row in self._poison(destination, select=["given_up_at"]):
@@ -124,9 +127,9 @@ class Deliveries(msgspec.Struct, frozen=True):
         return max(moments, default=None)
 
     async def settle(self, destination: Destination, receipts: Sequence[Receipt]) -> None:
-        """Note what became of deliveries: those that arrived are gone, others have another time or
-        are given up. An event that was on its way to one addressee twice, since it was repeated,
-        goes on once at most.
+        """Apply receipts: delete a delivery that arrived, give a failed one its next time, or give
+        it up. If an event was added twice for an addressee, at most one delivery stays. Raises
+        StorageUnavailable.
         """
         decisive = _decisive(receipts)
         for each in decisive:
@@ -134,31 +137,36 @@ class Deliveries(msgspec.Struct, frozen=True):
                 await self._give_up(destination.name, each)
         changes = [write for each in decisive for write in self._change(destination, each)]
         changes += [Delete(each.delivery.row) for each in receipts if each not in decisive]
-        # Where another courier has had one of them, the next delivery reads the rest anew.
+        # If another courier has settled one of them, nothing is written: the rest stays due, and
+        # the next round sends it again.
         with suppress(WriteConflict):
             await self.table.commit(f"{MAIL}{destination.name}", *changes)
 
     async def undelivered(self, destination: str | None = None) -> AsyncIterator[Undelivered]:
-        """What was given up: of one destination, or of all."""
+        """The deliveries that were given up: of one destination, or of all. Raises
+        StorageUnavailable.
+        """
         async for row in self._poison(destination):
             values = {**row.values, "record": _decode(row.values["record"]), "given_up_at": utc(row.values["given_up_at"])}
             yield Undelivered(**values, row=row)
 
     async def replay(self, given_up: Undelivered) -> None:
-        """Have it delivered again from the first try on. May be repeated."""
+        """Have it sent again, with all its tries. May be repeated. Raises StorageUnavailable."""
         await self.add(given_up.destination, given_up.record, given_up.to)
-        with suppress(WriteConflict):  # another replay has it
+        with suppress(WriteConflict):  # another replay has deleted it
             await self.table.commit(POISON, Delete(given_up.row))
 
     def _poison(self, destination: str | None, select: Sequence[str] | None = None) -> AsyncIterator[Row]:
-        """The name of one destination may begin with that of another."""
+        """The rows of one destination, or all. They are filtered by `destination` too: one name may
+        begin with another, so a range of keys may hold both.
+        """
         if destination is None:
             return self.table.scan(POISON, select=select)
         first, last = f"{destination}_", f"{destination}_~"
         return self.table.scan(POISON, after=first, before=last, select=select, where={"destination": destination})
 
     def _change(self, destination: Destination, receipt: Receipt) -> Sequence[Write]:
-        """The writes that take a delivery away, or give it its next time."""
+        """The writes that delete a delivery, or move it to its next time."""
         delivery = receipt.delivery
         if receipt.outcome in ("delivered", "dropped") or _given_up(destination, receipt):
             return [Delete(delivery.row)]
@@ -167,7 +175,9 @@ class Deliveries(msgspec.Struct, frozen=True):
         return [Delete(delivery.row), _row(delivery.record, delivery.to, due, delivery.tries + 1)]
 
     async def _give_up(self, destination: str, receipt: Receipt) -> None:
-        """Before it leaves the destination's partition: no transaction spans two."""
+        """Copy it to the partition of those given up. This runs before it is deleted, since no
+        transaction spans two partitions, and a crash between the two must not lose it.
+        """
         delivery = receipt.delivery
         values = {
             "record": delivery.row.values["record"],
@@ -177,7 +187,7 @@ class Deliveries(msgspec.Struct, frozen=True):
             "reason": receipt.reason,
             "given_up_at": self.clock.now(),
         }
-        with suppress(WriteConflict):  # an earlier run has put it there
+        with suppress(WriteConflict):  # an earlier run has copied it
             await self.table.commit(POISON, Insert(f"{destination}_{delivery.record.id}_{delivery.to}", values))
 
 
@@ -191,8 +201,8 @@ async def _counted(rows: AsyncIterator[Row]) -> int:
 
 
 def _decisive(receipts: Sequence[Receipt]) -> Sequence[Receipt]:
-    """Of each event and addressee the first receipt, or one that says that it has arrived. A row
-    for each would have the same key if they were due at once.
+    """One receipt for each event and addressee: a `delivered` one if there is any, else the first.
+    Two rows with the same next time would have the same key.
     """
     found: dict[tuple[str, tuple[str, str]], Receipt] = {}
     for each in sorted(receipts, key=lambda each: each.outcome != "delivered"):

@@ -1,4 +1,4 @@
-"""What the journal and its couriers ask of everyone who listens."""
+"""What a destination of events has to offer: a logging provider, or a key's webhooks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, Protocol
@@ -9,12 +9,14 @@ from shared.events.record import Record
 from shared.media.video import Video
 from shared.storage.tables import Row
 
-# Seconds to wait after each failed try: three days together.
+# Seconds to wait after each failed try: about three days in all.
 TRIES_AGAIN: tuple[float, ...] = (5, 30, 120, 600, 1800, *[3600] * 71)
 
 
 class Delivery(msgspec.Struct, frozen=True):
-    """One event for one addressee of a destination. `tries` counts those that failed."""
+    """One event for one addressee of a destination. `tries` counts the failed ones, and `row` is
+    the delivery's own in the table.
+    """
 
     record: Record
     to: str
@@ -23,7 +25,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     @property
     def addressee(self) -> tuple[str, str]:
-        """Names the addressee for all keys: `to` may be the same text for two of them."""
+        """The addressee among those of all keys: two keys may have the same `to`."""
         return self.record.key_id, self.to
 
 
@@ -31,8 +33,8 @@ Outcome = Literal["delivered", "later", "refused", "dropped"]
 
 
 class Receipt(msgspec.Struct, frozen=True):
-    """What became of a delivery: `delivered`; to be tried `later`, in `after` seconds at the
-    earliest; `refused`, which no other try would change; or `dropped`, since its addressee is gone.
+    """The result of a try: `delivered`; `later` if another try may help, after `after` seconds at
+    the earliest; `refused` if none would; `dropped` if the addressee is gone.
     """
 
     delivery: Delivery
@@ -42,9 +44,9 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Destination(Protocol):
-    """Someone who listens. `name` is its own; `pauses` are the seconds after each failed try, and
-    when they are used up the delivery is given up. `everyone` is whether it listens to every video;
-    if not, it listens to those that are `hooked`.
+    """A receiver of events, with a unique `name`. `pauses` are the seconds to wait after each
+    failed try; after the last one a delivery is given up. If `everyone`, it wants events of every
+    video, otherwise only of those that are `hooked` (their key or request has a webhook).
     """
 
     @property
@@ -57,18 +59,18 @@ class Destination(Protocol):
     def everyone(self) -> bool: ...
 
     async def addressees(self, record: Record, video: Video | None) -> Sequence[str]:
-        """Who is to get an event; `video` is None where it is of none that was admitted. Texts that
-        may stand in a row's key; none where it is not wanted here. A destination that is only one
-        has the addressee "". Must be the same when repeated.
+        """Who gets an event: texts that a row's key may hold, none if nobody wants it, and "" for a
+        destination with one addressee. `video` is None if the event is of no admitted video. A
+        repeated call must give the same.
         """
         ...
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
-        """Send them, and say of each what became of it, at least of one. What there was no time for
-        stays due. Raises nothing for what a receiver does.
+        """Try deliveries, at least one, and return a receipt for each that was tried. One without a
+        receipt stays due. Nothing is raised for what a receiver does.
         """
         ...
 
 
 Destinations = Mapping[str, Destination]
-"""Everyone who listens, by name."""
+"""The configured destinations, by name."""

@@ -1,9 +1,9 @@
-"""The journal: a line in the log for each video that starts and each that ends, and the same record
-for everyone who listens.
+"""The journal: a line in the log for each start and each end of a video, and the same record for
+every destination that wants it.
 
-The transaction that starts or ends a video also writes a mark (`storage.event_marks`), where anyone
-listens. `tell` makes deliveries of the marks, and takes them down: it may be cut off anywhere and
-repeated, and a video is forgotten only after it.
+If any destination wants a video's events, the transaction that starts or ends the video also writes
+a mark (`storage.event_marks`). `tell` turns marks into deliveries and then deletes them, so it may
+be cut off anywhere and repeated. A video's row is deleted only after its marks.
 """
 
 import logging
@@ -24,7 +24,9 @@ logger = logging.getLogger("gateway")
 
 
 class Journal(msgspec.Struct, frozen=True):
-    """Tells what happened, in the log and to the destinations that `couriers` go to."""
+    """Writes events to the log, and makes deliveries for the destinations of `couriers`. With
+    `log_prompts` off, neither has prompts, parameters or error messages.
+    """
 
     table: Table
     couriers: Couriers
@@ -33,19 +35,19 @@ class Journal(msgspec.Struct, frozen=True):
 
     @property
     def listened(self) -> bool:
-        """Whether anyone listens to every video. If not, nothing is written and read but for videos
-        that are `hooked`.
+        """Whether any destination wants events of every video. If not, marks are written and read
+        only for videos that are `hooked`, and alerts are not told.
         """
         return any(each.everyone for each in self.couriers.destinations.values())
 
     def note(self, happening: Happening, video: Video) -> None:
-        """Write the line of the log, and at its end the video's spans. Repeated ones have the same
-        ids.
+        """Write an event of a video to the log, and export its spans if it has ended. A repeated
+        line and repeated spans have the same ids.
         """
         self._note(record_of(happening, video, prompts=self.log_prompts))
 
     async def tell(self, video: Video) -> None:
-        """Tell what is still to be told of a video. May be repeated. Raises StorageUnavailable."""
+        """Make deliveries of a video's marks. May be repeated. Raises StorageUnavailable."""
         if not (self.listened or video.hooked):
             return
         for happening, row in await marks_of(self.table, video.id):
@@ -56,8 +58,8 @@ class Journal(msgspec.Struct, frozen=True):
                 continue  # another run has told it
 
     async def tell_blocked(self, video: Video, refusal: NotPassed) -> None:
-        """Tell of a request that guardrails did not let through: everyone, or after a crash by the
-        sweep, or nobody. Raises StorageUnavailable.
+        """Tell of a request that guardrails blocked. Its mark is written first, so that a crash
+        leaves either nothing told or a mark that the sweep tells. Raises StorageUnavailable.
         """
         record = blocked(video, refusal, prompts=self.log_prompts)
         self._note(record)
@@ -67,7 +69,9 @@ class Journal(msgspec.Struct, frozen=True):
             await self._publish_untold(record, unread(record.id))
 
     async def tell_untold(self, before: datetime) -> None:
-        """Tell what was to be told before then, and was cut off. Raises StorageUnavailable."""
+        """Tell of blocked requests from before then whose telling was cut off. Raises
+        StorageUnavailable.
+        """
         if not self.listened:
             return
         async for row in self.table.scan(UNTOLD):
@@ -76,13 +80,15 @@ class Journal(msgspec.Struct, frozen=True):
                 await self._publish_untold(record, row)
 
     async def tell_rejected(self, record: Record) -> None:
-        """Tell of a message that starts no video. Raises StorageUnavailable."""
+        """Tell of a queue message that starts no video. Raises StorageUnavailable."""
         told = record if self.log_prompts else msgspec.structs.replace(record, error_message=None)
         self._note(told)
         await self.publish(told)
 
     async def publish(self, record: Record, video: Video | None = None) -> None:
-        """Hand an event to everyone who wants it. May be repeated."""
+        """Add deliveries for each destination that wants an event, and summon its courier. May be
+        repeated. Raises StorageUnavailable.
+        """
         summoned = []
         for name, destination in self.couriers.destinations.items():
             for to in await destination.addressees(record, video):

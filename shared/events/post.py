@@ -1,4 +1,4 @@
-"""Sends one request to a receiver, and reads no more of its answer than is needed."""
+"""Sends one HTTP request to a receiver, and reads no more of its answer than is needed."""
 
 import asyncio
 import logging
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gateway")
 
-_PATIENCE = 15.0  # seconds for a whole request, as Standard Webhooks has it
-_PATIENCE_WITH_BODY = 2.0  # seconds for what is read of its answer
+_PATIENCE = 15.0  # seconds for a whole request: the shortest that Standard Webhooks suggests
+_PATIENCE_WITH_BODY = 2.0  # seconds for the answer's body
 
 
 class Letter(msgspec.Struct, frozen=True):
-    """A request that is to be made: a POST of `body`. Its headers may hold a key. Where `url` has
-    an address in the place of a name, `server` is the name that the certificate must have. `reads`
-    is how many bytes of the answer's body are wanted.
+    """A POST of `body` that is to be sent. Its headers may hold a key, so its repr shows none. If
+    `url` names an IP address, `server` is the name that the certificate must have. `reads` is how
+    many bytes of the answer's body are wanted.
     """
 
     url: str
@@ -38,9 +38,9 @@ class Letter(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What came back: a status, or None where nothing did. `after` are the seconds of its
-    `Retry-After`; `reason` says what happened, and quotes nothing. `body` is what the letter wanted
-    of it and came in time.
+    """The receiver's answer: `status` is None if there was none. `after` is its `Retry-After` in
+    seconds. `reason` says what happened and quotes nothing of the answer. `body` holds at most the
+    bytes that the letter wanted.
     """
 
     status: int | None
@@ -60,8 +60,8 @@ class Post(msgspec.Struct, frozen=True):
     clock: Clock
 
     async def post(self, letter: Letter) -> Answer:
-        """Send a letter. Whatever the receiver does is an Answer; nothing is raised for it, and
-        nothing for an address that cannot be asked.
+        """Send a letter. A failure is an Answer too: nothing is raised for what the receiver does,
+        nor for an address that nobody can connect to.
         """
         import httpx
 
@@ -69,10 +69,10 @@ class Post(msgspec.Struct, frozen=True):
             async with asyncio.timeout(_PATIENCE):
                 response = await self._send(letter)
                 body = await _read(response, letter.reads)
-                await response.aclose()  # the rest may be endless, and tells us nothing
+                await response.aclose()  # the rest is not needed, and may be endless
         except (httpx.HTTPError, TimeoutError) as error:
             return Answer(None, type(error).__name__)
-        except Exception as error:  # one letter must not hold up those that are sent with it
+        except Exception as error:  # one letter must not stop the others of its batch
             logger.warning("a letter could not be sent: %s", type(error).__name__)
             return Answer(None, type(error).__name__)
         after = _seconds(response.headers.get("retry-after", ""), self.clock.now())
@@ -86,8 +86,8 @@ class Post(msgspec.Struct, frozen=True):
 
 
 async def _read(response: "httpx.Response", most: int) -> bytes:
-    """The beginning of a body, not unpacked. One that breaks off or hesitates is left: the status
-    has been told.
+    """At most `most` bytes of a body, not decompressed. If it breaks off or is slow, what came so
+    far is enough: the status is known.
     """
     import httpx
 
@@ -104,12 +104,12 @@ async def _read(response: "httpx.Response", most: int) -> bytes:
 
 
 def _seconds(text: str, now: datetime) -> float:
-    """A `Retry-After`, a number of seconds or an HTTP date, in seconds from now; 0 where it is
-    neither, or past.
+    """The seconds from now that a `Retry-After` means, which is a number of seconds or an HTTP date
+    (RFC 9110, 10.2.3); 0 if it is neither, or past.
     """
     if text.isascii() and text.isdigit() and len(text) < 9:
         return float(text)
     try:
         return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
+    except (ValueError, TypeError, OverflowError):  # not a date, or one without a zone
         return 0.0

@@ -1,4 +1,4 @@
-"""The journal's record: what is told of a video's event, of a blocked request, or by an alert."""
+"""The journal's record: one event of a video, a blocked request, a rejected message or an alert."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -17,14 +17,13 @@ Type = _OfVideo | Literal["request.blocked", "request.rejected", "alert"]
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One event. `id` is the same however often it is sent, so a receiver that gets it twice can
-    tell: `<video id>.started`, `.running` or `.ended`, `.blocked` of a request that became no
-    video, `.rejected` of a message that did not, or an alert's own.
+    """One event. `id` is the same each time the event is sent, so a receiver can recognize a
+    repeated one: `<video id>.started`, `.running` or `.ended`; `<video id>.blocked` of a request
+    that guardrails blocked; `<request id>.rejected` of a queue message; or an alert's id.
 
-    Times are UTC, waits are seconds, money is dollars. `price` is what the video may cost, `cost`
-    what it has cost: 0 until it is completed, and where it failed. `prompt`, `parameters` and
-    `error_message` are None where `log_prompts: false` keeps them out: upstreams quote prompts in
-    their messages.
+    Times are UTC, waits are in seconds, money is in dollars. `price` is the most that the video may
+    cost, `cost` what it did cost: 0 unless it is completed. With `log_prompts: false`, `prompt`,
+    `parameters` and `error_message` are None: upstreams quote prompts in their messages.
     """
 
     id: str
@@ -69,7 +68,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ends(self) -> bool:
-        """Whether nothing follows for its video."""
+        """Whether this is the last event of its video, or of a request that became none."""
         return self.type in ("video.completed", "video.failed", "request.blocked")
 
     @property
@@ -83,26 +82,28 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def asked(self) -> dict[str, Any]:
-        """What was asked for, as providers show the input of a call."""
+        """What the request asked for: what providers show as the input of a call."""
         asked = {"prompt": self.prompt, "seconds": self.seconds, "size": self.size, "parameters": self.parameters}
         return {name: value for name, value in asked.items() if value is not None}
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """What came of it, as providers show the output of a call."""
+        """The video's id, its status and its error: what providers show as the output of a call."""
         error = {"code": self.error_code, "message": self.error_message} if self.failed else None
         return {"video_id": self.video_id, "status": self.status, **({"error": error} if error else {})}
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Everything else that is known of it, by the names of the journal."""
+        """All other fields that have a value, by name: what providers show as metadata."""
         told = msgspec.to_builtins(self)
         elsewhere = ("prompt", "parameters", "error_message", "tags", "traceparent")
         return {name: value for name, value in told.items() if value not in (None, []) and name not in elsewhere}
 
 
 def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
-    """What is told of a video. The start tells what was known then, whenever it is told."""
+    """The record of a video's event. A start may be told late, when the video's row knows more: it
+    has only the facts of the start all the same.
+    """
     told = _TOLD[happening](video)
     return Record(
         id=f"{video.id}.{happening}",
@@ -129,8 +130,8 @@ def record_of(happening: Happening, video: Video, *, prompts: bool) -> Record:
 
 
 def blocked(video: Video, refusal: NotPassed, *, prompts: bool) -> Record:
-    """What is told of a request that guardrails did not let through: `video` is what it asked for,
-    and has failed at once.
+    """The record of a request that guardrails blocked: that of `video`, which it asked for and
+    which was never admitted, as if it had failed at once.
     """
     ended = msgspec.structs.replace(
         video, status="failed", finished_at=video.created_at, error_code=refusal.code, error_message=refusal.message
@@ -140,7 +141,7 @@ def blocked(video: Video, refusal: NotPassed, *, prompts: bool) -> Record:
 
 
 def rejected(request_id: str, key_id: str, refusal: GatewayError, now: datetime) -> Record:
-    """What is told of a message on the queue that starts no video."""
+    """The record of a queue message that starts no video."""
     return Record(
         id=f"{request_id}.rejected",
         type="request.rejected",
@@ -205,11 +206,13 @@ def _times(video: Video) -> dict[str, datetime | None]:
 
 
 def _between(first: datetime | None, last: datetime | None) -> float | None:
-    """Seconds from one to the other, not below 0: the clocks of two instances may differ."""
+    """Seconds between two times, not below 0: the clocks of two instances may differ."""
     return None if first is None or last is None else max(round((utc(last) - utc(first)).total_seconds(), 3), 0.0)
 
 
 def utc(moment: datetime) -> datetime:
-    """The plain moment: storage's own kind of time is not encoded."""
+    """The same time as a plain `datetime` in UTC: storage returns a subclass, which msgspec does
+    not encode.
+    """
     here = moment.astimezone(UTC)
     return datetime(here.year, here.month, here.day, here.hour, here.minute, here.second, here.microsecond, UTC)

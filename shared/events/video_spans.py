@@ -1,6 +1,6 @@
-"""A video as spans: one of its life, below the request that asked for it, and below that one for
-each thing that it waited for. Their ids follow from the video's, so that spans which are sent twice
-are one.
+"""The spans of a video: one of its whole life, whose parent is the request that asked for it, and
+below that one for each phase. Their ids are computed from the video's id, so a span that is sent
+twice is one to the receiver.
 """
 
 from collections.abc import Mapping
@@ -49,8 +49,9 @@ def spans_of(record: Record) -> list[FinishedSpan]:
 
 
 def _attributes(record: Record) -> Mapping[str, Any]:
-    """Those of the GenAI conventions, with values of our own where they have none for videos, and
-    the record's.
+    """The attributes of OpenTelemetry's GenAI conventions
+    (https://opentelemetry.io/docs/specs/semconv/gen-ai/), with our own values for what they do not
+    define for videos, and the record's fields as `video.<name>`.
     """
     asked = [{"role": "user", "parts": [{"type": "text", "content": record.prompt}]}]
     return {
@@ -66,5 +67,5 @@ def _attributes(record: Record) -> Mapping[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value that attributes may have: of a list of objects its JSON."""
+    """A value that an attribute may have; anything else as its JSON text."""
     return value if isinstance(value, str | int | float) else msgspec.json.encode(value).decode()

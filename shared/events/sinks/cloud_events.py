@@ -1,6 +1,6 @@
 """Events for pipelines, as CloudEvents 1.0 in JSON
-(https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md): for a queue of the storage
-account, and for a custom topic of Event Grid.
+(https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md): to a queue of the storage
+account, or to a custom topic of Event Grid.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from shared.events.record import Record
 from shared.events.sinks.sink import EVERY, Format
 from shared.storage.queues import LARGEST
 
-SCOPE = "https://eventgrid.azure.net/.default"  # of the app's token for a topic
+SCOPE = "https://eventgrid.azure.net/.default"  # the OAuth scope of a token for a topic
 _BATCH = "application/cloudevents-batch+json; charset=utf-8"
 _SOURCE = "/azure-video-gateway"
 
 
 class AzureQueue(Format, frozen=True):
-    """A message for each event. One that would be too large for a queue comes without prompt and
-    parameters.
+    """One message for each event. If it would be too large for a queue, it goes without `prompt`
+    and `parameters`.
     """
 
     takes = EVERY
@@ -35,7 +35,7 @@ class AzureQueue(Format, frozen=True):
 
 
 class EventGrid(Format, frozen=True):
-    """Batches for a topic, which takes a megabyte at a time."""
+    """Batches for a topic, which accepts at most 1 MB a request."""
 
     takes = EVERY
     most = 20
@@ -46,7 +46,7 @@ class EventGrid(Format, frozen=True):
 
 
 def cloud_event(record: Record) -> dict[str, Any]:
-    """`id` is the same however often the event is sent, and `data` the journal's record."""
+    """The event: `data` is the journal's record, and `id` is the same each time it is sent."""
     return {
         "specversion": "1.0",
         "id": record.id,

@@ -1,4 +1,4 @@
-"""Datadog's intake of logs: https://docs.datadoghq.com/api/latest/logs/#send-logs."""
+"""Datadog's log intake: https://docs.datadoghq.com/api/latest/logs/#send-logs."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ _NOT_IN_TAGS = re.compile(r"[^a-z0-9_\-:./]")
 
 
 class Datadog(Format, frozen=True):
-    """One log for each event; the whole event is its `message`, as JSON text."""
+    """One log for each event. Its `message` is the whole event as JSON text."""
 
     takes = EVERY
     most = 1000

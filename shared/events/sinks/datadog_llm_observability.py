@@ -17,7 +17,7 @@ _NANOS = 1_000_000_000
 
 
 class DatadogLlmObservability(Format, frozen=True):
-    """One span for each video, at its end. Datadog takes spans of the last day only."""
+    """One span for each video, at its end. Datadog rejects spans older than a day."""
 
     takes = ENDS
     most = 100

@@ -12,7 +12,7 @@ from shared.events.sinks.sink import ENDS, Format
 
 
 class Helicone(Format, frozen=True):
-    """One log for each video, at its end: one request each."""
+    """One log for each video, at its end. Each takes a request of its own."""
 
     takes = ENDS
     most = 1
@@ -32,7 +32,7 @@ class Helicone(Format, frozen=True):
 
 
 def _meta(record: Record) -> dict[str, str]:
-    """Helicone's headers: an id that is the same on every try, who asked, and what to filter by."""
+    """Helicone's headers: an id that is the same at every try, the user, and filters."""
     known = {
         "Helicone-Request-Id": str(uuid5(NAMESPACE_URL, record.id)),
         "Helicone-User-Id": record.user or record.key_user,

@@ -1,4 +1,4 @@
-"""Opens the configured providers. Only their modules are imported."""
+"""Makes the configured providers. Only their modules are imported, so that the app starts fast."""
 
 from typing import TYPE_CHECKING
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 
 
 def open_sink(settings: SinkSettings, post: Post, queues: Queues) -> Sink:
+    """The destination that the settings of one provider describe."""
     return Sink(settings, _format(settings), _carrier(settings.name, post, queues), post.clock)
 
 
 def _carrier(name: str, post: Post, queues: Queues) -> "Carrier":
-    """Most receivers know a key that is in the letter; Azure's know the app's identity."""
+    """How letters get there: most hold a key already; Azure's receivers want the app's identity."""
     match name:
         case "azure_queue":
             from shared.events.carriers import QueuePost

@@ -26,8 +26,8 @@ class Langfuse(Format, frozen=True):
             "x-langfuse-ingestion-version": "4",
             "content-type": "application/json",
         }
-        # A trace of its own: Langfuse shows a trace by its root, and does not have the request that
-        # telemetry has above it.
+        # Each video gets a trace of its own. In the request's trace its parent would be missing,
+        # since only telemetry has the request's span, and Langfuse shows a trace by its root.
         apart = [msgspec.structs.replace(record, traceparent=None) for record in records]
         body = exported(apart, "azure-video-gateway", {record.id: _told(record) for record in records})
         return Letter(

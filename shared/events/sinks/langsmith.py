@@ -14,7 +14,7 @@ from shared.events.sinks.sink import ENDS, Format
 
 
 class LangSmith(Format, frozen=True):
-    """One run for each video, at its end, a call of a model with its cost."""
+    """One run for each video, at its end: a call of a model, with its cost."""
 
     takes = ENDS
     most = 100
@@ -33,7 +33,7 @@ class LangSmith(Format, frozen=True):
         model = {"ls_provider": "azure-video-gateway", "ls_model_name": record.model, "ls_model_type": "llm"}
         run = {
             "id": run_id,
-            "trace_id": run_id,  # of a root it is the run's own; anything else has the whole batch refused
+            "trace_id": run_id,  # a root's trace has the run's id; with another, the whole batch is refused
             "dotted_order": f"{record.created_at:%Y%m%dT%H%M%S%fZ}{run_id}",
             "name": self.values["LANGSMITH_DEFAULT_RUN_NAME"],
             "run_type": "llm",
@@ -49,7 +49,9 @@ class LangSmith(Format, frozen=True):
 
 
 def _run_id(record: Record) -> str:
-    """A UUID of version 7: the time, and digits that follow from the event's id."""
+    """A UUID of version 7: the video's time of creation, then digits of a hash of the event's id.
+    So it is the same at every try.
+    """
     digits = int(sha256(record.id.encode()).hexdigest()[:20], 16)
     time = round(record.created_at.timestamp() * 1000)
     return str(UUID(int=time << 80 | 7 << 76 | (digits >> 64 & 0xFFF) << 64 | 2 << 62 | digits & (1 << 62) - 1))

@@ -1,4 +1,4 @@
-"""Any receiver of traces by OTLP over HTTP, in JSON."""
+"""Any receiver of traces in OTLP over HTTP, as JSON."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from shared.events.sinks.spans import ANSWER, UNPACKED, exported, rejected_spans
 
 
 class OpenTelemetry(Format, frozen=True):
-    """The spans of each video, at its end, in the trace that telemetry has of it. The settings are
-    those of OpenTelemetry's own exporters.
+    """The spans of each video, at its end, in the trace of the request that asked for it. The
+    settings are those of OpenTelemetry's own exporters.
     """
 
     takes = ENDS

@@ -1,4 +1,4 @@
-"""A logging provider as a destination. Its format says what a batch looks like there."""
+"""A logging provider as a destination. Its format turns a batch of events into a request."""
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -19,19 +19,21 @@ if TYPE_CHECKING:
 ENDS: frozenset[Type] = frozenset(("video.completed", "video.failed", "request.blocked"))
 EVERY: frozenset[Type] = ENDS | {"video.started", "request.rejected", "alert"}
 
-# What says that it is the batch that is wrong. Everything else may change: a key, an address, a
-# limit.
+# Statuses that mean that the batch itself is wrong. After any other failure a later try may work:
+# the operator may correct a key or an address, or a rate limit passes.
 _REFUSALS = (400, 413, 415, 422)
-# For the requests of one call. The host ends a function after ten minutes, and then every event
-# that has arrived would be sent again.
+# The time in which one call begins requests. The host kills a function after ten minutes, and all
+# events that have arrived would be sent again.
 _LONGEST = timedelta(minutes=1)
 _TOO_OLD = "it is too old for this provider"
 
 
 class Format(msgspec.Struct, frozen=True):
-    """How a provider wants events, with its settings (`values`): which ones it takes, how many in a
-    request, and by which statuses it says of an event alone that it has it already. A request that
-    was made longer ago than `reaches_back` is none of its; None is no limit.
+    """What a provider's requests look like; `values` are its settings by name.
+
+    It receives events of the types `takes`, at most `most` in a request. A status of `has_it`, for
+    an event sent alone, means that it already has the event. It rejects events of videos requested
+    longer ago than `reaches_back`; None is no limit.
     """
 
     values: Mapping[str, str]
@@ -41,11 +43,11 @@ class Format(msgspec.Struct, frozen=True):
     reaches_back: ClassVar[timedelta | None] = None
 
     def letter(self, records: Sequence[Record]) -> Letter:
-        """The request that tells of them."""
+        """The request that sends a batch of 1 to `most` events."""
         raise NotImplementedError
 
     def rejected(self, body: bytes) -> str:
-        """What a provider that answered 2xx says it did not take all the same; "" for nothing."""
+        """Why a provider that answered 2xx did not take the batch all the same; "" if it did."""
         del body
         return ""
 
@@ -70,9 +72,9 @@ class Sink(msgspec.Struct, frozen=True):
         return ("",) if wanted and record.type in self.format.takes else ()
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
-        """A batch that is refused is sent in halves, so that only the event that is wrong is given
-        up. After a failure that may pass, the rest of the batch is not tried; what is not begun in
-        time has no receipt.
+        """Send deliveries in batches. A refused batch is split in halves and sent again, so that
+        only the wrong event is given up. After a failure that may pass, nothing more is tried now.
+        A batch that is not begun within a minute has no receipts.
         """
         until = self.clock.now() + _LONGEST
         receipts = [Receipt(each, "refused", _TOO_OLD) for each in deliveries if self._is_too_old(each)]
@@ -97,7 +99,7 @@ class Sink(msgspec.Struct, frozen=True):
         return longest is not None and self.clock.now() - delivery.record.created_at > longest
 
     def _judged(self, answer: Answer) -> tuple[Outcome, str]:
-        """What an answer means for its batch, and why."""
+        """The outcome for a batch with this answer, and the reason."""
         if answer.status in self.format.has_it:
             return "delivered", ""
         if not answer.arrived:

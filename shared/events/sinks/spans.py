@@ -1,5 +1,5 @@
-"""Spans in OTLP's JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids in
-hex, nanoseconds and whole numbers as texts.
+"""Spans in OTLP's JSON (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding): ids are
+in hex, integers and times in nanoseconds are strings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class _Exported(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> bytes:
-    """The body of an export request. `more` are attributes beside the usual ones, by event."""
+    """The body of an export request. `more` are additional attributes, by the record's id."""
     spans = [span for record in records for span in _spans(record, (more or {}).get(record.id, {}))]
     scope = {"scope": {"name": "azure-video-gateway", "version": VERSION}, "spans": spans}
     resource = {"attributes": _attributes({"service.name": service, "service.version": VERSION})}
@@ -36,8 +36,8 @@ def exported(records: Sequence[Record], service: str, more: Mapping[str, Mapping
 
 
 def rejected_spans(body: bytes) -> str:
-    """What an answer to an export request says was not taken; "" for nothing. Nobody may send that
-    again by itself (https://opentelemetry.io/docs/specs/otlp/#partial-success-1).
+    """How many spans an answer to an export request rejects, in words; "" if none. Rejected spans
+    must not be sent again (https://opentelemetry.io/docs/specs/otlp/#partial-success-1).
     """
     try:
         count = msgspec.json.decode(body, type=_Exported, strict=False).partial_success.rejected_spans

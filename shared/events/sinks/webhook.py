@@ -1,9 +1,5 @@
-"""An address of the operator's own, which is sent JSON, signed by Standard Webhooks:
-https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
-"""
+"""A webhook of the operator's own: every event as JSON, signed as Standard Webhooks defines."""
 
-import hmac
-from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from time import time
 
@@ -13,10 +9,11 @@ from shared.config.telemetry import pairs
 from shared.events.post import Letter
 from shared.events.record import Record
 from shared.events.sinks.sink import EVERY, Format
+from shared.events.webhooks.signing import signed
 
 
 class Webhook(Format, frozen=True):
-    """One request for each event, whose `webhook-id` is the event's. Without a secret nothing is
+    """One request for each event, whose `webhook-id` is the event's. Without a secret it is not
     signed.
     """
 
@@ -27,14 +24,7 @@ class Webhook(Format, frozen=True):
         (record,) = records
         body = msgspec.json.encode({"type": record.type, "timestamp": record.time, "data": record})
         headers = {**pairs(self.values["GENERIC_LOGGER_HEADERS"]), "content-type": "application/json"}
-        return Letter(self.values["GENERIC_LOGGER_ENDPOINT"], {**headers, **self._signed(record.id, body)}, body)
-
-    def _signed(self, event_id: str, body: bytes) -> dict[str, str]:
-        # The time of this try, and the machine's: a receiver compares it with its own.
-        headers = {"webhook-id": event_id, "webhook-timestamp": str(int(time()))}
-        secret = self.values["GENERIC_LOGGER_SECRET"].removeprefix("whsec_")
-        if not secret:
-            return headers
-        told = f"{event_id}.{headers['webhook-timestamp']}.".encode() + body
-        signature = hmac.digest(b64decode(secret), told, "sha256")
-        return {**headers, "webhook-signature": f"v1,{b64encode(signature).decode()}"}
+        secrets = [secret] if (secret := self.values["GENERIC_LOGGER_SECRET"]) else []
+        # The machine's time at this try: a receiver compares it with its own.
+        signature = signed(record.id, int(time()), body, secrets)
+        return Letter(self.values["GENERIC_LOGGER_ENDPOINT"], {**headers, **signature}, body)

@@ -1,8 +1,8 @@
-"""Where webhooks may go: callers choose the address, so it must not lead inside.
+"""Where webhooks may go: callers choose the URL, so it must not lead into the operator's network.
 
-A URL is checked when it is given. At every try its name is resolved anew, every address of it has
-to be allowed, and the connection goes to the one that was checked: a name that resolves to another
-address a moment later changes nothing.
+A URL's text is checked when it is given. At every try its name is resolved anew, each IP address it
+has must be allowed, and the connection goes to a checked address. So a name that resolves to
+another address a moment later (DNS rebinding) changes nothing.
 """
 
 import asyncio
@@ -26,20 +26,20 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class NotAllowed(Exception):
-    """The name leads to an address that no webhook may go to, or to none."""
+    """A webhook may not go to this URL, or its name does not resolve. The message says why."""
 
 
 class Addresses(msgspec.Struct, frozen=True):
-    """Which addresses are allowed: public ones, and those in `networks`, which the operator lists
-    (`10.0.0.0/8`). With a loopback network, `http://` to this machine is allowed too.
+    """The allowed IP addresses: public ones, and those in `networks`, which the operator lists in
+    CIDR notation (`10.0.0.0/8`). With a loopback network, `http://` to this machine is allowed too.
     """
 
     networks: Sequence[str] = ()
     resolve: Resolve = resolve
 
     def check(self, url: object, hosts: Collection[str], param: str) -> str:
-        """The URL, if webhooks may go there by its text alone; `hosts` are the only ones that the
-        key may use, where there are any. Raises InvalidRequest.
+        """Return the URL if its text is allowed. If there are any `hosts`, its host must be one of
+        them: the key may use no others. Raises InvalidRequest for `param`.
         """
         parsed = _parsed(url)
         if parsed is None or parsed.userinfo or not self._is_safe(parsed):
@@ -49,12 +49,12 @@ class Addresses(msgspec.Struct, frozen=True):
         return str(url)
 
     async def pinned(self, url: str, hosts: Collection[str] = ()) -> "tuple[httpx.URL, httpx.URL]":
-        """The URL, and the same with the address to connect to; `hosts` as in `check`, since they
-        may be others by now. Raises NotAllowed.
+        """The parsed URL, and a copy whose host is the IP address to connect to. `hosts` are those
+        of `check`: they may have changed since then. Raises NotAllowed.
         """
         named = _parsed(url)
         if named is None:
-            raise NotAllowed("it is no address")
+            raise NotAllowed("it is not a URL")
         if hosts and host_of(named) not in hosts:
             raise NotAllowed("it is on none of the key's hosts")
         try:
@@ -76,7 +76,7 @@ class Addresses(msgspec.Struct, frozen=True):
 
 
 def _parsed(url: object) -> "httpx.URL | None":
-    """The URL, if it names a host and a port that there may be."""
+    """The URL, or None if it is malformed or too long."""
     import httpx
 
     try:

@@ -1,7 +1,7 @@
-"""The endpoints that a key's webhooks go to: one row of the key's partition, since there are few.
+"""The webhook endpoints of a key: one row of the key's partition, since they are few.
 
-Their secrets have to sign, so they are stored as they are: Storage encrypts them at rest, and only
-the app's identity reads the table. Callers see a secret when it is made, and never again.
+Secrets are stored in clear, not hashed, because they have to sign. Storage encrypts them at rest,
+and only the app's identity reads the table. A caller sees a secret only when it is made.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,15 +18,15 @@ from shared.media.video import unix
 from shared.storage.tables import Delete, Insert, Replace, Row, Table
 
 MOST = 20  # endpoints of a key
-LOG = "webhook_log_"  # the row of an endpoint's last deliveries (`history`), which goes with it
+LOG = "webhook_log_"  # begins the key of an endpoint's row of last deliveries (`history`)
 _ROW = "webhooks"
-_OVERLAP = timedelta(hours=24)  # for which a replaced secret signs beside the new one
+_OVERLAP = timedelta(hours=24)  # how long a replaced secret signs beside the new one
 
 T = TypeVar("T")
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One endpoint. `disabled` says why it gets nothing any more; None means that it does."""
+    """One endpoint. `disabled` says why nothing is sent to it any more; None if it is enabled."""
 
     id: str
     name: str
@@ -46,19 +46,19 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return event_type in self.event_types and self.disabled is None
 
     def secrets(self, now: datetime) -> Sequence[str]:
-        """The secrets that sign now: the newest first."""
+        """The secrets that sign now, the newest first."""
         former = self.former_secret if self.former_until and now < self.former_until else None
         return (self.secret, former) if former else (self.secret,)
 
     def rotated(self, secret: str, now: datetime, *, overlap: bool) -> "Endpoint":
-        """The same with a new secret. With `overlap` the old one signs beside it for a day."""
+        """A copy with a new secret. With `overlap` the old one also signs, for a day."""
         if secret == self.secret:  # an earlier try has rotated it
             return self
         former, until = (self.secret, now + _OVERLAP) if overlap else (None, None)
         return msgspec.structs.replace(self, secret=secret, former_secret=former, former_until=until, updated_at=now)
 
     def wire(self) -> dict[str, Any]:
-        """OpenAI's object, and why it is disabled."""
+        """OpenAI's object `webhook_endpoint`, and our field `disabled`."""
         return {
             "id": self.id,
             "object": "webhook_endpoint",
@@ -78,15 +78,17 @@ class Endpoints(msgspec.Struct, frozen=True):
     commits: Commits
 
     async def of(self, owner: str) -> list[Endpoint]:
-        """A key's endpoints, oldest first. One point read."""
+        """A key's endpoints, oldest first. One point read. Raises StorageUnavailable."""
         return _read(await self.commits.table.get(owner, _ROW))
 
     async def find(self, owner: str, endpoint_id: str) -> Endpoint:
-        """Raises NotFound."""
+        """One endpoint of a key. Raises NotFound or StorageUnavailable."""
         return _found(await self.of(owner), endpoint_id)
 
     async def add(self, owner: str, made: Endpoint) -> None:
-        """Raises InvalidRequest where there are too many."""
+        """Add an endpoint; may be repeated. Raises InvalidRequest if the key has `MOST` already, or
+        StorageUnavailable.
+        """
 
         def edit(before: list[Endpoint]) -> tuple[list[Endpoint], None]:
             others = [each for each in before if each.id != made.id]
@@ -97,7 +99,9 @@ class Endpoints(msgspec.Struct, frozen=True):
         await self.commits.change_account(owner, _Edit(owner, edit))
 
     async def change(self, owner: str, endpoint_id: str, change: Callable[[Endpoint], Endpoint]) -> Endpoint:
-        """Change one endpoint; `change` may run more than once. Raises NotFound."""
+        """Change one endpoint and return it. `change` may be called more than once. Raises NotFound
+        or StorageUnavailable.
+        """
 
         def edit(before: list[Endpoint]) -> tuple[list[Endpoint], Endpoint]:
             changed = change(_found(before, endpoint_id))
@@ -106,7 +110,9 @@ class Endpoints(msgspec.Struct, frozen=True):
         return await self.commits.change_account(owner, _Edit(owner, edit))
 
     async def remove(self, owner: str, endpoint_id: str) -> None:
-        """Raises nothing where it is gone already."""
+        """Delete an endpoint and its last deliveries; nothing happens if it is gone already. Raises
+        StorageUnavailable.
+        """
 
         def edit(before: list[Endpoint]) -> tuple[list[Endpoint], None]:
             return [each for each in before if each.id != endpoint_id], None
@@ -115,8 +121,8 @@ class Endpoints(msgspec.Struct, frozen=True):
 
 
 class _Edit(msgspec.Struct, Generic[T]):
-    """Change a key's endpoints, and note on its account whether any wants events. The row `drops`
-    goes in the same transaction.
+    """An account change that edits a key's endpoints, and notes on the account whether any is
+    enabled (`hooked`). The row `drops` is deleted in the same transaction.
     """
 
     owner: str

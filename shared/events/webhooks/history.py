@@ -1,5 +1,5 @@
-"""The last deliveries of each endpoint, for its owner: one row of the key's partition for each
-endpoint. It only shows; what is still to be sent is in `deliveries`.
+"""The last deliveries of each endpoint, shown to its owner: for each endpoint one row of the key's
+partition. Nothing is sent from these rows; deliveries that wait are in `deliveries`.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from shared.media.video import unix
 from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict
 
 KEPT = 20  # deliveries of an endpoint
-_ATTEMPTS = 3  # a note that loses the race so often is left out
+_ATTEMPTS = 3  # after so many conflicting writes a note is given up
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """The last try of one event at one endpoint. `status` is what its server answered, None where
-    it did not; `outcome` is `delivered`, or `later` while there are tries left.
+    """The last try to send one event to one endpoint. `status` is the server's HTTP status, None if
+    it did not answer. `outcome` is that of the receipt.
     """
 
     event_id: str
@@ -57,19 +57,18 @@ class History(msgspec.Struct, frozen=True):
         return self.endpoints.commits.table
 
     async def of(self, owner: str, endpoint_id: str) -> Sequence[Attempt]:
-        """The last deliveries, newest first."""
+        """The last deliveries to an endpoint, newest first. One point read."""
         return _read(await self.table.get(owner, f"{LOG}{endpoint_id}"))
 
     async def of_all(self, owner: str) -> Sequence[tuple[str, Attempt]]:
-        """The last deliveries to all endpoints of a key, each with its endpoint's id. One range
-        read.
-        """
+        """Pairs of an endpoint's id and a delivery, of all endpoints of a key. One range read."""
         rows = [row async for row in self.table.beginning_with(owner, LOG)]
         return [(row.key.removeprefix(LOG), attempt) for row in rows for attempt in _read(row)]
 
     async def note(self, owner: str, endpoint_id: str, attempts: Sequence[Attempt]) -> None:
-        """Put these before what is known; an event is there once, with its last try. Nothing is
-        noted for an endpoint that was deleted while it was sent to.
+        """Put these before the known ones; an event is kept once, with its last try. Nothing is
+        noted for an endpoint that was deleted meanwhile: its row would never be deleted. Raises
+        StorageUnavailable.
         """
         for _ in range(_ATTEMPTS):
             row = await self.table.get(owner, f"{LOG}{endpoint_id}")

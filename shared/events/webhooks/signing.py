@@ -1,15 +1,15 @@
-"""Secrets and signatures of webhooks, by Standard Webhooks
-(https://github.com/standard-webhooks/standard-webhooks).
+"""Secrets and signatures of webhooks, as Standard Webhooks defines them:
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
 """
 
 import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 _PREFIX = "whsec_"
-_BYTES = 32  # 24 to 64 are allowed
+_BYTES = 32  # the standard allows 24 to 64
 
 
 def new_secret() -> str:
@@ -18,26 +18,28 @@ def new_secret() -> str:
 
 
 def secret_of(token: str) -> str:
-    """The secret that signs what goes to a key's own addresses: HMAC-SHA256 of the word `webhooks`
-    with the key's SHA-256. Whoever holds the key can compute it, so it is neither stored nor shown.
+    """The secret that signs events to a key's callback URL: the HMAC-SHA256 of the word `webhooks`,
+    keyed with `token`, the key's SHA-256 in hex. Whoever has the key can compute it, so it is
+    neither stored nor shown.
     """
     return _PREFIX + base64.b64encode(hmac.new(token.encode(), b"webhooks", hashlib.sha256).digest()).decode()
 
 
 def hint(secret: str) -> str:
-    """What may be shown of a secret."""
+    """A secret's last four characters, which may be shown."""
     return f"{_PREFIX}...{secret[-4:]}"
 
 
-def signed(event_id: str, timestamp: int, body: bytes, keys: Iterable[str]) -> dict[str, str]:
+def signed(event_id: str, timestamp: int, body: bytes, keys: Sequence[str]) -> dict[str, str]:
     """The headers of a delivery: its id, its time in unix seconds, and a signature by each of the
-    secrets.
+    secrets `keys`; without any, it is not signed.
     """
-    told = f"{event_id}.{timestamp}.".encode() + body
-    signatures = " ".join(f"v1,{_signature(told, key)}" for key in keys)
-    return {"webhook-id": event_id, "webhook-timestamp": str(timestamp), "webhook-signature": signatures}
+    headers = {"webhook-id": event_id, "webhook-timestamp": str(timestamp)}
+    text = f"{event_id}.{timestamp}.".encode() + body
+    signatures = " ".join(f"v1,{_signature(text, key)}" for key in keys)
+    return {**headers, "webhook-signature": signatures} if keys else headers
 
 
-def _signature(told: bytes, secret: str) -> str:
+def _signature(text: bytes, secret: str) -> str:
     key = base64.b64decode(secret.removeprefix(_PREFIX))
-    return base64.b64encode(hmac.new(key, told, hashlib.sha256).digest()).decode()
+    return base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()

@@ -1,5 +1,5 @@
 """Webhooks as a destination of the journal. The addressees of an event are the key's endpoints that
-want it, and the address that the request or the key has given.
+want it, and the callback URL that the request or the key gave.
 """
 
 import asyncio
@@ -28,17 +28,17 @@ from shared.storage.video_store import VideoStore
 
 logger = logging.getLogger("gateway")
 
-# Seconds after each failed try, from Standard Webhooks: ten tries in three days.
+# Seconds to wait after each failed try, as Standard Webhooks suggests: ten tries in about 3 days.
 _HOUR = 3600.0
 PAUSES: tuple[float, ...] = (5, 300, 1800, 2 * _HOUR, 5 * _HOUR, 10 * _HOUR, 14 * _HOUR, 20 * _HOUR, 24 * _HOUR)
-_AT_ONCE = 16
-_TEST_AGAIN = 5  # seconds
+_AT_ONCE = 16  # requests of this process
+_TEST_AGAIN = 5  # seconds: the `Retry-After` of a refused test
 _GONE = 410
 _CALLBACK = "callback"
 
 
 class Webhooks(msgspec.Struct, frozen=True):
-    """Sends events of videos to the addresses that their key has named. It holds the operator's
+    """Sends events of videos to the URLs that their key or request named. It holds the operator's
     `master_key`, so its repr shows nothing.
     """
 
@@ -53,14 +53,14 @@ class Webhooks(msgspec.Struct, frozen=True):
     pauses: Sequence[float] = PAUSES
     everyone: bool = False
     _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
-    _testing: set[str] = msgspec.field(default_factory=set)  # the keys of which a test is under way
+    _testing: set[str] = msgspec.field(default_factory=set)  # the keys that have a test under way
 
     def __repr__(self) -> str:
         return "Webhooks()"
 
     async def addressees(self, record: Record, video: Video | None) -> Sequence[str]:
-        """The ids of endpoints, and `callback`. One point read, and none for a video that is not
-        hooked.
+        """The ids of the endpoints that want an event, and `callback` for the callback URL. One
+        point read, or none if the video is not `hooked`.
         """
         if video is None or not video.hooked:
             return ()
@@ -79,8 +79,8 @@ class Webhooks(msgspec.Struct, frozen=True):
         return [receipt for receipt, _ in sent]
 
     async def _tried(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
-        """One try, whose failure is nobody else's: the receipts of those that are sent with it
-        would be lost, and they would be sent again. Raises StorageUnavailable.
+        """One try that does not fail the others of its batch: their receipts would be lost, and
+        they would be sent again. Raises StorageUnavailable.
         """
         try:
             return await self._send(delivery)
@@ -91,7 +91,9 @@ class Webhooks(msgspec.Struct, frozen=True):
             return Receipt(delivery, "later", type(error).__name__), None
 
     async def _send(self, delivery: Delivery) -> tuple[Receipt, Attempt | None]:
-        """One try, and its note for the owner. A gone or disabled endpoint gets nothing."""
+        """One try, and the attempt to show its owner; a callback URL has no history. Nothing is
+        sent to an endpoint that is deleted or disabled.
+        """
         record = delivery.record
         account = await self.endpoints.commits.account(record.key_id)
         endpoint = await self._endpoint(delivery, account)
@@ -100,7 +102,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         async with self._turns:
             answer = await self._send_once(account, endpoint, id_of(record), body_of(record))
         if answer.status == _GONE and delivery.to != _CALLBACK:
-            with suppress(NotFound):  # its owner has deleted it meanwhile
+            with suppress(NotFound):  # its owner deleted it meanwhile
                 await self.endpoints.change(record.key_id, endpoint.id, partial(_disabled, why="its server answered 410"))
         receipt = _receipt(delivery, answer)
         return receipt, None if delivery.to == _CALLBACK else self._attempt(receipt, answer)
@@ -120,7 +122,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         )
 
     async def _endpoint(self, delivery: Delivery, account: Account | None) -> Endpoint | None:
-        """Where a delivery goes; None where that is gone."""
+        """The endpoint of a delivery, or None if it is gone."""
         record = delivery.record
         if delivery.to == _CALLBACK:
             return await self._callback(record, account)
@@ -130,7 +132,7 @@ class Webhooks(msgspec.Struct, frozen=True):
             return None
 
     async def _callback(self, record: Record, account: Account | None) -> Endpoint | None:
-        """The address that the request or its key gave, with the secret made of the key."""
+        """The video's callback URL as an endpoint, whose secret is computed from the key."""
         entry = await self.videos.find(record.video_id)
         if entry is None or entry.video.callback_url is None or account is None:
             return None
@@ -147,8 +149,9 @@ class Webhooks(msgspec.Struct, frozen=True):
         )
 
     async def test(self, owner: str, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
-        """Send a sample at once, and say what came of it. A key tests one at a time, so that a
-        server that hangs holds up neither events nor other keys. Raises RateLimited.
+        """Send a sample at once and return the answer. A key may run one test at a time, and tests
+        do not take the turns of events, so a server that hangs holds up nobody else. Raises
+        RateLimited or StorageUnavailable.
         """
         if owner in self._testing:
             message = "A test of an endpoint of this key is under way; wait for its answer."
@@ -160,22 +163,22 @@ class Webhooks(msgspec.Struct, frozen=True):
             self._testing.discard(owner)
 
     async def _send_once(self, account: Account | None, endpoint: Endpoint, event_id: str, body: bytes) -> Answer:
-        """One signed request to an endpoint, with nothing repeated."""
+        """One signed request to an endpoint, not repeated."""
         now = self.clock.now()
         signature = signed(event_id, int(now.timestamp()), body, endpoint.secrets(now))
         try:
             named, pinned = await self.addresses.pinned(endpoint.url, _hosts(account, endpoint))
         except NotAllowed as error:
             return Answer(None, str(error))
-        # The certificate is that of the name. The connection is not kept: another name may have the
-        # same address.
+        # TLS checks the certificate against the name, not the IP address. The connection is not
+        # kept: the pool finds it by address, and another name may have the same address.
         headers = {**signature, "host": named.netloc.decode(), "content-type": "application/json", "connection": "close"}
         return await self.post.post(Letter(str(pinned), headers, body, server=host_of(named)))
 
 
 def _hosts(account: Account | None, endpoint: Endpoint) -> Sequence[str]:
-    """The only hosts that may be sent to; none means any. The address that the operator gives a key
-    is not bound by them.
+    """The only hosts that the key's webhooks may go to; none means any. The URL that the operator
+    set for the key is exempt.
     """
     chosen = account is not None and account.webhook_url == endpoint.url
     return () if chosen else callback_hosts(account)
@@ -184,7 +187,7 @@ def _hosts(account: Account | None, endpoint: Endpoint) -> Sequence[str]:
 def _receipt(delivery: Delivery, answer: Answer) -> Receipt:
     if answer.status == _GONE:
         return Receipt(delivery, "dropped", answer.reason)
-    if answer.status is not None and 200 <= answer.status < 300:
+    if answer.arrived:
         return Receipt(delivery, "delivered")
     return Receipt(delivery, "later", answer.reason, answer.after)
 
