@@ -11,12 +11,15 @@ knows the file and no override of it from app settings.
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+
+from infra.tools.azure import Stop, ended
 
 CHECKOUT = Path(__file__).parents[2]
 # What an app consists of. Anything else that .funcignore leaves is somebody's forgotten file, and
@@ -28,7 +31,7 @@ _SCHEDULER = {"type": "azureManaged", "connectionStringName": "DURABLE_TASK_SCHE
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # zip knows no earlier time
 
 
-class PackageError(Exception):
+class PackageError(Stop):
     """What keeps the package from being built; the message says what to change."""
 
 
@@ -53,21 +56,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", type=Path, default=Path("dist/app.zip"))
     parser.add_argument("--durable", choices=("storage", "scheduler"), default="storage", help="what keeps orchestrations")
     given = parser.parse_args(arguments)
-    try:
-        package = build(CHECKOUT, given.file, scheduler=given.durable == "scheduler")
-    except PackageError as error:
-        print(error, file=sys.stderr)
-        return 1
+    return ended(lambda: _build(given.file, scheduler=given.durable == "scheduler"))
+
+
+def _build(target: Path, *, scheduler: bool) -> None:
+    package = build(CHECKOUT, target, scheduler=scheduler)
     print(f"{package.path}: {len(package.files)} files, {package.size / 1024:.0f} KiB, sha256 {package.sha256[:16]}")
-    return 0
 
 
 def build(root: Path, target: Path, *, scheduler: bool = False) -> Package:
     """Write the package of the app in `root`. Raises PackageError."""
-    files = sorted(chosen(root))
-    surplus = sorted({name.partition("/")[0] for name in files if not _belongs(name)})
-    if surplus:
-        raise PackageError(f"Not part of the app, and not in .funcignore either: {', '.join(surplus)}")
+    files = _files(root)
     target.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in files:
@@ -75,6 +74,26 @@ def build(root: Path, target: Path, *, scheduler: bool = False) -> Package:
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, _content(root, name, scheduler=scheduler))
     return Package(target, tuple(files), hashlib.sha256(target.read_bytes()).hexdigest())
+
+
+def lay_out(root: Path, folder: Path, *, scheduler: bool = False) -> None:
+    """The same files in a folder, in place of whatever is there, for azd, which makes its own zip
+    of it. Raises PackageError.
+    """
+    files = _files(root)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in files:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(_content(root, name, scheduler=scheduler))
+
+
+def _files(root: Path) -> list[str]:
+    files = sorted(chosen(root))
+    surplus = sorted({name.partition("/")[0] for name in files if not _belongs(name)})
+    if surplus:
+        raise PackageError(f"Not part of the app, and not in .funcignore either: {', '.join(surplus)}")
+    return files
 
 
 def _content(root: Path, name: str, *, scheduler: bool) -> bytes:

@@ -20,13 +20,15 @@ from datetime import UTC, date, datetime
 from http import HTTPStatus
 from typing import Any
 
+from infra.tools.azure import Stop, ended
+
 _PROMPT = "A paper boat drifts across a puddle after the rain, seen from above."
 _START = 600.0  # seconds: a role that was just assigned takes up to ten minutes to work
 _VIDEO = 1800.0
 _PAUSE = 10.0
 
 
-class SmokeError(Exception):
+class SmokeError(Stop):
     """What the gateway did not do; the message says what to look at."""
 
 
@@ -70,12 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--video", action="store_true", help="make one video, if a deployment can; wait for it, delete it")
     given = parser.parse_args(arguments)
     client = Client(given.url, os.environ.get("GATEWAY_MASTER_KEY"))
-    try:
-        check(client, video=given.video)
-    except SmokeError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    return ended(lambda: check(client, video=given.video))
 
 
 def check(client: Client, *, video: bool) -> None:

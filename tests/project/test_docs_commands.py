@@ -12,72 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.azure_cli import COMMANDS, EVERYWHERE, parsed
+
 PROJECT = Path(__file__).parents[2]
-SCRIPTS = [PROJECT / "infra" / name for name in ("deploy", "destroy", "master-key", "references", "refresh")]
+SCRIPTS = [PROJECT / "infra" / name for name in ("deploy", "destroy", "master-key", "refresh", "tools/run")]
 SOURCES = [
     *SCRIPTS,
+    *sorted((PROJECT / "infra" / "tools").glob("*.py")),
     PROJECT / "azure.yaml",
     PROJECT / ".github" / "workflows" / "gateway.yml",
     PROJECT / "infra" / "main.bicepparam",
     PROJECT / "Makefile",
 ]
 PAGES = [*sorted((PROJECT / "docs").glob("*.md")), PROJECT / "README.md"]
-
-# The tools' own names for what is used here, where the tools are not installed to be asked.
-COMMANDS = {
-    "az login": "",
-    "az account show": "",
-    "az ad signed-in-user show": "",
-    "az deployment sub what-if": "--location --template-file --parameters --validation-level",
-    "az deployment sub create": "--name --location --template-file --parameters",
-    "az deployment sub show": "--name",
-    "az deployment group what-if": "-g --template-file --parameters --validation-level",
-    "az deployment group create": "--name -g --template-file --parameters",
-    "az deployment group show": "--name -g",
-    "az functionapp list-flexconsumption-locations": "",
-    "az functionapp deployment source config-zip": "-g -n --src --build-remote",
-    "az functionapp list": "-g",
-    "az functionapp config appsettings list": "-g -n",
-    "az functionapp log deployment list": "-g -n",
-    "az functionapp keys list": "-g -n",
-    "az functionapp keys set": "-g -n --key-type --key-name",
-    "az functionapp restart": "-g -n",
-    "az functionapp show": "-g -n",
-    "az cognitiveservices account list": "-g",
-    "az cognitiveservices account deployment list": "-g -n",
-    "az cognitiveservices account purge": "-g -n -l",
-    "az cognitiveservices usage list": "-l",
-    "az consumption usage list": "",
-    "az group create": "-n -l",
-    "az group delete": "-n --yes",
-    "az resource list": "-g",
-    "az resource delete": "--ids",
-    "az rest": "--method --url",
-    "az role assignment list": "--assignee --all",
-    "az role assignment delete": "--ids",
-    "az role definition create": "--role-definition",
-    "az monitor diagnostic-settings delete": "--name --resource",
-    "az provider list": "",
-    "az provider register": "--namespace --wait",
-    "az upgrade": "",
-    "az version": "",
-    "az bicep build": "--file --stdout",
-    "az bicep build-params": "--file --stdout",
-    "az bicep lint": "--file",
-    "az keyvault list": "",
-    "az keyvault list-deleted": "--resource-type",
-    "az keyvault recover": "--name --resource-group --location",
-    "az keyvault secret list": "--vault-name",
-    "az keyvault secret recover": "--vault-name --name",
-    "az keyvault secret set": "--vault-name --name --file --encoding",
-    "az keyvault secret show": "--vault-name --name",
-    "az storage blob undelete": "--account-name --container-name --name --auth-mode",
-    "azd up": "",
-    "azd provision": "",
-    "azd deploy": "",
-}
-# Options of every az command.
-EVERYWHERE = {"-o", "--output", "--query"}
 
 
 def command_at(text: str, start: int) -> str:
@@ -101,7 +48,7 @@ def command_at(text: str, start: int) -> str:
 
 def commands() -> Iterator[tuple[str, str]]:
     """Where a command of az or azd is written, and the command. In pages: what stands in fences and
-    between backquotes.
+    between backquotes. What programs run, the stand-in of az sees.
     """
     for path in [*SOURCES, *PAGES]:
         if not path.exists():
@@ -112,20 +59,10 @@ def commands() -> Iterator[tuple[str, str]]:
             text = "\n".join([*fenced, *re.findall(r"`(azd? [^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))])
         else:
             text = "\n".join(line for line in text.splitlines() if not re.match(r"\s*#(?!!)", line))
-        for match in re.finditer(r"(?<![\w./-])azd? (?=[a-z])", text):
+        # In a program: what a message tells somebody to run.
+        before = r'(?:(?<=[\w"]: )|(?<=\\n  )|(?<= f"))' if path.suffix == ".py" else r"(?<![\w./-])"
+        for match in re.finditer(before + "azd? (?=[a-z])", text):
             yield path.name, " ".join(command_at(text, match.start()).replace("\\\n", " ").split())
-
-
-def parsed(command: str) -> tuple[str, list[str]]:
-    """The command's name and its options. Raises KeyError for a command that the table does not
-    have.
-    """
-    words = shlex.split(command)
-    names = [name for name in COMMANDS if words[: len(name.split())] == name.split()]
-    if not names:
-        raise KeyError(command)
-    name = max(names, key=len)
-    return name, [word.partition("=")[0] for word in words[len(name.split()) :] if re.match(r"-[a-z]|--[a-z]", word)]
 
 
 @cache
@@ -135,29 +72,37 @@ def help_of(name: str) -> str:
 
 @pytest.mark.parametrize(("where", "command"), sorted(set(commands())))
 def test_a_command_has_options_that_exist(where: str, command: str) -> None:
-    """Asked of the tool itself where it is installed, of the table above where not."""
-    name, options = parsed(command)
+    """By the table that the stand-in of az refuses everything else by, too."""
+    name, options = parsed(shlex.split(command))
     assert set(options) <= {*COMMANDS[name].split(), *EVERYWHERE}
-    if shutil.which(name.split()[0]):
-        known = help_of(name)
-        for option in options:
-            assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", known), option
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_tools_themselves_know_the_commands(name: str) -> None:
+    """Asked of the tool where it is installed."""
+    if not shutil.which(name.split(maxsplit=1)[0]):
+        pytest.skip(f"{name.split(maxsplit=1)[0]} is not installed")
+    known = help_of(name)
+    for option in COMMANDS[name].split():
+        assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", known), option
 
 
 def test_commands_are_found_everywhere() -> None:
     """The search above does not pass because it finds nothing, and the table has nothing that is
-    not used.
+    not used, by pages or by the programs behind the scripts.
     """
     found = list(commands())
-    assert {*(path.name for path in SCRIPTS), "azure.yaml", "operations.md", "main.bicepparam"} <= {where for where, _ in found}
-    assert {parsed(command)[0] for _, command in found} == set(COMMANDS)
+    assert {"operations.md", "main.bicepparam", "Makefile"} <= {where for where, _ in found}
+    programs = "".join(path.read_text() for path in (PROJECT / "infra" / "tools").glob("*.py"))
+    run = {name for name in COMMANDS if f'"{name.removeprefix("az ")}"' in programs}
+    assert {parsed(shlex.split(command))[0] for _, command in found} | run == set(COMMANDS)
 
 
 def test_a_wrong_command_would_be_noticed() -> None:
     """An unknown command, and an option that no command has."""
     with pytest.raises(KeyError):
-        parsed("az functionapp deploy -g GROUP")
-    assert parsed("az group delete -n GROUP --no-prompt") == ("az group delete", ["-n", "--no-prompt"])
+        parsed(shlex.split("az functionapp deploy -g GROUP"))
+    assert parsed(shlex.split("az group delete -n GROUP --no-prompt")) == ("az group delete", ["-n", "--no-prompt"])
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
@@ -189,3 +134,35 @@ def test_programs_that_scripts_run_exist() -> None:
         if path.exists():
             for name in re.findall(r"python3? -m (local\.\w+)", path.read_text()):
                 assert (PROJECT / f"{name.replace('.', '/')}.py").exists(), name
+
+
+# An argument of a program that is, or holds, a key: every user of the machine can read it.
+KEY_AS_ARGUMENT = re.compile(
+    r"""(?:-H|--header)\s+["']?(?:authorization|api-key|x-[\w-]*key)|="authorization:|--(?:api-key|value)[ =]|\?key=|/key/\$"""
+    r"""|-d\s+["'{][^\n]*(?:\$one|sk-)""",
+    re.IGNORECASE,
+)
+
+
+def has_key(line: str) -> bool:
+    """Not counting what the shell hands over as input."""
+    return KEY_AS_ARGUMENT.search(re.sub(r"<<<.*|< <\(.*", "", line)) is not None
+
+
+@pytest.mark.parametrize("path", [*SOURCES, *PAGES], ids=lambda path: path.name)
+def test_no_key_is_an_argument(path: Path) -> None:
+    """In scripts, in what they print, in pages: keys are read from files, input or variables."""
+    text = path.read_text()
+    shown = "\n".join(re.findall(r"```(?:bash|sh|text)\n(.*?)```", text, re.DOTALL)) if path.suffix == ".md" else text
+    assert [line for line in shown.replace("\\\n", " ").splitlines() if has_key(line)] == []
+
+
+def test_a_key_as_an_argument_would_be_noticed() -> None:
+    """As pages used to show it."""
+    for line in (
+        'curl $url -H "Authorization: Bearer $master"',
+        'vllm serve x --api-key "$KEY"',
+        'curl $url -d \'{"key": "sk-1"}\'',
+    ):
+        assert has_key(line)
+    assert not has_key('curl $url -H @key.txt -d @- <<<\'{"key": "sk-1"}\'')

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from infra.tools.package import build
+from infra.tools.vault import MASTER_KEY
 from shared.config import file, guardrail, settings
 from shared.config.browsers import Waiting
 from shared.errors import ConfigurationError
@@ -568,7 +569,7 @@ def test_the_master_key_comes_from_the_vault() -> None:
     text = code(INFRA / "modules" / "settings.bicep")
     assert "'@Microsoft.KeyVault(VaultName=${vaultName};SecretName=${secret})'" in text
     assert "GATEWAY_MASTER_KEY: 'gateway-master-key'" in (INFRA / "main.bicepparam").read_text()
-    assert "--name gateway-master-key" in (INFRA / "master-key").read_text()
+    assert MASTER_KEY == "gateway-master-key"
 
 
 def test_no_setting_that_flex_consumption_refuses() -> None:

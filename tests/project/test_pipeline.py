@@ -1,14 +1,12 @@
-"""The ways into Azure that are not typed by hand: azd, and GitHub Actions."""
+"""The way into Azure that is not typed by hand: GitHub Actions."""
 
-import os
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.project.bicep import INFRA, PROJECT, resources
+from tests.project.bicep import PROJECT
 
 WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
 # What GitHub's own token of each job may do, and that it may be exchanged for one of Entra.
@@ -17,104 +15,6 @@ PERMISSIONS = {
     "what-if": {"contents": "read", "id-token": "write"},
     "deploy": {"contents": "read", "id-token": "write"},
 }
-
-
-def test_azd_finds_the_site() -> None:
-    """The service is called what the site's tag says, and azd's hooks run the same programs as
-    infra/deploy.
-    """
-    described = yaml.safe_load((PROJECT / "azure.yaml").read_text())
-    (site,) = resources("Microsoft.Web/sites")
-    (service,) = described["services"]
-    assert f"'azd-service-name': '{service}'" in site.body
-    deploy = (INFRA / "deploy").read_text()
-    for program in ("infra/master-key", "infra/refresh", "python3 -m infra.tools.smoke"):
-        assert program in str(described["hooks"])
-        assert program in deploy
-
-
-def hook(name: str, folder: Path, tools: dict[str, str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run one of azd's hooks as azd does: with sh, in the project's folder, with its environment's
-    values.
-    """
-    for tool, text in tools.items():
-        (folder / tool).write_text(f"#!/bin/bash\n{text}\n")
-        (folder / tool).chmod(0o755)
-    script = yaml.safe_load((PROJECT / "azure.yaml").read_text())["hooks"][name]["posix"]["run"]
-    return subprocess.run(
-        ["sh", "-c", script],
-        cwd=PROJECT,
-        env={"PATH": f"{folder}:{os.environ['PATH']}", **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-# What azd knows after a deployment.
-DEPLOYED = {
-    "AZURE_RESOURCE_GROUP": "rg",
-    "GATEWAY_APP": "func",
-    "GATEWAY_VAULT": "kv",
-    "GATEWAY_URL": "https://gateway",
-}
-
-
-def with_smoke(folder: Path, az: str) -> dict[str, str]:
-    """An `az`, and a smoke test that notes the key and the arguments it got."""
-    return {"az": az, "python3": f"echo $GATEWAY_MASTER_KEY $@ > {folder}/smoke"}
-
-
-def test_azd_stops_where_the_key_cannot_be_read(tmp_path: Path) -> None:
-    """A failure of az is not taken for a gateway without a key, of which only the health would be
-    tested.
-    """
-    refused = 'case "$*" in keyvault*) echo refused >&2; exit 1 ;; esac'
-    assert hook("postdeploy", tmp_path, with_smoke(tmp_path, refused), **DEPLOYED).returncode != 0
-    assert not (tmp_path / "smoke").exists()
-    assert hook("postdeploy", tmp_path, with_smoke(tmp_path, "echo sk-1"), **DEPLOYED).returncode == 0
-    assert (tmp_path / "smoke").read_text() == "sk-1 -m infra.tools.smoke https://gateway --video\n"
-
-
-def test_azd_has_the_app_look_for_its_key_again(tmp_path: Path) -> None:
-    """Before it is tested: it was told of the key before there was one."""
-    asked = tmp_path / "asked"
-    assert hook("postdeploy", tmp_path, with_smoke(tmp_path, f'echo "$*" >> {asked}; echo /app'), **DEPLOYED).returncode == 0
-    calls = asked.read_text().splitlines()
-    assert calls[0] == "functionapp show -g rg -n func --query id -o tsv"
-    assert calls[1].startswith("rest --method post --url /app/config/configreferences/appsettings/refresh?")
-    assert calls[2] == "functionapp restart -g rg -n func"
-    assert calls[3].startswith("keyvault secret show")
-
-
-@pytest.mark.parametrize("name", ["Video", "vidéo", "a", "a_b", "seventeen-letters", "-ab", "ab-", ""])
-def test_azd_refuses_a_name_that_azure_would_refuse_later(tmp_path: Path, name: str) -> None:
-    """Before anything is made."""
-    result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name, LC_ALL="C.UTF-8")
-    assert result.returncode == 1
-    assert "2 to 16" in result.stderr
-
-
-@pytest.mark.parametrize("name", ["ab", "video-gateway", "sixteen-letters1"])
-def test_azd_takes_a_good_name(tmp_path: Path, name: str) -> None:
-    """And the choices as they stand."""
-    result = hook("preprovision", tmp_path, {}, AZURE_ENV_NAME=name)
-    assert result.returncode == 0, result.stderr
-
-
-def test_azd_makes_the_master_key_that_the_app_is_told_of(tmp_path: Path) -> None:
-    """Under another name there would be none."""
-    renamed = {"grep": 'case "$*" in *gateway-master-key*) exit 1 ;; esac'}
-    result = hook("preprovision", tmp_path, renamed, AZURE_ENV_NAME="ab")
-    assert result.returncode == 1
-    assert "gateway-master-key" in result.stderr
-
-
-def test_azd_leaves_what_it_cannot_do_to_the_script(tmp_path: Path) -> None:
-    """It packages host.json as it lies, and its hooks run outside a private network."""
-    result = hook("preprovision", tmp_path, {"grep": "exit 1"}, AZURE_ENV_NAME="ab")
-    assert result.returncode == 1
-    assert "infra/deploy" in result.stderr
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
