@@ -1,5 +1,5 @@
-"""Equal creates at one resource go one at a time, so that a job found after a lost answer can only
-belong to the one that was under way.
+"""Equal creates at one upstream resource go one at a time. So if an answer is lost, a job found in
+the upstream's list can only belong to the create that was under way.
 
 The upstream's list covers the whole resource, so this holds across deployments, models and keys. A
 row of the partition `asks` stands for one create under way; its key is made of the resource and of
@@ -30,9 +30,9 @@ class EqualAsks(msgspec.Struct, frozen=True):
     longest: timedelta
 
     async def begin(self, deployment: Deployment, video: Video) -> Row | None:
-        """Record that the video's create is under way, which its own record must say already. None
-        while an equal create is under way. May be repeated. Costs one write, unless there is a row
-        already.
+        """Note that the video's create is under way; the video's own row must say so already.
+        Returns the row for `end`, or None if an equal create is under way. May be repeated. One
+        write, unless there is a row already. Raises StorageUnavailable.
         """
         key, values = _key(deployment, video), {"video": video.id, "since": self.clock.now()}
         try:
@@ -46,17 +46,17 @@ class EqualAsks(msgspec.Struct, frozen=True):
         try:
             await self.table.commit(_ASKS, Delete(noted))
         except WriteConflict:
-            return  # it is gone, or somebody else's by now
+            return  # it is gone, or another video has taken it over
 
     async def forget(self) -> None:
-        """Drop the rows that crashes have left behind."""
+        """Delete the rows that crashes have left behind. Raises StorageUnavailable."""
         async for row in self.table.scan(_ASKS):
             if self._is_over(row):
                 await self.end(row)
 
     async def _take_over(self, key: str, values: dict[str, object]) -> Row | None:
-        """Take over the row, where it is the video's own or its holder's create has ended; else
-        None.
+        """Take over the row if it is the video's own, or if its holder's create has ended. Returns
+        None if not.
         """
         row = await self.table.get(_ASKS, key)
         if row is None:
@@ -72,8 +72,8 @@ class EqualAsks(msgspec.Struct, frozen=True):
         return Row(key, dict(values), etag)
 
     async def _under_way(self, video_id: str) -> bool:
-        """Whether a video's create has no known outcome. That of a deleted video is still looked
-        for.
+        """Whether a video's create has no known outcome. A deleted video counts too: its job is
+        still searched for, to delete it.
         """
         entry = await self.videos.find(video_id)
         if entry is None or entry.video.attempted_at is None or entry.video.upstream_id is not None:
@@ -86,7 +86,9 @@ class EqualAsks(msgspec.Struct, frozen=True):
 
 
 def ask_of(video: Video, *, prompt: bool = True) -> str:
-    """A hash of a create, as far as a list of jobs with or without prompts tells creates apart."""
+    """A hash of what a list of jobs shows of a create; `prompt` is whether it shows prompts. Two
+    creates with the same hash cannot be told apart.
+    """
     asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt if prompt else ''}"
     return sha256(asked.encode()).hexdigest()[:24]
 
@@ -96,8 +98,8 @@ def _key(deployment: Deployment, video: Video) -> str:
 
 
 def _told(deployment: Deployment, video: Video) -> str:
-    """What the deployment's list tells of a create. A create that is found by its mark, or that is
-    never looked for, is like no other.
+    """What the deployment's list of jobs shows of a create. If jobs carry a mark of their video, or
+    are never searched for, no two creates are equal.
     """
     if deployment.mark(video.id) or not deployment.dialect.lists:
         return video.id

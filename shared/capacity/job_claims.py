@@ -15,15 +15,19 @@ from shared.config.catalog import Deployment
 from shared.storage.tables import Delete, Insert, Table, WriteConflict
 from shared.upstream.jobs import Job
 
-_APART = timedelta(hours=1)  # as far apart two answers may date one job, and much more
+_APART = timedelta(hours=1)  # two answers about one job tell times that differ by much less
 
 
 class JobClaims(msgspec.Struct, frozen=True):
+    """The claims on upstream jobs. `table` is `pools`."""
+
     table: Table
     clock: Clock
 
     async def claim(self, deployment: Deployment, job: Job, video_id: str) -> bool:
-        """Bind a job to a video for good. False where another video has it. May be repeated."""
+        """Bind a job to a video for good. Returns False if another video has it. May be repeated.
+        Raises StorageUnavailable.
+        """
         for partition, key in self._places(deployment, job):
             try:
                 await self.table.commit(partition, Insert(key, {"video": video_id}))
@@ -56,14 +60,14 @@ class JobClaims(msgspec.Struct, frozen=True):
         return [(day, key) for day in days]
 
     async def drop(self, day: date) -> None:
-        """Drop the claims on a day's jobs, once the upstream no longer lists them. May be
+        """Delete the claims on a day's jobs, once the upstream no longer lists them. May be
         repeated.
         """
         async for row in self.table.scan(_partition(day)):
             try:
                 await self.table.commit(_partition(day), Delete(row))
             except WriteConflict:
-                return  # another instance is at it
+                return  # another instance is deleting them
 
 
 def _partition(day: date) -> str:

@@ -1,8 +1,9 @@
 """Offers free slots to the first videos in the queue.
 
-Whoever frees a slot, or finds a free one, offers it: place and lease change in one transaction, so
-that no slot is offered twice and no video gets two. Then the video is woken. If it does not take
-the offer up in time, it gets its place back, and the slot goes to whoever is first by then.
+Code that frees a slot, or finds a free one, offers it. One transaction deletes the video's place
+and writes its lease, so that no slot is offered twice and no video gets two. Then the video is
+woken. If it does not take the offer up in time, it gets its place back, and the slot is offered to
+the video that is first by then.
 """
 
 from collections.abc import Sequence
@@ -18,11 +19,13 @@ from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
 from shared.storage.tables import Delete, Table, Write, partition_of
 
-_A_FEW = 40  # places that are read to offer slots: the first may be bound elsewhere
+_A_FEW = 40  # places that are read to offer slots: the first may be bound to another deployment
 _AT_ONCE = 32  # offers: a transaction holds 100 rows
 
 
 class Offers(msgspec.Struct, frozen=True):
+    """Makes offers and takes them back. Every method may raise StorageUnavailable."""
+
     table: Table
     catalog: Catalog
     shards: Shards
@@ -31,8 +34,8 @@ class Offers(msgspec.Struct, frozen=True):
     random: Random
 
     async def pass_on(self, model_name: str, name: str, shard: Shard, *, but: str | None = None) -> Sequence[str]:
-        """Offer the free slots of the deployment `name`, whose row was written just now, `but` not
-        to this video. Returns the videos to wake. Raises WriteConflict.
+        """Offer the free slots of the deployment `name`, whose row was written just now, to any
+        video `but` this one. Returns the videos to wake. Raises WriteConflict.
 
         The queue is read after that write: a video that joins meanwhile is seen here, or sees the
         free slot itself.
@@ -45,9 +48,9 @@ class Offers(msgspec.Struct, frozen=True):
         return await self.give(model, deployment, shard, line.without(but) if but else line)
 
     async def hand_out(self, model: Model) -> Sequence[str]:
-        """Offer every free slot, and those whose offers have lapsed. Returns the videos to wake,
-        also the first that wait for nothing but lost deployments: they need not wait. Raises
-        WriteConflict.
+        """Offer every free slot, and those whose offers have lapsed. Returns the videos to wake:
+        those that got an offer, and of the first those that can only use a lost deployment, since
+        they should not go on waiting. Raises WriteConflict.
         """
         capacity = await self.shards.all(model.name)
         if late := self.lapsed(capacity):
@@ -64,8 +67,9 @@ class Offers(msgspec.Struct, frozen=True):
     async def give(
         self, model: Model, deployment: Deployment, shard: Shard, line: Head, asker: str | None = None
     ) -> Sequence[str]:
-        """Offer the free slots of a deployment. Returns the videos to wake, or the `asker`, who is
-        awake: a slot that can be used now is its own at once. Raises WriteConflict.
+        """Offer the free slots of a deployment to the first in `line`. Returns the videos that got
+        one. The `asker` is awake, so a slot that can be used now is its own at once and not an
+        offer. Raises WriteConflict.
         """
         load, now = shard.state.load(deployment.name), self.clock.now().timestamp()
         times = self._openings(deployment, shard)[:_AT_ONCE]
@@ -81,7 +85,9 @@ class Offers(msgspec.Struct, frozen=True):
         return given
 
     def lapsed(self, capacity: Capacity) -> tuple[str, Shard, str] | None:
-        """An offer that has lapsed, if there is one: the deployment, its row, and the video."""
+        """A lapsed offer: the deployment's name, its row, and the video's id. None if there is
+        none.
+        """
         now = self.clock.now().timestamp()
         late = (
             (name, capacity.of(name), video) for video, (name, lease) in capacity.leases.items() if slots.lapsed(lease, now)

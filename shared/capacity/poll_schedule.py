@@ -1,7 +1,7 @@
 """When to look at a job again. Pure: seconds in, seconds out.
 
-A running job is looked at rarely while it cannot be done, and often when it may be. That time is
-computed from the progress it reports, or else from how long such jobs usually take, which is
+A running job is looked at rarely while it cannot be done, and often once it may be. Its end is
+predicted from the progress it reports, or else from the time that such jobs usually take, which is
 learned per model and length. A waiting job is woken at its turn; its own timer fires long after.
 """
 
@@ -16,14 +16,13 @@ _CONFIRMED = 5  # jobs: until then a single odd one may have made the estimate
 _ODD = 3  # deviations from the mean: nearly all jobs take less
 _TELLING = 5  # percent: less progress predicts nothing
 _OF_THE_REST = 0.55  # the part of the predicted rest to sleep: predictions get better towards the end
-_LOOKS_PER_DEVIATION = 5, 20  # without a prediction: when a quick one of its kind is done, and when most are
+_LOOKS_PER_DEVIATION = 5, 20  # without a prediction: once a quick job would be done, and once most would
 _OVERDUE_SHARE = 20  # an overdue job is looked at again after a twentieth of the time it is overdue
 _ABOUT_TO_END = 5.0  # seconds before the predicted end in which looking in a row is cheaper than a new step
 _LOOKS_A_JOB = 4  # the fewest looks at a job, also at one that takes less than four times `poll_seconds`
 _LONGEST = 300.0  # seconds between two looks at a running job
-_BEHIND_THE_TURN = 6.0
-_SHORTEST_SLEEP = 120.0
-_LONGEST_SLEEP = 48 * 3600.0
+_BEHIND_THE_TURN = 6.0  # times the expected wait: when the timer of a waiting job fires
+_SHORTEST_SLEEP, _LONGEST_SLEEP = 120.0, 48 * 3600.0  # seconds, of that timer
 
 
 class Usual(msgspec.Struct, frozen=True):
@@ -37,7 +36,7 @@ class Usual(msgspec.Struct, frozen=True):
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether looks may be put off for it."""
+        """Whether enough jobs are known to delay looks because of it."""
         return self.jobs >= _CONFIRMED
 
     @property
@@ -93,7 +92,7 @@ def look_after(elapsed: float, progress: int, usual: Usual, pace: Pace, random: 
 
 
 def first_look(elapsed: float, usual: Usual) -> float:
-    """Seconds until the first look at a job: until a quick one of its kind is done. 0.0 where
+    """Seconds until the first look at a job: until a quick one of its kind would be done. 0.0 if
     too few jobs of its kind are known.
     """
     return min(max(usual.quickest - elapsed, 0.0), _LONGEST) if usual.is_confirmed else 0.0
@@ -108,7 +107,7 @@ def _between_looks(elapsed: float, usual: Usual) -> float:
 
 
 def usual_progress(elapsed: float, usual: Usual) -> int:
-    """The percent that a job of its kind has usually done by now, and never quite all of it."""
+    """The percent that a job of its kind has usually done by now, at most 95."""
     return int(min(_ALMOST * elapsed / max(usual.mean, 1.0), _ALMOST))
 
 
@@ -118,10 +117,10 @@ def is_about_to_end(elapsed: float, progress: int, usual: Usual) -> bool:
 
 
 def sleep_unless_woken(seconds: float, random: Random) -> float:
-    """Seconds until a waiting job looks by itself, where its turn is expected in `seconds`.
+    """Seconds until a waiting job looks by itself, if its turn is expected in `seconds`.
 
-    Whoever frees a slot wakes the job. This timer is only for wake-ups that are lost, so it fires
-    well after the expected turn.
+    The job is woken when it is offered a slot. This timer is only for wake-ups that are lost, so it
+    fires well after the expected turn.
     """
     return min(max(seconds * _BEHIND_THE_TURN, _SHORTEST_SLEEP), _LONGEST_SLEEP) * random.uniform(1.0, 1.1)
 

@@ -40,6 +40,8 @@ Change = Callable[[Load, float], list[Write] | None]
 
 
 class Pool(msgspec.Struct, dict=True):
+    """Hands out slots and places, and frees them. Methods may raise StorageUnavailable."""
+
     table: Table
     catalog: Catalog
     clock: Clock
@@ -76,8 +78,8 @@ class Pool(msgspec.Struct, dict=True):
     async def acquire(self, model: Model, video: Video, priority: int = 1) -> Slot | Wait | Outage:
         """Take a slot on a deployment that can start the video now, or a place in the queue.
 
-        A video that holds a slot keeps it. A remix can only run on its source's deployment. Returns
-        an Outage, the one of the last possible deployment, where all of them are lost.
+        A video that holds a slot keeps it. A remix can only run on its source's deployment. If all
+        possible deployments are lost, returns the Outage of the last one.
         """
         turn = Turn(
             *(model, model.able(video.source_deployment), video, priority, self.table, self.shards, self.queue),
@@ -156,7 +158,7 @@ class Pool(msgspec.Struct, dict=True):
         lost: bool = False,
         request_id: str | None = None,
     ) -> None:
-        """Send nothing to a deployment for `seconds`, because it refuses everybody. Where it is
+        """Send nothing to a deployment for `seconds`, because it refuses everybody. If it is
         `lost`, no video waits for it.
         """
 
@@ -166,8 +168,8 @@ class Pool(msgspec.Struct, dict=True):
         await self._change(model.name, deployment.name, change)
 
     async def hand_out(self, model: Model) -> None:
-        """Offer what is free although videos wait. The net for offers and wake-ups that were
-        lost.
+        """Offer slots that are free although videos wait. The sweep calls this, to repair offers
+        and wake-ups that were lost.
         """
 
         async def attempt() -> Sequence[str]:
@@ -176,9 +178,7 @@ class Pool(msgspec.Struct, dict=True):
         await self.wake_ups.send(await self._in_turn(model.name, attempt))
 
     async def standing(self, video: Video) -> Standing | None:
-        """Where a video stands in the queue; None where it does not wait, or is not seen there
-        yet.
-        """
+        """Where a video stands in the queue; None if it does not wait, or is not seen there yet."""
         model = self.catalog.get(video.model)
         return await self.standings.of(model, video) if model else None
 
@@ -211,7 +211,7 @@ class Pool(msgspec.Struct, dict=True):
     async def leave(self, model_name: str, video_id: str, *, ended: bool = False) -> None:
         """The video is finished: free its slot or its place, and remove its row. May be repeated.
 
-        Where the job has `ended`, `ended()` has freed the slot already, and only the row is left.
+        If the job has `ended`, `ended()` has freed the slot already, and only the row is left.
         """
         if ended:
             await self._forget(model_name, video_id)
@@ -236,7 +236,7 @@ class Pool(msgspec.Struct, dict=True):
             return  # it is gone
 
     async def _place_or_free(self, model_name: str, note: Row | None, video_id: str) -> Row | None:
-        """A video's place; where it has none, free its slot."""
+        """A video's place; if it has none, free its slot."""
         place = await self.queue.place(model_name, note.values["tag"], video_id) if note else None
         if place is None:
             deployment, _ = (await self.shards.all(model_name)).leases.get(video_id, (None, None))
@@ -272,6 +272,10 @@ class Pool(msgspec.Struct, dict=True):
         await self._pass_on(model_name, deployment)
 
     async def _change(self, model_name: str, deployment: str, change: Change, read: Read | None = None) -> None:
+        """Change a deployment's state, with the writes that `change` returns in the same
+        transaction. A change that changes nothing is not written.
+        """
+
         async def attempt(shard: Shard) -> None:
             before = msgspec.json.encode(shard.state)
             writes = change(shard.state.load(deployment), self._now()) or ()
@@ -282,11 +286,11 @@ class Pool(msgspec.Struct, dict=True):
 
     async def _pass_on(self, model_name: str, deployment: str, but: str | None = None) -> None:
         """Offer the free slots of a deployment, whose row this instance has just written, to the
-        first in the queue, `but` not to this video.
+        first in the queue `but` this video.
         """
 
         if not self.wake_ups.possible:
-            return  # the offer would lapse; it is made by the next video that asks
+            return  # nobody can be woken, so an offer would lapse; the next video that asks makes it
 
         async def attempt(shard: Shard) -> Sequence[str]:
             return await self.offers.pass_on(model_name, deployment, shard, but=but)

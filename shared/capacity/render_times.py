@@ -1,6 +1,7 @@
 """How long videos usually take, per model and length, learned from finished ones.
 
-A row `usual` in the model's partition of the table `pools`. Only the times of looks depend on it.
+They are the row `usual` of the model's partition of the table `pools`. Only the times of looks and
+the estimated start of waiting videos depend on them.
 """
 
 import msgspec
@@ -12,13 +13,15 @@ from shared.storage.tables import Insert, Replace, Row, Table, WriteConflict, pa
 _ROW = "usual"
 _FRESH, _FRESH_OF_MANY = 60.0, 600.0  # seconds: an estimate of many jobs changes slowly
 _ENOUGH = 20  # jobs
-_ONE_IN = 4
+_ONE_IN = 4  # after so many, every fourth job is learned from
 
 
 class RenderTimes(msgspec.Struct):
+    """The estimates, as one instance has read them."""
+
     table: Table
     clock: Clock
-    first_guess: float  # seconds: what a video takes where nothing has been learned yet
+    first_guess: float  # seconds that a video takes, until something has been learned
     _seen: int = 0
     _known: dict[str, tuple[float, dict[int, Usual]]] = msgspec.field(default_factory=dict)
 
@@ -38,10 +41,9 @@ class RenderTimes(msgspec.Struct):
         return Usual(self.first_guess, self.first_guess / 2)
 
     async def learn(self, model_name: str, seconds: int, took: float) -> None:
-        """Take a finished video's time, `took` seconds, into the estimate. A lost write race loses
-        only this one example.
-
-        Once enough jobs are known, only one in four is written.
+        """Add a finished video's time, `took` seconds, to the estimate. Once enough jobs are known,
+        only one in four is added. A write that conflicts is not repeated: one time more or less
+        changes little.
         """
         usual = await self.of(model_name, seconds)
         self._seen += 1

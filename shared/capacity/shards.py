@@ -20,13 +20,13 @@ from shared.storage.tables import Insert, Replace, Row, Table, Write, partition_
 SHARDS = 64  # rows of a model at the most. To change it is to move every lease: never while an app runs
 
 _BEFORE, _AFTER = "stat", "state`"
-_FORMER = "state"  # of versions that had one row for all
+_FORMER = "state"  # the row of older versions, which had one for all deployments
 _OVERLAP = 600.0  # seconds in which instances of such a version may still run
 
 
 class Shard(msgspec.Struct, frozen=True):
-    """One row as it was read. Change its `state`, then write it. `moves` is the write that takes
-    what is new in it out of the row of a former version.
+    """One row as it was read. Change its `state`, then write it. If some of its state still comes
+    from the row of a former version, `moves` is the write that takes it out of there.
     """
 
     key: str
@@ -36,6 +36,7 @@ class Shard(msgspec.Struct, frozen=True):
 
     @property
     def writes(self) -> Sequence[Write]:
+        """The writes of one transaction that store this row."""
         values = _values(self.state)
         written = Insert(self.key, values) if self.row is None else Replace(self.row, values)
         return [written, self.moves] if self.moves else [written]
@@ -47,15 +48,17 @@ class Capacity(msgspec.Struct, frozen=True, dict=True):
     shards: dict[str, Shard]
 
     def of(self, deployment: str) -> Shard:
+        """The row of a deployment; an empty one if it has none yet."""
         key = shard_of(deployment)
         return self.shards.setdefault(key, Shard(key, None, State()))
 
     def load(self, deployment: Deployment) -> Load:
+        """The state of a deployment."""
         return self._loads.get(deployment.name) or self.of(deployment.name).state.load(deployment.name)
 
     @cached_property
     def _loads(self) -> Mapping[str, Load]:
-        """What the rows hold, by deployment."""
+        """The state of every deployment that has any, by name."""
         return {name: load for shard in self.shards.values() for name, load in shard.state.loads.items()}
 
     @cached_property
@@ -69,7 +72,9 @@ class Capacity(msgspec.Struct, frozen=True, dict=True):
         return max((shard.state.round for shard in self.shards.values()), default=0)
 
     def last_tag(self, owner: str) -> int | None:
-        """The last tag of a key, in whichever row: its home changes with the deployments."""
+        """The last tag of a key, from any row: the row for its tags (`home`) changes when
+        deployments are added or removed.
+        """
         return max((shard.state.rounds[owner] for shard in self.shards.values() if owner in shard.state.rounds), default=None)
 
     def home(self, owner: str, deployments: Sequence[Deployment]) -> Shard:
@@ -78,12 +83,14 @@ class Capacity(msgspec.Struct, frozen=True, dict=True):
 
 
 class Shards(msgspec.Struct):
+    """Reads and writes the rows. `_written` are the rows as this instance last wrote them."""
+
     table: Table
     clock: Clock
     _written: dict[tuple[str, str], Row] = msgspec.field(default_factory=dict)
 
     async def all(self, model_name: str) -> Capacity:
-        """One range read."""
+        """All rows of a model. One range read."""
         rows = {row.key: row async for row in self.table.scan(partition_of(model_name), after=_BEFORE, before=_AFTER)}
         former = rows.pop(_FORMER, None)
         shards = {key: Shard(key, row, _state(row)) for key, row in rows.items()}
@@ -96,8 +103,8 @@ class Shards(msgspec.Struct):
         return Shard(key, row, _state(row)) if row else (await self.all(model_name)).of(deployment)
 
     async def last_written(self, model_name: str, deployment: str) -> Shard:
-        """The row as this instance last wrote it, which saves a read where nobody has changed it
-        since; where somebody has, the write conflicts.
+        """The row as this instance last wrote it, which saves a read. If another instance has
+        changed it since, writing it raises WriteConflict.
         """
         row = self._written.pop((model_name, shard_of(deployment)), None)
         return Shard(row.key, row, _state(row)) if row else await self.one(model_name, deployment)
@@ -108,9 +115,10 @@ class Shards(msgspec.Struct):
         self._written[model_name, shard.key] = Row(shard.key, dict(_values(shard.state)), etag)
 
     def _former(self, row: Row, shards: Mapping[str, Shard]) -> dict[str, Shard]:
-        """The shards as they are with what a former version keeps in one row. The first write of a
-        shard moves its part: from then on an instance of that version finds the deployments
-        resting. The tags of the keys stay in that row, where `last_tag` finds them.
+        """The shards, joined with the state that a former version keeps in one row. The first write
+        of a shard moves its part out of that row and leaves the deployments resting there, so that
+        an instance of that version sends nothing more. The keys' tags stay in that row, where
+        `last_tag` finds them.
         """
         state, until = _state(row), self.clock.now().timestamp() + _OVERLAP
         moved = set(row.values.get("moved", "").split())
@@ -131,7 +139,7 @@ def shard_of(deployment: str) -> str:
 
 
 def _joined(here: Load | None, former: Load) -> Load:
-    """Both, where a former version has used its row again afterwards."""
+    """The state from both rows, if a former version has used its row again after the move."""
     if here is not None:
         former.leases |= here.leases
         former.creates = sorted({*here.creates, *former.creates})

@@ -26,7 +26,7 @@ HIGHEST_PRIORITY = 10
 
 _WINDOW = 61.0  # the upstream's 60 seconds, and one for its clock
 _PATIENCE = 20.0  # seconds that a slot is kept for the video that it was offered to
-_LONGEST_QUEUE = 30  # as a power of two
+_MOST_FAILURES = 30  # that are counted: the rest after each failure doubles
 _FIRST_REST, _LONGEST_REST = 5.0, 300.0  # seconds, of a deployment that fails without saying for how long
 _MENDED_WITHIN = 600.0  # seconds: an outage that lasts longer is taken for permanent
 _SURELY = 3  # refused connections in a row: the server is gone, and not just busy
@@ -104,7 +104,7 @@ def last_outage(load: Load, now: float) -> Outage | None:
 
 def closed_by(load: Load, now: float) -> str | None:
     """Why nobody should wait for a deployment now: the reason of its outage, or
-    `upstream_unavailable` where it has refused connections several times in a row.
+    `upstream_unavailable` if it has refused connections several times in a row.
     """
     why = outage(load, now)
     if why is not None:
@@ -151,7 +151,7 @@ def rest(load: Load, now: float, seconds: float | None, *, unreachable: bool = F
     load.unreachable = unreachable
     if seconds is None:
         seconds = min(_FIRST_REST * 2**load.failures, _LONGEST_REST)
-        load.failures = min(load.failures + 1, _LONGEST_QUEUE)
+        load.failures = min(load.failures + 1, _MOST_FAILURES)
     load.rests_until = max(load.rests_until, now + seconds)
 
 
@@ -177,7 +177,7 @@ def _opens(load: Load, now: float) -> float:
 def openings(deployment: Deployment, load: Load, now: float) -> list[float]:
     """The times at which a job can start on each free slot, the soonest first.
 
-    Such a time lies ahead where the deployment rests, is down, or has reached `creates_per_minute`.
+    Such a time lies ahead if the deployment rests, is down, or has reached `creates_per_minute`.
     A slot in use has no such time, since nobody knows when its job will end.
     """
     if len(load.leases) >= deployment.max_running or is_lost(load, now):
@@ -191,14 +191,14 @@ def openings(deployment: Deployment, load: Load, now: float) -> list[float]:
 
 
 def open_soon(deployment: Deployment, load: Load, now: float) -> list[float]:
-    """The openings that can be offered: those that at most `creates_per_minute` puts off. A rest or
-    an outage may last longer than it says.
+    """The openings that can be offered. A deployment that rests or is down has none, since that may
+    last longer than it says; one that has reached `creates_per_minute` has.
     """
     return openings(deployment, load, now) if _opens(load, now) <= now else []
 
 
 def may_create_at(deployment: Deployment, load: Load, video_id: str, now: float) -> float | None:
-    """When a video may take up its offer. None where the deployment rests or is down by now."""
+    """When a video may take up its offer. None if the deployment rests or is down by now."""
     if _opens(load, now) > now:
         return None
     offer = load.leases[video_id]
@@ -215,20 +215,22 @@ def _creates(load: Load, leases: Iterable[Lease], now: float) -> list[float]:
 
 
 def _paced(deployment: Deployment, creates: list[float]) -> float:
-    """When one more create is within `creates_per_minute`. `creates` are in order."""
+    """When one more create is allowed by `creates_per_minute`. `creates` are in order."""
     most = deployment.creates_per_minute
     return creates[-most] + _WINDOW if len(creates) >= most else 0.0
 
 
 def asked_for(load: Load) -> Collection[str]:
-    """The creates without an answer. No equal one may start beside them: if its answer were lost, a
-    job that the list shows must be its own.
+    """The creates without an answer, as hashes (`ask_of`). No equal one may start meanwhile: if an
+    answer is lost, a job found in the upstream's list must be of one create only.
     """
     return {lease.ask for lease in load.leases.values() if lease.answered is None}
 
 
 def lapsed(lease: Lease, now: float) -> bool:
-    """Whether an offer was not taken up: its video sleeps, or has lost its orchestration."""
+    """Whether an offer was not taken up in time: its video was not woken, or has lost its
+    orchestration.
+    """
     return lease.offered and lease.since + _PATIENCE < now
 
 

@@ -1,7 +1,7 @@
 """Where a waiting video stands in the queue, as its caller sees it.
 
-It is read when a caller asks, so that nothing is written while the queue moves. All who ask an
-instance within some seconds share one reading: five seconds for every thousand videos that wait.
+It is computed when a caller asks, so nothing is written while the queue moves. An instance answers
+all callers from one reading for five seconds, and five more for every thousand waiting videos.
 """
 
 import asyncio
@@ -24,17 +24,20 @@ _PAGE = 1000  # videos
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """The first in the queue has `position` 1. `start` is when its job should begin."""
+    """A video's `position` in the queue, from 1, and `start`, when its job should begin."""
 
     position: int
     start: datetime
 
     def wire(self) -> dict[str, int]:
+        """The field `queue` of a waiting video; the time in unix seconds."""
         return {"position": self.position, "estimated_start": int(self.start.timestamp())}
 
 
 class _Reading(msgspec.Struct, frozen=True):
-    """The queue and the slots of a model at one moment, in unix seconds."""
+    """The queue and the slots of a model, read `at` this time in unix seconds. `places` are counted
+    from 0, by video.
+    """
 
     at: float
     places: Mapping[str, int]
@@ -45,6 +48,8 @@ class _Reading(msgspec.Struct, frozen=True):
 
 
 class Standings(msgspec.Struct):
+    """Answers from the last reading of each model, while it is fresh."""
+
     queue: Queue
     shards: Shards
     render_times: RenderTimes

@@ -17,7 +17,7 @@ from shared.config.catalog import Deployment, Model
 from shared.media.video import Video
 from shared.storage.tables import Insert, Replace, Row, Table, Write, WriteConflict, partition_of
 
-_EQUAL_UNDER_WAY = 5.0  # seconds until a video asks again that only waits for an equal create's answer
+_EQUAL_UNDER_WAY = 5.0  # seconds to the next try of a video that only waits for an equal create's answer
 _PROBE = 10.0  # seconds between two looks at whether a deployment can be reached again
 
 
@@ -30,9 +30,9 @@ class Slot(msgspec.Struct, frozen=True):
 class Wait(msgspec.Struct, frozen=True):
     """No slot now: ask again after `seconds`, or when woken.
 
-    `outage` is why the last deployment is closed, where every deployment is. For the first in the
-    queue, `unreachable` lists the deployments that no connection could be made to: it
-    may test them with a request that makes no job.
+    If every deployment is closed, `outage` is why the last one is. For the first in the queue,
+    `unreachable` lists the deployments that no connection could be made to: it may test them with a
+    request that makes no job.
     """
 
     seconds: float
@@ -41,8 +41,8 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """`possible` are the deployments that can make the video, in the configured order: a remix can
-    only run on its source's.
+    """A video's request for a slot. `possible` are the deployments that can make the video, in the
+    configured order: a remix can only run on its source's.
     """
 
     model: Model
@@ -59,7 +59,7 @@ class Turn(msgspec.Struct, frozen=True):
     woken: list[str] = msgspec.field(default_factory=list)  # the other videos that were offered a slot
 
     async def attempt(self) -> Slot | Wait | Outage:
-        """One try. Raises WriteConflict."""
+        """One try. Returns an Outage if all possible deployments are lost. Raises WriteConflict."""
         capacity = await self.shards.all(self.model.name)
         name, lease = capacity.leases.get(self.video.id, ("", None))
         holder = self.model.deployment(name)
@@ -80,8 +80,8 @@ class Turn(msgspec.Struct, frozen=True):
         return await self._look(capacity, line, place)
 
     async def _take_up(self, name: str, lease: Lease, capacity: Capacity) -> Slot | Wait | Outage:
-        """Take up an offer, once `creates_per_minute` allows. Return it where the deployment rests
-        or is down by now, or is not configured here.
+        """Take up an offer, once `creates_per_minute` allows. If the deployment rests or is down by
+        now, or is no longer configured, give the offer back and try again.
         """
         holder, shard, now = self.model.deployment(name), capacity.of(name), self._now()
         opens = slots.may_create_at(holder, capacity.load(holder), self.video.id, now) if holder else None
@@ -99,8 +99,8 @@ class Turn(msgspec.Struct, frozen=True):
         return Wait(opens - self._now())
 
     async def _far_place(self, line: Head, note: Row | None) -> Row | None:
-        """The video's place behind the first page, if it has one. Raises WriteConflict where it has
-        been offered a slot since the slots were read.
+        """The video's place behind the first page, if it has one. Raises WriteConflict if it was
+        offered a slot after the slots were read.
         """
         tag = _tag(note)
         place = await self.queue.place(self.model.name, tag, self.video.id) if line.may_lack(self.video.id) else None
@@ -109,7 +109,7 @@ class Turn(msgspec.Struct, frozen=True):
         return place
 
     async def _arrive(self, capacity: Capacity, line: Head, note: Row | None) -> Slot | Wait | Outage:
-        """Take a slot that nobody in the queue can use, or else a place in the queue."""
+        """Take a slot that no video in the queue can use, or else a place in the queue."""
         now = self._now()
         for deployment in self._open(capacity):
             load = capacity.load(deployment)
@@ -123,7 +123,7 @@ class Turn(msgspec.Struct, frozen=True):
         return await self._join(capacity, line, note)
 
     async def _join(self, capacity: Capacity, line: Head, note: Row | None) -> Slot | Wait | Outage:
-        """Take the place of the key's next tag."""
+        """Take a place in the queue, by the key's next tag. A video keeps the tag it once got."""
         owner, tag = self.video.owner, _tag(note)
         home = capacity.home(owner, self.model.deployments)
         if tag is None:
@@ -137,11 +137,11 @@ class Turn(msgspec.Struct, frozen=True):
         return await self._wait(capacity, before)
 
     def _may_have_missed(self, capacity: Capacity, before: Before) -> bool:
-        """Whether a slot may be free that nobody will offer: it was free before, or became free in
-        another row, and whoever freed it found nobody in the queue yet.
+        """Whether a slot may be free that nobody will offer: it was free before, or it became free
+        in another row before this video's place could be seen.
         """
         if before.all >= spread(len(self.model.deployments)):
-            return False  # whoever frees a slot finds the others; more looks would only conflict
+            return False  # it was offered to one of those; one more look would only conflict
         several = len({shard_of(each.name) for each in self.model.deployments}) > 1
         return several or any(self._open(capacity))
 
@@ -160,8 +160,8 @@ class Turn(msgspec.Struct, frozen=True):
         return await self._wait(capacity, before)
 
     def _open(self, capacity: Capacity) -> Iterator[Deployment]:
-        """The deployments that have a slot to offer, those with the fewest failures first. Many
-        come in random order, so that not all videos want the same.
+        """The deployments that have a slot to offer, those with the fewest failures first. If there
+        are 32 or more, equal ones come in random order, so that not all videos try the same.
         """
         now, loads = self._now(), [(each, capacity.load(each)) for each in self.possible]
         if spread(len(loads)) > 1:
@@ -170,7 +170,7 @@ class Turn(msgspec.Struct, frozen=True):
         return (each for each, load in loads if slots.open_soon(each, load, now))
 
     async def _wait(self, capacity: Capacity, before: Before) -> Wait:
-        """How long to sleep: until the slot that will be this video's opens. Where no such slot is
+        """How long to sleep: until the slot that will be this video's opens, or, if no such slot is
         known, until it is woken.
         """
         now = self._now()
@@ -191,14 +191,14 @@ class Turn(msgspec.Struct, frozen=True):
         return Wait(seconds, self._outage(capacity), unreachable)
 
     def _outage(self, capacity: Capacity) -> str | None:
-        """Why the last deployment is closed, where every deployment is."""
+        """Why the last deployment is closed, if every deployment is."""
         now = self._now()
         reason = slots.closed_by(capacity.load(self.possible[-1]), now)
         return reason if reason and all(slots.closed_by(capacity.load(each), now) for each in self.possible) else None
 
     async def _before(self, capacity: Capacity, line: Head, place: str) -> Before:
-        """How many stand before the place; rivals are those who can use a slot that is free or
-        opens at a known time.
+        """How many videos stand before the place; its rivals are those that can use a slot that is
+        free or opens at a known time.
         """
         now = self._now()
         free = {each.name for each in self.possible if slots.openings(each, capacity.load(each), now)}

@@ -3,10 +3,10 @@
 A row `wait_<tag>_<id>` of the model's partition is one place; rows sort by tag. A remix can only
 run on its source's deployment: its row names that deployment as `bound`.
 
-A free slot is offered to the first place. Where many deployments free slots at the same moment,
-all offers to the first place but one would conflict. So the offer goes to one of the first places
-at random: to one of 1 + deployments / 32, and to none whose tag is more than as many steps behind
-the first. With fewer than 32 deployments the order is strict.
+A free slot is offered to the first place. If many deployments free slots at the same moment, all
+but one of their offers to that place would conflict. So an offer goes to a random one of the first
+1 + deployments / 32 places, but to none whose tag is more than so many steps behind the first. With
+fewer than 32 deployments the order is strict.
 """
 
 from bisect import bisect_left
@@ -20,7 +20,7 @@ from shared.clock import Clock
 from shared.storage.tables import Insert, Row, Table, partition_of
 
 _FIRST, _AFTER = "wait_", "wait`"
-NEAR = 100  # places from the head that are counted anew by everybody
+NEAR = 100  # places from the head that are read at every look
 _IN_ORDER = 32  # deployments for each place beyond the first that an offer may go to
 _FRESH = 3600.0  # seconds: a place far back decides only how long its video sleeps if nobody wakes it
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
@@ -36,7 +36,7 @@ class Before(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The first places of a queue, at most `page`; the whole queue where it is shorter."""
+    """The first places of a queue, at most `page`; if it is shorter, the whole queue."""
 
     rows: Sequence[Row] = ()
     page: int = NEAR
@@ -83,7 +83,7 @@ class Head(msgspec.Struct, frozen=True):
         return [video_of(row) for row in self.rows]
 
     def bound_to(self, deployments: Collection[str]) -> Sequence[str]:
-        """Those of the videos that can use one of these deployments only."""
+        """Those of the videos that can only use one of these deployments."""
         return [video_of(row) for row in self.rows if row.values.get("bound") in deployments]
 
     def without(self, video_id: str) -> "Head":
@@ -115,7 +115,7 @@ class Queue(msgspec.Struct):
         return None if tag is None else await self.table.get(partition_of(model_name), _key(tag, video_id))
 
     async def head(self, model_name: str, page: int = NEAR) -> Head:
-        """The first places."""
+        """The first places. One read."""
         rows: list[Row] = []
         async for row in self.places(model_name, page, select=["bound", "ask"]):
             rows.append(row)

@@ -1,8 +1,7 @@
 """Tells waiting videos that their turn may have come.
 
-A wake-up is a hint: it may be lost, come twice, or reach nobody. The tables say whose turn it is,
-and a video that nobody wakes looks again by its own timer. So a wake-up is never repeated, and its
-failure is only logged.
+A wake-up may be lost or come twice. The tables say whose turn it is, and a video that is not woken
+looks again by its own timer. So a wake-up is never repeated, and its failure is only logged.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ _PATIENCE = 5.0  # seconds for one wake-up
 
 
 class Waker(Protocol):
-    """Sends a wake-up to a waiting video. `wake` raises where it has no orchestration."""
+    """Sends a wake-up to a waiting video. `wake` raises if the video has no orchestration."""
 
     async def wake(self, video_id: str) -> None: ...
 
@@ -26,13 +25,14 @@ class Waker(Protocol):
 class WakeUps(msgspec.Struct):
     """Wakes videos through the durable client that this process was given last.
 
-    The host passes a client to every call of a function that asks for one. All reach the same
-    engine, but after a restart of the host only the newest is sure to have its address.
+    The host passes a client to each call of a function that has a client binding. All reach the
+    same engine, but after a restart of the host only the newest is sure to have its address.
     """
 
     _waker: Waker | None = None
 
     def go_through(self, waker: Waker) -> None:
+        """Wake through this client from now on."""
         self._waker = waker
 
     @property

@@ -1,7 +1,7 @@
 """Azure AI Content Safety: text:analyze, text:shieldPrompt and image:analyze, by its REST API
 (2024-09-01).
 
-An answer counts only if it is whole: what was asked about and not answered is not harmless.
+An answer that leaves out a category counts as no answer: it does not say that the text is harmless.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     import httpx
 
 LONGEST_TEXT = 10_000  # characters (code points) of one call
-OVERLAP = 500  # characters that two pieces share, so that no sentence is cut in both
-LARGEST_IMAGE = 4_000_000  # bytes; 50 to 7,200 pixels a side, which every reference image has
+OVERLAP = 500  # characters that two pieces share, so that one of them has each sentence whole
+LARGEST_IMAGE = 4_000_000  # bytes; sides of 50 to 7,200 pixels, which every reference image has
 _SCOPE = "https://cognitiveservices.azure.com/.default"
 _LONGEST_CALL = 10.0  # seconds, the second try included: the caller waits
 _LARGEST_ANSWER = 256 * 1024  # bytes
 _AT_ONCE = 16  # calls; the free tier allows 5 a second, the paid one 100
-_NEVER = 1_000  # a severity that the service never gives
+_NEVER = 1_000  # above any severity: the service's are 0 to 7
 _LONGEST_WAIT = 60.0  # seconds that a caller is told to wait at most
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class ContentSafety:
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def ask(self, operation: str, body: Any, kind: type[T]) -> T:
-        """What one operation answers. Raises GuardrailUnavailable."""
+        """Call one operation and decode its answer as `kind`. Raises GuardrailUnavailable."""
         import httpx
         from azure.core.exceptions import AzureError
 
@@ -85,8 +85,8 @@ class ContentSafety:
             raise GuardrailUnavailable(f"{operation}: an answer that is not its own") from error
 
     async def _answer(self, operation: str, body: bytes) -> Response:
-        """A second try where the connection broke, which a server that closes idle ones may cause,
-        or where the token was refused.
+        """One call, sent again once if the connection broke (a server may have closed it while it
+        was idle) or if the token was refused.
         """
         import httpx
 
@@ -103,7 +103,7 @@ class ContentSafety:
         headers |= {"content-type": "application/json", "accept-encoding": ACCEPTED}
         url = f"{self.base_url}/contentsafety/{operation}"
         ask = client.build_request("POST", url, params={"api-version": self.api_version}, content=body, headers=headers)
-        # Not redirected: another place must neither see the prompt nor judge it.
+        # Redirects are not followed: no other server may see the prompt or judge it.
         answer = await client.send(ask, stream=True, follow_redirects=False)
         try:
             return await read_answer(answer, _LARGEST_ANSWER)
@@ -129,7 +129,7 @@ class TextModeration:
     params: GuardrailParams
 
     async def check(self, prompt: str) -> Finding | None:
-        """The first piece's finding that blocks. Raises GuardrailUnavailable."""
+        """Why the prompt is blocked, or None. Raises GuardrailUnavailable."""
         return await _found_in(prompt, self._check_piece)
 
     async def _check_piece(self, piece: str) -> Finding | None:
@@ -150,7 +150,7 @@ class PromptShield:
     service: ContentSafety
 
     async def check(self, prompt: str) -> Finding | None:
-        """Raises GuardrailUnavailable."""
+        """Why the prompt is blocked, or None. Raises GuardrailUnavailable."""
         return await _found_in(prompt, self._check_piece)
 
     async def _check_piece(self, piece: str) -> Finding | None:
@@ -167,7 +167,7 @@ class ImageModeration:
     params: GuardrailParams
 
     async def check(self, image: bytes) -> Finding | None:
-        """Raises GuardrailUnavailable."""
+        """Why the image is blocked, or None. Raises GuardrailUnavailable."""
         content = await asyncio.to_thread(_encoded, image)
         body = {"image": {"content": content}, "categories": self.params.categories, "outputType": "FourSeverityLevels"}
         return _finding(await self.service.ask("image:analyze", body, _Analysis), self.params)
@@ -178,14 +178,16 @@ def _encoded(image: bytes) -> str:
 
 
 def pieces(text: str) -> list[str]:
-    """The whole text in pieces that one call takes, each beginning with the end of the last."""
+    """A text in pieces that fit one call; each begins with the last 500 characters of the one
+    before.
+    """
     step = LONGEST_TEXT - OVERLAP
     return [text[at : at + LONGEST_TEXT] for at in range(0, max(1, len(text) - OVERLAP), step)]
 
 
 async def _found_in(text: str, check: Callable[[str], Awaitable[Finding | None]]) -> Finding | None:
-    """The first finding in any piece of a text. Only where there is none does a piece that could
-    not be looked at matter: then GuardrailUnavailable is raised.
+    """The first finding in the pieces of a text. If there is none, but a piece could not be
+    checked, its GuardrailUnavailable is raised.
     """
     said = await asyncio.gather(*map(check, pieces(text)), return_exceptions=True)
     failures = [each for each in said if isinstance(each, BaseException)]
@@ -196,7 +198,7 @@ async def _found_in(text: str, check: Callable[[str], Awaitable[Finding | None]]
 
 
 def _finding(analysis: _Analysis, params: GuardrailParams) -> Finding | None:
-    """Why an analysis blocks. Raises GuardrailUnavailable where it leaves out a category."""
+    """Why an analysis blocks, or None. Raises GuardrailUnavailable if it leaves out a category."""
     if analysis.blocklists_match:
         return Finding(analysis.blocklists_match[0].blocklist_name, "it holds what this list blocks")
     thresholds = params.thresholds

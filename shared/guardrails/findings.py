@@ -6,15 +6,15 @@ import msgspec
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """Why a guardrail blocks. `reason` ends a sentence that says so to the caller."""
+    """Why a guardrail blocks. `reason` is the last part of the error message to the caller."""
 
     category: str
     reason: str
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a guardrail said of a request: it has looked at it and lets it through (`passed`), it
-    blocks it, for what it found in a `category`, or its service did not answer (`unavailable`).
+    """A guardrail's result for a request: `passed`; `blocked`, because of a `category`; or
+    `unavailable` if its service did not answer.
     """
 
     guardrail: str

@@ -1,4 +1,4 @@
-"""Words and patterns of the operator that no prompt may hold."""
+"""The words and patterns that the operator allows in no prompt."""
 
 import asyncio
 import unicodedata
@@ -26,7 +26,7 @@ class Keywords:
         object.__setattr__(self, "_patterns", {name: Pattern(text) for name, text in self.patterns.items()})
 
     async def check(self, prompt: str) -> Finding | None:
-        """The first word or pattern that is found. It may take seconds, so a thread does it."""
+        """The first word or pattern found, or None. It may take seconds, so it runs in a thread."""
         return await asyncio.to_thread(self._find, plain(prompt))
 
     def _find(self, prompt: str) -> Finding | None:
@@ -58,7 +58,7 @@ def has_word(text: str, word: str) -> bool:
 
 
 def _joined(one: str, other: str) -> bool:
-    """Whether two neighbouring characters are of one word. Chinese and Japanese put no spaces
-    between words, so there every character may begin one.
+    """Whether two neighbouring characters are in one word. Chinese and Japanese have no spaces
+    between words, so any of their characters may begin a word.
     """
     return all(char.isalnum() and unicodedata.east_asian_width(char) not in "WF" for char in (one, other))

@@ -1,9 +1,9 @@
-"""Regular expressions that take time proportional to the text, whatever the text is.
+"""Regular expressions that take time proportional to the text's length, whatever the text is.
 
-The standard library's may try a text in exponentially many ways, and nothing can stop it meanwhile.
-Here all ways are followed at once: after each character there is a set of places in the pattern
-that may come next. That allows everything but back-references and looking around. Letter case is
-ignored.
+The standard library backtracks: a text may take it exponential time, and nothing can stop it. Here
+a pattern is an automaton (Thompson's, https://swtch.com/~rsc/regexp/regexp1.html) that follows all
+ways at once: after each character it has the set of places in the pattern that may come next. Only
+back-references and look-around are not possible. Letter case is ignored.
 """
 
 import re
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 from shared.errors import ConfigurationError
 
-_MOST_PLACES = 200  # of a pattern, its counted repetitions written out
-_REMEMBERED = 5_000  # moves, of each pattern
+_MOST_PLACES = 200  # of a pattern, once its counted repetitions are written out
+_REMEMBERED = 5_000  # moves that a pattern caches
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?:|\{(?:\d+(?:,\d*)?|,\d+)\}|.", re.DOTALL)
 _BOUNDS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
-_LETTERS = "dDwWsSntrfv"  # that a backslash gives a meaning: one character each
+_LETTERS = "dDwWsSntrfv"  # after a backslash each means one character: a digit, a tab, …
 
 Holds = Callable[[str, str], bool]  # of the character before a place and the one after; "" at the ends
 _ASSERTIONS: dict[str, Holds] = {
@@ -29,8 +29,8 @@ _ASSERTIONS: dict[str, Holds] = {
 
 @dataclass
 class _Place:
-    """A place in a pattern. It takes a character, or none where `holds` says so, and then one of
-    the places `then` comes next.
+    """A place in a pattern. With `takes`, it takes one character that matches. Without, it takes
+    none, and is passed if `holds` is None or true here. Then one of the places `then` comes next.
     """
 
     takes: re.Pattern[str] | None = None
@@ -40,9 +40,7 @@ class _Place:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern that is looked for anywhere in a text. Raises ConfigurationError for one that
-    cannot be read.
-    """
+    """A pattern that is searched for in texts. Raises ConfigurationError if it cannot be read."""
 
     text: str
     _places: list[_Place] = field(init=False, repr=False)
@@ -52,6 +50,7 @@ class Pattern:
         object.__setattr__(self, "_places", _compiled(self.text))
 
     def found_in(self, text: str) -> bool:
+        """Whether the pattern matches anywhere in the text."""
         states: frozenset[int] = frozenset()
         before = ""
         for after in (*text, ""):
@@ -62,7 +61,7 @@ class Pattern:
         return False
 
     def _move(self, states: frozenset[int], before: str, after: str) -> frozenset[int]:
-        """The places that may come after the character `after`."""
+        """The places that may come once the character `after` is taken, from the cache if known."""
         asked = (states, before, after)
         if asked not in self._moves:
             if len(self._moves) >= _REMEMBERED:
@@ -97,14 +96,19 @@ def _is_word(char: str) -> bool:
 
 
 def _kind(char: str) -> str:
-    """A character that stands for this one where only its kind matters."""
+    """One character for all of a kind: assertions only ask whether it belongs to a word, so this
+    keeps the cache small.
+    """
     return char and ("w" if _is_word(char) else " ")
 
 
-_Part = Callable[[list[_Place]], None]  # a part of a pattern: it writes its places behind others
+_Part = Callable[[list[_Place]], None]  # a part of a pattern: it appends its places to the list
 
 
 def _compiled(text: str) -> list[_Place]:
+    """The places of a pattern. It begins at 0, and ends past the last. Raises
+    ConfigurationError.
+    """
     refusal = ConfigurationError(
         f"The pattern {text!r} cannot be used: it is no regular expression, it uses back-references or (?…), "
         f"or it has more than {_MOST_PLACES} places once its repetitions are written out."
@@ -124,7 +128,7 @@ def _compiled(text: str) -> list[_Place]:
 
 
 class _Reader:
-    """Reads the tokens of a pattern, from its end backwards in `left`."""
+    """Parses the tokens of a pattern. `left` holds those that are not read yet, in reverse."""
 
     def __init__(self, tokens: list[str]) -> None:
         self.left = tokens[::-1]
@@ -169,7 +173,9 @@ class _Reader:
 
 
 def _bounds(token: str) -> tuple[int, int | None] | None:
-    """How often the thing before this token may come: at least and at most."""
+    """How often this token repeats the part before it: at least, and at most (None: no limit).
+    None if it is no token of repetition.
+    """
     if token[0] != "{" or len(token) == 1:
         return _BOUNDS.get(token)
     least, comma, most = token[1:-1].partition(",")
@@ -180,7 +186,7 @@ def _bounds(token: str) -> tuple[int, int | None] | None:
 
 
 def _put(places: list[_Place], place: _Place) -> _Place:
-    """Raises ValueError where the pattern becomes too long."""
+    """Append a place. Raises ValueError if there are too many."""
     if len(places) >= _MOST_PLACES:
         raise ValueError("too many places")
     places.append(place)

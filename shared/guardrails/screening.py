@@ -23,7 +23,7 @@ Check = Callable[[T], Awaitable[Finding | None]]  # of a prompt, or of an image'
 
 @dataclass(frozen=True)
 class Rule(Generic[T]):
-    """A guardrail, and how it looks at a request. `check` raises GuardrailUnavailable."""
+    """A guardrail and its check, of a prompt or of an image, which raises GuardrailUnavailable."""
 
     name: str
     params: GuardrailParams
@@ -33,8 +33,8 @@ class Rule(Generic[T]):
         return self.params.default_on or self.name in asked
 
     async def run(self, subject: T) -> Finding | GuardrailUnavailable | None:
-        """What it says, as a value: with several at once, the order of the configuration decides
-        which is told.
+        """The result of the check. An error is returned, not raised: rules run at the same time,
+        and their order in the configuration decides which one the caller is told.
         """
         try:
             return await self.check(subject)
@@ -51,18 +51,19 @@ class Screening:
     images: Sequence[Rule[bytes]]
 
     async def prompt(self, text: str, asked: Collection[str]) -> tuple[Verdict, ...]:
-        """Look at a prompt; `asked` are the guardrails that the request names. Raises
-        ContentBlocked, or GuardrailUnavailable (503), which tell what was said until then.
+        """Check a prompt with the guardrails that are always on and those that the request names
+        (`asked`). Raises ContentBlocked, or GuardrailUnavailable if a guardrail with `on_error:
+        block` does not answer; both hold the verdicts until then in `said`.
         """
         local = [rule for rule in self.prompts if rule.params.is_local]
         services = [rule for rule in self.prompts if not rule.params.is_local]
-        # A service is paid for: it is not asked about what the operator's own words refuse.
+        # Services cost money, so they run only if the operator's own words have not blocked.
         said = await _run(local, text, asked, "prompt", ())
         return await _run(services, text, asked, "prompt", said)
 
     async def image(self, data: bytes, asked: Collection[str], said: tuple[Verdict, ...] = ()) -> tuple[Verdict, ...]:
-        """The same for a reference image, checked and in the video's size, after what was `said` of
-        its prompt.
+        """The same for a reference image, which has the video's size already. `said` are the
+        verdicts on its prompt, which the returned ones begin with.
         """
         return await _run(self.images, data, asked, "input_reference", said)
 
