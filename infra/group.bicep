@@ -7,8 +7,9 @@ import * as types from 'types.bicep'
 @maxLength(16)
 param name string
 param location string
-param tags object
+param tags types.tags
 param scale types.scale
+param resilience types.resilience
 param retention types.retention
 param newOpenAi types.newOpenAi[]
 param existingOpenAi types.existingOpenAi[]
@@ -63,6 +64,49 @@ var upstreams = union(
   toObject(existingOpenAi, each => each.setting, each => each.endpoint)
 )
 
+// What is reached through private endpoints: what lies behind the app, and the app's front. Each has its id, the part of it that is
+// meant, and the zone of its name.
+var openAiIds = concat(
+  map(accountNames, each => resourceId('Microsoft.CognitiveServices/accounts', each)),
+  map(
+    filter(existingOpenAi, each => each.privateEndpoint),
+    each => resourceId(each.?subscription ?? subscription().subscriptionId, each.group, 'Microsoft.CognitiveServices/accounts', each.account)
+  )
+)
+var behind = network == 'public'
+  ? []
+  : concat(
+      map(['blob', 'queue', 'table'], kind => {
+        name: kind
+        targetId: ids.storage
+        groupId: kind
+        zone: 'privatelink.${kind}.${environment().suffixes.storage}'
+      }),
+      [{ name: 'vault', targetId: ids.vault, groupId: 'vault', zone: 'privatelink.vaultcore.azure.net' }],
+      map(openAiIds, id => {
+        name: 'openai-${uniqueString(id)}'
+        targetId: id
+        groupId: 'account'
+        zone: 'privatelink.openai.azure.com'
+      }),
+      contentSafety
+        ? [{ name: 'safety', targetId: ids.safety, groupId: 'account', zone: 'privatelink.cognitiveservices.azure.com' }]
+        : []
+    )
+var front = network == 'private'
+  ? [{ name: 'app', targetId: ids.app, groupId: 'sites', zone: 'privatelink.azurewebsites.net' }]
+  : []
+
+var zones = existingNetwork.?dnsZones
+var zoneNames = union([], map(concat(behind, front), way => way.zone))
+var zoneIds = toObject(
+  zoneNames,
+  zone => zone,
+  zone => zones == null
+    ? resourceId('Microsoft.Network/privateDnsZones', zone)
+    : empty(zones) ? '' : (first(filter(zones!, id => endsWith(id, '/${zone}'))) ?? fail('existingNetwork.dnsZones lacks ${zone}'))
+)
+
 module identity 'modules/identity.bicep' = {
   params: { name: names.identity, location: location, tags: allTags }
 }
@@ -73,6 +117,7 @@ module storage 'modules/storage.bicep' = {
     location: location
     tags: allTags
     retention: retention
+    resilience: resilience
     isPrivate: isPrivate
     trustAzureServices: finishedVideoEvents
     takesRequests: pipelines.requests
@@ -128,31 +173,37 @@ module roles 'modules/roles.bicep' = {
 }
 
 module useOfNew 'modules/openai-role.bicep' = [for (each, i) in newOpenAi: {
-  params: { account: accountNames[i], identityId: ids.identity, principalId: identity.outputs.principalId }
+  params: { account: accountNames[i], role: each.role, identityId: ids.identity, principalId: identity.outputs.principalId }
   dependsOn: [openAi[i]]
 }]
 
 module useOfExisting 'modules/openai-role.bicep' = [for each in existingOpenAi: {
   scope: resourceGroup(each.?subscription ?? subscription().subscriptionId, each.group)
-  params: { account: each.account, identityId: ids.identity, principalId: identity.outputs.principalId }
+  params: { account: each.account, role: each.role, identityId: ids.identity, principalId: identity.outputs.principalId }
 }]
 
 module net 'modules/network.bicep' = if (isPrivate) {
-  params: { name: names.network, location: location, tags: allTags, existingNetwork: existingNetwork }
+  params: {
+    name: names.network
+    location: location
+    tags: allTags
+    existingNetwork: existingNetwork
+    zoneNames: zones == null ? zoneNames : []
+  }
 }
 
-module endpoints 'modules/endpoints.bicep' = if (isPrivate) {
+module endpoints 'modules/endpoint.bicep' = [for way in behind: {
   params: {
-    name: name
+    name: 'pe-${name}-${way.name}'
     location: location
     tags: allTags
     subnetId: subnets.endpoints
-    storageId: ids.storage
-    vaultId: ids.vault
-    openAiIds: [for each in accountNames: resourceId('Microsoft.CognitiveServices/accounts', each)]
+    targetId: way.targetId
+    groupId: way.groupId
+    zoneId: zoneIds[way.zone]
   }
-  dependsOn: [net, storage, vault, openAi]
-}
+  dependsOn: [net, storage, vault, openAi, safety]
+}]
 
 module app 'modules/app.bicep' = {
   params: {
@@ -160,6 +211,7 @@ module app 'modules/app.bicep' = {
     location: location
     tags: allTags
     scale: scale
+    resilience: resilience
     identityId: ids.identity
     packageContainer: 'https://${names.storage}.blob.${environment().suffixes.storage}/${packages}'
     subnetId: isPrivate ? subnets.app : ''
@@ -169,18 +221,18 @@ module app 'modules/app.bicep' = {
   dependsOn: [roles, useOfNew, useOfExisting, endpoints]
 }
 
-module front 'modules/endpoint.bicep' = if (network == 'private') {
+module entrance 'modules/endpoint.bicep' = [for way in front: {
   params: {
-    name: 'pe-${name}-app'
+    name: 'pe-${name}-${way.name}'
     location: location
     tags: allTags
     subnetId: subnets.endpoints
-    targetId: ids.app
-    groupId: 'sites'
-    zoneName: 'privatelink.azurewebsites.net'
+    targetId: way.targetId
+    groupId: way.groupId
+    zoneId: zoneIds[way.zone]
   }
   dependsOn: [net, app]
-}
+}]
 
 module appSettings 'modules/settings.bicep' = {
   params: {
@@ -244,19 +296,6 @@ module safety 'modules/content-safety.bicep' = if (contentSafety) {
     principalId: identity.outputs.principalId
     isPrivate: isPrivate
   }
-}
-
-module safetyWay 'modules/endpoint.bicep' = if (contentSafety && isPrivate) {
-  params: {
-    name: 'pe-${name}-safety'
-    location: location
-    tags: allTags
-    subnetId: subnets.endpoints
-    targetId: ids.safety
-    groupId: 'account'
-    zoneName: 'privatelink.cognitiveservices.azure.com'
-  }
-  dependsOn: [net, safety]
 }
 
 output AZURE_RESOURCE_GROUP string = resourceGroup().name

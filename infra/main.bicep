@@ -12,9 +12,10 @@ param name string
 param location string
 
 @description('Tags for every resource.')
-param tags object
+param tags types.tags
 
 param scale types.scale
+param resilience types.resilience
 param retention types.retention
 param newOpenAi types.newOpenAi[]
 param existingOpenAi types.existingOpenAi[]
@@ -46,6 +47,7 @@ module gateway 'group.bicep' = {
     location: location
     tags: tags
     scale: scale
+    resilience: resilience
     retention: retention
     newOpenAi: newOpenAi
     existingOpenAi: existingOpenAi

@@ -24,6 +24,11 @@ param scale = {
   alwaysReady: []
 }
 
+// 'zone' keeps data in three zones of the region and instances in two at least. It costs something while idle: docs/cost.md. Choose before
+// the first video: storage that exists is moved by hand (docs/operations.md, "Zones and regions"). Where there are such plans:
+// az functionapp list-flexconsumption-locations --zone-redundant
+param resilience = 'local'
+
 param retention = {
   // The same as `gateway.retention_days` in config.yaml; null keeps videos until their owners delete them.
   videoDays: null
@@ -34,15 +39,17 @@ param retention = {
 }
 
 // Accounts to make. `setting` is the app setting that tells the account's address, and what config.yaml calls it: for a second
-// region add { setting: 'AZURE_OPENAI_API_BASE_2', location: 'swedencentral', deployments: [] } here, and an entry with
-// `api_base: os.environ/AZURE_OPENAI_API_BASE_2` there. No deployment is made as it stands, because Azure has retired sora-2; one looks
+// region add { setting: 'AZURE_OPENAI_API_BASE_2', location: 'swedencentral', role: 'Cognitive Services OpenAI User', deployments: [] } here, and an entry with
+// `api_base: os.environ/AZURE_OPENAI_API_BASE_2` there. `role` is what lets the app use the account: docs/operations.md, "Which role makes
+// videos". No deployment is made as it stands, because Azure has retired sora-2; one looks
 // like this: { name: 'sora-2', model: 'sora-2', version: '2025-12-08', sku: 'GlobalStandard', capacity: 1 }
 param newOpenAi = [
-  { setting: 'AZURE_OPENAI_API_BASE', location: 'eastus2', deployments: [] }
+  { setting: 'AZURE_OPENAI_API_BASE', location: 'eastus2', role: 'Cognitive Services OpenAI User', deployments: [] }
 ]
 
 // Accounts that exist, here or in another group or subscription; whoever deploys must be allowed to assign roles on them:
-// { setting: 'AZURE_OPENAI_API_BASE', account: 'NAME', group: 'GROUP', subscription: null, endpoint: 'https://NAME.openai.azure.com' }
+// { setting: 'AZURE_OPENAI_API_BASE', account: 'NAME', group: 'GROUP', subscription: null, endpoint: 'https://NAME.openai.azure.com'
+//   role: 'Cognitive Services OpenAI User', privateEndpoint: false }
 param existingOpenAi = []
 
 param settings = {
@@ -64,8 +71,10 @@ param settings = {
 // network". Telemetry has no private endpoint here.
 param network = 'public'
 
-// The network for the last two, in the same region: { vnet: 'ID', appSubnet: 'ID', endpointSubnet: 'ID' }, with the resource ids of a network
-// that you can already reach. null makes one, in which there is nobody yet.
+// The network for the last two, in the same region: { vnet: 'ID', appSubnet: 'ID', endpointSubnet: 'ID', dnsZones: null }, with the resource
+// ids of a network that you can already reach. null makes one, in which there is nobody yet. `dnsZones: null` makes the zones that names
+// of private endpoints are entered in and links them to that network; [] makes none, because a policy of yours enters the names; a list
+// of ids of zones enters the names there.
 param existingNetwork = null
 
 param durable = {
@@ -111,5 +120,8 @@ param pipelines = {
 // An event in the queue `finished-videos` for every saved video.
 param finishedVideoEvents = false
 
-// A Content Safety account, which guardrails in config.yaml ask: docs/guardrails.md.
-param contentSafety = false
+// A Content Safety account, made where a guardrail in config.yaml asks the one that CONTENT_SAFETY_ENDPOINT names: docs/guardrails.md.
+param contentSafety = !empty(filter(
+  map(any(loadYamlContent('../config.yaml')).?guardrails ?? [], each => each.?litellm_params ?? each.params),
+  asked => startsWith(asked.guardrail, 'azure/') && contains(['', 'os.environ/CONTENT_SAFETY_ENDPOINT'], asked.?api_base ?? '')
+))

@@ -1,6 +1,14 @@
 // The shapes of the choices in main.bicepparam. One place, so that both entries and all modules agree on them.
 
 @export()
+@description('For every resource that can have tags.')
+type tags = { *: string }
+
+@export()
+@description('What outlives a zone of the region, one of its separate buildings. `local`: nothing does for sure. `zone`: data is in three zones and instances are in two at least, which are paid for while idle.')
+type resilience = 'local' | 'zone'
+
+@export()
 @description('How far the app scales, and what one instance is.')
 type scale = {
   @description('Memory of an instance. 2048 MB holds a whole video of 64 MiB several times over; 512 MB does with small ones.')
@@ -37,6 +45,10 @@ type retention = {
 }
 
 @export()
+@description('What lets the app make videos with an account. The second allows every call of its data plane, the first those of Azure OpenAI alone.')
+type upstreamRole = 'Cognitive Services OpenAI User' | 'Cognitive Services User'
+
+@export()
 @description('An Azure OpenAI account that is made here, with key authentication switched off.')
 type newOpenAi = {
   @description('The app setting that tells its address; config.yaml refers to it as os.environ/NAME.')
@@ -44,6 +56,8 @@ type newOpenAi = {
 
   @description('Its region; it need not be the gateway\'s.')
   location: string
+
+  role: upstreamRole
 
   @description('Model deployments. `capacity` is in the units of the SKU.')
   deployments: { name: string, model: string, version: string, sku: string, capacity: int }[]
@@ -66,6 +80,11 @@ type existingOpenAi = {
 
   @description('Its address, such as https://NAME.openai.azure.com.')
   endpoint: string
+
+  role: upstreamRole
+
+  @description('Reach it by a private endpoint of this gateway\'s network. Only where `network` is not public.')
+  privateEndpoint: bool
 }
 
 @export()
@@ -86,7 +105,7 @@ type settings = {
 type network = 'public' | 'backend' | 'private'
 
 @export()
-@description('A network that exists, by the resource ids of its parts. Names are resolved in zones made here, which are linked to it.')
+@description('A network that exists, by the resource ids of its parts.')
 type existingNetwork = {
   vnet: string
 
@@ -95,6 +114,9 @@ type existingNetwork = {
 
   @description('Where private endpoints go.')
   endpointSubnet: string
+
+  @description('The private DNS zones that names of endpoints are entered in. null: zones that are made here and linked to this network. []: none, because a policy of yours enters them. Otherwise yours, by their resource ids, one for each kind of endpoint.')
+  dnsZones: string[]?
 }
 
 @export()

@@ -1,7 +1,9 @@
 // Mail when the gateway needs a person. The texts are those the code logs; docs/operations.md says what to do about each.
+import * as types from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags types.tags
 param workspaceId string
 param storageId string
 param emails string[]

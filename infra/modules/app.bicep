@@ -3,8 +3,9 @@ import * as types from '../types.bicep'
 
 param name string
 param location string
-param tags object
+param tags types.tags
 param scale types.scale
+param resilience types.resilience
 param identityId string
 
 @description('The address of the container that deployed packages are kept in.')
@@ -20,7 +21,7 @@ resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   location: location
   tags: tags
   sku: { name: 'FC1', tier: 'FlexConsumption' }
-  properties: { reserved: true }
+  properties: { reserved: true, zoneRedundant: resilience == 'zone' }
 }
 
 resource app 'Microsoft.Web/sites@2025-03-01' = {

@@ -1,7 +1,9 @@
 // An account that guardrails of config.yaml ask about prompts and images. It is made only where it is asked for.
+import * as types from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags types.tags
 param identityId string
 param principalId string
 param isPrivate bool

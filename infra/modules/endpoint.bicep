@@ -1,15 +1,15 @@
-// One private endpoint, with its name in the zone that network.bicep made.
+// One private endpoint, and its name in a zone.
+import * as types from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags types.tags
 param subnetId string
 param targetId string
 param groupId string
-param zoneName string
 
-resource zone 'Microsoft.Network/privateDnsZones@2024-06-01' existing = {
-  name: zoneName
-}
+@description('The zone that its name is entered in; empty where a policy does that.')
+param zoneId string
 
 resource endpoint 'Microsoft.Network/privateEndpoints@2025-07-01' = {
   name: name
@@ -22,11 +22,11 @@ resource endpoint 'Microsoft.Network/privateEndpoints@2025-07-01' = {
     ]
   }
 
-  resource names 'privateDnsZoneGroups' = {
+  resource names 'privateDnsZoneGroups' = if (!empty(zoneId)) {
     name: 'default'
     properties: {
       privateDnsZoneConfigs: [
-        { name: groupId, properties: { privateDnsZoneId: zone.id } }
+        { name: groupId, properties: { privateDnsZoneId: zoneId } }
       ]
     }
   }

@@ -1,7 +1,9 @@
 // Storage publishes an event for every video that is saved; Event Grid puts it into a queue, with an identity of its own.
+import * as types from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags types.tags
 param storageName string
 
 resource storage 'Microsoft.Storage/storageAccounts@2025-08-01' existing = {

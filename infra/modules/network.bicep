@@ -1,11 +1,14 @@
-// One subnet for the app's way out, one for private endpoints, in a network of our own or in one that exists; and the names that lead
-// to the endpoints.
+// One subnet for the app's way out, one for private endpoints, in a network of our own or in one that exists; and the zones in which
+// names lead to the endpoints.
 import * as types from '../types.bicep'
 
 param name string
 param location string
-param tags object
+param tags types.tags
 param existingNetwork types.existingNetwork?
+
+@description('The zones to make; none where names are entered in others.')
+param zoneNames string[]
 
 resource vnet 'Microsoft.Network/virtualNetworks@2025-07-01' = if (existingNetwork == null) {
   name: name
@@ -31,15 +34,6 @@ resource vnet 'Microsoft.Network/virtualNetworks@2025-07-01' = if (existingNetwo
   }
 }
 
-var zoneNames = [
-  'privatelink.blob.${environment().suffixes.storage}'
-  'privatelink.queue.${environment().suffixes.storage}'
-  'privatelink.table.${environment().suffixes.storage}'
-  'privatelink.vaultcore.azure.net'
-  'privatelink.openai.azure.com'
-  'privatelink.azurewebsites.net'
-]
-
 resource zones 'Microsoft.Network/privateDnsZones@2024-06-01' = [for each in zoneNames: {
   name: each
   location: 'global'
@@ -51,5 +45,10 @@ resource links 'Microsoft.Network/privateDnsZones/virtualNetworkLinks@2024-06-01
   name: name
   location: 'global'
   tags: tags
-  properties: { registrationEnabled: false, virtualNetwork: { id: existingNetwork.?vnet ?? vnet!.id } }
+  properties: {
+    registrationEnabled: false
+    // Names that are not in the zone are looked up in public: this zone must not hide other people's.
+    resolutionPolicy: 'NxDomainRedirect'
+    virtualNetwork: { id: existingNetwork.?vnet ?? vnet!.id }
+  }
 }]

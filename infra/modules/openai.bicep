@@ -1,7 +1,9 @@
 // An Azure OpenAI account of our own, with its deployments. Keys are switched off: tokens only.
+import * as types from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags types.tags
 param deployments { name: string, model: string, version: string, sku: string, capacity: int }[]
 param isPrivate bool
 

@@ -1,7 +1,9 @@
 // Durable Task Scheduler: keeps orchestrations instead of storage.
+import * as types from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags types.tags
 param taskHub string
 param ipAllowlist string[]
 param identityId string

@@ -4,8 +4,9 @@ import * as types from '../types.bicep'
 
 param name string
 param location string
-param tags object
+param tags types.tags
 param retention types.retention
+param resilience types.resilience
 param isPrivate bool
 
 @description('Let Event Grid in past the firewall; only needed where it delivers events.')
@@ -46,7 +47,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
   location: location
   tags: tags
   kind: 'StorageV2'
-  sku: { name: 'Standard_LRS' }
+  sku: { name: resilience == 'zone' ? 'Standard_ZRS' : 'Standard_LRS' }
   properties: {
     allowSharedKeyAccess: false
     allowBlobPublicAccess: false

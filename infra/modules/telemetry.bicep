@@ -4,7 +4,7 @@ import * as types from '../types.bicep'
 param workspaceName string
 param insightsName string
 param location string
-param tags object
+param tags types.tags
 param monitoring types.monitoring
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-02-01' = {

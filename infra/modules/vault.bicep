@@ -3,7 +3,7 @@ import * as types from '../types.bicep'
 
 param name string
 param location string
-param tags object
+param tags types.tags
 param isPrivate bool
 param operators types.operator[]
 

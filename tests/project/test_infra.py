@@ -10,6 +10,7 @@ import subprocess
 import zipfile
 from collections.abc import ItemsView, Iterator, Mapping
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 import yaml
@@ -56,7 +57,7 @@ ASSIGNMENTS = {
     ("roles", "storage", "storageTableDataContributor"),
     ("roles", "vault", "keyVaultSecretsUser"),
     ("roles", "insights", "monitoringMetricsPublisher"),
-    ("openai-role", "openAi", "cognitiveServicesOpenAiUser"),
+    ("openai-role", "openAi", "chosen"),  # which of two is a parameter
     ("scheduler", "hub", "durableTaskDataContributor"),
     ("events-role", "queue", "storageQueueDataMessageSender"),
     ("content-safety", "account", "cognitiveServicesUser"),
@@ -319,6 +320,17 @@ def test_every_role_is_one_of_ours() -> None:
     assert found == ROLES
 
 
+def test_whoever_deploys_may_give_and_take_these_roles_alone() -> None:
+    """The condition that operations.md puts on the right to assign roles names what the templates
+    assign, for both.
+    """
+    condition = (INFRA / "assignable-roles.txt").read_text()
+    asked = re.findall(r"roleAssignments/(\w+)'}\)\)\s+OR\s+\(@(\w+)\[[^{]*GuidEquals \{([^}]*)\}", condition)
+    assert [(action, source) for action, source, _ in asked] == [("write", "Request"), ("delete", "Resource")]
+    for _, _, ids in asked:
+        assert sorted(re.findall(r"[0-9a-f-]{36}", ids)) == sorted(ROLES.values())
+
+
 def test_every_role_assignment_is_on_one_resource() -> None:
     """No role on a group or a subscription; who gets which on what is this table and
     nothing more.
@@ -375,9 +387,8 @@ def made_after(module: str) -> set[str]:
     [
         ("roles", {"identity", "storage", "vault", "telemetry"}),
         ("useOfNew", {"identity", "openAi"}),
-        ("endpoints", {"net", "storage", "vault", "openAi"}),
-        ("front", {"net", "app"}),
-        ("safetyWay", {"net", "safety"}),
+        ("endpoints", {"net", "storage", "vault", "openAi", "safety"}),
+        ("entrance", {"net", "app"}),
         ("appSettings", {"identity", "app", "telemetry"}),
         ("diagnostics", {"telemetry", "storage", "vault"}),
         ("alerts", {"telemetry", "storage"}),
@@ -564,6 +575,18 @@ def test_the_task_hub_has_a_name_that_durable_takes() -> None:
     assert re.fullmatch(r"[a-z][a-z0-9]{2,44}", hub[1])
 
 
+def test_an_account_is_made_for_guardrails_that_ask_one() -> None:
+    """The parameter file tells them from the operator's own words by their names, and by the
+    address that the templates set.
+    """
+    text = code(INFRA / "main.bicepparam")
+    asked = text[text.index("param contentSafety =") :]
+    for name in get_args(get_type_hints(guardrail.GuardrailParams)["guardrail"]):
+        assert guardrail.GuardrailParams(guardrail=name).is_local is not name.startswith("azure/"), name
+    assert "startsWith(asked.guardrail, 'azure/')" in asked
+    assert f"contains(['', 'os.environ/{guardrail.ADDRESS_NAMES[0]}'], asked.?api_base ?? '')" in asked
+
+
 def test_the_master_key_comes_from_the_vault() -> None:
     """Settings with secrets are references; their values are nowhere in the templates."""
     text = code(INFRA / "modules" / "settings.bicep")
@@ -615,6 +638,35 @@ def test_hosts_of_storage_are_not_spelt_out() -> None:
     """The names differ between clouds, so they come from the environment."""
     for path in TEMPLATES:
         assert "core.windows.net" not in code(path), path.name
+
+
+def test_a_zone_of_names_hides_nobody_elses() -> None:
+    """A linked zone that lacks a name would make it unknown in the whole network."""
+    (link,) = resources("Microsoft.Network/privateDnsZones/virtualNetworkLinks")
+    assert "resolutionPolicy: 'NxDomainRedirect'" in link.body
+
+
+def test_names_are_entered_where_the_operator_says() -> None:
+    """In zones of our own, which alone are made then; in none; or in those given, all of which
+    must be there.
+    """
+    text = code(INFRA / "group.bicep")
+    chosen = text[text.index("var zoneIds = ") : text.index("module identity")]
+    for way in (
+        r"zones == null\s+\? resourceId\('Microsoft.Network/privateDnsZones', zone\)",
+        r": empty\(zones\) \? ''",
+        r"first\(filter\(zones!, .*\) \?\? fail\(",
+    ):
+        assert re.search(way, chosen), way
+    assert "zoneNames: zones == null ? zoneNames : []" in text
+    assert "= if (!empty(zoneId)) {" in code(INFRA / "modules" / "endpoint.bicep")
+
+
+def test_what_outlives_a_zone_is_one_choice() -> None:
+    """Data and instances together."""
+    (account,), (plan,) = resources("Microsoft.Storage/storageAccounts"), resources("Microsoft.Web/serverfarms")
+    assert "resilience == 'zone' ? 'Standard_ZRS' : 'Standard_LRS'" in account.body
+    assert "zoneRedundant: resilience == 'zone'" in plan.body
 
 
 def test_one_switch_closes_the_network() -> None:

@@ -79,34 +79,53 @@ def test_idle_executions_follow_from_the_sweep_and_the_size_of_an_instance() -> 
     assert number(quantities["gb_second"][0]) == sweeps() * int(memory[1]) // 1024
 
 
-def endpoints(template: str) -> tuple[int, int, int]:
-    """How many private endpoints a template makes at any rate, how many more for each account, and
-    for Content Safety.
+def endpoints() -> tuple[int, int, int, int]:
+    """How many private endpoints the template makes behind the app at any rate, for each account,
+    for Content Safety, and in front of the app.
     """
-    always = each = safety = 0
-    for loop in re.findall(r"(?m)^module \w+ '[\w/]*endpoint\.bicep' =([^{\n]*)\{", code(INFRA / template)):
-        if literal := re.search(r"\bin \[(.*?)\]", loop):
-            always += len(literal[1].split(","))
-        elif "openAiIds" in loop:
-            each += 1
-        elif "contentSafety" in loop:
-            safety += 1
-        else:
-            assert "[for" not in loop, loop
-            always += 1
-    return always, each, safety
+    text = code(INFRA / "group.bicep")
+    behind, front = text[text.index("var behind =") : text.index("var front =")], text[text.index("var front =") :]
+    (kinds,) = re.findall(r"map\(\[(.*?)\], kind =>", behind)
+    singles = re.findall(r"name: '(\w+)'", behind)
+    assert singles == ["vault", "safety"]
+    return len(kinds.split(",")) + 1, behind.count("map(openAiIds"), 1, front[: front.index("var zones")].count("name: ")
 
 
 def test_private_endpoints_are_counted() -> None:
     """As the templates make them for one account: behind the app, one more in front of it, and one
     for Content Safety.
     """
-    behind, each, _ = endpoints("modules/endpoints.bicep")
-    front, none, safety = endpoints("group.bicep")
-    assert none == 0
+    always, each, safety, front = endpoints()
     page = " ".join((PROJECT / "docs" / "operations.md").read_text().split())
-    told = f"{behind + each} with one account, {behind + each + front} with `'private'`, {safety} more with `contentSafety`"
+    told = f"{always + each} with one account, {always + each + front} with `'private'`, {safety} more with `contentSafety`"
     assert f"each by the hour; {told}" in page
+
+
+def scale_groups() -> set[str]:
+    """What Flex Consumption scales by itself: HTTP, Durable, and each function that is neither."""
+    text = (PROJECT / "function_app.py").read_text()
+    triggers = re.findall(r"(?m)^@app\.(route|\w+_trigger)\(", text)
+    together = {"route": "http", "orchestration_trigger": "durable", "activity_trigger": "durable", "entity_trigger": "durable"}
+    return {together.get(each, each) for each in triggers}
+
+
+def test_what_a_switch_adds_is_what_it_comes_to() -> None:
+    """Private endpoints with a zone each, and the instances that are awake in two zones."""
+    prices = {name: number(cells[0]) for name, cells in rows("cost.md", "price of a switch").items()}
+    adds = {name: number(cells[0]) for name, cells in rows("cost.md", "switch").items()}
+    way = MONTH / 3600 * prices["endpoint_hour"]
+    always, each, _, front = endpoints()
+    memory = re.search(r"instanceMemoryMB: (\d+)", (INFRA / "main.bicepparam").read_text())
+    assert memory is not None
+    assert adds == {
+        "a private endpoint": pytest.approx(way),
+        "a zone of names": pytest.approx(prices["zone"]),
+        "network: 'backend'": pytest.approx((always + each) * (way + prices["zone"])),
+        "network: 'private'": pytest.approx((always + each + front) * (way + prices["zone"])),
+        "resilience: 'zone'": pytest.approx(
+            2 * len(scale_groups()) * int(memory[1]) / 1024 * MONTH * prices["always_ready_gb_second"], abs=0.005
+        ),
+    }
 
 
 def test_the_table_of_dollars_is_what_the_quantities_come_to() -> None:
