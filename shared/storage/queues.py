@@ -5,8 +5,7 @@ In Azure the app's identity may do that. On a laptop the connection string has t
 with which each request is signed.
 """
 
-import hmac
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -17,6 +16,7 @@ import msgspec
 
 from shared.config.settings import Storage
 from shared.errors import StorageUnavailable
+from shared.storage.account import Account
 
 if TYPE_CHECKING:
     import httpx
@@ -57,25 +57,20 @@ class Queues(msgspec.Struct, frozen=True):
 
     @property
     def _address(self) -> str:
-        return (self.storage.queue_url or _parts(self.storage.connection_string or "")["QueueEndpoint"]).rstrip("/")
+        return (self.storage.queue_url or Account.of(self.storage.connection_string or "").endpoints["queue"]).rstrip("/")
 
     async def _permission(
         self, method: str, url: str, length: int, headers: Mapping[str, str], query: Mapping[str, str]
     ) -> str:
         if not self.storage.connection_string:
             return f"Bearer {await self.token(_SCOPE)}"
-        parts = _parts(self.storage.connection_string)
+        account = Account.of(self.storage.connection_string)
         named = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
         asked = "".join(f"\n{name}:{value}" for name, value in sorted(query.items()))
-        resource = f"/{parts['AccountName']}{urlsplit(url).path}{asked}"
+        resource = f"/{account.name}{urlsplit(url).path}{asked}"
         told = f"{method}\n\n\n{length or ''}{9 * chr(10)}{named}{resource}"
-        signature = hmac.digest(b64decode(parts["AccountKey"]), told.encode(), "sha256")
-        return f"SharedKey {parts['AccountName']}:{b64encode(signature).decode()}"
+        return f"SharedKey {account.name}:{account.signature(told)}"
 
 
 def _body(message: bytes) -> bytes:
     return b"<QueueMessage><MessageText>" + b64encode(message) + b"</MessageText></QueueMessage>"
-
-
-def _parts(connection_string: str) -> dict[str, str]:
-    return dict(part.split("=", 1) for part in connection_string.split(";") if part)

@@ -6,36 +6,22 @@ and the other gets `WriteConflict`.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
 from random import Random
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
 from shared.clock import Clock
 from shared.config.settings import Storage
 from shared.errors import StorageUnavailable
+from shared.storage import table_requests
+from shared.storage.table_requests import Answer, Request
+from shared.storage.table_service import TableService, refusal, table_service, unreadable
+from shared.storage.table_values import Values, etag_of, key_of, to_entity, values_of
 
-if TYPE_CHECKING:
-    from azure.data.tables.aio import TableClient, TableServiceClient
-
-Values = Mapping[str, Any]
-
-_OPTIONS: dict[str, Any] = {
-    "retry_total": 4,
-    "retry_backoff_factor": 0.2,
-    "retry_backoff_max": 3,
-    # Ignore the machine's proxies and .netrc: looking for them costs two calls in a thread for
-    # every request.
-    "use_env_settings": False,
-}
-# A commit is a POST, which the library does not repeat after a broken connection, such as an idle
-# one that storage has closed. Repeating is safe: if the first one worked, the second is a
-# WriteConflict, and the caller reads again.
-_REPEATED = frozenset({"POST"})
-# A property holds 64 KiB of UTF-16, and a character takes at most two units of two bytes.
-_PROPERTY_CHARACTERS = 16_000
 _PAGE = 1000
+_GONE = "ResourceNotFound"
+_CONFLICTS = frozenset({_GONE, "EntityAlreadyExists", "UpdateConditionNotSatisfied", "ConditionNotMet"})
 ANY = "*"  # the etag that every row has
 
 
@@ -93,39 +79,28 @@ def unread(key: str) -> Row:
 
 
 class Table:
-    """One table. The client is made at the first use, so nothing connects before."""
+    """One table. The service is reached for at the first use, so nothing connects before."""
 
-    def __init__(self, service: "Callable[[], TableServiceClient]", name: str) -> None:
+    def __init__(self, service: Callable[[], TableService], name: str) -> None:
         self._service = service
         self._name = name
-        self._client: TableClient | None = None
 
     async def get(self, partition: str, key: str) -> Row | None:
         """One point read. Raises StorageUnavailable."""
-        from azure.core.exceptions import ResourceNotFoundError
-
-        async with self._guarded() as client:
-            try:
-                return _row(await client.get_entity(partition, key))
-            except ResourceNotFoundError:
-                return None
+        (answer,) = await self._send(table_requests.read(self._name, partition, key))
+        if answer.is_success:
+            return _row(_decoded(answer, dict))
+        return None if answer.code == _GONE else _refuse(answer)
 
     async def commit(self, partition: str, *writes: Write) -> list[str]:
         """Write all of these or none; returns the new etags, in order. Raises WriteConflict or
         StorageUnavailable.
         """
-        operations = [_operation(partition, write) for write in writes]
-        async with self._guarded() as client:
-            match operations:
-                # A single row is not sent as a batch, which takes several times as long. A deletion
-                # is: alone, the library hides that the row did not exist.
-                case [("create", entity)]:
-                    answers = [await client.create_entity(entity, retry_on_methods=_REPEATED)]
-                case [("update", entity, condition)]:
-                    answers = [await client.update_entity(entity, **condition)]
-                case _:
-                    answers = await client.submit_transaction(operations, retry_on_methods=_REPEATED)
-            return [str(answer.get("etag", "")) for answer in answers]
+        answers = await self._send(*(_request(self._name, partition, write) for write in writes))
+        for answer in answers:
+            if not answer.is_success:
+                _refuse(answer)
+        return [answer.headers.get("etag", "") for answer in answers]
 
     async def scan(
         self,
@@ -142,43 +117,31 @@ class Table:
 
         Raises StorageUnavailable.
         """
-        condition = "PartitionKey eq @partition and RowKey gt @after"
-        parameters = {"partition": partition, "after": after}
-        if before is not None:
-            condition += " and RowKey lt @before"
-            parameters["before"] = before
-        for number, (name, value) in enumerate((where or {}).items()):
-            condition += f" and {name} eq @value{number}"
-            parameters[f"value{number}"] = value
-        columns = None if select is None else ["PartitionKey", "RowKey", *select]
+        condition = table_requests.between(partition, after, before, where or {})
         size = min(page or _PAGE, _PAGE)
-        async with self._guarded() as client:
-            async for entity in client.query_entities(condition, parameters=parameters, select=columns, results_per_page=size):
+        following: dict[str, str] = {}
+        while True:
+            (answer,) = await self._send(table_requests.query(self._name, condition, select, size, following))
+            if not answer.is_success:
+                _refuse(answer)
+            for entity in _decoded(answer, _Page).value:
                 yield _row(entity)
+            following = table_requests.continuation(answer)
+            if not following:
+                return
 
     def beginning_with(self, partition: str, prefix: str) -> AsyncIterator[Row]:
         """The rows of a partition whose keys begin with `prefix`, in key order."""
         return self.scan(partition, after=prefix, before=f"{prefix}~")
 
-    @asynccontextmanager
-    async def _guarded(self) -> "AsyncIterator[TableClient]":
-        """The client, made on first use. Turns the library's errors into WriteConflict and
-        StorageUnavailable.
-        """
-        from azure.core.exceptions import AzureError, HttpResponseError
-
-        if self._client is None:
-            client = self._service().get_table_client(self._name)
-            await _create_if_missing(client)
-            self._client = client
-        try:
-            yield self._client
-        except HttpResponseError as error:
-            if error.status_code in (404, 409, 412):
-                raise WriteConflict(self._name) from error
-            raise StorageUnavailable("Storage refused a table operation; try again.") from error
-        except AzureError as error:
-            raise StorageUnavailable("Storage cannot be reached; try again.") from error
+    async def _send(self, *requests: Request) -> list[Answer]:
+        """A table that is missing is made."""
+        service = self._service()
+        answers = await service.send(*requests)
+        if answers[0].is_success or answers[0].code != "TableNotFound":
+            return answers
+        await service.create_table(self._name)
+        return await service.send(*requests)
 
 
 class Tables:
@@ -191,17 +154,11 @@ class Tables:
         self.gateway = Table(self._connect, "gateway")
         self.pools = Table(self._connect, "pools")
         self._credential = credential
-        self._service: TableServiceClient | None = None
+        self._service: TableService | None = None
 
-    def _connect(self) -> "TableServiceClient":
+    def _connect(self) -> TableService:
         if self._service is None:
-            from azure.data.tables.aio import TableServiceClient
-
-            if self.storage.connection_string:
-                self._service = TableServiceClient.from_connection_string(self.storage.connection_string, **_OPTIONS)
-            else:
-                url = self.storage.table_url or ""
-                self._service = TableServiceClient(endpoint=url, credential=self._credential(), **_OPTIONS)
+            self._service = table_service(self.storage, self._credential)
         return self._service
 
     async def ping(self) -> None:
@@ -236,67 +193,41 @@ def partition_of(model_name: str) -> str:
     return model_name.replace("/", ":")
 
 
-async def _create_if_missing(client: "TableClient") -> None:
-    """Create a table. In Azure the templates make it; on a new laptop this does, once per
-    process.
-    """
-    from azure.core.exceptions import AzureError, ResourceExistsError
-
-    try:
-        await client.create_table()
-    except ResourceExistsError:
-        return
-    except AzureError as error:
-        raise StorageUnavailable("Storage cannot be reached; try again.") from error
-
-
-def _operation(partition: str, write: Write) -> tuple[Any, ...]:
-    from azure.core import MatchConditions
-    from azure.data.tables import UpdateMode
-
+def _request(table: str, partition: str, write: Write) -> Request:
     match write:
         case Insert(key, values):
-            return ("create", _entity(partition, key, values))
-        case Replace(row, values) | Merge(row, values):
-            mode = UpdateMode.REPLACE if isinstance(write, Replace) else UpdateMode.MERGE
-            condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified, "mode": mode}
-            return ("update", _entity(partition, row.key, values), condition)
+            return table_requests.insert(table, to_entity(partition, key, values))
+        case Replace(row, values):
+            entity = to_entity(partition, row.key, values)
+            return table_requests.replace(table, partition, row.key, row.etag, entity)
+        case Merge(row, values):
+            entity = to_entity(partition, row.key, values)
+            return table_requests.merge(table, partition, row.key, row.etag, entity)
         case Delete(row):
-            condition = {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
-            return ("delete", {"PartitionKey": partition, "RowKey": row.key}, condition)
+            return table_requests.delete(table, partition, row.key, row.etag)
 
 
-def _entity(partition: str, key: str, values: Values) -> dict[str, Any]:
-    """The stored form of a row: 64-bit integers (money exceeds 32 bits), no property for None, long
-    text in numbered parts.
-    """
-    from azure.data.tables import EdmType, EntityProperty
-
-    entity: dict[str, Any] = {"PartitionKey": partition, "RowKey": key}
-    for name, value in values.items():
-        if value is None:
-            continue
-        if isinstance(value, int) and not isinstance(value, bool):
-            entity[name] = EntityProperty(value, EdmType.INT64)
-        elif isinstance(value, str) and len(value) > _PROPERTY_CHARACTERS:
-            parts = range(0, len(value), _PROPERTY_CHARACTERS)
-            entity |= {f"{name}__{at // _PROPERTY_CHARACTERS}": value[at : at + _PROPERTY_CHARACTERS] for at in parts}
-        else:
-            entity[name] = value
-    return entity
+class _Page(msgspec.Struct, frozen=True):
+    value: list[dict[str, Any]]
 
 
-def _row(entity: Any) -> Row:
-    values: dict[str, Any] = {}
-    parts: dict[str, dict[int, str]] = {}
-    for name, value in entity.items():
-        base, _, number = name.partition("__")
-        if name in ("PartitionKey", "RowKey"):
-            continue
-        if number:
-            parts.setdefault(base, {})[int(number)] = value
-        else:
-            values[name] = value.value if hasattr(value, "edm_type") else value
-    for name, pieces in parts.items():
-        values[name] = "".join(pieces[number] for number in sorted(pieces))
-    return Row(entity["RowKey"], values, entity.metadata["etag"])
+_Form = TypeVar("_Form")
+
+
+def _decoded(answer: Answer, form: type[_Form]) -> _Form:
+    try:
+        return msgspec.json.decode(answer.body, type=form)
+    except msgspec.DecodeError as error:
+        raise unreadable() from error
+
+
+def _row(entity: dict[str, Any]) -> Row:
+    try:
+        return Row(key_of(entity), values_of(entity), etag_of(entity))
+    except (KeyError, TypeError, ValueError) as error:
+        raise unreadable() from error
+
+
+def _refuse(answer: Answer) -> NoReturn:
+    """Raises WriteConflict or StorageUnavailable."""
+    raise WriteConflict(answer.code) if answer.code in _CONFLICTS else refusal(answer)

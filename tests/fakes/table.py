@@ -11,7 +11,8 @@ from itertools import count, islice
 from typing import Literal
 
 from shared.config.settings import Storage
-from shared.storage.tables import ANY, Delete, Insert, Merge, Replace, Row, Table, Tables, Values, Write, WriteConflict
+from shared.storage.table_values import Values
+from shared.storage.tables import ANY, Delete, Insert, Merge, Replace, Row, Table, Tables, Write, WriteConflict
 
 Kind = Literal["point read", "page of a range", "transaction", "lost race"]
 

@@ -178,11 +178,11 @@ def test_the_package_imports_only_what_it_requires() -> None:
         "azure.functions": "azure-functions",
         "azure.durable_functions": "azure-functions-durable",
         "azure.storage.blob": "azure-storage-blob",
-        "azure.data.tables": "azure-data-tables",
         "azure.identity": "azure-identity",
         "azurefunctions.extensions": "azurefunctions-extensions-base",
         "aiohttp": "aiohttp",
-        "azure.core": "azure-storage-blob",  # which requires azure-core, as do the other two clients
+        "yarl": "aiohttp",  # whose addresses it has
+        "azure.core": "azure-storage-blob",  # which requires azure-core, as does azure-identity
         "httpx": "httpx",
         "msgspec": "msgspec",
         "yaml": "PyYAML",

@@ -23,7 +23,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import azure.core.rest._aiohttp
-import azure.data.tables.aio
 import azure.durable_functions as df
 import azure.storage.blob.aio
 import httpcore
@@ -51,7 +50,7 @@ from tests.trials.crash.points import Death, Passages, step
 from tests.trials.crash.terms import REQUESTS, Wakes
 
 PRELOADED = (  # what the app loads late, and every fork would load again
-    *(azure.core.rest._aiohttp, azure.data.tables.aio, azure.storage.blob.aio, httpcore, yaml),
+    *(azure.core.rest._aiohttp, azure.storage.blob.aio, httpcore, yaml),
     __import__("anyio._backends._asyncio"),
     __import__("_strptime"),
 )

@@ -27,7 +27,6 @@ import aiohttp
 import azure.durable_functions as df
 import httpx
 import msgspec
-from azure.data.tables.aio import TableClient
 from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from local.durable.store import Store
@@ -39,6 +38,7 @@ from shared.events.couriers import Couriers
 from shared.events.post import Post
 from shared.media.content import Content
 from shared.storage.queues import Queues
+from shared.storage.table_service import TableService
 from shared.storage.tables import Table
 from shared.upstream.client import Upstream
 from tests.trials.crash.names import commit_name, engine_name
@@ -118,7 +118,7 @@ class Passages:
         self._note_steps()
         self._note_askers()
         self._around(Table, "commit", lambda table, partition, *writes: commit_name(table._name, partition, writes))
-        self._around(TableClient, "create_table", lambda table, **_: f"{table.table_name}.create_table")
+        self._around(TableService, "create_table", lambda _, table: f"{table}.create_table")
         self._around(BlobServiceClient, "create_container", lambda _, name, **__: f"blob.create_container {name}")
         for write in ("stage_block", "commit_block_list", "upload_blob", "delete_blob"):
             self._around(BlobClient, write, lambda blob, *_, write=write, **__: f"blob.{write} {_blob_kind(blob)}")

@@ -32,7 +32,7 @@ _RAW = {
     "put": "Queues.put",
 }
 # These happen once a process, under whatever comes first, so that they tell nothing of who calls.
-_ONCE = {"create_table": "TableClient.create_table", "create_container": "BlobServiceClient.create_container"}
+_ONCE = {"create_table": "TableService.create_table", "create_container": "BlobServiceClient.create_container"}
 # What is always called so, beside the parts of the gateway.
 _BY_NAME = {
     "upstream": "Upstream",

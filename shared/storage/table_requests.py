@@ -1,0 +1,112 @@
+"""What the table service is asked, as its REST interface has it
+(https://learn.microsoft.com/rest/api/storageservices/table-service-rest-api).
+"""
+
+from collections.abc import Mapping, Sequence
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+# With the types of values, and without what else a client might like to know.
+_JSON = "application/json;odata=minimalmetadata"
+_READS = {"accept": _JSON}
+_WRITES = {"accept": _JSON, "content-type": "application/json", "prefer": "return-no-content"}
+_CONTINUES = ("NextPartitionKey", "NextRowKey")
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A request; `path` and `query` are encoded, and stand behind the account's address."""
+
+    method: str
+    path: str
+    query: str = ""
+    headers: Mapping[str, str] = msgspec.field(default_factory=lambda: _READS)
+    body: bytes = b""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What the service said; the names of `headers` are looked up in small letters."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def code(self) -> str:
+        """The service's own code of an error, "" where there is none."""
+        try:
+            return msgspec.json.decode(self.body, type=_Told).error.code
+        except msgspec.DecodeError:
+            return self.headers.get("x-ms-error-code", "")
+
+
+class Unreadable(Exception):
+    """An answer that is none of the table service's: the request may have been carried out."""
+
+
+class _Error(msgspec.Struct, frozen=True):
+    code: str
+
+
+class _Told(msgspec.Struct, frozen=True):
+    error: _Error = msgspec.field(name="odata.error")
+
+
+def new_table(name: str) -> Request:
+    return Request("POST", "/Tables", headers=_WRITES, body=msgspec.json.encode({"TableName": name}))
+
+
+def read(table: str, partition: str, key: str) -> Request:
+    return Request("GET", _row(table, partition, key))
+
+
+def query(table: str, condition: str, columns: Sequence[str] | None, size: int, after: Mapping[str, str]) -> Request:
+    """A page of a range, which begins where `after`, of the page before it, says."""
+    asked = {"$filter": condition, "$top": str(size), **after}
+    if columns is not None:
+        asked["$select"] = ",".join(["RowKey", *columns])
+    return Request("GET", f"/{table}()", urlencode(asked, quote_via=quote))
+
+
+def continuation(page: Answer) -> dict[str, str]:
+    """Where the next page begins; empty after the last one."""
+    told = {name: page.headers.get(f"x-ms-continuation-{name.lower()}") for name in _CONTINUES}
+    return {name: value for name, value in told.items() if value}
+
+
+def between(partition: str, after: str, before: str | None, where: Mapping[str, str]) -> str:
+    """The condition of a range: after < key < before, and these values."""
+    conditions = [f"PartitionKey eq {_text(partition)}", f"RowKey gt {_text(after)}"]
+    if before is not None:
+        conditions.append(f"RowKey lt {_text(before)}")
+    conditions += [f"{name} eq {_text(value)}" for name, value in where.items()]
+    return " and ".join(conditions)
+
+
+def insert(table: str, entity: bytes) -> Request:
+    return Request("POST", f"/{table}", headers=_WRITES, body=entity)
+
+
+def replace(table: str, partition: str, key: str, etag: str, entity: bytes) -> Request:
+    return Request("PUT", _row(table, partition, key), headers=_WRITES | {"if-match": etag}, body=entity)
+
+
+def merge(table: str, partition: str, key: str, etag: str, entity: bytes) -> Request:
+    return Request("PATCH", _row(table, partition, key), headers=_WRITES | {"if-match": etag}, body=entity)
+
+
+def delete(table: str, partition: str, key: str, etag: str) -> Request:
+    return Request("DELETE", _row(table, partition, key), headers=_READS | {"if-match": etag})
+
+
+def _row(table: str, partition: str, key: str) -> str:
+    return f"/{table}(PartitionKey={quote(_text(partition), safe='')},RowKey={quote(_text(key), safe='')})"
+
+
+def _text(value: str) -> str:
+    """A text in the service's language, where a quote stands twice."""
+    return "'" + value.replace("'", "''") + "'"

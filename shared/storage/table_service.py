@@ -1,0 +1,129 @@
+"""The table service: asks it again where that helps, and reads why it refuses."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from shared.config.settings import Storage
+from shared.errors import ConfigurationError, StorageUnavailable
+from shared.storage import table_requests
+from shared.storage.account import Account
+from shared.storage.table_batches import answers, batch
+from shared.storage.table_connection import Connection, Unanswered
+from shared.storage.table_requests import Answer, Request, Unreadable
+from shared.storage.table_signing import BearerToken, SharedKey
+
+logger = logging.getLogger("gateway")
+
+_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+_PAUSES = (0.2, 0.4, 0.8, 1.6)  # seconds between five tries
+_LONGEST_PAUSE = 3.0  # seconds that a caller waits where storage asks for it; for longer, it is told so
+_SKEW = 300.0  # seconds by which a clock may be wrong before that is why storage takes no signature
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class TableService:
+    """The table service of one account."""
+
+    def __init__(self, connection: Connection, sleep: Sleep = asyncio.sleep) -> None:
+        self._connection = connection
+        self._sleep = sleep
+
+    async def send(self, *requests: Request) -> list[Answer]:
+        """The answers to a request, or to several that are one transaction: one that fails is
+        answered alone. Raises StorageUnavailable.
+
+        Where storage gives no answer, or one that says that it failed itself, it is asked again,
+        five times in all. That is right for a write too, whose first try may have worked and only
+        its answer be lost: every write has a condition (there is no such row yet, or it is as it
+        was read), which does not hold after the first. The caller then meets a conflict, reads the
+        rows, and finds there what it has written. Only a merge of what was not read works twice,
+        with the same values.
+        """
+        for pause in _PAUSES:
+            try:
+                found = await self._try(requests)
+            except Unanswered:
+                await self._sleep(pause)
+                continue
+            if found[0].status not in _AGAIN:
+                return found
+            await self._sleep(max(pause, _pause_asked_for(found[0])))
+        try:
+            return await self._try(requests)
+        except Unanswered as error:
+            raise StorageUnavailable("Storage cannot be reached; try again.") from error
+
+    async def create_table(self, name: str) -> None:
+        """In Azure the templates make the tables; on a new laptop, the first request to each does.
+        Raises StorageUnavailable.
+        """
+        (answer,) = await self.send(table_requests.new_table(name))
+        if not answer.is_success and answer.code != "TableAlreadyExists":
+            raise refusal(answer)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def _try(self, requests: tuple[Request, ...]) -> list[Answer]:
+        try:
+            if len(requests) == 1:
+                return [await self._connection.ask(requests[0])]
+            answer = await self._connection.ask(batch(requests, self._connection.address))
+            return answers(answer, len(requests)) if answer.is_success else [answer]
+        except Unreadable as error:
+            raise unreadable() from error
+
+
+def table_service(storage: Storage, credential: Callable[[], Any]) -> TableService:
+    """The account's key is in a connection string; else the app's identity is asked for a token,
+    which is sent to an https address only. Raises ConfigurationError.
+    """
+    if storage.connection_string:
+        account = Account.of(storage.connection_string)
+        return TableService(Connection(account.endpoints["table"], SharedKey(account)))
+    address = storage.table_url or ""
+    if not address.startswith("https://"):
+        raise ConfigurationError("AzureWebJobsStorage__tableServiceUri must begin with https://: a token is sent there.")
+    return TableService(Connection(address, BearerToken(credential)))
+
+
+def refusal(answer: Answer) -> StorageUnavailable:
+    """An answer that no caller can mend. The log has the service's code and what it may mean."""
+    logger.warning("storage refused a table operation: HTTP %d %s%s", answer.status, answer.code, _meaning(answer))
+    return StorageUnavailable("Storage refused a table operation; try again.")
+
+
+def unreadable() -> StorageUnavailable:
+    """An answer that is none of the table service's."""
+    return StorageUnavailable("Storage gave an answer that cannot be read; try again.")
+
+
+def _meaning(answer: Answer) -> str:
+    if answer.status != 403:
+        return ""
+    skew = _skew(answer)
+    if abs(skew) > _SKEW:
+        return f": this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} storage's"
+    return ": check the account's key, or the identity's role Storage Table Data Contributor"
+
+
+def _skew(answer: Answer) -> float:
+    """Seconds by which this machine's clock is ahead of storage's."""
+    try:
+        return (datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])).total_seconds()
+    except (KeyError, ValueError, TypeError):
+        return 0.0
+
+
+def _pause_asked_for(answer: Answer) -> float:
+    """Raises StorageUnavailable where it is longer than a caller should wait."""
+    told = answer.headers.get("retry-after", "")
+    seconds = float(told) if told.isascii() and told.isdigit() else 0.0
+    if seconds > _LONGEST_PAUSE:
+        raise StorageUnavailable("Storage is busy; try again.", retry_after=seconds)
+    return seconds
