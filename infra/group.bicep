@@ -31,7 +31,7 @@ var packages = 'app-package'
 
 // All names are known before anything is made, and with them ids and addresses. So a preview shows everything: neither what-if nor a
 // snapshot knows what another module gives back. What only Azure can tell comes from outputs: who the identity is, and where the
-// scheduler answers.
+// scheduler and a topic answer.
 var token = uniqueString(resourceGroup().id, name)
 var names = {
   app: 'func-${name}-${token}'
@@ -42,6 +42,7 @@ var names = {
   scheduler: 'dts-${name}-${token}'
   storage: 'st${token}'
   systemTopic: 'evgt-${name}-${token}'
+  topic: 'topic-${name}-${token}'
   vault: 'kv-${token}'
   workspace: 'log-${name}-${token}'
 }
@@ -50,6 +51,7 @@ var ids = {
   identity: resourceId('Microsoft.ManagedIdentity/userAssignedIdentities', names.identity)
   safety: resourceId('Microsoft.CognitiveServices/accounts', names.safety)
   storage: resourceId('Microsoft.Storage/storageAccounts', names.storage)
+  topic: resourceId('Microsoft.EventGrid/topics', names.topic)
   vault: resourceId('Microsoft.KeyVault/vaults', names.vault)
   workspace: resourceId('Microsoft.OperationalInsights/workspaces', names.workspace)
 }
@@ -91,6 +93,9 @@ var behind = network == 'public'
       }),
       contentSafety
         ? [{ name: 'safety', targetId: ids.safety, groupId: 'account', zone: 'privatelink.cognitiveservices.azure.com' }]
+        : [],
+      pipelines.eventTopic
+        ? [{ name: 'topic', targetId: ids.topic, groupId: 'topic', zone: 'privatelink.eventgrid.azure.net' }]
         : []
     )
 var front = network == 'private'
@@ -121,6 +126,7 @@ module storage 'modules/storage.bicep' = {
     isPrivate: isPrivate
     trustAzureServices: finishedVideoEvents
     takesRequests: pipelines.requests
+    tellsEvents: pipelines.eventQueue
     packages: packages
   }
 }
@@ -202,7 +208,7 @@ module endpoints 'modules/endpoint.bicep' = [for way in behind: {
     groupId: way.groupId
     zoneId: zoneIds[way.zone]
   }
-  dependsOn: [net, storage, vault, openAi, safety]
+  dependsOn: [net, storage, vault, openAi, safety, topic]
 }]
 
 module app 'modules/app.bicep' = {
@@ -244,6 +250,7 @@ module appSettings 'modules/settings.bicep' = {
     taskHub: taskHub
     schedulerEndpoint: durable.backend == 'scheduler' ? scheduler!.outputs.endpoint : ''
     safetyEndpoint: contentSafety ? 'https://${names.safety}.cognitiveservices.azure.com' : ''
+    topicEndpoint: pipelines.eventTopic ? topic!.outputs.endpoint : ''
     takesRequests: pipelines.requests
     settings: settings
     upstreams: upstreams
@@ -286,6 +293,17 @@ module senders 'modules/events-role.bicep' = [for each in pipelines.senders: if 
   params: { storageName: names.storage, queueName: 'video-requests', senderId: each, principalId: each }
   dependsOn: [storage]
 }]
+
+module topic 'modules/topic.bicep' = if (pipelines.eventTopic) {
+  params: {
+    name: names.topic
+    location: location
+    tags: allTags
+    identityId: ids.identity
+    principalId: identity.outputs.principalId
+    isPrivate: isPrivate
+  }
+}
 
 module safety 'modules/content-safety.bicep' = if (contentSafety) {
   params: {

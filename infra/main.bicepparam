@@ -115,6 +115,10 @@ param pipelines = {
   requests: false
   // Who may send them, by the principal ids of your own pipelines' identities. Such a message can spend the budget of any key.
   senders: []
+  // A queue for the provider `azure_queue`, where `litellm_settings` in config.yaml names it.
+  eventQueue: contains(string(any(loadYamlContent('../config.yaml')).?litellm_settings ?? {}), '"azure_queue"')
+  // A topic of Event Grid for the provider `event_grid`, likewise.
+  eventTopic: contains(string(any(loadYamlContent('../config.yaml')).?litellm_settings ?? {}), '"event_grid"')
 }
 
 // An event in the queue `finished-videos` for every saved video.

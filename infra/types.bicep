@@ -172,4 +172,10 @@ type pipelines = {
 
   @description('Principals (workloads) that may send such messages, and with them spend the budget of any key.')
   senders: string[]
+
+  @description('The queue `video-events`, for the provider `azure_queue` of config.yaml.')
+  eventQueue: bool
+
+  @description('An Event Grid topic for CloudEvents, for the provider `event_grid` of config.yaml.')
+  eventTopic: bool
 }

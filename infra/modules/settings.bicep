@@ -13,6 +13,9 @@ param schedulerEndpoint string
 
 @description('The Content Safety account\'s address; empty where there is none.')
 param safetyEndpoint string
+
+@description('The address of the topic for events; empty where there is none.')
+param topicEndpoint string
 param takesRequests bool
 param settings types.settings
 
@@ -57,6 +60,7 @@ var gateway = {
 var gatewayConfig = { GATEWAY_CONFIG: settings.configFile }
 var gatewayApiVersion = { AZURE_API_VERSION: settings.apiVersion }
 var gatewaySafety = { CONTENT_SAFETY_ENDPOINT: safetyEndpoint }
+var gatewayEvents = { EVENT_GRID_TOPIC_ENDPOINT: topicEndpoint }
 var gatewayRequests = { VIDEO_REQUESTS_QUEUE: 'video-requests' }
 var gatewaySecrets = mapValues(settings.secrets, secret => '@Microsoft.KeyVault(VaultName=${vaultName};SecretName=${secret})')
 
@@ -70,6 +74,7 @@ resource all 'Microsoft.Web/sites/config@2025-03-01' = {
     empty(settings.configFile) ? {} : gatewayConfig,
     empty(settings.apiVersion) ? {} : gatewayApiVersion,
     empty(safetyEndpoint) ? {} : gatewaySafety,
+    empty(topicEndpoint) ? {} : gatewayEvents,
     takesRequests ? gatewayRequests : {},
     upstreams,
     gatewaySecrets

@@ -15,11 +15,16 @@ param trustAzureServices bool
 @description('Make the queue of requests, its poison queue, and the container for their reference images.')
 param takesRequests bool
 
+@description('Make the queue of events.')
+param tellsEvents bool
+
 @description('The name of the container that deployed packages are kept in.')
 param packages string
 
 var videos = 'videos'
 var references = 'references'
+var requests = takesRequests ? ['video-requests', 'video-requests-poison'] : []
+var events = tellsEvents ? ['video-events'] : []
 var days = retention.?videoDays
 
 var expireReferences = {
@@ -95,7 +100,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
   resource queues 'queueServices' = {
     name: 'default'
 
-    resource all 'queues' = [for each in (takesRequests ? ['video-requests', 'video-requests-poison'] : []): {
+    resource all 'queues' = [for each in concat(requests, events): {
       name: each
     }]
   }

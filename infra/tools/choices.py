@@ -18,6 +18,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,14}[a-z0-9]")
 PROVIDERS = ("Web", "Storage", "KeyVault", "ManagedIdentity", "OperationalInsights", "Insights", "CognitiveServices")
 NETWORK_PROVIDERS = ("Network", "App")
 SCHEDULER_PROVIDERS = ("DurableTask",)
+EVENT_PROVIDERS = ("EventGrid",)
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Choices:
     location: str
     network: str
     durable: str
+    resilience: str
+    has_topics: bool
     secrets: Mapping[str, str]
     config: str
 
@@ -72,6 +75,8 @@ def read(az: Azure) -> Choices:
         location=chosen["location"],
         network=chosen["network"],
         durable=chosen["durable"]["backend"],
+        resilience=chosen["resilience"],
+        has_topics=chosen["finishedVideoEvents"] or chosen["pipelines"]["eventTopic"],
         secrets=chosen["settings"]["secrets"],
         config=chosen["settings"]["configFile"] or "config.yaml",
     )
@@ -108,9 +113,12 @@ def _check_delivery(choices: Choices) -> None:
 
 
 def _check_region(az: Azure, choices: Choices) -> None:
-    offered = {region["name"] for region in az.ask("functionapp list-flexconsumption-locations")}
+    command = "functionapp list-flexconsumption-locations"
+    options = ["--zone-redundant"] if choices.resilience == "zone" else []
+    offered = {region["name"] for region in az.ask(command, *options)}
     if choices.location not in offered:
-        raise Stop(f"Flex Consumption is not offered in {choices.location}: az functionapp list-flexconsumption-locations")
+        across = " across zones" if options else ""
+        raise Stop(f"Flex Consumption{across} is not offered in {choices.location}: az {' '.join([command, *options])}")
 
 
 def _check_providers(az: Azure, choices: Choices) -> None:
@@ -119,6 +127,8 @@ def _check_providers(az: Azure, choices: Choices) -> None:
         needed += NETWORK_PROVIDERS
     if choices.durable == "scheduler":
         needed += SCHEDULER_PROVIDERS
+    if choices.has_topics:
+        needed += EVENT_PROVIDERS
     listed = az.ask("provider list", "--query", "[].{name:namespace,state:registrationState}")
     # Azure writes some of them in lower case.
     registered = {each["name"].lower() for each in listed if each["state"] == "Registered"}

@@ -129,6 +129,8 @@ class Chosen:
     location: str = "eastus2"
     network: str = "public"
     backend: str = "storage"
+    resilience: str = "local"
+    topics: bool = False
     secrets: Sequence[str] = ()
     config: str = ""
     master: str = "gateway-master-key"
@@ -141,6 +143,9 @@ class Chosen:
             "location": environment.get("AZURE_LOCATION", self.location),
             "network": self.network,
             "durable": {"backend": self.backend},
+            "resilience": self.resilience,
+            "finishedVideoEvents": False,
+            "pipelines": {"eventTopic": self.topics},
             "settings": {"configFile": self.config, "secrets": secrets},
         }
         parameters = {"parameters": {name: {"value": value} for name, value in chosen.items()}}

@@ -17,7 +17,7 @@ import yaml
 
 from infra.tools.package import build
 from infra.tools.vault import MASTER_KEY
-from shared.config import file, guardrail, settings
+from shared.config import file, guardrail, settings, sinks
 from shared.config.browsers import Waiting
 from shared.errors import ConfigurationError
 from shared.storage import blobs
@@ -48,6 +48,7 @@ ROLES = {
     "keyVaultSecretsUser": "4633458b-17de-408a-b874-0445c86b69e6",
     "keyVaultSecretsOfficer": "b86a8fe4-44ce-4948-aee5-eccb2c155cd7",
     "monitoringMetricsPublisher": "3913510d-42f4-4e42-8a64-420c390055eb",
+    "eventGridDataSender": "d5a91429-5739-47e2-a06b-3470a27159e7",
     "durableTaskDataContributor": "0ad04412-c4d5-4796-b79c-f76d14c8d402",
 }
 # Module → (the resource that the role is on, the role): the whole of what anybody is given.
@@ -60,6 +61,7 @@ ASSIGNMENTS = {
     ("openai-role", "openAi", "chosen"),  # which of two is a parameter
     ("scheduler", "hub", "durableTaskDataContributor"),
     ("events-role", "queue", "storageQueueDataMessageSender"),
+    ("topic", "topic", "eventGridDataSender"),
     ("content-safety", "account", "cognitiveServicesUser"),
     ("vault", "vault", "keyVaultSecretsOfficer"),
 }
@@ -107,6 +109,7 @@ def given_settings() -> set[str]:
         "gatewayConfig",
         "gatewayApiVersion",
         "gatewaySafety",
+        "gatewayEvents",
         "gatewayRequests",
     ):
         names |= keys(variable(name, text))
@@ -354,6 +357,7 @@ TOLD = {
     "identity.outputs.principalId",  # whom roles are given to
     "identity.outputs.clientId",  # as whom the app signs in
     "scheduler!.outputs.endpoint",  # holds a hash of Azure's own
+    "topic!.outputs.endpoint",  # and this a number of Azure's own
 }
 
 
@@ -387,9 +391,9 @@ def made_after(module: str) -> set[str]:
     [
         ("roles", {"identity", "storage", "vault", "telemetry"}),
         ("useOfNew", {"identity", "openAi"}),
-        ("endpoints", {"net", "storage", "vault", "openAi", "safety"}),
+        ("endpoints", {"net", "storage", "vault", "openAi", "safety", "topic"}),
         ("entrance", {"net", "app"}),
-        ("appSettings", {"identity", "app", "telemetry"}),
+        ("appSettings", {"identity", "app", "telemetry", "scheduler", "topic"}),
         ("diagnostics", {"telemetry", "storage", "vault"}),
         ("alerts", {"telemetry", "storage"}),
         ("events", {"storage"}),
@@ -410,6 +414,7 @@ LIMITS = {  # Azure's, of the names that are made here
     "scheduler": 64,
     "storage": 24,
     "systemTopic": 50,
+    "topic": 50,
     "vault": 24,
     "workspace": 63,
 }
@@ -473,7 +478,7 @@ def test_app_settings_are_what_the_app_reads() -> None:
     set, unless it is a key.
     """
     given = given_settings() | chosen_settings()
-    declared = set(settings.APP_SETTINGS) | referred_settings()
+    declared = set(settings.APP_SETTINGS) | referred_settings() | {"EVENT_GRID_TOPIC_ENDPOINT"}  # of a logging provider
     assert given - declared == HOST_SETTINGS | SCHEDULER_SETTINGS
     assert declared - given == KEYS | SPELLINGS | COLLECTOR
 
@@ -575,6 +580,20 @@ def test_the_task_hub_has_a_name_that_durable_takes() -> None:
     assert re.fullmatch(r"[a-z][a-z0-9]{2,44}", hub[1])
 
 
+def test_events_go_where_the_configuration_sends_them() -> None:
+    """The parameter file makes the queue and the topic for the providers that ask for them, with
+    the name and the schema that the app uses.
+    """
+    asked = code(INFRA / "main.bicepparam")
+    for choice, provider in (("eventQueue", "azure_queue"), ("eventTopic", "event_grid")):
+        assert provider in sinks.SINKS
+        assert re.search(rf"{choice}: contains\(string\(.*litellm_settings \?\? {{}}\), '\"{provider}\"'\)", asked)
+    assert f"tellsEvents ? ['{sinks.SINKS['azure_queue']['VIDEO_EVENTS_QUEUE']}']" in code(INFRA / "modules" / "storage.bicep")
+    (topic,) = resources("Microsoft.EventGrid/topics")
+    for line in ("inputSchema: 'CloudEventSchemaV1_0'", "disableLocalAuth: true", "minimumTlsVersionAllowed: '1.2'"):
+        assert line in topic.body
+
+
 def test_an_account_is_made_for_guardrails_that_ask_one() -> None:
     """The parameter file tells them from the operator's own words by their names, and by the
     address that the templates set.
@@ -671,7 +690,7 @@ def test_what_outlives_a_zone_is_one_choice() -> None:
 
 def test_one_switch_closes_the_network() -> None:
     """Whatever can be public says whether it is, and none says so for itself."""
-    for kind in ("Storage/storageAccounts", "KeyVault/vaults", "CognitiveServices/accounts", "Web/sites"):
+    for kind in ("Storage/storageAccounts", "KeyVault/vaults", "CognitiveServices/accounts", "EventGrid/topics", "Web/sites"):
         for each in resources(f"Microsoft.{kind}"):
             assert re.search(r"publicNetworkAccess: is(Private|Public) \?", each.body), each.module
     text = code(INFRA / "group.bicep")

@@ -44,6 +44,11 @@ def test_a_private_network_needs_delivery_by_the_app(tmp_path: Path) -> None:
 def test_a_region_must_offer_the_plan() -> None:
     """Not every one does."""
     assert "not offered in westus9" in complaint(Cli(Chosen(location="westus9")))
+    # And fewer of them across zones.
+    across = Cli(
+        Chosen(resilience="zone"), {"functionapp list-flexconsumption-locations --zone-redundant": [{"name": "westus3"}]}
+    )
+    assert "across zones is not offered in eastus2" in complaint(across)
 
 
 def test_a_master_key_by_another_name_is_refused() -> None:
@@ -56,6 +61,7 @@ def test_a_master_key_by_another_name_is_refused() -> None:
     [
         (Chosen(network="backend", config="proxy.yaml"), ("Microsoft.Network",), "Microsoft.App"),
         (Chosen(backend="scheduler"), (), "Microsoft.DurableTask"),
+        (Chosen(topics=True), (), "Microsoft.EventGrid"),
     ],
 )
 def test_the_subscription_must_know_what_is_needed(

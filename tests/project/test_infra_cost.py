@@ -87,7 +87,7 @@ def endpoints() -> tuple[int, int, int, int]:
     behind, front = text[text.index("var behind =") : text.index("var front =")], text[text.index("var front =") :]
     (kinds,) = re.findall(r"map\(\[(.*?)\], kind =>", behind)
     singles = re.findall(r"name: '(\w+)'", behind)
-    assert singles == ["vault", "safety"]
+    assert singles == ["vault", "safety", "topic"]
     return len(kinds.split(",")) + 1, behind.count("map(openAiIds"), 1, front[: front.index("var zones")].count("name: ")
 
 
@@ -97,7 +97,8 @@ def test_private_endpoints_are_counted() -> None:
     """
     always, each, safety, front = endpoints()
     page = " ".join((PROJECT / "docs" / "operations.md").read_text().split())
-    told = f"{always + each} with one account, {always + each + front} with `'private'`, {safety} more with `contentSafety`"
+    more = f"{safety} more with `contentSafety`, 1 more with `pipelines.eventTopic`"
+    told = f"{always + each} with one account, {always + each + front} with `'private'`, {more}"
     assert f"each by the hour; {told}" in page
 
 
