@@ -37,7 +37,7 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
     measures what imports reach; fixtures, whole stacks, trials, generated examples and all but the
     first parameters of a test come by the same lines thousands of times, and are not measured.
     """
-    coverage = session.config.stash[COVERAGE] = Coverage.current()
+    coverage = session.config.stash[COVERAGE] = alone(Coverage.current())
     measures = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
     with switched(None if measures else coverage, on=False):
         return (yield)
@@ -61,6 +61,17 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     is_measured = item.nodeid in item.config.stash[MEASURED]
     with switched(item.config.stash[COVERAGE] if is_measured else None, on=True):
         return (yield)
+
+
+def alone(coverage: Coverage | None) -> Coverage | None:
+    """The one that is measuring, as the only one. In a worker the plugin starts two, one on top of
+    the other: where the upper one stops, the lower one goes on, and nobody reads what it measured.
+    """
+    while running := Coverage.current():
+        running.stop()
+    if coverage:
+        coverage.start()
+    return coverage
 
 
 @contextmanager
