@@ -8,6 +8,7 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -137,12 +138,17 @@ def otel(request: httpx.Request) -> Ids:
     return [root["video.id"] for root in _roots(request)]
 
 
+@cache
+def _judge() -> OpenAI:
+    """One for all: each reads the machine's certificates anew, which takes 20 ms."""
+    return OpenAI(api_key="none", webhook_secret=SETTINGS["GENERIC_LOGGER_SECRET"])
+
+
 def webhook(request: httpx.Request) -> Ids:
     """By Standard Webhooks, with clients that have nothing of ours: theirs and OpenAI's."""
     expect(request.headers.get("authorization") == "Bearer mine", "the header", 401)
     expect(request.url.path == "/videos", "the path", 404)
-    judge = OpenAI(api_key="none", webhook_secret=SETTINGS["GENERIC_LOGGER_SECRET"]).webhooks
-    judge.verify_signature(request.content.decode(), request.headers)
+    _judge().webhooks.verify_signature(request.content.decode(), request.headers)
     Webhook(SETTINGS["GENERIC_LOGGER_SECRET"]).verify(request.content.decode(), dict(request.headers))
     event = _json(request)
     expect(event["type"] == event["data"]["type"] and event["timestamp"] == event["data"]["time"], "the event")
