@@ -275,6 +275,23 @@ module alerts 'modules/alerts.bicep' = if (!empty(monitoring.alertEmails)) {
   dependsOn: [telemetry, storage]
 }
 
+module workbook 'modules/workbook.bicep' = {
+  params: { name: name, location: location, tags: allTags, workspaceId: ids.workspace }
+  dependsOn: [telemetry]
+}
+
+module availability 'modules/availability.bicep' = if (monitoring.availabilityTest && network != 'private') {
+  params: {
+    name: name
+    location: location
+    tags: allTags
+    insightsName: names.insights
+    url: app.outputs.url
+    tellsPeople: !empty(monitoring.alertEmails)
+  }
+  dependsOn: [telemetry, alerts]
+}
+
 module spending 'modules/budget.bicep' = if (budget != null) {
   params: { name: 'budget-${name}', budget: budget! }
 }

@@ -92,6 +92,8 @@ param monitoring = {
   dailyCapGb: 1
   // Access logs of blobs and secrets.
   auditLogs: false
+  // A look at /health/readiness every 15 minutes from five places of the world: docs/cost.md says what it adds.
+  availabilityTest: false
   // Who gets mail when something is wrong, for example ['oncall@example.com']. Empty: no alerts.
   alertEmails: []
 }

@@ -141,6 +141,9 @@ type monitoring = {
   @description('Log every access to blobs and secrets. Durable\'s own leases are among them, so this costs something even while idle.')
   auditLogs: bool
 
+  @description('Ask for the gateway every 15 minutes, from five places of the world. Not for a private one, which cannot be reached from there.')
+  availabilityTest: bool
+
   @description('Where alerts go. Empty: no alerts.')
   alertEmails: string[]
 }

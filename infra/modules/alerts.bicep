@@ -24,7 +24,7 @@ var rules = [
     name: 'server-errors'
     severity: 1
     description: 'Callers got errors of the gateway\'s own.'
-    query: 'AppRequests | where toint(ResultCode) >= 500'
+    query: loadTextContent('../queries/alerts/server-errors.kql')
     threshold: 5
     window: 'PT15M'
   }
@@ -32,7 +32,7 @@ var rules = [
     name: 'orchestrations-restarted'
     severity: 2
     description: 'The sweep found videos that nothing was working on, and started them again.'
-    query: 'AppTraces | where Message has "had no living orchestration" or Message has "did not move"'
+    query: loadTextContent('../queries/alerts/orchestrations-restarted.kql')
     threshold: 5
     window: 'PT1H'
   }
@@ -40,7 +40,7 @@ var rules = [
     name: 'saving-fails'
     severity: 2
     description: 'Finished videos could not be saved.'
-    query: 'AppTraces | where Message has "apim-request-id" and Message contains ": content: "'
+    query: loadTextContent('../queries/alerts/saving-fails.kql')
     threshold: 5
     window: 'PT1H'
   }
@@ -48,9 +48,33 @@ var rules = [
     name: 'upstream-fails'
     severity: 2
     description: 'Azure OpenAI refuses or does not answer, again and again.'
-    query: 'AppTraces | where Message has "apim-request-id" and Message !contains ": content: "'
+    query: loadTextContent('../queries/alerts/upstream-fails.kql')
     threshold: 20
     window: 'PT15M'
+  }
+  {
+    name: 'queue-age'
+    severity: 2
+    description: 'A video has waited for more than an hour.'
+    query: loadTextContent('../queries/alerts/queue-age.kql')
+    threshold: 3
+    window: 'PT15M'
+  }
+  {
+    name: 'sink-failures'
+    severity: 2
+    description: 'A logging provider does not take events.'
+    query: loadTextContent('../queries/alerts/sink-failures.kql')
+    threshold: 5
+    window: 'PT1H'
+  }
+  {
+    name: 'log-cap'
+    severity: 1
+    description: 'The log takes no more today: most alerts are blind until it does.'
+    query: loadTextContent('../queries/alerts/log-cap.kql')
+    threshold: 0
+    window: 'PT1H'
   }
 ]
 

@@ -41,6 +41,7 @@ _INSTRUMENTS = {
     measured.SLOTS_USED: ("gauge", "{slot}", "Jobs that a model's deployments run"),
     measured.SLOTS: ("gauge", "{slot}", "Jobs that a model's deployments may run"),
     measured.UNFINISHED: ("gauge", "{video}", "Videos that wait or run"),
+    measured.QUEUE_AGE: ("gauge", "s", "How long the video that has waited longest has waited"),
     measured.DELIVERIES: ("counter", "{event}", "Events sent, by destination and outcome"),
 }
 Take = Callable[[float, Attributes], None]

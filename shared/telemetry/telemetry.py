@@ -25,6 +25,7 @@ POLL_LAG = "video_gateway.poll_lag"
 SLOTS_USED = "video_gateway.slots.used"
 SLOTS = "video_gateway.slots.limit"
 UNFINISHED = "video_gateway.unfinished"
+QUEUE_AGE = "video_gateway.queue_age"
 DELIVERIES = "video_gateway.deliveries"
 
 

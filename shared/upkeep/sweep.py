@@ -20,7 +20,7 @@ import msgspec
 
 from shared.config.catalog import Model
 from shared.gateway import Gateway
-from shared.telemetry.telemetry import SLOTS, SLOTS_USED, UNFINISHED
+from shared.telemetry.telemetry import QUEUE_AGE, SLOTS, SLOTS_USED, UNFINISHED
 from shared.upkeep.alarms import Alarms, stuck
 from shared.upkeep.engine import Engine, Status
 from shared.upkeep.housekeeping import Housekeeping
@@ -126,16 +126,22 @@ class Sweep(msgspec.Struct, dict=True):
         if entered:  # nobody waits otherwise
             await self._attempt(self.gateway.pool.hand_out(model))
         holders = await self.gateway.pool.holders(model)
-        self._measure(model, len(entered), len(holders))
+        self._measure(model, entered, holders.keys())
         await self._look_at_each(model, entered, set(holders))
         for video_id, since in holders.items():
             if video_id not in entered and self.now.timestamp() - since > _ABANDONED.total_seconds():
                 logger.warning("video %s is finished and held a slot; freeing it", video_id)
                 await self._attempt(self.gateway.pool.leave(model.name, video_id))
 
-    def _measure(self, model: Model, unfinished: int, used: int) -> None:
-        slots = sum(each.max_running for each in model.deployments)
-        for instrument, value in ((UNFINISHED, unfinished), (SLOTS_USED, used), (SLOTS, slots)):
+    def _measure(self, model: Model, entered: Mapping[str, datetime], holders: Set[str]) -> None:
+        waits = (self.now - entered[each] for each in entered.keys() - holders)
+        found = {
+            UNFINISHED: len(entered),
+            SLOTS_USED: len(holders),
+            SLOTS: sum(each.max_running for each in model.deployments),
+            QUEUE_AGE: max(waits, default=timedelta()).total_seconds(),
+        }
+        for instrument, value in found.items():
             self.gateway.telemetry.measure(instrument, value, {"gen_ai.request.model": model.name})
 
     async def _look_at_each(self, model: Model, entered: Mapping[str, datetime], holders: Set[str]) -> None:

@@ -110,6 +110,18 @@ def scale_groups() -> set[str]:
     return {together.get(each, each) for each in triggers}
 
 
+ALERTS = code(INFRA / "modules" / "alerts.bicep")
+
+
+def looks() -> float:
+    """Of the availability test, in a month."""
+    text = code(INFRA / "modules" / "availability.bicep")
+    places, seconds = re.search(r"var places = \[(.*)\]", text), re.search(r"Frequency: (\d+)", text)
+    assert places is not None
+    assert seconds is not None
+    return len(places[1].split(",")) * MONTH / int(seconds[1])
+
+
 def test_what_a_switch_adds_is_what_it_comes_to() -> None:
     """Private endpoints with a zone each, and the instances that are awake in two zones."""
     prices = {name: number(cells[0]) for name, cells in rows("cost.md", "price of a switch").items()}
@@ -123,6 +135,17 @@ def test_what_a_switch_adds_is_what_it_comes_to() -> None:
         "a zone of names": pytest.approx(prices["zone"]),
         "network: 'backend'": pytest.approx((always + each) * (way + prices["zone"])),
         "network: 'private'": pytest.approx((always + each + front) * (way + prices["zone"])),
+        "an instance that is always ready": pytest.approx(
+            int(memory[1]) / 1024 * MONTH * prices["always_ready_gb_second"], abs=0.005
+        ),
+        "alertEmails": pytest.approx(len(re.findall(r"loadTextContent", ALERTS)) * prices["log_rule"] + prices["metric_rule"]),
+        "availabilityTest": pytest.approx(looks() * prices["web_test"]),
+        "auditLogs": pytest.approx(
+            number(rows("operations.md", "quantity")["blob_write"][0])
+            / 1e6
+            * number(rows("operations.md", "price")["log_gb"][0]),
+            abs=0.005,
+        ),
         "resilience: 'zone'": pytest.approx(
             2 * len(scale_groups()) * int(memory[1]) / 1024 * MONTH * prices["always_ready_gb_second"], abs=0.005
         ),

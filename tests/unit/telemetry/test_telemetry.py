@@ -174,6 +174,7 @@ async def test_an_upstream_is_told_the_trace_where_the_operator_says_so(azurite:
 async def test_what_is_measured_is_what_happened(azurite: str, collector: Collector) -> None:
     async with traced(azurite, collector, sinks=("langsmith",)) as world:
         video_id = (await asked(world))["id"]
+        world.clock.skip(7)
         await Sweep(world.gateway, Engine()).run()
         await lived(world, video_id)
         await lived(world, (await asked(world, "Another"))["id"], ends="failed")
@@ -193,6 +194,7 @@ async def test_what_is_measured_is_what_happened(azurite: str, collector: Collec
     assert found["video_gateway.queue_wait"] >= 0
     assert found["video_gateway.poll_lag"] == 0
     assert (found["video_gateway.unfinished"], found["video_gateway.slots.used"]) == (1, 0)
+    assert found["video_gateway.queue_age"] == pytest.approx(7, abs=0.1)
     assert found["video_gateway.slots.limit"] == world.model.deployments[0].max_running
     assert {(each["destination"], each["outcome"]) for each in collector.metrics["video_gateway.deliveries"]} == {
         ("langsmith", "delivered")
