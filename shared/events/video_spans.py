@@ -3,7 +3,7 @@ below that one for each phase. Their ids are computed from the video's id, so a 
 twice is one to the receiver.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -26,26 +26,20 @@ def spans_of(record: Record) -> list[FinishedSpan]:
         attributes=_attributes(record),
         error=record.reason if record.failed else None,
     )
-    parts = (
+    return [whole, *_phases(record, parent, whole.span.span_id)]
+
+
+def _phases(record: Record, trace: TraceParent | None, parent: str) -> Iterator[FinishedSpan]:
+    """The spans of the phases that were reached, below the span `parent`."""
+    phases = (
         ("wait", record.created_at, record.accepted_at),
         ("generate", record.accepted_at, record.rendered_at),
         ("save", record.rendered_at, record.saved_at),
     )
-    return [
-        whole,
-        *(
-            FinishedSpan(
-                span=span_of(record.video_id, parent, name),
-                parent=whole.span.span_id,
-                name=name,
-                kind="internal",
-                first=first,
-                last=last,
-            )
-            for name, first, last in parts
-            if first is not None and last is not None
-        ),
-    ]
+    for name, first, last in phases:
+        if first is not None and last is not None:
+            span = span_of(record.video_id, trace, name)
+            yield FinishedSpan(span=span, parent=parent, name=name, kind="internal", first=first, last=last)
 
 
 def _attributes(record: Record) -> Mapping[str, Any]:

@@ -24,8 +24,8 @@ class Attempt(msgspec.Struct, frozen=True):
 
     @property
     def mark(self) -> str | None:
-        """The `model` that only this attempt's job has in the upstream's list; None where there is
-        none.
+        """The `model` that only this attempt's job has in the upstream's list. None if jobs of this
+        deployment have no such mark.
         """
         return self.deployment.mark(self.video.id)
 

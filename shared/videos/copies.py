@@ -1,4 +1,4 @@
-"""Deletes the copies of videos that servers have, so that nothing piles up there.
+"""Deletes the copies of videos that upstream servers keep, so that their disks do not fill.
 
 A copy that cannot be deleted now is noted in the partition `copies` of the table `pools`. The sweep
 tries those again until they are gone, or a day is over.
@@ -26,6 +26,8 @@ _LONGEST_SWEEP = timedelta(seconds=60)
 
 
 class Copies(msgspec.Struct, frozen=True):
+    """The copies at all deployments. Methods may raise StorageUnavailable."""
+
     table: Table
     upstreams: Upstreams
     clock: Clock
@@ -40,7 +42,7 @@ class Copies(msgspec.Struct, frozen=True):
             await self.note(video)
 
     async def note(self, video: RunningJob) -> None:
-        """Leave the copy to the sweep. May be repeated."""
+        """Leave a job's copy to the sweep. May be repeated."""
         values = {"video": video.id, "deployment": video.deployment, "job": video.upstream_id, "since": self.clock.now()}
         try:
             await self.table.commit(_COPIES, Insert(reversed_id(video.id), values))
@@ -48,8 +50,8 @@ class Copies(msgspec.Struct, frozen=True):
             return  # it is noted already
 
     async def drop_noted(self) -> None:
-        """Try again to delete what is noted, the oldest first. A server that cannot be reached is
-        asked once.
+        """Try again to delete the noted copies, the oldest first. If a server cannot be reached, it
+        is not asked for its other copies.
         """
         unreachable: set[str] = set()
         until = self.clock.now() + _LONGEST_SWEEP
@@ -60,7 +62,7 @@ class Copies(msgspec.Struct, frozen=True):
                 await self._forget(row)
 
     async def _is_over(self, row: Row, unreachable: set[str]) -> bool:
-        """Whether a noted copy is gone, or is given up."""
+        """Whether a noted copy is deleted now, or given up."""
         noted = row.values
         try:
             await self._delete(noted["video"], noted["deployment"], noted["job"])
@@ -74,7 +76,7 @@ class Copies(msgspec.Struct, frozen=True):
         return True
 
     async def _delete(self, video_id: str, deployment: str, job: str) -> None:
-        """Raises UpstreamError where the copy may still be there."""
+        """Delete a copy. Raises UpstreamError if it may still be there."""
         place = self.upstreams.catalog.deployment(deployment)
         if place is None:
             logger.warning("video %s: its copy stays at %s, which is no longer configured", video_id, deployment)

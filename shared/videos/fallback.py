@@ -1,4 +1,4 @@
-"""Moves a video to another model, with its price, where its own cannot serve."""
+"""Moves a video to another model, at that model's price, if its own cannot make it now."""
 
 import logging
 
@@ -15,6 +15,8 @@ logger = logging.getLogger("gateway")
 
 
 class Fallback(msgspec.Struct, frozen=True):
+    """The configured fallbacks of each model."""
+
     catalog: Catalog
     ledger: Ledger
     budget: GatewayBudget
@@ -22,10 +24,10 @@ class Fallback(msgspec.Struct, frozen=True):
 
     async def take(self, video: Video, model: Model, *, patient: bool) -> bool:
         """Move the video to the first of its model's fallbacks that can make it and that the
-        budgets allow; False where there is none.
+        budgets allow. Returns False if there is none. Raises StorageUnavailable.
 
-        A `patient` video has no other chance, so it also moves to a fallback whose outage will
-        pass.
+        A `patient` video cannot wait for its own model, so it also moves to a fallback whose outage
+        will pass.
         """
         for other in self._able(video, model):
             if await (self.pool.is_lost(other) if patient else self.pool.is_down(other)):
@@ -37,8 +39,8 @@ class Fallback(msgspec.Struct, frozen=True):
         return False
 
     def _able(self, video: Video, model: Model) -> list[Model]:
-        """The fallbacks that can make such a video. None for a remix, which runs where its source
-        lives.
+        """The fallbacks that can make such a video. A remix has no fallback: only the deployment
+        that has its source can make it.
         """
         if video.source_upstream_id:
             return []
@@ -52,13 +54,13 @@ class Fallback(msgspec.Struct, frozen=True):
         ]
 
     async def _move(self, video: Video, other: Model) -> bool:
-        # Entered there before it leaves here: a crash in between leaves one row too many, which the
-        # sweep drops.
+        # It enters there before it leaves here: a crash in between leaves one row too many, which
+        # the sweep deletes.
         await self.pool.enter(other, video.id)
         price = other.capability.price(video.seconds, video.size, video.asked)
         try:
-            # The higher of the two prices is held until the key has the new one: the hold is never
-            # less than what the key has reserved.
+            # Hold the higher of the two prices until the key has reserved the new one, so that the
+            # hold is never less than the key's reservation.
             await self.budget.reprice(video.id, max(price, video.cost))
             await self.ledger.move(video.id, other.name, price)
         except RequestError as error:

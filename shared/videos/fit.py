@@ -1,7 +1,7 @@
 """Whether a listed job can be the one that an attempt made. Pure.
 
-A wrong yes gives a caller somebody else's video; a wrong no pays for a second job. A job that
-cannot be told apart for certain is neither.
+A wrong yes gives a caller somebody else's video; a wrong no pays for a second job. So there are
+answers between the two for a job that cannot be told apart for certain.
 """
 
 import html
@@ -16,10 +16,10 @@ from shared.media.video import Video
 from shared.upstream.jobs import Job, Listing
 from shared.videos.attempt import Attempt
 
-LOOKBACK = timedelta(seconds=300)  # before an attempt: no clock is so far off that an older job could be its own
+LOOKBACK = timedelta(seconds=300)  # the most that the upstream's clock may differ, if nothing is known of it
 
-_CLOCK_SKEW = timedelta(seconds=15)  # that is ordinary; times are whole seconds
-_DOUBT = timedelta(seconds=60)  # the same where the upstream's answers have a date, perhaps that of another server
+_CLOCK_SKEW = timedelta(seconds=15)  # an ordinary difference; times are whole seconds
+_DOUBT = timedelta(seconds=60)  # the most, if its answers have a `Date`, which may be another server's
 _ALIKE = 0.8  # the share of the longer prompt's words that similar prompts have in common
 
 
@@ -27,7 +27,7 @@ class Fit(IntEnum):
     """How well a job fits an attempt; of two tests the lower result counts."""
 
     NO = 0
-    NEAR = 1  # similar: a server that alters what it was sent may list it so
+    NEAR = 1  # similar, as a server lists it that alters what it was sent
     UNPROVEN = 2  # nothing speaks against it, but some of its fields are missing
     EXACT = 3
     CERTAIN = 4  # it has the mark that only this video's job was made with
@@ -69,8 +69,9 @@ def _source_fits(job: Job, video: Video) -> Fit:
 
 
 def _wish_fits(job: Job, attempt: Attempt) -> Fit:
-    """The prompt decides, where the server shows it. With the same prompt, another length or size
-    may be another notation of the server, unless the server is known to keep what it was sent.
+    """Compares what was asked for. A prompt that does not resemble ours is of another job. Any
+    smaller difference may be the server's notation of what we sent, unless the server is known to
+    keep the words that it was sent.
     """
     video = attempt.video
     if job.prompt is not None and not resembles(job.prompt, video.prompt):
@@ -85,7 +86,9 @@ def _wish_fits(job: Job, attempt: Attempt) -> Fit:
 
 
 def _was_made_otherwise(job: Job, video: Video) -> bool:
-    """Whether it tells other numbers than were asked for. A finished job tells what came out."""
+    """Whether an unfinished job has other parameters than were asked for. A completed one shows
+    what it has made, which may differ.
+    """
     both = job.told.keys() & video.asked.keys()
     return not job.completed and any(job.told[name] != video.asked[name] for name in both)
 

@@ -1,7 +1,7 @@
-"""Learns of changes of videos, for callers that wait for them.
+"""Finds changes of videos, for callers that wait for them.
 
-What another instance has changed can only be read. So each thing that is followed, a video or the
-videos of a key, is read about once a second, for all who wait for it on this instance.
+Another instance may make a change, so changes are found by reading storage. Each subject, a video
+or the videos of a key, is read about once a second for all callers that follow it on this instance.
 """
 
 import asyncio
@@ -16,15 +16,15 @@ from shared.clock import Clock
 from shared.media.video import Status
 from shared.storage.video_store import VideoStore
 
-# Seconds between two looks: a tenth of the time in which nothing has happened, within these bounds.
+# Seconds between two looks: a tenth of the time since the last change, within these bounds.
 _SHORTEST, _LONGEST = 1.0, 5.0
-MOST_FOLLOWED = 500  # of a key's videos: the newest, beside older ones that are unfinished
-_ROWS_A_SECOND = 100  # a reading of more rows serves so much longer
+MOST_FOLLOWED = 500  # of a key's newest videos; older ones are followed if they are unfinished
+_ROWS_A_SECOND = 100  # a reading serves for a second for so many rows
 _LATE = timedelta(seconds=60)  # clocks differ, and a change is seen some time after it was made
 
 
 class View(msgspec.Struct, frozen=True):
-    """What makes two states of a video different to its caller. `since` is when it came to its
+    """What a caller sees of a video: it has changed if its view has. `since` is when it got its
     status.
     """
 
@@ -34,7 +34,7 @@ class View(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "View | None":
-        """Of a video's row. None for a video that its caller has deleted."""
+        """The view of a video's row, or None if its caller has deleted the video."""
         if told.get("deleted"):
             return None
         moments = [told[name].astimezone(UTC) for name in _MOMENTS if told.get(name)]
@@ -48,12 +48,12 @@ class View(msgspec.Struct, frozen=True):
 _MOMENTS = ("created_at", "started_at", "finished_at")
 _COLUMNS = ("status", "progress", "deleted", *_MOMENTS)
 
-Views = Mapping[str, View | None]  # by the ids of videos; None for one that is deleted, or out of sight
+Views = Mapping[str, View | None]  # by video id; None for a video that is deleted or no longer followed
 
 
 class Subject:
-    """A thing that is followed. Whoever asks for its views shares a reading with all others that
-    have asked within a second.
+    """A video, or the videos of a key. All callers that follow it share one reading, which is used
+    for one to five seconds.
     """
 
     def __init__(self, read: Callable[[], Awaitable[Views]], clock: Clock) -> None:
@@ -64,7 +64,7 @@ class Subject:
         self._fresh_until: datetime | None = None
 
     async def views(self) -> Views:
-        """Raises StorageUnavailable."""
+        """The views, from the last reading if it is fresh. Raises StorageUnavailable."""
         async with self._reading:
             if self._fresh_until is None or self._clock.now() >= self._fresh_until:
                 self._views = await self._read()
@@ -74,7 +74,7 @@ class Subject:
 
 
 class Follower:
-    """What one caller knows of a subject, and when it looks again."""
+    """One caller that follows a subject: the views it knows, and when it looks again."""
 
     def __init__(self, subject: Subject, clock: Clock, known: Views) -> None:
         self._subject = subject
@@ -83,8 +83,8 @@ class Follower:
         self._changed_at = self._looks_at = clock.now()
 
     async def changes(self) -> Views:
-        """What has changed since the last time; nothing while it is too early to look. Raises
-        StorageUnavailable.
+        """The views that have changed since the last call; none if it is too early to look again.
+        Raises StorageUnavailable.
         """
         now = self._clock.now()
         if now < self._looks_at:
@@ -100,21 +100,21 @@ class Follower:
 
 
 class Following(msgspec.Struct):
-    """All that is followed on this instance. It is forgotten when nobody follows it any more."""
+    """The subjects of this instance. One is forgotten when nobody follows it any more."""
 
     videos: VideoStore
     clock: Clock
     _subjects: WeakValueDictionary[str, Subject] = msgspec.field(default_factory=WeakValueDictionary)
 
     def video(self, video_id: str, known: View | None) -> Follower:
-        """Follow a video of which the caller knows this state; with None, the present one is
-        news.
+        """Follow a video. `known` is the view that the caller has; with None, the present view
+        counts as a change.
         """
         return Follower(self._subject(video_id, lambda: self._video(video_id)), self.clock, {video_id: known})
 
     async def key(self, owner: str, since: datetime | None = None) -> Follower:
-        """Follow the newest and the unfinished videos of a key, from now on; with `since`, what has
-        come to its status after that is a change as well. Raises StorageUnavailable.
+        """Follow the newest and the unfinished videos of a key. Changes from now on count, and with
+        `since` also videos that got their status after that time. Raises StorageUnavailable.
         """
         subject = self._subject(owner, lambda: self._videos(owner))
         views = await subject.views()
@@ -133,7 +133,9 @@ class Following(msgspec.Struct):
         return {video_id: View.of(entry.row.values) if entry else None}
 
     async def _videos(self, owner: str) -> Views:
-        """The newest, and the unfinished further back: the oldest of a long line begin first."""
+        """The newest videos, and older ones that are unfinished: in a long queue the oldest start
+        first.
+        """
         rows = [*await self.videos.newest_rows(owner, MOST_FOLLOWED, _COLUMNS)]
         if len(rows) == MOST_FOLLOWED:
             rows += await self.videos.unfinished_rows(owner, rows[-1].key, _COLUMNS)
@@ -141,8 +143,8 @@ class Following(msgspec.Struct):
 
 
 def _differences(known: Views, views: Views) -> Views:
-    """What is other in the second of two readings. None for a video that is missing there: it was
-    deleted, or it has ended and is no longer among the newest. Ids sort newest first.
+    """The views that differ in the second of two readings; None for a video that is missing there.
+    One that has ended and is only no longer among the newest is left out. Ids sort newest first.
     """
     oldest = max(sorted(views)[:MOST_FOLLOWED], default="") if len(views) >= MOST_FOLLOWED else "~"
     gone = [name for name in known.keys() - views.keys() if (view := known[name]) and (name < oldest or not view.ended)]

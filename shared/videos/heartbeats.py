@@ -1,7 +1,7 @@
 """Heartbeats of long steps, by which the sweep tells a slow step from a stuck one.
 
-A row `<video id>` in the partition `beats` of the table `pools`, written only once a step has taken
-20 seconds, which is rare.
+A heartbeat is a row `<video id>` in the partition `beats` of the table `pools`. It is written only
+once a step has taken 20 seconds, which is rare.
 """
 
 import asyncio
@@ -41,12 +41,12 @@ class Heartbeats(msgspec.Struct, frozen=True):
             await asyncio.wait([beating])
 
     async def last(self, video_id: str) -> datetime | None:
-        """The time of the video's last heartbeat; None where no step has taken long."""
+        """The time of the video's last heartbeat; None if no step has taken long."""
         row = await self.table.get(_PARTITION, video_id)
         return row.values["at"].astimezone(UTC) if row else None
 
     async def forget(self, before: datetime) -> None:
-        """Drop heartbeats older than `before`."""
+        """Delete heartbeats older than `before`."""
         async for row in self.table.scan(_PARTITION):
             if row.values["at"].astimezone(UTC) < before:
                 await self._commit(Delete(row))

@@ -1,5 +1,5 @@
-"""The thumbnail and the sprite sheet of a finished video: stored when they are first asked for, as
-the upstream has made them, or else drawn from the film.
+"""The thumbnail and the sprite sheet of a finished video. They are stored when they are first asked
+for: fetched if the upstream has made them, or else drawn from the film.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared.upstream.upstreams import Upstreams
 logger = logging.getLogger("gateway")
 
 _LONGEST = 60.0  # seconds until an image is stored, while the caller waits
-_LOOK_AGAIN = 5.0  # seconds of `retry-after`, where the upstream names none
+_LOOK_AGAIN = 5.0  # seconds of `retry-after`, if the upstream names none
 
 
 class Images(msgspec.Struct, frozen=True):
@@ -35,16 +35,16 @@ class Images(msgspec.Struct, frozen=True):
     _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(1))
 
     async def store(self, video: Video, variant: str) -> None:
-        """Store an image of a video that has its bytes. May be repeated, also at once.
+        """Store an image of a video that has its bytes. May be repeated, and run at the same time.
 
-        Raises NotFound where the operator wants none or where none can be had, Gone where the bytes
-        go meanwhile, and Unavailable where it may be had later.
+        Raises NotFound if the model has no such `variant` or none can be drawn, Gone if the bytes
+        are deleted meanwhile, and Unavailable if a later try may succeed.
         """
         model = self.catalog.get(video.model)
         if model is None or variant not in model.capability.variants:
             raise _no_such(variant)
-        # While the pool has the video, the sweep drops what a killed process leaves of a video that
-        # was deleted meanwhile.
+        # While the pool has the video, the sweep looks after it. If the video is deleted meanwhile
+        # and this process is killed, the sweep deletes the image.
         await self.pool.enter(model, video.id)
         try:
             async with asyncio.timeout(_LONGEST):
@@ -58,8 +58,8 @@ class Images(msgspec.Struct, frozen=True):
             await self.pool.leave(model.name, video.id)
 
     async def _fetched(self, video: Video, variant: str) -> bool:
-        """Fetch and store the upstream's own; False where it has none. Raises UpstreamError where
-        it cannot send it now.
+        """Fetch and store the upstream's image. Returns False if it has none. Raises UpstreamError
+        if it cannot send it now.
         """
         upstream = self.upstreams.of(video)
         if upstream is None or variant not in upstream.deployment.dialect.variants:
@@ -73,7 +73,7 @@ class Images(msgspec.Struct, frozen=True):
         return True
 
     async def _draw(self, video: Video, variant: str) -> None:
-        """Draw one from the film and store it, unless somebody has done so since it was asked for.
+        """Draw the image from the film and store it, unless another call has done so meanwhile.
         Raises NotFound or Gone.
         """
         from shared.media.previews import drawn
@@ -92,8 +92,8 @@ class Images(msgspec.Struct, frozen=True):
             await self.archive.put_image(video, variant, image)
 
     async def _drop_if_gone(self, video: Video) -> None:
-        """Drop the images of a video that was deleted or has expired while one was stored: there
-        was no image yet to drop. Raises NotFound or Gone then.
+        """Delete the images of a video that was deleted or has expired while one was stored, since
+        its deletion could not see that image yet. Raises NotFound or Gone then.
         """
         entry = await self.videos.find(video.id)
         deleted = entry is None or entry.video.deleted

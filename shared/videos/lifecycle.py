@@ -24,7 +24,7 @@ from shared.capacity.pool import Pool
 from shared.clock import Clock
 from shared.config.catalog import Model
 from shared.config.file import GatewayKnobs
-from shared.errors import NotPassed, RequestError, StorageUnavailable, UpstreamError
+from shared.errors import GatewayError, NotPassed, RequestError, StorageUnavailable, UpstreamError
 from shared.events.alerts import Alert, Alerts
 from shared.events.journal import Journal
 from shared.media.reference_image import Reference, ReferenceImages
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("gateway")
 
-_SEEDS = 2**31  # as many as every server takes
-_TO_STOP = 20.0  # seconds there are for stopping a job, while the caller waits for the answer to a delete
+_SEEDS = 2**31  # seeds are below this, as every server requires
+_TO_STOP = 20.0  # seconds to stop a job, while the caller waits for the answer to a delete
 
 
 class Lifecycle(msgspec.Struct, frozen=True):
@@ -76,11 +76,11 @@ class Lifecycle(msgspec.Struct, frozen=True):
         """Admit a request: enter its video into the pool, then reserve its price and record it.
 
         With `identity`, a request that was admitted before gets its earlier video. `account` is the
-        one that the caller was authenticated with, `request_id` is what the caller is told. Raises
-        the RequestError that refuses it.
+        one that the caller was authenticated with, `request_id` the one in the response. Raises the
+        RequestError or NotPassed that refuses it, or StorageUnavailable.
         """
         token = account.token if account else None
-        # First: a repeated request is answered even where nothing more could be admitted.
+        # First: a repeated request is answered even if nothing more could be admitted.
         earlier = await self._earlier(owner, identity, token)
         if earlier is not None:
             return earlier
@@ -96,15 +96,21 @@ class Lifecycle(msgspec.Struct, frozen=True):
             earlier = await self._earlier(owner, identity, token)
             if earlier is not None:
                 return earlier
-            if isinstance(refusal, NotPassed):
-                await self._tell_blocked(video, account, refusal)
-            if identity is not None and refusal.status == 429:
-                await self.ledger.remember_refusal(owner, identity, refusal.retry_after)
+            await self._note_refusal(video, account, refusal, identity)
             raise
 
+    async def _note_refusal(
+        self, video: Video, account: Account | None, refusal: GatewayError, identity: RequestIdentity | None
+    ) -> None:
+        """Tell of a blocked request, and remember a 429 for the request's retries."""
+        if isinstance(refusal, NotPassed):
+            await self._tell_blocked(video, account, refusal)
+        if identity is not None and refusal.status == 429:
+            await self.ledger.remember_refusal(video.owner, identity, refusal.retry_after)
+
     async def _examined(self, video: Video, request: CreateRequest) -> tuple[Video, Reference | None]:
-        """The video with what the guardrails said, and its reference image, fetched and checked.
-        Raises InvalidRequest, TooLarge, ContentBlocked or GuardrailUnavailable.
+        """The video with the verdicts of the guardrails, and its reference image, fetched and
+        checked. Raises InvalidRequest, TooLarge, ContentBlocked or GuardrailUnavailable.
         """
         screening, asked = self.screening, request.guardrails
         said = await screening.prompt(request.words, asked) if screening else ()
@@ -116,6 +122,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(video, guardrails=told), reference
 
     async def _earlier(self, owner: str, identity: RequestIdentity | None, token: str | None) -> Admitted | None:
+        """The video that an equal request got before, if any."""
         return await self.ledger.earlier(owner, identity, token) if identity else None
 
     async def _admit(
@@ -126,6 +133,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         identity: RequestIdentity | None,
         token: str | None,
     ) -> Admitted:
+        """Reserve the price, and record the video with all that it needs until it is finished."""
         await self.pool.enter(model, video.id)
         if reference is not None:
             video = msgspec.structs.replace(video, reference=reference.media_type)
@@ -145,7 +153,9 @@ class Lifecycle(msgspec.Struct, frozen=True):
         return admitted
 
     async def _tell_start(self, admitted: Admitted) -> None:
-        """Where storage fails now, the start is told later: the caller has a video."""
+        """Tell of the start. If storage fails now, it is told with the end: the video is admitted,
+        so the create must not fail any more.
+        """
         video = admitted.video
         self.journal.note("started", video)
         try:
@@ -154,16 +164,16 @@ class Lifecycle(msgspec.Struct, frozen=True):
             logger.warning("video %s: its start was not told yet", video.id)
 
     async def tell(self, video: Video) -> None:
-        """Tell what is still to be told of a video, and of its key's soft budget. May be repeated.
-        Raises StorageUnavailable.
+        """Tell the events of a video that are not told yet, and whether it made its key cross its
+        soft budget. May be repeated. Raises StorageUnavailable.
         """
         await self.journal.tell(video)
         if video.crossed is not None:
             await self.alerts.tell(_over_soft_budget(video, msgspec.json.decode(video.crossed, type=Crossing)))
 
     async def _tell_blocked(self, video: Video, account: Account | None, refusal: NotPassed) -> None:
-        """The caller is refused all the same where storage fails now; the log has it then, and the
-        sweep tells what has a mark.
+        """Tell of a blocked request. If storage fails now, the log has it, and the sweep tells it
+        if its mark was written; the caller gets the refusal all the same.
         """
         if account is not None:
             video = msgspec.structs.replace(video, tags=account.tags, key_alias=account.alias, key_user=account.user_id)
@@ -173,8 +183,8 @@ class Lifecycle(msgspec.Struct, frozen=True):
             logger.warning("video %s: the blocked request was not told to every logging provider yet", video.id)
 
     async def _refuse_early(self, video: Video, account: Account) -> None:
-        """Refuse what the account clearly forbids at the cost of one read, so that a client which
-        keeps asking does not slow down others.
+        """Refuse what the account clearly forbids, at the cost of one read, so that a client which
+        keeps asking does not slow down others. Raises RequestError.
 
         The account that the caller was authenticated with may be seconds old, so a refusal is
         decided on the newest one.
@@ -198,12 +208,12 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.lines.drop(video.id)
         if video.reference:
             await self.archive.drop_reference(video.id)
-        # Last: as long as this row is there, the sweep finds what a crash has left of the rest.
+        # Last: as long as this row is there, the sweep repeats all this after a crash.
         await self.pool.leave(video.model, video.id, ended=video.rendered_at is not None)
 
     async def finish(self, video_id: str, failure: Failure | None) -> None:
-        """Settle the price, free the slot, and remove what was only needed on the way. May be
-        repeated.
+        """Finish a video, which is completed if `failure` is None: settle the price, free the slot,
+        and remove what was only needed until now. May be repeated. Raises StorageUnavailable.
         """
         now = self.clock.now()
         if failure is None:
@@ -217,15 +227,17 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if video is None:
             return
         if video.deleted or (video.status == "failed" and video.rendered_at is not None):
-            await self.archive.drop(video)  # it may have been given up while it was being saved
-        # A completed one that its caller has deleted was deleted upstream instead of being saved.
+            await self.archive.drop(video)  # another run may have been saving it
+        # If it is completed and its caller has deleted it, its job is deleted upstream already.
         if video.deleted if video.status == "failed" else self._deletes_copy(video):
             await self.copies.drop(video)
         await self._note_end(video, now)
         await self._forget(video)
 
     async def _note_end(self, video: Video, now: datetime) -> None:
-        """Only where this run has ended it, or an earlier one was cut off before it forgot it."""
+        """Log and measure the end if this run has ended the video. Also log it if an earlier run
+        was cut off, since that one may not have logged it.
+        """
         ended_here = video.finished_at == now
         if ended_here or await self.pool.is_unfinished(video.model, video.id):
             self.journal.note("ended", video)
@@ -235,7 +247,9 @@ class Lifecycle(msgspec.Struct, frozen=True):
             measure(self.journal.telemetry, video)
 
     async def note_reason(self, video_id: str, failure: Failure) -> Failure:
-        """Write why an unfinished video fails to its record; returns the rest. May be repeated."""
+        """Write a failure's message to the record of its unfinished video. Returns the failure
+        without the message. May be repeated. Raises StorageUnavailable.
+        """
 
         async def attempt() -> None:
             entry = await self.videos.find(video_id)
@@ -248,22 +262,22 @@ class Lifecycle(msgspec.Struct, frozen=True):
     async def delete(self, video_id: str, token: str | None = None) -> None:
         """Delete a video: its caller no longer sees it. May be repeated.
 
-        A waiting video is cancelled and costs nothing. The orchestration of one that the upstream
-        may be making goes on until the job ends, and the video is charged if the job completes. A
-        finished video loses its bytes. Raises Unauthenticated where `token` is no longer the key's.
+        A waiting video is cancelled and costs nothing. If the upstream may be making the video, its
+        orchestration goes on until the job ends, and it is charged if the job completes. A finished
+        video loses its bytes. Raises Unauthenticated if `token` is no longer the key's.
         """
         now = self.clock.now()
         video = await self.ledger.give_up(video_id, now, token)
         if video is None:
             return
         if video.finished and not video.deleted:
-            # The mark comes last: once it is there the caller gets 404, and could not repeat the
-            # delete to remove the rest.
+            # Hide it last: after that the caller gets 404, and could not repeat the delete to
+            # remove the rest.
             await self.archive.drop(video)
             await self.copies.drop(video)
             await self.videos.hide(video_id)
-            # An image may have been fetched since the bytes were dropped. Whoever stores one from
-            # now on sees the mark, and drops it.
+            # An image may have been stored since the bytes were dropped. A call that stores one
+            # from now on sees that the video is hidden, and drops the image.
             await self.archive.drop_images(video)
         elif video.finished and video.attempted_at is None:
             await self._note_end(video, now)
@@ -273,8 +287,8 @@ class Lifecycle(msgspec.Struct, frozen=True):
         logger.info("video %s deleted", video_id)
 
     async def _stop(self, video: Video) -> None:
-        """Stop the job of a deleted video where the server can, so that its slot is free at once.
-        The orchestration of the video sees out what cannot be stopped now.
+        """Stop the job of a deleted video if the server can, so that its slot is free at once. If
+        it cannot be stopped now, the video's orchestration follows it to its end.
         """
         upstream = self.upstreams.of(video)
         if upstream is None or video.upstream_id is None:
@@ -289,7 +303,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.finish(video.id, failed("cancelled", CANCELLED_MESSAGE)["failed"])
 
     def _deletes_copy(self, video: Video) -> bool:
-        """Whether the server's copy of a stored film goes, so that nothing piles up there."""
+        """Whether the server's copy is deleted once the film is stored here."""
         deployment = self.upstreams.catalog.deployment(video.deployment)
         return deployment is not None and deployment.delete_after_saving
 
@@ -307,7 +321,7 @@ def _over_soft_budget(video: Video, crossed: Crossing) -> Alert:
 
 
 def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str | None, trace: TraceParent | None) -> Video:
-    """The record of a requested video, as yet without a reference image."""
+    """The record of a requested video, not yet with its reference image."""
     source = request.source
     job = None if request.recreated else source
     return Video(
@@ -331,8 +345,8 @@ def _video_of(request: CreateRequest, owner: str, now: datetime, request_id: str
 
 
 def _parameters(request: CreateRequest) -> str | None:
-    """The parameters as JSON text, with a seed where the server takes one: two videos of one prompt
-    differ, and each can be made again.
+    """The parameters as JSON text. If the server takes a seed and the request has none, one is
+    drawn, so that two videos of one prompt differ and each can be made again.
     """
     asked = dict(request.parameters)
     if "seed" in request.model.capability.parameters:

@@ -1,4 +1,4 @@
-"""What is measured of a video that has ended."""
+"""The metrics of a video that has ended."""
 
 from datetime import datetime
 
@@ -8,7 +8,9 @@ from shared.telemetry.telemetry import GENERATION, OPERATION, QUEUE_WAIT, SPEND,
 
 
 def measure(telemetry: Telemetry, video: Video) -> None:
-    """Once for each video. Codes of errors are left out: an upstream may make up any number."""
+    """Record the metrics of a video; to be called once for each. Error codes are no attributes: an
+    upstream may invent any number of them, and each would be a time series.
+    """
     model = {"gen_ai.request.model": video.model}
     cancelled = video.error_code == "cancelled"
     telemetry.measure(VIDEOS, 1, {**model, "video.status": "cancelled" if cancelled else video.status})

@@ -24,11 +24,11 @@ SUBMIT, CHECK, SAVE, FINISH = "submit", "check", "save", "finish"
 STEPS = (SUBMIT, CHECK)
 TURN = "turn"  # the event that wakes a video that waits for a slot
 
-# A step that raises (storage did not answer) runs again this often; then the orchestration fails
-# and the sweep restarts it.
+# A step raises if storage does not answer. After so many attempts the orchestration fails, and the
+# sweep restarts it.
 _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 5_000, 6
-# The whole history is replayed at every step, so its cost grows with the square of its length. It
-# is cut off after this many waits.
+# The engine replays the whole history at every step, so the cost grows with the square of its
+# length. After so many waits the orchestration starts anew.
 _WAITS_PER_EXECUTION = 8
 
 Recipe = Generator[Any, Any, None]
@@ -45,8 +45,8 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
             due = yield from _wait(context, step, outcome["again"])
             outcome = yield _step(context, step, due, outcome.get("seen"))
             waits -= 1
-            # Not right after the wait: the engine would deliver the event that ended it to the next
-            # execution again.
+            # Continue only after a step. Right after the wait, the engine would hand the event that
+            # ended the wait to the next execution too.
             if waits <= 0 and "again" in outcome:
                 context.continue_as_new({"step": step, "outcome": outcome})
                 return
@@ -120,7 +120,7 @@ class StepInput(NamedTuple):
 
 
 def step_input(given: Any) -> StepInput:
-    """A text alone is the video id, as `video_lifecycle` gives it."""
+    """A step's input. `video_lifecycle` gives only the video id, as text."""
     if isinstance(given, str):
         return StepInput(given, None, None)
     due = datetime.fromisoformat(given["due"]) if given["due"] else None
@@ -128,10 +128,10 @@ def step_input(given: Any) -> StepInput:
 
 
 def restarts_of(given: Any) -> int:
-    """How many orchestrations in a row had failed before the one with this input was started. One
-    that has come through an execution no longer counts them.
+    """How many of a video's orchestrations in a row had failed before the one with this input was
+    started; 0 once it has started anew by itself.
     """
-    known = json.loads(given) if isinstance(given, str) else given  # the engine tells it as text
+    known = json.loads(given) if isinstance(given, str) else given  # the engine returns it as text
     return int(known.get("restarts", 0)) if isinstance(known, dict) else 0
 
 
@@ -143,8 +143,8 @@ def _activity(context: "df.DurableOrchestrationContext", name: str, given: Any) 
 
 
 def _timer(context: "df.DurableOrchestrationContext", step: str, due: datetime) -> Any:
-    """A timer before the next run of a step. The custom status has its end: the sweep takes an
-    orchestration that sleeps longer for stuck.
+    """A timer before the next run of a step. The custom status tells its end, so that the sweep can
+    see that an orchestration sleeps longer and is stuck.
     """
     context.set_custom_status({"step": step, "until": due.isoformat()})
     return context.create_timer(due)
@@ -168,21 +168,21 @@ class DurableOrchestrations:
         self._clock = clock or SystemClock()
 
     async def start(self, video_id: str, restarts: int = 0) -> None:
-        """`restarts` counts those in a row before this one that have failed. One watch is enough:
-        its look starts the other.
+        """Start a video's orchestration, and one watch: its look starts the other. `restarts` is
+        how many orchestrations of the video in a row have failed before this one.
         """
         await self._start(VIDEO_LIFE, video_id, {"step": SUBMIT, "restarts": restarts})
         await self._start(WATCH, next_watch(self._clock.now()), None)
 
     async def wake(self, video_id: str) -> None:
-        """Send the event TURN. Raises Exception where the video has no living orchestration."""
+        """Send the event TURN. Raises Exception if the video has no living orchestration."""
         await self._client.raise_event(video_id, TURN)
 
     async def summon(self, destination: str) -> None:
         """Send the event MAIL to a destination's courier, or start one."""
         try:
             await self._client.raise_event(instance_of(destination), MAIL)
-        except Exception:  # the library raises a plain Exception where none runs
+        except Exception:  # the library raises a plain Exception if none runs
             await self._start(COURIER, instance_of(destination), destination)
 
     async def keep_watch(self) -> None:

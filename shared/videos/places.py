@@ -1,4 +1,4 @@
-"""The places for calls that wait: a bounded number on each instance, and for each key.
+"""The places for calls that wait: a limited number on each instance, and for each key.
 
 A call that waits is a running execution, which is paid for and counts against the instance's
 concurrency.
@@ -17,12 +17,14 @@ _COME_BACK = 5.0  # seconds
 
 
 class Places(msgspec.Struct, frozen=True):
+    """The places of this instance. `_taken` counts those in use, by key."""
+
     limits: Waiting
     _taken: Counter[str] = msgspec.field(default_factory=Counter)
 
     def refusal(self, owner: str) -> GatewayError | None:
-        """Why no call of this key may wait here now: NotFound where none ever may, RateLimited
-        where the key has no place left, and WaitingRoomFull where the instance has none.
+        """Why no call of this key may wait here now: NotFound if none ever may, RateLimited if the
+        key has no place left, WaitingRoomFull if the instance has none. None if one may.
         """
         taken, most = self._taken[owner], self.limits.max_calls_per_key
         if not self.limits.max_calls or not most:
@@ -38,7 +40,7 @@ class Places(msgspec.Struct, frozen=True):
 
     @contextmanager
     def taken(self, owner: str) -> Iterator[None]:
-        """Hold a place. Raises what `refusal` gives."""
+        """Hold a place for as long as the block runs. Raises the error that `refusal` returns."""
         refused = self.refusal(owner)
         if refused is not None:
             raise refused

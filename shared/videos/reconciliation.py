@@ -52,6 +52,8 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Reconciliation(msgspec.Struct, frozen=True):
+    """Looks for the job of an attempt. It changes nothing; the caller acts on the verdict."""
+
     catalog: Catalog
     claims: JobClaims
     clock: Clock
@@ -89,7 +91,7 @@ class Reconciliation(msgspec.Struct, frozen=True):
         return LookAgain(max(error.retry_after or 0.0, self.knobs.poll_seconds), left)
 
     async def _candidates(self, attempt: Attempt, listed: Listing) -> list[Candidate] | Adopt:
-        """The unclaimed jobs that may be the attempt's, oldest first; or Adopt where the video has
+        """The unclaimed jobs that may be the attempt's, oldest first; or Adopt if the video has
         claimed its job already.
         """
         neighbours = self.catalog.neighbours(attempt.deployment)
@@ -110,12 +112,12 @@ class Reconciliation(msgspec.Struct, frozen=True):
 
 
 def _why_unclear(attempt: Attempt, listed: Listing, found: Sequence[Candidate]) -> str | None:
-    """Why the list does not decide whether the attempt has made a job, and which; None where it
-    does.
+    """Why the list does not decide whether the attempt has made a job, and which; None if it does.
 
     A server that lists one job with exactly our prompt does not alter prompts, so jobs with similar
-    prompts are no candidates then. No list shows the image that a job was made of: where nobody
-    else asks, the only job that fits is ours, because equal creates go one at a time.
+    prompts are no candidates then. No list shows the image that a job was made of. But if no other
+    program uses the resource (`shared` is false), the only job that fits is ours, because equal
+    creates go one at a time.
     """
     exact = [each for each in found if each.fit is Fit.EXACT]
     possible = [each for each in found if each.fit >= Fit.UNPROVEN] if exact else found

@@ -46,16 +46,16 @@ from shared.videos.step_result import DONE, RESUBMIT, Seen, StepResult, again, f
 logger = logging.getLogger("gateway")
 
 _BELIEVED_AFTER = timedelta(seconds=60)  # a new job may be unknown to some of the upstream's servers for a moment
-_TO_SAVE = timedelta(seconds=300)  # at least, to fetch a video that was completed near its deadline
+_TO_SAVE = timedelta(seconds=300)  # the least time to fetch a video that was completed near its deadline
 _TO_DELETE = 60.0  # seconds to try to delete a job upstream; its price stays reserved meanwhile
 _DELETE_AGAIN = 30.0  # seconds between the tries
 _LONGEST_FETCH = 480.0  # seconds: before the host ends the function, which it does after ten minutes
 _LONGEST_CODE, _LONGEST_MESSAGE = 128, 2_000
-_CLOSE_LOOKS = 12  # after the first, before the engine has its turn again
-_SHOWN = 10  # percent
+_CLOSE_LOOKS = 12  # in a row after the first; then the step returns to the engine
+_SHOWN = 10  # percent: the steps in which progress is stored
 
 
-# The record of a video that no upstream was asked for yet.
+# The record of a video before its first create.
 _UNASKED: dict[str, Any] = {
     "status": "queued",
     "progress": 0,
@@ -82,8 +82,8 @@ class Rendering(msgspec.Struct, frozen=True):
         """Look at the running job, and store what it reports: `again` while it runs. Once it is
         completed, save its bytes: a separate step would start a second later.
 
-        `seen` is what the last look has left. With it, the record is read only once the job has
-        ended; where somebody has changed the record since, storing progress raises WriteConflict.
+        `seen` is what the last look returned. With it, the record is read only once the job has
+        ended. If another run has changed the record since, storing progress raises WriteConflict.
         """
         sighting = Sighting.read(seen)
         found = await self._glance(sighting.job) if sighting else None
@@ -93,7 +93,7 @@ class Rendering(msgspec.Struct, frozen=True):
         if entry is None or entry.video.finished or entry.video.rendered_at is not None:
             return await self._save(entry)
         video = entry.video
-        if video.upstream_id is None:  # an earlier run was killed after it had recorded that the job is lost
+        if video.upstream_id is None:  # an earlier run noted that the job is lost, and was killed then
             return RESUBMIT
         upstream = self.upstreams.of(video)
         if upstream is None:
@@ -108,23 +108,24 @@ class Rendering(msgspec.Struct, frozen=True):
         return await self._go_on(entry, found)
 
     async def _until_first_look(self, upstream: Upstream, video: Video) -> float:
-        """Seconds in which a job that was accepted just now cannot be done. Where progress is an
-        estimate, that begins with the first look.
+        """Seconds in which a job that was accepted just now cannot be done. 0 if progress is our
+        estimate, since that begins with the first look.
         """
         if video.started_at is not None or not upstream.deployment.dialect.tells_progress:
             return 0.0
         return poll_schedule.first_look(self._elapsed(video), await self.render_times.of(video.model, video.seconds))
 
     async def _glance(self, job: RunningJob) -> Job | UpstreamError | None:
-        """Look at a job without its record. Not where the server can stop it: there a deletion has
-        to be seen at once.
+        """Look at a job without reading its record. None if the server can stop jobs: then the
+        record must be read, so that a deletion is seen at once.
         """
         upstream = self.upstreams.of(job)
         return None if upstream is None or upstream.deployment.dialect.stops else await self._look(upstream, job)
 
     async def _look(self, upstream: Upstream, video: RunningJob) -> Job | UpstreamError:
-        """Look at the job; where it is about to end, several times in a row, because the next step
-        would come seconds later. Not where it has not moved since the last step: it may be stuck.
+        """Look at the job. If it is about to end, look several times in a row, because the next
+        step would come seconds later; but not if it has not moved since the last step, since it may
+        be stuck.
         """
         usual = await self.render_times.of(video.model, video.seconds)
         for left in reversed(range(1 + _CLOSE_LOOKS)):
@@ -141,6 +142,7 @@ class Rendering(msgspec.Struct, frozen=True):
         return job
 
     async def _go_on(self, entry: VideoRow, found: Job | UpstreamError) -> StepResult:
+        """Act on what a look has found."""
         video = entry.video
         if isinstance(found, UpstreamError):
             return await self._try_again(entry, found, self._reason_of(video, found), self._elapsed(video) / 20)
@@ -170,14 +172,14 @@ class Rendering(msgspec.Struct, frozen=True):
         return await self._look_again(latest, progress, moving=progress > before.progress)
 
     async def _tell(self, video_id: str) -> None:
-        """Tell webhooks that the job runs. Where storage fails now, they hear it with the end."""
+        """Tell webhooks that the job runs. If storage fails now, they are told with the end."""
         entry = await self.videos.find(video_id)
         if entry is not None:
             await self.journal.tell(entry.video)
 
     async def _changes(self, video: RunningJob, job: Job) -> dict[str, Any]:
-        """What a running job changes in the record. Where the server tells no progress, an estimate
-        takes its place: what is usual by now.
+        """What a running job changes in the record. If the server tells no progress, it is an
+        estimate from the usual time.
         """
         deployment = self.upstreams.catalog.deployment(video.deployment)
         running = job.status != "queued" or video.status == "in_progress"
@@ -213,7 +215,9 @@ class Rendering(msgspec.Struct, frozen=True):
         return await self._save(await self.videos.change(entry, **rendered))
 
     def _charge(self, video: Video, job: Job) -> int | None:
-        """What the job has come to: never more than was reserved."""
+        """The price of the job in millionths of a dollar, at most what was reserved. None for the
+        whole reservation.
+        """
         model = self.upstreams.catalog.get(video.model)
         if model is None:
             return None
@@ -222,7 +226,7 @@ class Rendering(msgspec.Struct, frozen=True):
         return model.capability.settled(video.cost, video.seconds, job.made_seconds, gpu_seconds)
 
     async def _stopped(self, upstream: Upstream, video: RunningJob) -> bool | None:
-        """Stop the job, where the server can; None where that has failed."""
+        """Stop the job: False if the server cannot or the job has ended, None if the call fails."""
         try:
             return await upstream.stop(video.upstream_id or "")
         except UpstreamError as error:
@@ -230,7 +234,7 @@ class Rendering(msgspec.Struct, frozen=True):
             return None
 
     async def _give_up(self, upstream: Upstream | None, video: RunningJob) -> StepResult:
-        """The deadline is over: stop the job where the server can, so that it makes room. If that
+        """The deadline is over: stop the job if the server can, so that it makes room. If that
         fails, the sweep tries again.
         """
         if upstream is not None and await self._stopped(upstream, video) is None:
@@ -238,8 +242,8 @@ class Rendering(msgspec.Struct, frozen=True):
         return _too_late(video)
 
     def _reason_of(self, video: Video, error: UpstreamError) -> StepResult:
-        """Why a job cannot be looked at, if that stays so. One that is gone although it was to be
-        stopped was stopped by an earlier run, which was killed before it could tell.
+        """Why the video fails, if its job cannot be looked at any more. If a deleted video's job is
+        gone, an earlier run has stopped it and was killed before it returned.
         """
         if isinstance(error, Missing) and video.deleted:
             return failed("cancelled", CANCELLED_MESSAGE)
@@ -263,6 +267,7 @@ class Rendering(msgspec.Struct, frozen=True):
         return await self._save(await self.videos.find(video_id))
 
     async def _save(self, entry: VideoRow | None) -> StepResult:
+        """`save` with the record as it was just read or written."""
         if entry is None:
             return DONE
         video = entry.video
@@ -289,7 +294,9 @@ class Rendering(msgspec.Struct, frozen=True):
         return await self._note_stored(entry, length)
 
     async def _note_stored(self, entry: VideoRow, length: int) -> StepResult:
-        """Raises WriteConflict where the video has changed meanwhile and goes on."""
+        """Record that the bytes are stored, `length` of them. Raises WriteConflict if the video has
+        changed meanwhile and is not finished.
+        """
         try:
             await self.videos.change(entry, bytes=length, saved_at=self.clock.now())
         except WriteConflict:
@@ -300,8 +307,8 @@ class Rendering(msgspec.Struct, frozen=True):
         return DONE
 
     async def _drop_unwanted(self, video: Video) -> StepResult:
-        """The video has ended without this step, which may have stored bytes since: the sweep ends
-        what outlives every deadline, and this step is run again where it was killed.
+        """Drop the bytes that this step may have stored, if another run has failed the video
+        meanwhile (the sweep fails videos that outlive every deadline) or it is deleted.
         """
         if video.status == "failed" or video.deleted:
             await self.archive.drop(video)
@@ -322,6 +329,7 @@ class Rendering(msgspec.Struct, frozen=True):
         return DONE
 
     async def _fetch(self, upstream: Upstream, video: Video) -> int:
+        """Fetch the bytes into our storage; returns how many."""
         try:
             async with asyncio.timeout(_LONGEST_FETCH), upstream.content(video.upstream_id or "") as content:
                 try:
@@ -334,8 +342,8 @@ class Rendering(msgspec.Struct, frozen=True):
     async def _try_again(self, entry: VideoRow, error: GatewayError, reason: StepResult, wait: float) -> StepResult:
         """After a failed call about a job: try again in about `wait` seconds, until the deadline.
 
-        The job is paid for, so most failures are only temporary here. That the job is gone is
-        believed after a minute of the same answer.
+        The job is paid for, so most failures count as temporary. Only if the upstream says for a
+        minute that the job is gone, it is taken for gone.
         """
         video, now = entry.video, self.clock.now()
         gone_since = (video.gone_since or now) if isinstance(error, Missing | Retired) else None
@@ -358,10 +366,11 @@ class Rendering(msgspec.Struct, frozen=True):
         return deployment is not None and deployment.remakes_lost_jobs and not (video.deleted or video.lost_jobs)
 
     async def _remake(self, entry: VideoRow) -> StepResult:
-        """The server has lost the job, as a restart does: back to the head of the queue.
+        """The server has lost the job, as it does when it restarts: put the video back at the head
+        of the queue.
 
-        The record comes first: whoever is killed before the slot is returned keeps it, and asks
-        with it.
+        The record is changed first: if this run is killed before the slot is returned, the video
+        still holds it, and asks again with it.
         """
         video, catalog = entry.video, self.upstreams.catalog
         model, deployment = catalog.get(video.model), catalog.deployment(video.deployment)
@@ -376,7 +385,7 @@ class Rendering(msgspec.Struct, frozen=True):
         return (self.clock.now() - (video.accepted_at or video.created_at)).total_seconds()
 
     def _patience(self, video: RunningJob) -> float:
-        """Seconds that are left for the job to start, or once it runs to end."""
+        """Seconds that are left for the job to start, or, once it runs, to end."""
         if video.started_at is not None:
             return self.knobs.deadline_seconds - (self.clock.now() - video.started_at).total_seconds()
         deployment = self.upstreams.catalog.deployment(video.deployment)
@@ -407,7 +416,9 @@ def _is_worth_storing(before: RunningJob, now: RunningJob) -> bool:
 
 
 def _is_told_to_run(before: RunningJob, now: RunningJob) -> bool:
-    """Whether webhooks hear that the job runs: once, and not of one that replaces a lost one."""
+    """Whether webhooks are told that the job runs: once, and not of a job that replaces a lost
+    one.
+    """
     return before.hooked and before.lost_jobs == 0 and before.started_at is None and now.started_at is not None
 
 

@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 
 class Failure(TypedDict):
     """Why a video cannot be made. `request_id` is the vendor's id of its refusal. `message` is
-    empty where the video's record has it.
+    empty if the video's record has it.
     """
 
     code: str

@@ -3,8 +3,9 @@
 The engine runs a step that raises again, and the sweep restarts an orchestration that fails. That
 helps while storage does not answer, and in no other case, so a step raises only StorageUnavailable.
 
-The engine keeps what a step returns and raises, and an upstream's message may quote a prompt: the
-message of a failure is on the video's record before the step returns, and an error has no cause.
+The engine keeps what a step returns and raises, and an upstream's message may quote a prompt. So
+the message of a failure goes to the video's record before the step returns, and an error is raised
+without its cause.
 """
 
 import logging
@@ -32,8 +33,8 @@ logger = logging.getLogger("gateway")
 
 _TRIES = 3  # of a step that raises an unexpected error
 _PAUSE = 5.0  # seconds between them
-_OVERTAKEN = 5.0  # seconds until a step that was overtaken looks again
-_MOST_EARLY = 1.0  # seconds that a timer fires early; more than that is a wrong clock
+_OVERTAKEN = 5.0  # seconds until a step runs again whose video another run has changed
+_MOST_EARLY = 1.0  # seconds that a timer may fire early; more than that is a wrong clock
 _SHORTEST_TIMER = 1.0  # seconds: the engine's timers come up to a second early
 _MOST_REPEATS = timedelta(seconds=1)  # during which `_repeat` runs a step again itself
 
@@ -51,6 +52,7 @@ class Steps(msgspec.Struct, frozen=True):
     tracing: Tracing
 
     async def submit(self, video_id: str, due: datetime | None = None) -> StepResult:
+        """Try to get the video accepted. `due` is when this run was to begin; None: at once."""
         await self._until(due)
         async with self._watched(SUBMIT, video_id) as span:
             outcome = await self._repeat(self.submission.submit, video_id)
@@ -58,6 +60,7 @@ class Steps(msgspec.Struct, frozen=True):
             return outcome
 
     async def check(self, video_id: str, due: datetime | None = None, seen: Seen | None = None) -> StepResult:
+        """Look at the running job, and save its bytes once it is completed."""
         await self._until(due)
         if due is not None:
             late = max((self.clock.now() - due).total_seconds(), 0.0)
@@ -68,6 +71,7 @@ class Steps(msgspec.Struct, frozen=True):
             return outcome
 
     async def save(self, video_id: str) -> StepResult:
+        """Save the bytes: a step of its own only in the former recipe."""
         async with self.heartbeats.of(video_id):
             return await self._run(self.rendering.save, video_id)
 
@@ -89,16 +93,16 @@ class Steps(msgspec.Struct, frozen=True):
             raise StorageUnavailable(f"The video was not settled: {type(error).__name__}.") from None
 
     async def _until(self, due: datetime | None) -> None:
-        """The engine's timers come up to a second early, and nothing is looked at more often than
-        it asks for.
+        """Sleep until a step is due: the engine's timers come up to a second early, and an upstream
+        is not asked sooner than it wants.
         """
         early = (due - self.clock.now()).total_seconds() if due else 0.0
         if early > 0:
             await self.clock.sleep(min(early, _MOST_EARLY))
 
     async def _repeat(self, step: Step, video_id: str, seen: Seen | None = None) -> StepResult:
-        """Run a step, and run it again here while it asks for waits shorter than the engine's
-        timers are exact.
+        """Run a step, and run it again here while it asks for waits of less than a second: the
+        engine's timers are not that exact.
         """
         until = self.clock.now() + _MOST_REPEATS
         while True:
@@ -112,8 +116,8 @@ class Steps(msgspec.Struct, frozen=True):
             await self.clock.sleep(seconds)
 
     async def _run(self, step: Step, video_id: str, *seen: Seen) -> StepResult:
-        """Run a step, up to three times where it raises an unexpected error; the third one fails
-        the video.
+        """Run a step; after an unexpected error again, up to three times. The third one fails the
+        video.
         """
         for tries_left in reversed(range(_TRIES)):
             try:
@@ -132,7 +136,7 @@ class Steps(msgspec.Struct, frozen=True):
         return failed("internal_error", "Something went wrong in the gateway; its log has the rest.")
 
     async def _noted(self, video_id: str, outcome: StepResult) -> StepResult:
-        """The outcome as the engine may keep it."""
+        """The outcome as the engine may keep it: without a failure's message."""
         if "failed" not in outcome:
             return outcome
         return {"failed": await self.lifecycle.note_reason(video_id, outcome["failed"])}

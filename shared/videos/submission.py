@@ -1,5 +1,5 @@
 """Gets a video accepted upstream exactly once: wait for a slot, record the attempt, send the
-create; where its answer is lost, look for the job.
+create; if its answer is lost, look for the job.
 
 Every step may run twice, and may be killed between any two lines: it reads the record first and
 continues from there. An attempt on record without a job has an unclear outcome, which the
@@ -51,14 +51,16 @@ logger = logging.getLogger("gateway")
 _CREATE_SHARE = 0.5
 _MOST_UNCLEAR = 2  # creates of one video whose answer was lost and whose job was not found
 _MOST_LOST_UPLOADS = 3  # times that the upstream may lose a video's reference image
-_LONGEST_REST = 3600.0  # seconds: a deployment's `retry-after` is followed up to here
+_LONGEST_REST = 3600.0  # seconds: a longer `retry-after` of a deployment counts as this
 
-# How long a deployment that refuses everybody is down (seconds): a retired model stays retired; a
-# role, a route or a missing deployment may be mended any minute.
+# Seconds that a deployment is down if it refuses everybody. A retired model stays retired; a role,
+# a route or a missing deployment may be repaired any minute.
 _GONE, _MENDABLE = 6 * 3600.0, 60.0
 
 
 class Submission(msgspec.Struct, frozen=True):
+    """The first step of an admitted video."""
+
     catalog: Catalog
     videos: VideoStore
     pool: Pool
@@ -96,7 +98,7 @@ class Submission(msgspec.Struct, frozen=True):
         return await self._take_turn(entry, model)
 
     async def _take_turn(self, entry: VideoRow, model: Model) -> StepResult:
-        """Send the create where a slot is free; else wait for one, or move to a fallback."""
+        """Send the create if a slot is free; else wait for one, or move to a fallback."""
         video = entry.video
         turn = await self.pool.acquire(model, video, video.priority)
         if isinstance(turn, Outage):
@@ -169,7 +171,7 @@ class Submission(msgspec.Struct, frozen=True):
         """Record the attempt before the create is sent: an attempt on record without a job tells
         later runs that the outcome is unclear.
 
-        Raises WriteConflict where another run of the step was faster: only one may send the create.
+        Raises WriteConflict if another run of the step was faster: only one may send the create.
         """
         noted = await self.videos.change(
             entry,
@@ -180,9 +182,12 @@ class Submission(msgspec.Struct, frozen=True):
         return Attempt(noted, model, deployment)
 
     async def _create(self, attempt: Attempt, reference: Reference | None) -> Accepted:
+        """Send the create. Raises Uncertain if no answer comes in time, or another UpstreamError.
+
+        The time counts from the record. If the host was frozen since then, another run may have
+        given the attempt up, so it must not be sent any more.
+        """
         video, upstream = attempt.video, self.upstreams.at(attempt.deployment)
-        # Counted from the record: where the host was frozen since then, the attempt may have been
-        # given up, and must not be sent any more.
         since = (self.clock.now() - attempt.noted_at).total_seconds()
         patience = self.knobs.reconcile_seconds * _CREATE_SHARE - since
         if patience <= 0:
@@ -216,7 +221,7 @@ class Submission(msgspec.Struct, frozen=True):
                 return failed(error.code, error.message, request_id)
 
     async def _take_down(self, attempt: Attempt, error: UpstreamError) -> None:
-        """Take down a deployment that refuses everybody, for as long as mending it may take."""
+        """Take down a deployment that refuses everybody, for as long as its repair may take."""
         deployment, report = attempt.deployment, error.report
         lost = isinstance(error, Retired) and (report.status == 410 or self._is_over(deployment))
         seconds = _GONE if lost else _MENDABLE
@@ -240,16 +245,16 @@ class Submission(msgspec.Struct, frozen=True):
         await self.videos.change(attempt.entry, deployment=None, attempted_at=None, **changes)
 
     async def _accept(self, attempt: Attempt, accepted: Accepted) -> StepResult:
-        """Bind the job to the video. Where another video has claimed it, go on looking for this
-        one's.
+        """Bind the job to the video. If another video has claimed it, go on looking for this one's
+        job.
         """
         video = attempt.video
         if not await self.claims.claim(attempt.deployment, accepted.job, video.id):
             return again(self.knobs.poll_seconds)
-        # Before the record: once the record has the job, no later run comes here to tell the pool
-        # that the create was answered.
+        # Before the record is changed: once it has the job, no later run comes here to tell the
+        # pool that the create was answered.
         await self.pool.answered(video.model, attempt.deployment.name, video.id)
-        # Also where the video was deleted meanwhile: its job has to be followed to its end.
+        # Also if the video was deleted meanwhile: its job has to be followed to its end.
         await self.videos.update(
             video.id,
             attempt.entry,
@@ -266,7 +271,8 @@ class Submission(msgspec.Struct, frozen=True):
         if deployment is None:
             return failed("deployment_missing", "The deployment that was asked for this video is no longer configured.")
         attempt = Attempt(entry, model, deployment)
-        # A run that was killed before it had recorded this may find an equal create under way.
+        # The run that sent the create may have been killed before it noted this, so that an equal
+        # create may be under way now.
         alone = await self.equal_asks.begin(deployment, attempt.video)
         if alone is None:
             return self._wait_for_equal(attempt)
@@ -315,7 +321,7 @@ class Submission(msgspec.Struct, frozen=True):
 
 
 def _ask(attempt: Attempt) -> Ask:
-    """What a video's create asks for: of its parameters those that the model still takes."""
+    """What a video's create asks for. Parameters that the model no longer takes are left out."""
     video, known = attempt.video, attempt.model.capability.parameters
     parameters = {name: value for name, value in video.asked.items() if name in known}
     return Ask(video.prompt, video.seconds, video.size, video.id, parameters)

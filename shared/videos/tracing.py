@@ -1,7 +1,7 @@
-"""Spans of the steps: each belongs to its video's span, on whatever instance it runs.
+"""Spans of the steps: each is a child of its video's span, whichever instance runs it.
 
-The orchestrator has none: it is replayed. What it waits for shows between the steps, and in the
-spans of the video's life, which are told at its end.
+The orchestrator has no span, because it is replayed. Its waits are the gaps between the steps, and
+the video's own spans show them at its end (`events.video_spans`).
 """
 
 from collections.abc import AsyncIterator
@@ -14,18 +14,20 @@ from shared.telemetry.telemetry import Span, Telemetry
 from shared.telemetry.trace_parent import TraceParent, span_of
 from shared.videos.step_result import StepResult
 
-_MOST_KNOWN = 10_000  # videos of which an instance remembers the span
+_MOST_KNOWN = 10_000  # videos whose span an instance remembers
 
 
 class Tracing(msgspec.Struct, frozen=True):
+    """Makes the spans, if there is telemetry."""
+
     telemetry: Telemetry
     videos: VideoStore
     _known: dict[str, TraceParent] = msgspec.field(default_factory=dict)
 
     @asynccontextmanager
     async def step(self, name: str, video_id: str) -> AsyncIterator[Span]:
-        """The span of a step. Where there is telemetry, a video's first step on an instance reads
-        its record once more. Raises StorageUnavailable.
+        """The span of a step, which ends with the block. With telemetry, a video's first step on an
+        instance reads its record once more. Raises StorageUnavailable.
         """
         parent = await self._span_of(video_id) if self.telemetry.on else None
         with self.telemetry.span(name, parent=parent) as span:
@@ -42,7 +44,7 @@ class Tracing(msgspec.Struct, frozen=True):
 
 
 def tell(span: Span, outcome: StepResult) -> None:
-    """Say what a step has come to."""
+    """Put a step's result on its span."""
     (result,) = outcome.keys() - {"seen"}
     span.set({"video.step.result": result, "video.step.again_seconds": outcome.get("again")})
     if "failed" in outcome:

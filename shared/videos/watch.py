@@ -1,14 +1,13 @@
-"""The watch: an orchestration that has the sweep look while any video is unfinished, and then ends.
+"""The watch: an orchestration that runs the sweep while any video is unfinished, and then ends.
 
-A timer as frequent would keep an idle app awake, at a higher cost than everything else that an idle
-app does. There are two watches, which look in turn. Starting a video starts the one whose turn
-comes next, and every look starts both. A watch whose turn comes while the Python worker is dead
-fails with all else that was due, and retries do not help: the other one looks a little later, and
-starts it again. Where both are lost, the next create or the sweep's timer (five minutes) starts
-them.
+A timer trigger as frequent would keep an idle app awake, and cost more than everything else that an
+idle app does. There are two watches, which look in turn. Starting a video starts the watch whose
+turn comes next, and every look starts both. If a watch's turn comes while the Python worker is
+dead, the watch fails, and retries do not help; the other one looks a little later and starts it
+again. If both have failed, the next create or the sweep's timer (five minutes) starts them.
 
-A stuck video moves again within 90 s, also where one watch is lost: two times `EVERY` and the
-sweep's `PATIENCE` are less.
+A stuck video moves again within 90 s, even if one watch is lost: two times `EVERY` and the sweep's
+`PATIENCE` are less.
 """
 
 from collections.abc import Generator
@@ -22,14 +21,15 @@ WATCH, LOOK = "watch", "look"
 FIRST_WATCH, SECOND_WATCH = WATCHES = ("watch", "second_watch")  # instance ids
 EVERY = timedelta(seconds=20)  # from the look of one watch to the look of the other
 
-# A timer may fire a second early: the turn that it was for has been had.
+# A timer may fire a second early. A turn counts as over from five seconds before it, so that the
+# watch does not wait for the same turn again.
 _EARLY = timedelta(seconds=5)
 # A look that raises is repeated for half an hour; then the watch fails, and the other one goes on.
 _RETRY_MILLISECONDS, _RETRY_ATTEMPTS = 30_000, 60
 
 
 def watch(context: "df.DurableOrchestrationContext") -> Generator[Any, Any, None]:
-    """Wait for its turn, look, and start over while a look finds unfinished videos."""
+    """Wait for this watch's turn, look, and start over while a look finds unfinished videos."""
     import azure.durable_functions as df
 
     yield context.create_timer(_next_turn(context.instance_id, context.current_utc_datetime))
@@ -40,15 +40,15 @@ def watch(context: "df.DurableOrchestrationContext") -> Generator[Any, Any, None
 
 
 def next_watch(now: datetime) -> str:
-    """The watch whose turn comes next. It has not just looked, so it is not about to end because
-    nothing was unfinished.
+    """The watch whose turn comes next. The other one may have just looked, found nothing
+    unfinished, and be about to end.
     """
     return min(WATCHES, key=lambda each: _next_turn(each, now))
 
 
 def _next_turn(instance: str, now: datetime) -> datetime:
-    """The turns follow from the time alone, so that the watches stay apart whenever they were
-    started.
+    """A watch's next turn. It is computed from the time alone, so that the watches stay apart
+    whenever they were started.
     """
     turn, first = len(WATCHES) * EVERY, datetime.fromtimestamp(0, UTC) + WATCHES.index(instance) * EVERY
     return first + ((now + _EARLY - first) // turn + 1) * turn
