@@ -222,11 +222,13 @@ infra-check: setup ## Check templates, scripts and pages; with the Bicep compile
 	@if [ -x ../shared/tools/bicep-check ]; then ../shared/tools/bicep-check infra; fi
 	@if command -v az >/dev/null; then \
 		for entry in main group; do \
-			az bicep build --file infra/$$entry.bicep --stdout >/dev/null; \
+			az bicep build --file infra/$$entry.bicep --stdout >/dev/null || exit 1; \
 			complaints=$$(az bicep lint --file infra/$$entry.bicep 2>&1 | grep -E ': (Warning|Error) ' || true); \
 			if [ -n "$$complaints" ]; then echo "$$complaints" >&2; exit 1; fi; \
 		done; \
-		az bicep build-params --file infra/main.bicepparam --stdout >/dev/null; \
+		for file in infra/*.bicepparam infra/examples/*.bicepparam; do \
+			az bicep build-params --file $$file --stdout >/dev/null || exit 1; \
+		done; \
 	else \
 		echo "The Azure CLI is not installed: the Bicep compiler has not seen the templates."; \
 	fi

@@ -66,6 +66,7 @@ COMMANDS = {
     "az version": "",
     "az bicep build": "--file --stdout",
     "az bicep build-params": "--file --stdout",
+    "az bicep install": "",
     "az bicep lint": "--file",
     "az keyvault list": "",
     "az keyvault list-deleted": "--resource-type",
