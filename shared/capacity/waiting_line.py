@@ -116,12 +116,8 @@ class Queue(msgspec.Struct):
 
     async def head(self, model_name: str, page: int = NEAR) -> Head:
         """The first places. One read."""
-        rows: list[Row] = []
-        async for row in self.places(model_name, page, select=["bound", "ask"]):
-            rows.append(row)
-            if len(rows) == page:
-                break
-        return Head(rows, page)
+        partition = partition_of(model_name)
+        return Head(await self.table.first(partition, page, after=_FIRST, before=_AFTER, select=["bound", "ask"]), page)
 
     def places(self, model_name: str, page: int | None = None, select: Sequence[str] = ()) -> AsyncIterator[Row]:
         """All places in order, read `page` at a time."""

@@ -103,9 +103,8 @@ class Deliveries(msgspec.Struct, frozen=True):
         """Seconds until a delivery is due: 0 or less if one is due now, None if none waits. Raises
         StorageUnavailable.
         """
-        async for row in self.table.scan(f"{MAIL}{destination}", page=1, select=[]):
-            return (_due(row.key) - self.clock.now()).total_seconds()
-        return None
+        rows = await self.table.first(f"{MAIL}{destination}", 1, select=[])
+        return (_due(rows[0].key) - self.clock.now()).total_seconds() if rows else None
 
     async def backlog(self, destination: str) -> Backlog:
         """Counts by reading keys only, in two ranges. Raises StorageUnavailable."""

@@ -141,7 +141,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, video_id: str, values: dict[str, Any]) -> "Video":
-        known = {name: value for name, value in values.items() if name in cls.__struct_fields__}
+        known = values if values.keys() <= _FIELDS else {name: values[name] for name in values.keys() & _FIELDS}
         return cls(id=video_id, **known)
 
     @property
@@ -181,6 +181,9 @@ class Video(RunningJob, frozen=True, kw_only=True):
             "metadata": json.loads(self.metadata) if self.metadata else None,
             "request_id": self.request_id,
         }
+
+
+_FIELDS = frozenset(Video.__struct_fields__)
 
 
 class VideoFilter(msgspec.Struct, frozen=True):

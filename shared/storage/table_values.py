@@ -36,25 +36,20 @@ def to_entity(partition: str, key: str, values: Values) -> bytes:
     return json.dumps(entity, separators=(",", ":")).encode()
 
 
-def key_of(entity: Values) -> str:
-    return str(entity["RowKey"])
+def take_apart(entity: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
+    """The row's key, its values and its etag. `entity` becomes the values. Raises KeyError,
+    ValueError or TypeError for what is no row, or has a value that is not of its type.
 
-
-def values_of(entity: Values) -> dict[str, Any]:
-    """What a row holds beside its keys. Raises ValueError or TypeError for a value that is not of
-    its type.
+    Where the answer has no etag, it follows from the time of the last write.
     """
-    values = {name: value for name, value in entity.items() if "." not in name and name not in _OF_THE_SERVICE}
-    for name, kind in entity.items():
-        if name.endswith(_TYPE) and kind in _READ:
-            base = name[: -len(_TYPE)]
-            values[base] = _READ[kind](entity[base])
-    return _joined(values)
-
-
-def etag_of(entity: Values) -> str:
-    """The row's version. Where the answer has none it follows from the time of the last write."""
-    return str(entity.get("odata.etag") or f"W/\"datetime'{quote(entity['Timestamp'], safe='')}'\"")
+    key, etag, time = entity.pop("RowKey"), entity.pop("odata.etag", None), entity.pop("Timestamp", "")
+    entity.pop("PartitionKey", None)
+    for name in [each for each in entity if "." in each]:
+        read = _READ.get(entity.pop(name))
+        if read is not None:
+            base = name.removesuffix(_TYPE)
+            entity[base] = read(entity[base])
+    return key, _joined(entity), etag or f"W/\"datetime'{quote(time, safe='')}'\""
 
 
 def _in_parts(name: str, text: str) -> dict[str, str]:
@@ -64,9 +59,9 @@ def _in_parts(name: str, text: str) -> dict[str, str]:
 
 def _joined(values: dict[str, Any]) -> dict[str, Any]:
     """With each long text in one piece."""
-    parts = sorted((name.partition(_PART) for name in values if _PART in name), key=lambda part: int(part[2]))
+    parts = [name.partition(_PART) for name in values if _PART in name]
     texts: dict[str, str] = {}
-    for name, _, number in parts:
+    for name, _, number in sorted(parts, key=lambda part: int(part[2])):
         texts[name] = texts.get(name, "") + values.pop(f"{name}{_PART}{number}")
     return values | texts if texts else values
 
@@ -79,7 +74,6 @@ def _stored_float(number: float) -> float | str:
     return number if math.isfinite(number) else _NOT_NUMBERS[str(number)]
 
 
-_OF_THE_SERVICE = frozenset({"PartitionKey", "RowKey", "Timestamp"})
 _WRITTEN: dict[type, tuple[str, Callable[[Any], Any]]] = {
     int: ("Edm.Int64", str),
     float: ("Edm.Double", _stored_float),

@@ -5,7 +5,8 @@ and 4 MiB). A write that depends on a read carries that row's etag, so of two wr
 and the other gets `WriteConflict`.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
@@ -17,7 +18,7 @@ from shared.errors import StorageUnavailable
 from shared.storage import table_requests
 from shared.storage.table_requests import Answer, Request
 from shared.storage.table_service import TableService, refusal, table_service, unreadable
-from shared.storage.table_values import Values, etag_of, key_of, to_entity, values_of
+from shared.storage.table_values import Values, take_apart, to_entity
 
 _PAGE = 1000
 _GONE = "ResourceNotFound"
@@ -111,7 +112,7 @@ class Table:
         page: int | None = None,
         select: Sequence[str] | None = None,
         where: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         """Rows with after < key < before, in key order, read `page` at a time. With `where`, only
         rows with these values, which storage picks out.
 
@@ -129,6 +130,26 @@ class Table:
             following = table_requests.continuation(answer)
             if not following:
                 return
+
+    async def first(
+        self,
+        partition: str,
+        count: int,
+        *,
+        after: str = "",
+        before: str | None = None,
+        select: Sequence[str] | None = None,
+    ) -> list[Row]:
+        """The first `count` rows of a range, or all if there are fewer; read in one request where
+        storage has them at hand. Raises StorageUnavailable.
+        """
+        rows: list[Row] = []
+        async with aclosing(self.scan(partition, after=after, before=before, page=count, select=select)) as found:
+            async for row in found:
+                rows.append(row)
+                if len(rows) == count:
+                    break
+        return rows
 
     def beginning_with(self, partition: str, prefix: str) -> AsyncIterator[Row]:
         """The rows of a partition whose keys begin with `prefix`, in key order."""
@@ -223,7 +244,7 @@ def _decoded(answer: Answer, form: type[_Form]) -> _Form:
 
 def _row(entity: dict[str, Any]) -> Row:
     try:
-        return Row(key_of(entity), values_of(entity), etag_of(entity))
+        return Row(*take_apart(entity))
     except (KeyError, TypeError, ValueError) as error:
         raise unreadable() from error
 

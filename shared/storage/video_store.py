@@ -11,6 +11,7 @@ until `upkeep.indexing` has gone through them. Until then listings read them in 
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from random import Random
 from typing import Any, Self, TypeAlias
@@ -204,21 +205,19 @@ class VideoStore(msgspec.Struct):
         if wanted != EVERY_VIDEO:
             return await self._looked_for(self._newest_ids, owner, limit, after, wanted)
         videos: list[Video] = []
-        async for video in self._range(owner, "", after, None, limit + 1):
-            if not video.deleted:
-                videos.append(video)
-            if len(videos) > limit:
-                break
+        rows = self.table.scan(owner, after=max(after or "", _FIRST_VIDEO), before=_AFTER_VIDEOS, page=limit + 1)
+        async with aclosing(rows):  # a scan that is left open costs the loop more than the rows do
+            async for row in rows:
+                video = _entry(row).video
+                if not video.deleted:
+                    videos.append(video)
+                if len(videos) > limit:
+                    break
         return Page.cut(videos, limit)
 
     async def newest_rows(self, owner: str, limit: int, columns: Sequence[str]) -> Sequence[Row]:
         """These columns of the newest listed videos of a key, in one request."""
-        rows: list[Row] = []
-        async for row in self.table.scan(owner, after=_FIRST_VIDEO, before=_AFTER_VIDEOS, page=limit, select=columns):
-            rows.append(row)
-            if len(rows) == limit:
-                break
-        return rows
+        return await self.table.first(owner, limit, after=_FIRST_VIDEO, before=_AFTER_VIDEOS, select=columns)
 
     async def unfinished_rows(self, owner: str, after: str, columns: Sequence[str]) -> Sequence[Row]:
         """These columns of what is unfinished among the next thousand listed videos of a key, in
@@ -293,17 +292,12 @@ class VideoStore(msgspec.Struct):
         if await self.indexed():
             keys = await self._keys(owner, _old_key(after) if after else _OLD, _AFTER_OLD, count)
             return [_id_of(key) for key in keys]
-        newer = await self._keys(owner, _FIRST_VIDEO, after or _AFTER_VIDEOS)
-        return newer[::-1][:count]
+        newer = self.table.scan(owner, after=_FIRST_VIDEO, before=after or _AFTER_VIDEOS, select=[])
+        return [row.key async for row in newer][::-1][:count]
 
-    async def _keys(self, owner: str, after: str, before: str, count: int | None = None) -> list[str]:
+    async def _keys(self, owner: str, after: str, before: str, count: int) -> list[str]:
         """The first keys between these two."""
-        keys: list[str] = []
-        async for row in self.table.scan(owner, after=after, before=before, page=count, select=[]):
-            keys.append(row.key)
-            if len(keys) == count:
-                break
-        return keys
+        return [row.key for row in await self.table.first(owner, count, after=after, before=before, select=[])]
 
     async def _between(self, owner: str, ids: list[str], wanted: VideoFilter) -> list[Video]:
         """Those of these videos that are wanted, in this order. They are neighbours, so one range

@@ -2,7 +2,7 @@
 processor, and says the same.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from http.client import HTTPException
 from typing import Any
@@ -49,7 +49,7 @@ class SdkTable(Table):
         page: int | None = None,
         select: Sequence[str] | None = None,
         where: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         condition = "PartitionKey eq @partition and RowKey gt @after"
         parameters = {"partition": partition, "after": after}
         if before is not None:

@@ -5,7 +5,7 @@ and dies between writes.
 import asyncio
 from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import Literal
@@ -71,7 +71,7 @@ class MemoryTable(Table):
         page: int | None = None,
         select: Sequence[str] | None = None,
         where: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         there, size = self.partitions[partition], min(page or _PAGE, _PAGE)
         while True:
             self._note("page of a range")
@@ -166,7 +166,7 @@ class FaultyTable(Table):
         page: int | None = None,
         select: Sequence[str] | None = None,
         where: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[Row]:
+    ) -> AsyncGenerator[Row, None]:
         async for row in self._inner.scan(partition, after=after, before=before, page=page, select=select, where=where):
             yield row
 
