@@ -56,11 +56,13 @@ def printed(text: str) -> Figures:
     return {(what, unit): float(value) for what, value, unit in _ROW.findall(text)}
 
 
-def table(lines: Iterable[Line], before: Figures | None = None) -> Table:
-    """Lines as a person reads them; beside the figures of an earlier run, where there are any."""
+def table(lines: Iterable[Line], before: Figures | None = None, beside: str = "direct") -> Table:
+    """Lines as a person reads them, `beside` what the gateway is compared with; and beside the
+    figures of an earlier run, where there are any.
+    """
     shown = Table(box=None, padding=(0, 1), header_style="bold")
     shown.add_column("", overflow="fold")
-    for name in ("gateway", "direct", "unit", "ratio", "goal", ""):
+    for name in ("gateway", beside, "unit", "ratio", "goal", ""):
         shown.add_column(name, justify="left" if name == "unit" else "right", no_wrap=True)
     if before:
         shown.add_column("before", justify="right")

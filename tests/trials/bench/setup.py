@@ -16,7 +16,7 @@ from local.processes import Child
 from tests.trials.bench.load import Client
 
 MASTER_KEY = "sk-bench-0123456789"
-_UPSTREAM_KEY = "simulated"
+UPSTREAM_KEY = "simulated"
 _SPEED = 60.0  # how much faster than life the upstream renders: a video of 4 s takes one
 _POLL_SECONDS = 0.5
 _CHECKOUT = Path(__file__).parents[3]
@@ -47,13 +47,13 @@ class Upstream:
 async def simulated_upstream(folder: Path) -> AsyncIterator[Upstream]:
     """Without quotas; its data is in `folder`, which exists. Raises ChildError."""
     command = [sys.executable, "-m", "local.simulator", "--port", "0", "--data", str(folder), "--unlimited"]
-    command += ["--speed", f"{_SPEED:g}", "--api-key", _UPSTREAM_KEY]
+    command += ["--speed", f"{_SPEED:g}", "--api-key", UPSTREAM_KEY]
     child = await Child.start("The simulated Azure OpenAI", command, log=folder / "sora.log", environment=_PATH)
     try:
         (line,) = await child.says(r'^\{"url": .*\}$')
         url = json.loads(line.group())["url"]
         async with (
-            Client(f"{url}/openai/v1", {"api-key": _UPSTREAM_KEY}) as direct,
+            Client(f"{url}/openai/v1", {"api-key": UPSTREAM_KEY}) as direct,
             Client(f"{url}/_sim", {}) as simulator,
         ):
             yield Upstream(url, direct, simulator)
@@ -84,7 +84,7 @@ def app_settings(folder: Path, storage: str, upstream: str, delivery: str) -> di
     return {
         "AzureWebJobsStorage": storage,
         "AZURE_OPENAI_API_BASE": upstream,
-        "AZURE_OPENAI_API_KEY": _UPSTREAM_KEY,
+        "AZURE_OPENAI_API_KEY": UPSTREAM_KEY,
         "GATEWAY_CONFIG": str(folder / "bench.yaml"),
         "GATEWAY_MASTER_KEY": MASTER_KEY,
         "TASK_HUB": "Bench",
