@@ -6,8 +6,8 @@ import msgspec
 
 
 class Content(msgspec.Struct, frozen=True):
-    """A download in progress. `length` is the number of bytes that the upstream announced, if it
-    did.
+    """A download in progress. `length` is the number of bytes that the upstream announced, or None
+    if it did not.
     """
 
     length: int | None

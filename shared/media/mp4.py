@@ -24,6 +24,7 @@ class Mp4Check:
         self._missing = set(self._NEEDED)
 
     def feed(self, chunk: bytes) -> None:
+        """Check the next bytes of the stream, which may end anywhere in a box."""
         self.length += len(chunk)
         view = memoryview(chunk)
         while view and not self._open_ended:
@@ -59,6 +60,7 @@ class Mp4Check:
             self._skip = size - len(header)
 
     def finish(self) -> None:
+        """Check that the stream may end here."""
         if self._skip or self._header:
             raise NotAVideo(f"The upstream's content was cut short after {self.length} bytes.")
         if self._missing:

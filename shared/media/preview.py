@@ -1,11 +1,11 @@
 """Draws a video's thumbnail or sprite sheet from its film.
 
-Both are a sheet of pictures at even distances, each from the middle of its share of the film; a
-thumbnail is a sheet of one. So it shows the middle of the film, past a fade-in and away from the
-reference image that many films begin with. Keyframes alone will not do: most films of a few seconds
-have a single one, their first frame.
+Both are a sheet of pictures, each from the middle of its share of the film; a thumbnail is a sheet
+of one. So a thumbnail shows the middle of the film, past a fade-in and away from the reference
+image that many films begin with. Keyframes are not enough: most films of a few seconds have only
+one, their first frame.
 
-The film is what an upstream has sent, and native code reads it: only `preview_process` imports this
+The film comes from an upstream, and native code decodes it. So only `preview_process` imports this
 module, in a process of its own.
 """
 
@@ -20,7 +20,7 @@ from av.container import InputContainer
 from PIL import Image
 
 _FORMAT = "mov"  # MP4 and its relatives; no playlist, and nothing else that names other files
-# What films come in, and pixels of a frame: the largest that a model can be configured for.
+# The codecs that films come in, and the pixels of the largest frame that can be configured.
 _LIMITS = {"codec_whitelist": "h264,hevc,libdav1d,libvpx-vp9,vp9,mpeg4", "max_pixels": str(4096 * 4096)}
 _LONGEST_DECODING = 8.0  # seconds of processor time
 
@@ -38,10 +38,10 @@ LAYOUTS = {"thumbnail": Layout(1, 1, 1280, "WEBP"), "spritesheet": Layout(4, 4, 
 
 
 def draw(film: BinaryIO, variant: str, seconds: float = _LONGEST_DECODING) -> bytes:
-    """The encoded image. Raises ValueError, or what PyAV raises, where no picture can be had.
+    """The encoded image. Raises ValueError, or what PyAV raises, if no frame can be decoded.
 
-    Where decoding needs more than `seconds` of processor time, a picture shows the frame that was
-    reached in its share of them.
+    Each picture has an equal share of `seconds` of processor time. If decoding needs more, the
+    picture shows the frame that was reached.
     """
     layout = LAYOUTS[variant]
     with av.open(film, "r", format=_FORMAT, options={**_LIMITS, "protocol_whitelist": "none"}) as container:
@@ -58,9 +58,7 @@ def draw(film: BinaryIO, variant: str, seconds: float = _LONGEST_DECODING) -> by
 
 
 class _Reel:
-    """The frames of a film's best video stream, at the times that are asked for. Times count in the
-    stream's own unit.
-    """
+    """Decodes the best video stream of a film. Times are in the stream's own unit."""
 
     def __init__(self, container: InputContainer) -> None:
         stream = container.streams.best("video")
@@ -74,8 +72,8 @@ class _Reel:
         self._following = next(self._decoded, None)
 
     def frames(self, count: int, seconds: float) -> Iterator[av.VideoFrame]:
-        """The frame in the middle of each `count`-th of the film. Raises ValueError where there is
-        none.
+        """The frames in the middle of `count` equal parts of the film. Raises ValueError if none
+        can be decoded.
         """
         begun, start, length = time.process_time(), self._stream.start_time or 0, self._stream.duration or 0
         for number in range(count):
@@ -83,7 +81,9 @@ class _Reel:
             yield self._shown_at(start + length * (2 * number + 1) // (2 * count), until)
 
     def _shown_at(self, moment: int, until: float) -> av.VideoFrame:
-        """The last frame that begins by `moment`, or the one that was reached `until` then."""
+        """The last frame that begins by `moment`, or the one that is reached when this process has
+        used processor time `until`.
+        """
         self._skip_to(moment)
         while self._following and (self._frame is None or _begin(self._following) <= moment):
             self._frame, self._following = self._following, next(self._decoded, None)
@@ -104,7 +104,7 @@ class _Reel:
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         for packet in self._container.demux(self._stream):
-            with suppress(av.InvalidDataError):  # a damaged piece: those after it may be whole
+            with suppress(av.InvalidDataError):  # a damaged packet: those after it may be whole
                 yield from (frame for frame in packet.decode() if isinstance(frame, av.VideoFrame))
 
 
@@ -113,7 +113,7 @@ def _begin(frame: av.VideoFrame) -> int:
 
 
 def _picture(frame: av.VideoFrame, side: int) -> Image.Image:
-    """The frame turned upright, and made to fit."""
+    """The frame turned upright, its longer side at most `side` pixels."""
     scale = min(1.0, side / max(frame.width, frame.height))
     width, height = (max(1, round(length * scale)) for length in (frame.width, frame.height))
     picture: Image.Image = frame.to_image(width=width, height=height, interpolation="AREA")  # type: ignore[no-untyped-call]

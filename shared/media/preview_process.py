@@ -1,11 +1,13 @@
 """`python -m shared.media.preview_process VARIANT LENGTH`: a process that draws one image and
 can do nothing else.
 
-What comes from an upstream is decoded here by native code. So the process has no secrets in its
-environment, may open no file and no connection, and has limits of memory and processor time; a
-crash is its own. It asks for parts of the film, which has LENGTH bytes, on its output, and gets
-them on its input: `_ASK` with the first byte and the number of bytes. A number of 0 announces the
-image instead, with as many bytes as the first number says.
+Native code decodes here what comes from an upstream. So the process has no secrets in its
+environment, may open no file and no connection, and has limits of memory and processor time. If it
+crashes, nothing else does.
+
+It asks for parts of the film, which has LENGTH bytes, on its output, and gets them on its input. A
+question is an `ASK`: the first byte, and the number of bytes. If that number is 0, the image
+follows instead, and the first number is its length in bytes.
 """
 
 import io
@@ -20,7 +22,7 @@ _PROCESSOR = 20  # seconds
 
 
 class Parts(io.RawIOBase):
-    """The film, whose parts are asked for on one stream and come on another."""
+    """The film as a file, whose parts are asked for on one stream and arrive on another."""
 
     def __init__(self, asks: BinaryIO, answers: BinaryIO, length: int) -> None:
         self._asks, self._answers, self._length = asks, answers, length
@@ -51,7 +53,7 @@ class Parts(io.RawIOBase):
 
 
 def main() -> None:
-    """Raises whatever `draw` raises: its last line on the error output says what it was."""
+    """Draw and send the image. If `draw` raises, the last line of the error output says what."""
     from shared.media.preview import draw
 
     variant, length = sys.argv[1:]
@@ -62,13 +64,15 @@ def main() -> None:
 
 
 def _confine() -> None:
-    """Linux alone has all of these limits; other systems run the gateway for its developers."""
+    """Limit what this process may do. Only Linux has all of these limits; on other systems the
+    gateway runs only for its developers.
+    """
     if sys.platform != "linux":
         return
     import os
     import resource
 
-    # Modules that are otherwise read when they are needed, which will be too late.
+    # Python would import these when they are needed, but then no file can be opened any more.
     import av.subtitles.codeccontext
     import av.subtitles.stream  # noqa: F401
     from PIL import Image

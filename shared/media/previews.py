@@ -1,5 +1,5 @@
-"""Has an image drawn by a process of its own, which gets the parts of the film that it asks for,
-and nothing else.
+"""Has an image drawn by a process of its own (`preview_process`), and gives that process the parts
+of the film that it asks for.
 """
 
 import asyncio
@@ -20,14 +20,14 @@ _LARGEST_IMAGE = 16 * 1024 * 1024  # bytes
 _LONGEST_REASON = 2_000  # bytes
 
 Read = Callable[[int, int], Awaitable[AsyncIterator[bytes]]]
-"""Reads the film's bytes from a first to a last one, counted from 0."""
+"""Reads the film's bytes from a first to a last one, both included, counted from 0."""
 
 
 async def drawn(variant: str, length: int, read: Read) -> bytes:
-    """The encoded image, of a film of `length` bytes. Holds one part of the film at a time.
+    """The encoded image (`preview.LAYOUTS`) of a film of `length` bytes. Holds one part of the film
+    in memory at a time.
 
-    Raises NotAVideo where no picture can be had of it within the process's limits, and what `read`
-    raises.
+    Raises NotAVideo if the process cannot draw it within its limits, and what `read` raises.
     """
     process = await _started(variant, length)
     try:
@@ -50,8 +50,8 @@ async def _started(variant: str, length: int) -> Process:
 
 
 async def _served(process: Process, length: int, read: Read) -> bytes:
-    """Answer what the process asks for, until it gives the image. Raises EOFError or
-    ConnectionError where it ends before that, and EOFError where it asks for what there is not.
+    """Answer what the process asks for, until it sends the image. Raises EOFError or
+    ConnectionError if it ends before that, and EOFError if it asks for bytes outside the film.
     """
     asks, answers = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamWriter, process.stdin)
     while True:
@@ -72,7 +72,7 @@ def _kill(process: Process) -> None:
 
 
 async def _reason(process: Process) -> str:
-    """The last line of what the process has said, which ends here if it has not ended."""
+    """End the process, and return the last line of its error output."""
     _kill(process)
     said = await cast(asyncio.StreamReader, process.stderr).read(_LONGEST_REASON)
     lines = said.decode(errors="replace").splitlines()

@@ -1,5 +1,5 @@
-"""Checks reference images by their bytes, whatever media type the client names: format, size in
-pixels, and the cost of unpacking them.
+"""Checks reference images by their bytes, not by the media type that the client names: format, size
+in pixels, and the cost of unpacking them.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from shared.errors import InvalidRequest
-from shared.media.remote_image import RemoteImages
+from shared.media.remote_image import RemoteImages, invalid_reference
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
 Fit = Literal["exact", "cover", "contain"]
 
 LARGEST = 20 * 1024 * 1024  # bytes
-_COPY_PIXELS = 1_000_000
-_MOST_PIXELS = 32_000_000  # a phone's; unpacked they take 128 MB at most
-# Of a side, in pixels. Scaling a long image takes memory by its length.
-_LONGEST_SIDE = 16_384
-_AT_ONCE = 2
+_COPY_PIXELS = 1_000_000  # of a smaller copy
+_MOST_PIXELS = 32_000_000  # those of a phone's camera; unpacked they take at most 128 MB
+_LONGEST_SIDE = 16_384  # pixels: scaling an image takes memory by the length of its sides
+_AT_ONCE = 2  # images that are checked at the same time
 _LONGEST_UNPACKING = 2.0  # seconds of processor time; the largest ordinary images take a tenth
-# A progressive JPEG has about ten scans of the whole picture, and unpacking each takes the full
-# time.
+# A progressive JPEG has about ten scans of the whole picture, and each takes as long to unpack as
+# the whole picture of another JPEG.
 _JPEG, _SCAN, _MOST_SCANS = b"\xff\xd8", b"\xff\xda", 100
 _MOST_SCANNED = 12 * _MOST_PIXELS  # pixels of all scans together
 
@@ -49,15 +48,15 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class ReferenceImages(msgspec.Struct, frozen=True):
-    """Fetches images that are somewhere else, and checks them in threads, two at a time, so that
-    many or expensive images leave the event loop free, and a processor for it.
+    """Fetches images that are given by their address, and checks images in threads. Only two are
+    checked at a time, so that expensive ones leave processor time for the event loop.
     """
 
     remote: RemoteImages
     _turns: asyncio.Semaphore = msgspec.field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
 
     async def check(self, image: bytes | str, size: str, fit: Fit = "exact") -> Reference:
-        """The same as `check_reference`, for bytes or for an https:// address."""
+        """`check_reference` of bytes or of an https:// address. Also raises TooLarge."""
         data = image if isinstance(image, bytes) else await self.remote.fetch(image, LARGEST)
         async with self._turns:
             return await asyncio.to_thread(check_reference, data, size, fit)
@@ -102,16 +101,16 @@ def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageF
     wanted = _pixels(size)
     try:
         image = Image.open(_Timed(data, seconds), formats=("JPEG", "PNG", "WEBP"))
-        # Checked by the header alone: pixels are unpacked only where their number is right.
+        # This reads the header alone: pixels are unpacked only if the size may be right.
         if fit == "exact" and image.size not in (wanted, wanted[::-1]):
             raise _wrong_size(size, f"{image.width}x{image.height}")
         _check_cost(image.width, image.height, data)
         image.load()
         upright = _upright(image)
     except (OSError, SyntaxError, ValueError) as error:
-        raise _refusal("is not a JPEG, PNG or WebP image that can be read") from error
+        raise invalid_reference("is not a JPEG, PNG or WebP image that can be read") from error
     except _TooSlow as error:
-        raise _refusal("takes too long to unpack: save it anew") from error
+        raise invalid_reference("takes too long to unpack: save it anew") from error
     except Image.DecompressionBombError as error:
         raise _too_many_pixels() from error
     if fit == "exact" and upright.size != wanted:
@@ -120,17 +119,17 @@ def _unpacked(data: bytes, size: str, fit: Fit, seconds: float) -> "tuple[ImageF
 
 
 def _check_cost(width: int, height: int, data: bytes) -> None:
-    """Raises InvalidRequest. The time of a JPEG's scans is limited here, since a small file with
-    all of them is unpacked in one go.
+    """Refuse an image that is too expensive to unpack. The scans of a JPEG are limited here, since
+    `_Timed` cannot stop a small file: it is read in one piece. Raises InvalidRequest.
     """
     pixels = width * height
     if pixels > _MOST_PIXELS:
         raise _too_many_pixels()
     if max(width, height) > _LONGEST_SIDE:
-        raise _refusal(f"has a side of more than {_LONGEST_SIDE:,} pixels")
+        raise invalid_reference(f"has a side of more than {_LONGEST_SIDE:,} pixels")
     scans = data.count(_SCAN) if data.startswith(_JPEG) else 1
     if scans > _MOST_SCANS or scans * pixels > _MOST_SCANNED:
-        raise _refusal("has too many scans: save it anew")
+        raise invalid_reference("has too many scans: save it anew")
 
 
 class _TooSlow(Exception):
@@ -153,7 +152,7 @@ class _Timed(io.BytesIO):
 
 
 def _upright(image: "ImageFile") -> "Image":
-    """The image itself, or a turned copy where its EXIF orientation is not upright."""
+    """The image itself, or a turned copy if its EXIF orientation is not upright."""
     from PIL.Image import Transpose
 
     turns = {
@@ -170,8 +169,8 @@ def _upright(image: "ImageFile") -> "Image":
 
 
 def smaller_copy(data: bytes, most: int) -> bytes:
-    """A checked image as it is, or where it has more than `most` bytes (a megabyte or more), a JPEG
-    of at most a million pixels.
+    """A checked image as it is, or, if it has more than `most` bytes, a JPEG copy of at most a
+    million pixels. `most` is a megabyte or more, which such a copy does not reach.
     """
     from PIL import Image
 
@@ -186,12 +185,8 @@ def smaller_copy(data: bytes, most: int) -> bytes:
 
 
 def _too_many_pixels() -> InvalidRequest:
-    return _refusal(f"has more than {_MOST_PIXELS // 10**6} million pixels")
-
-
-def _refusal(what: str) -> InvalidRequest:
-    return InvalidRequest(f"The reference image {what}.", code="invalid_reference", param="input_reference")
+    return invalid_reference(f"has more than {_MOST_PIXELS // 10**6} million pixels")
 
 
 def _wrong_size(wanted: str, found: str) -> InvalidRequest:
-    return _refusal(f"must be exactly {wanted} pixels, the size of the video; this one is {found}")
+    return invalid_reference(f"must be exactly {wanted} pixels, the size of the video; this one is {found}")

@@ -1,9 +1,10 @@
 """Fetches reference images from addresses that callers send.
 
-A caller could otherwise make the gateway ask servers of the operator's own network, or the cloud's
+A caller must not make the gateway ask servers of the operator's own network, or the cloud's
 metadata service. So only hosts that the operator has listed are asked, over TLS on port 443. Their
-names are resolved here, every address has to be a public one, and the connection goes to the
-address that was checked: a name that resolves to another one a moment later changes nothing.
+names are resolved here, every address must be public, and the connection goes to an address that
+was checked. So a name that resolves to another address a moment later (DNS rebinding) changes
+nothing.
 """
 
 import asyncio
@@ -19,11 +20,11 @@ from shared.errors import InvalidRequest, TooLarge
 if TYPE_CHECKING:
     import httpx
 
-_LONGEST_URL = 2048
-_LONGEST_FETCH = 20.0  # seconds, all in all, while the caller waits
-_AT_ONCE = 8
-# Public by the registry, and yet not outside: Azure's own host service, and IPv6 networks whose
-# addresses contain an IPv4 address that may be private (NAT64, 6to4, Teredo).
+LONGEST_URL = 2048  # characters
+_LONGEST_FETCH = 20.0  # seconds for everything, while the caller waits
+_AT_ONCE = 8  # images that are fetched at the same time
+# Networks that `ipaddress` calls global but that may lead inside: Azure's own host service, and
+# IPv6 networks whose addresses contain an IPv4 address that may be private (NAT64, 6to4, Teredo).
 _INSIDE = tuple(
     ipaddress.ip_network(each)
     for each in ("168.63.129.16/32", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::ffff:0:0/96")
@@ -55,39 +56,39 @@ class RemoteImages(msgspec.Struct, frozen=True):
             async with self._turns, asyncio.timeout(_LONGEST_FETCH):
                 return await self._read(url, await self._public_address(host_of(url)), most)
         except (httpx.HTTPError, OSError, TimeoutError) as error:
-            raise _refusal("cannot be fetched: its server does not answer") from error
+            raise invalid_reference("cannot be fetched: its server does not answer") from error
 
     def _allowed(self, address: str) -> "httpx.URL":
         import httpx
 
         try:
-            url = httpx.URL(address) if len(address) <= _LONGEST_URL else None
+            url = httpx.URL(address) if len(address) <= LONGEST_URL else None
         except httpx.InvalidURL:
             url = None
         if url is None or url.scheme != "https" or url.port is not None or url.userinfo:
-            raise _refusal("must have an https:// address without a port or a user")
+            raise invalid_reference("must have an https:// address without a port or a user")
         if host_of(url) not in self.hosts:
-            raise _refusal("is on a host that this gateway does not fetch from; send the image itself")
+            raise invalid_reference("is on a host that this gateway does not fetch from; send the image itself")
         return url
 
     async def _public_address(self, host: str) -> str:
         """An address of the host, if all of its addresses are public. Raises InvalidRequest."""
         addresses = await self.resolve(host)
         if not addresses or not all(map(is_public, addresses)):
-            raise _refusal("is on a host without a public address")
+            raise invalid_reference("is on a host without a public address")
         return addresses[0]
 
     async def _read(self, url: "httpx.URL", address: str, most: int) -> bytes:
         client = self.http()
         pinned = url.copy_with(host=address)
-        # The certificate is that of the name. The connection is not kept: another name may have the
-        # same address. Redirects are not followed.
+        # TLS checks the certificate against the name, not the IP address. The connection is not
+        # kept: the pool finds it by address, and another name may have the same address.
         headers = {"host": host_of(url), "accept-encoding": "identity", "connection": "close"}
         request = client.build_request("GET", pinned, headers=headers, extensions={"sni_hostname": host_of(url)})
         answer = await client.send(request, stream=True, follow_redirects=False)
         try:
             if answer.status_code != 200 or answer.headers.get("content-encoding", "identity") != "identity":
-                raise _refusal(f"cannot be fetched: its server answered {answer.status_code}")
+                raise invalid_reference(f"cannot be fetched: its server answered {answer.status_code}")
             data = bytearray()
             async for piece in answer.aiter_raw():
                 data += piece
@@ -99,8 +100,8 @@ class RemoteImages(msgspec.Struct, frozen=True):
 
 
 def host_of(url: "httpx.URL") -> str:
-    """The host as DNS and certificates have it. `url.host` is for people: it is decoded, which
-    fails for some names, and another name than was asked for when it is encoded again.
+    """The host as DNS and certificates have it. `url.host` is decoded for people: decoding fails
+    for some names, and what it gives may encode to another name.
     """
     return url.raw_host.decode().lower()
 
@@ -111,5 +112,6 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast and not any(ip in each for each in _INSIDE if each.version == ip.version)
 
 
-def _refusal(what: str) -> InvalidRequest:
+def invalid_reference(what: str) -> InvalidRequest:
+    """The error about a reference image; `what` ends the sentence "The reference image …"."""
     return InvalidRequest(f"The reference image {what}.", code="invalid_reference", param="input_reference")

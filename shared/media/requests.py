@@ -1,4 +1,4 @@
-"""Checks what callers send, before anything is spent or sent: the result is a complete, valid
+"""Checks what callers send, before anything is spent or sent on. The result is a complete, valid
 request, or an error.
 """
 
@@ -16,13 +16,13 @@ from shared.config.catalog import Catalog, Model
 from shared.dialects.parameters import Parameter
 from shared.errors import InvalidRequest, TooLarge
 from shared.media.reference_image import LARGEST, Fit
+from shared.media.remote_image import LONGEST_URL
 from shared.media.video import EVERY_VIDEO, Status, Video, VideoFilter, is_id
 
 Fields = Mapping[str, Any]
 
 LONGEST_PROMPT = 32_000  # characters, as in the OpenAI specification
 LONGEST_USER = 512
-LONGEST_URL = 2048
 _LONGEST_PARAMETERS = 24_000  # characters of JSON: they are stored in one column
 _PIECE = 256 * 1024  # characters of base64 decoded in one call; each four are three bytes
 _MOST_GUARDRAILS, _LONGEST_NAME = 32, 128
@@ -32,7 +32,7 @@ CREATE_FIELDS = (
     *("prompt", "model", "seconds", "size", "input_reference", "reference_fit"),
     *("user", "metadata", "guardrails", "callback_url"),
 )
-_NUMBERS = ("n", "num_outputs_per_prompt")  # of videos that one create makes
+_NUMBERS = ("n", "num_outputs_per_prompt")  # names for the number of videos, which is always 1
 _OTHER_WORDS = {  # names of Sora 1 and of other gateways
     "n_seconds": "seconds",
     "duration": "seconds",
@@ -49,10 +49,9 @@ class CreateRequest(msgspec.Struct, frozen=True):
     `recreated` whether that remix is made anew instead of from the source's job.
 
     `image` holds the reference image's bytes or its https:// address, which `ReferenceImages`
-    fetches and checks later; `fit` is how it gets the video's size. `metadata` is
-    JSON text; `price` is the full price in micro-dollars. `parameters` are those that the model's
-    kind of server takes beside OpenAI's. `guardrails` are asked for beside those of every request.
-    `callback_url` is not checked yet.
+    fetches and checks later; `fit` is how it gets the video's size. `metadata` is JSON text.
+    `parameters` are those that the model's kind of server takes beside OpenAI's. `guardrails` are
+    the names of those to run beside the ones that are always on. `callback_url` is not checked yet.
     """
 
     prompt: str
@@ -71,8 +70,8 @@ class CreateRequest(msgspec.Struct, frozen=True):
 
     @property
     def words(self) -> str:
-        """What the caller says in words of its own, for guardrails: the prompt, and parameters that
-        are free text, such as a negative prompt.
+        """The caller's own words, for guardrails: the prompt, and parameters that are free text,
+        such as a negative prompt.
         """
         known = self.model.capability.parameters
         texts = [value for name, value in self.parameters.items() if isinstance(value, str) and not known[name].choices]
@@ -80,6 +79,7 @@ class CreateRequest(msgspec.Struct, frozen=True):
 
     @property
     def price(self) -> int:
+        """The full price in micro-dollars."""
         return self.model.capability.price(self.seconds, self.size, self.parameters)
 
 
@@ -98,7 +98,7 @@ def parse_create(fields: Fields, catalog: Catalog) -> CreateRequest:
 
 
 def _with_extra_body(fields: Fields) -> Fields:
-    """The fields with those of an `extra_body`, which LiteLLM's clients may send as it is."""
+    """The fields with those of an `extra_body`, which LiteLLM's clients may send as a field."""
     extra = fields.get("extra_body")
     if extra is None:
         return fields
@@ -110,7 +110,7 @@ def _with_extra_body(fields: Fields) -> Fields:
 
 
 def _of_one_video(fields: Fields) -> Fields:
-    """The fields without a number of videos. Raises InvalidRequest where that is not 1."""
+    """The fields without a number of videos. Raises InvalidRequest if that is not 1."""
     for name in _NUMBERS:
         if fields.get(name) is not None and Parameter("integer").read(name, fields[name]) != 1:
             told = "A create makes one video: send a create for each."
@@ -160,8 +160,8 @@ def _parameters(fields: Fields, model: Model) -> dict[str, Any]:
 
 
 def _length(fields: Fields, parameters: Mapping[str, Any], model: Model) -> object:
-    """The seconds asked for. A number of frames is a length too, and the server follows it: both
-    must be the same. Raises InvalidRequest.
+    """The seconds asked for. A number of frames is a length too, which the server obeys, so the two
+    must agree. Raises InvalidRequest.
     """
     told, frames, fps = fields.get("seconds"), parameters.get("num_frames"), parameters.get("fps", model.capability.fps)
     if frames is None or fps is None:
@@ -202,8 +202,8 @@ _RECREATES = ("seconds", "size", "image")  # parameters that no upstream's remix
 
 
 def _asked(source: Video, model: Model) -> dict[str, Any]:
-    """The source's parameters beside OpenAI's that its model still takes; its length is told in
-    seconds.
+    """The source's parameters beside OpenAI's that its model still takes. A number of frames is
+    left out, since the remix has a length in seconds.
     """
     return {name: value for name, value in source.asked.items() if name in model.capability.parameters and name != "num_frames"}
 
@@ -223,8 +223,8 @@ def _cannot_remix(model: Model, catalog: Catalog) -> InvalidRequest:
 
 
 def _maker(source: Video, catalog: Catalog) -> Model:
-    """The model that made a video. Raises InvalidRequest where it is no longer configured, or makes
-    no videos of the source's length and size any more.
+    """The model that made a video. Raises InvalidRequest if it is no longer configured, or makes no
+    videos of the source's length and size any more.
     """
     model = catalog.home(source.deployment)
     if model is None:
@@ -242,7 +242,7 @@ def _maker(source: Video, catalog: Catalog) -> Model:
 
 def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateRequest:
     """The request of a remix that is made anew, with all prompts that led to it: those of its
-    sources, oldest first, and its own. Raises InvalidRequest where they are too long together.
+    sources, oldest first, and its own. Raises InvalidRequest if they are too long together.
     """
     prompt = "\n\n".join((*prompts, request.prompt))
     if len(prompt) > LONGEST_PROMPT:
@@ -253,7 +253,7 @@ def with_history(request: CreateRequest, prompts: Sequence[str]) -> CreateReques
 
 
 class ListRequest(msgspec.Struct, frozen=True):
-    """One page of a list: at most `limit` videos that `wanted` takes, after the video `after` in
+    """One page of a list: at most `limit` videos that match `wanted`, after the video `after` in
     the given order.
     """
 
@@ -266,13 +266,13 @@ class ListRequest(msgspec.Struct, frozen=True):
 MOST_LISTED = 100  # videos of a page
 LIST_PARAMETERS = ("limit", "after", "order", "status", "model", "user")
 _METADATA_FILTER = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
-# What clients of Azure and of LiteLLM add to every request. It chooses nothing here.
+# Clients of Azure and of LiteLLM add these to every request. They have no effect here.
 _IGNORED_PARAMETERS = ("api-version", "custom_llm_provider")
 
 
 def parse_list(query: Mapping[str, str], catalog: Catalog) -> ListRequest:
-    """Check the query of a list. Raises InvalidRequest, also for a filter that is unknown: ignoring
-    it would list other videos than were asked for.
+    """Check the query of a list. Raises InvalidRequest, also for an unknown filter: to ignore it
+    would list other videos than were asked for.
     """
     filters = {name: match[1] for name in query if (match := _METADATA_FILTER.fullmatch(name))}
     refuse_unknown_query({name: None for name in query if name not in filters}, LIST_PARAMETERS)
@@ -311,7 +311,9 @@ def refuse_unknown(fields: Fields, known: tuple[str, ...]) -> None:
 
 
 def refuse_unknown_query(query: Fields, known: tuple[str, ...]) -> None:
-    """The same for an address's query, to which some clients always add something."""
+    """The same for a query string, in which the parameters that some clients always add are
+    allowed.
+    """
     refuse_unknown({name: value for name, value in query.items() if name not in _IGNORED_PARAMETERS}, known)
 
 
@@ -385,7 +387,7 @@ def _image(value: object) -> bytes | str:
     Raises InvalidRequest or TooLarge.
     """
     url = value["image_url"] if isinstance(value, dict) and value.keys() == {"image_url"} else value
-    if isinstance(url, bytes):  # a file, or a data URL that was decoded while it came
+    if isinstance(url, bytes):  # a file, or a data URL that was decoded while it was received
         return _not_too_large(url)
     if isinstance(url, str) and url.startswith("https://"):
         return url

@@ -20,8 +20,8 @@ _LATEST = 2**44 - 1  # milliseconds; eleven hex digits last until the year 2527
 
 
 class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a video's record by which its job is followed: short, and nothing of it is what a
-    caller wrote.
+    """The part of a video's record by which its job is followed. The engine keeps it between looks,
+    so it is short and has no text that a caller wrote.
     """
 
     id: str  # the video's
@@ -30,7 +30,7 @@ class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
     seconds: int
     status: Status = "queued"
     progress: int = 0
-    progress_estimated: bool = False  # by the usual time, where the upstream tells no progress
+    progress_estimated: bool = False  # from the usual time, if the upstream tells no progress
     deployment: str | None = None
     upstream_id: str | None = None
     accepted_at: datetime | None = None
@@ -43,10 +43,9 @@ class Video(RunningJob, frozen=True, kw_only=True):
     """One video's record, a row of its key's partition.
 
     `cost` is the full price in micro-dollars: reserved while the video is unfinished, spent once it
-    is completed, released when it failed. Spend and reservation are never stored beside it: they
-    follow from `status` and `cost`. `attempted_at` is written before the create is sent,
-    `upstream_id` after its answer: a record with the first and without the second has an unclear
-    create.
+    is completed, released when it failed. Spend and reservation are not stored: they follow from
+    `status` and `cost`. `attempted_at` is written before the create is sent, `upstream_id` after
+    its answer. So a record with the first and without the second has an unclear create.
     """
 
     prompt: str
@@ -57,15 +56,15 @@ class Video(RunningJob, frozen=True, kw_only=True):
     tags: str | None = None  # the key's tags when it was admitted, as JSON text
     key_alias: str | None = None  # the key's, when it was admitted
     key_user: str | None = None  # the key's `user_id`, when it was admitted
-    request_id: str | None = None  # of the request that asked for it, as its caller was told
-    traceparent: str | None = None  # the span of that request, where there is telemetry
+    request_id: str | None = None  # the `x-request-id` of the response to its create
+    traceparent: str | None = None  # the span of that request, if there is telemetry
     admitted_at: datetime | None = None
     reference: str | None = None  # media type of the stored reference image
     attempted_at: datetime | None = None
     upstream_request_id: str | None = None
     rendered_at: datetime | None = None  # when the upstream was first seen to have completed it
     saved_at: datetime | None = None  # when its bytes were stored
-    gone_since: datetime | None = None  # since when the upstream denies that it is there
+    gone_since: datetime | None = None  # since when the upstream says that it has no such job
     finished_at: datetime | None = None
     expires_at: datetime | None = None
     bytes: int | None = None
@@ -74,11 +73,11 @@ class Video(RunningJob, frozen=True, kw_only=True):
     lost_answers: int = 0  # how often its answer was lost and no job was found
     parameters: str | None = None  # those beside OpenAI's, as JSON text
     upstream: str | None = None  # what the upstream has told of the finished job, as JSON text
-    charge: int | None = None  # what it has come to, in micro-dollars, where that may be less than `cost`
+    charge: int | None = None  # the price of the finished job in micro-dollars, if it may be less than `cost`
     priority: int = 1  # the key's, when it was admitted
-    fallback_from: str | None = None  # the model that was asked for, where another one makes it
-    crossed: str | None = None  # how its price took its key past the soft budget, as JSON text
-    guardrails: str | None = None  # which have run on its request, and what they said, as JSON text
+    fallback_from: str | None = None  # the model that was asked for, if another one makes it
+    crossed: str | None = None  # the soft budget that its price made its key cross, as JSON text
+    guardrails: str | None = None  # the verdicts of the guardrails on its request, as JSON text
     callback_url: str | None = None  # where its webhooks go beside the key's endpoints
     remixed_from: str | None = None
     source_upstream_id: str | None = None  # of a remix: the job it is made from, on `source_deployment`
@@ -120,7 +119,9 @@ class Video(RunningJob, frozen=True, kw_only=True):
 
     @property
     def told(self) -> dict[str, Any] | None:
-        """What helps to make it again, or to know what it took."""
+        """What the upstream told of the finished job, and the seed that makes it again; None if
+        there is nothing.
+        """
         told = json.loads(self.upstream) if self.upstream else {}
         return {**told, **({"seed": self.asked["seed"]} if "seed" in self.asked else {})} or None
 
@@ -152,8 +153,8 @@ class Video(RunningJob, frozen=True, kw_only=True):
         return {"code": self.error_code, "message": self.error_message, "upstream_request_id": self.upstream_request_id}
 
     def wire(self, queue: dict[str, int] | None = None) -> dict[str, Any]:
-        """The OpenAI video object: all of its keys, then ours from `queue` on, which is its place
-        among the waiting ones. Times are unix seconds.
+        """The OpenAI video object: all of OpenAI's keys, and then ours, from `queue` on. `queue` is
+        its place among the waiting videos. Times are unix seconds.
         """
         return {
             "id": self.id,
@@ -187,7 +188,7 @@ _FIELDS = frozenset(Video.__struct_fields__)
 
 
 class VideoFilter(msgspec.Struct, frozen=True):
-    """Which videos are meant: those with this status, model, user and metadata. None means any."""
+    """Matches videos with this status, model, user and metadata. None means any."""
 
     status: Status | None = None
     model: str | None = None
@@ -196,12 +197,12 @@ class VideoFilter(msgspec.Struct, frozen=True):
 
     @property
     def stored(self) -> dict[str, str]:
-        """The part that storage can pick out: values of a video's row."""
+        """The part that a query of storage can match: values of a video's row."""
         named = {"status": self.status, "model": self.model, "user": self.user}
         return {name: value for name, value in named.items() if value is not None}
 
     def takes(self, video: Video) -> bool:
-        """Whether a video is meant."""
+        """Whether a video matches."""
         fits = all(getattr(video, name) == value for name, value in self.stored.items())
         return fits and (not self.metadata or set(self.metadata) <= json.loads(video.metadata or "{}").items())
 
@@ -219,16 +220,14 @@ def new_id(owner: str, now: datetime) -> str:
 
 def reversed_id(video_id: str) -> str:
     """The id without its prefix and with its time reversed, so that it sorts oldest first. Applied
-    to its own result behind `video_`, it returns the id's digits.
+    to its own result, it returns the id's digits.
     """
     bare = video_id.removeprefix("video_")
     return f"{_LATEST - int(bare[:11], 16):011x}{bare[11:]}"
 
 
 def id_bound(moment: datetime) -> str:
-    """A bound between ids: those made at `moment` or later sort before it, earlier ones
-    after it.
-    """
+    """A bound between ids: those made at `moment` or later sort before it, earlier ones after."""
     return f"video_{_LATEST - int(moment.timestamp() * 1000):011x}g"
 
 

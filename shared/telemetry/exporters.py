@@ -1,7 +1,7 @@
-"""Exporters that are made by the thread that exports, at its first export: their libraries take
-tenths of a second to import, which no request waits for.
+"""Exporters that are made at their first export, by the thread that exports: their libraries take
+tenths of a second to import, and no request shall wait for that.
 
-What cannot be sent is lost, and the log says so once until something is taken again.
+Telemetry that cannot be sent is lost. The log says so once, and once when it can be sent again.
 """
 
 import logging
@@ -23,8 +23,8 @@ _DIFFERENCES: dict[type, AggregationTemporality] = dict.fromkeys((Counter, Histo
 
 
 class Receiver(msgspec.Struct, frozen=True):
-    """Somebody who gets telemetry. `spans` and `metrics` make the library's exporters; `videos` is
-    whether the spans of videos go there too.
+    """A receiver of telemetry. `spans` and `metrics` make the library's exporters for it; `videos`
+    is whether it gets the spans of videos too.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Receiver(msgspec.Struct, frozen=True):
 
 
 def receivers_of(settings: TelemetrySettings) -> list[Receiver]:
-    """Those that are configured."""
+    """The configured receivers."""
     found = [_otlp(settings, settings.endpoint.rstrip("/"))] if settings.endpoint else []
     return [*found, _insights(settings.insights)] if settings.insights else found
 
@@ -57,8 +57,9 @@ def _otlp(settings: TelemetrySettings, endpoint: str) -> Receiver:
 
 
 def _insights(connection: str) -> Receiver:
-    """Reached with the app's identity, where APPLICATIONINSIGHTS_AUTHENTICATION_STRING says so: the
-    library reads that itself. Nothing is kept on the disk, which outlives no instance.
+    """Application Insights, with the app's identity if APPLICATIONINSIGHTS_AUTHENTICATION_STRING
+    says so: the library reads that itself. It stores nothing on disk to send later: the disk goes
+    with the instance.
     """
     options: dict[str, Any] = {"connection_string": connection, "disable_offline_storage": True}
 
@@ -78,7 +79,7 @@ def _insights(connection: str) -> Receiver:
 
 
 class _Health:
-    """Whether a receiver takes what it is sent, as the log was told."""
+    """Logs each time that a receiver ceases to take telemetry, and that it takes it again."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -104,7 +105,7 @@ class LateSpanExporter(SpanExporter):
         try:
             self._exporter = self._exporter or self._receiver.spans()
             result = self._exporter.export(spans)
-        except Exception as error:  # a library that cannot be imported, an address that is none
+        except Exception as error:  # such as a library that cannot be imported, or a malformed URL
             self._health.note(taken=False, why=type(error).__name__)
             return SpanExportResult.FAILURE
         self._health.note(taken=result is SpanExportResult.SUCCESS)
@@ -120,7 +121,7 @@ class LateSpanExporter(SpanExporter):
 
 
 class LateMetricExporter(MetricExporter):
-    """The same for measurements."""
+    """The receiver's own exporter of metrics, made when it is needed."""
 
     def __init__(self, receiver: Receiver) -> None:
         super().__init__(receiver.temporality)

@@ -1,4 +1,4 @@
-"""A span that is told of afterwards."""
+"""A span that is exported after the fact, with given times."""
 
 from datetime import datetime
 
@@ -9,8 +9,8 @@ from shared.telemetry.trace_parent import TraceParent
 
 
 class FinishedSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """`parent` is the id of the span above it, in the same trace. `error` is a line that says why
-    it failed, None where it has not.
+    """A span from `first` to `last`. `parent` is the id of its parent span in the same trace.
+    `error` is a line that says why it failed, or None if it did not.
     """
 
     span: TraceParent

@@ -1,5 +1,5 @@
-"""Telemetry by OpenTelemetry's SDK: spans and measurements wait in bounded queues, which threads of
-the SDK's empty. What finds no room there is lost.
+"""Telemetry by OpenTelemetry's SDK. Its own threads export spans from bounded queues, and metrics
+at intervals, so nothing here waits. A span that finds its queue full is lost.
 """
 
 import logging
@@ -30,7 +30,7 @@ from shared.telemetry.trace_parent import TraceParent
 
 _KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER, "client": SpanKind.CLIENT}
 _NANOS = 1_000
-# Each thing that is measured: its kind, unit and description.
+# The kind, unit and description of each instrument.
 _INSTRUMENTS = {
     measured.OPERATION: ("histogram", "s", "From a video's request to its end"),
     measured.VIDEOS: ("counter", "{video}", "Videos that have ended, by status"),
@@ -45,12 +45,12 @@ _INSTRUMENTS = {
     measured.DELIVERIES: ("counter", "{event}", "Events sent, by destination and outcome"),
 }
 Take = Callable[[float, Attributes], None]
-# The libraries log every failed export, with the receiver's address; `exporters` tells it once.
+# These libraries log every failed export, with the receiver's address; `exporters` logs it once.
 _LOUD = ("opentelemetry", "azure.monitor.opentelemetry")
 
 
 class _Lasting:
-    """A span that lasts, as the app sees it."""
+    """A span that has not ended, as the app's `Span`."""
 
     def __init__(self, span: trace.Span) -> None:
         self._span = span
@@ -147,7 +147,7 @@ class OpenTelemetry:
 
 
 def _take(meter: Meter, name: str, kind: str, unit: str, description: str) -> Take:
-    """What takes a value of a new instrument."""
+    """A new instrument's function that takes a value."""
     match kind:
         case "counter":
             return meter.create_counter(name, unit, description).add
@@ -167,5 +167,6 @@ def _nanos(moment: datetime) -> int:
 
 
 def _hush() -> None:
+    """Silence the libraries' own logs."""
     for name in _LOUD:
         logging.getLogger(name).setLevel(logging.CRITICAL)

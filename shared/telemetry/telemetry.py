@@ -1,5 +1,5 @@
-"""Telemetry: spans of what the app does, and measurements of it. Without configuration there is
-none, and nothing is imported for it.
+"""Telemetry: spans and metrics of what the app does. Without configuration there is none, and
+nothing is imported for it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 Kind = Literal["internal", "server", "client"]
 Attributes = Mapping[str, Any]
-"""Values are texts, numbers or flags; None is left out."""
+"""Values are texts, numbers or booleans; an attribute that is None is left out."""
 
-# What is measured, by name. `open_telemetry` says what each one is.
+# The names of the instruments. `open_telemetry` describes each.
 OPERATION = "gen_ai.client.operation.duration"  # of the GenAI conventions
 VIDEOS = "video_gateway.videos"
 QUEUE_WAIT = "video_gateway.queue_wait"
@@ -30,44 +30,51 @@ DELIVERIES = "video_gateway.deliveries"
 
 
 class Span(Protocol):
-    """A span that lasts."""
+    """A span that has not ended."""
 
     def rename(self, name: str) -> None: ...
 
     def set(self, attributes: Attributes) -> None: ...
 
     def fail(self, error: str) -> None:
-        """Say that it failed, by a code: no text of an error, which may quote a prompt."""
+        """Mark it as failed, with the error's code. Its text may quote a prompt."""
         ...
 
 
 class Telemetry(Protocol):
-    """Where spans and measurements go. Nothing here waits, and nothing raises."""
+    """Takes spans and metrics. No method raises, and only `close` waits."""
 
     @property
     def on(self) -> bool:
-        """Whether anybody gets them."""
+        """Whether there is any receiver."""
         ...
 
     def span(
         self, name: str, kind: Kind = "internal", *, parent: TraceParent | None = None, root: bool = False
     ) -> AbstractContextManager[Span]:
-        """A span for as long as the block runs, below `parent`, or below the span of the block
-        around it; with `root`, below `parent` alone. An exception that leaves the block fails it.
+        """A span that ends with the block. Its parent is `parent`, or else the span of the block
+        around it; with `root` it has no other parent than `parent`. An exception that leaves the
+        block marks it as failed.
         """
         ...
 
     @property
     def current(self) -> TraceParent | None:
-        """The span of the block around; None where there is none."""
+        """The span of the block around, or None if there is none."""
         ...
 
-    def tell(self, spans: "Sequence[FinishedSpan]") -> None: ...
+    def tell(self, spans: "Sequence[FinishedSpan]") -> None:
+        """Export spans, unless they are not sampled."""
+        ...
 
-    def measure(self, name: str, value: float, attributes: Attributes) -> None: ...
+    def measure(self, name: str, value: float, attributes: Attributes) -> None:
+        """Record a value of an instrument, in its unit."""
+        ...
 
     def close(self) -> None:
-        """Send what is left. Takes seconds where nobody takes it, so not on the event loop."""
+        """Send what is left. This takes seconds if a receiver does not answer, so it must not run
+        on the event loop.
+        """
         ...
 
 
@@ -84,7 +91,7 @@ _NOWHERE = nullcontext(NO_SPAN)
 
 
 class Silent:
-    """Keeps nothing."""
+    """The telemetry of an app that has no receiver."""
 
     on = False
     current = None

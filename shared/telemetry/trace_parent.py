@@ -1,4 +1,4 @@
-"""Which trace a video belongs to, as W3C Trace Context names it:
+"""The trace and the span that other spans belong to, in the format of W3C Trace Context:
 https://www.w3.org/TR/trace-context/#traceparent-header.
 """
 
@@ -14,8 +14,8 @@ _SAMPLED = 1
 
 
 class TraceParent(msgspec.Struct, frozen=True):
-    """A span, by hexadecimal ids, for those that stand below it. Of one that is not `sampled`
-    nothing is recorded.
+    """A span as the parent of others: its ids in hex. If it is not `sampled`, neither it nor its
+    children are recorded. `str()` gives the header.
     """
 
     trace_id: str
@@ -24,8 +24,8 @@ class TraceParent(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, text: str | None) -> "TraceParent | None":
-        """From a header that anybody may have sent; None for what the specification does not
-        allow. A version of the future may have more parts.
+        """The parent that a header names, or None if the specification does not allow it: anybody
+        may have sent it. A later version of the format may have more parts.
         """
         found = re.fullmatch(_TRACEPARENT, text) if text and len(text) <= _LONGEST else None
         if found is None or found["version"] == "ff" or (found["version"] == "00" and found["more"]):
@@ -39,8 +39,8 @@ class TraceParent(msgspec.Struct, frozen=True):
 
 
 def span_of(video_id: str, parent: TraceParent | None, part: str = "video") -> TraceParent:
-    """The span of a video, or of a part of its life. Its id follows from the video's, so that every
-    instance knows it. The trace is the `parent`'s, and the video's own where it has none.
+    """The span of a video, or of a part of its life. Its id is a hash of the video's, so that every
+    instance knows it. Its trace is that of `parent`; without a parent, a hash of the video's id.
     """
     trace_id = parent.trace_id if parent else sha256(video_id.encode()).hexdigest()[:32]
     span_id = sha256(f"{video_id} {part}".encode()).hexdigest()[:16]

@@ -1,5 +1,5 @@
-"""What the sweep finds that an operator should hear of: closed deployments, videos that fail too
-often, and events that nobody took.
+"""Alerts that the sweep finds: closed deployments, models whose videos fail too often, and events
+that could not be delivered.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,7 +25,7 @@ class Alarms(msgspec.Struct, frozen=True):
     now: datetime
 
     async def run(self) -> None:
-        """Nothing is read where nobody listens."""
+        """Find and tell alerts. Nothing is read if no destination wants them."""
         if not self.gateway.journal.listened:
             return
         for model in self.gateway.settings.catalog.models:
@@ -40,6 +40,7 @@ class Alarms(msgspec.Struct, frozen=True):
             await self.gateway.alerts.tell(alert)
 
     async def _closed(self, model: Model) -> AsyncIterator[Alert]:
+        """One alert for each outage of a deployment."""
         for name, outage in (await self.gateway.pool.outages(model)).items():
             reason = f"The deployment {name} of {model.name} is closed: {outage.reason}."
             yield Alert(
@@ -52,8 +53,8 @@ class Alarms(msgspec.Struct, frozen=True):
             )
 
     async def _undeliverable(self, destination: str) -> AsyncIterator[Alert]:
-        """Once for each day on which something was given up. What was given up stays until it is
-        replayed, longer than it is remembered that it was told.
+        """One alert for each day on which events were given up. They stay until they are replayed,
+        longer than the note that they were told, so older days are left out.
         """
         last = await self.gateway.couriers.deliveries.last_given_up(destination)
         if last is not None and last >= self.now - _REMEMBERED:
@@ -61,8 +62,8 @@ class Alarms(msgspec.Struct, frozen=True):
             yield Alert(kind="event_undeliverable", subject=destination, since=str(last.date()), message=reason)
 
     async def _failing(self) -> AsyncIterator[Alert]:
-        """Once an hour for each model, of the videos that were asked for within the last hour.
-        Those that their callers cancelled say nothing of the model.
+        """At most one alert an hour for each model, about the videos that were requested within the
+        last hour. Those that their callers cancelled do not count.
         """
         ended: dict[str, list[bool]] = {}
         async for _, line in self.gateway.lines.between(before=id_bound(self.now - _WITHIN)):
@@ -76,5 +77,5 @@ class Alarms(msgspec.Struct, frozen=True):
 
 
 def stuck(video_id: str, what: str) -> Alert:
-    """That a video did not go on by itself."""
+    """The alert that a video did not go on by itself. `what` ends the sentence "The video …"."""
     return Alert(kind="video_stuck", subject=video_id, since=what, message=f"The video {what}.", video_id=video_id)

@@ -1,6 +1,7 @@
 """Checks every key's counters, and its spend lines, against the sums of its videos.
 
-It reads every line and every video once, and keeps two numbers a key.
+It reads every line and every video once, and those of keys with a difference once more. In memory
+it keeps two numbers for each key.
 """
 
 from collections import defaultdict
@@ -38,7 +39,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Lines(msgspec.Struct, frozen=True):
-    """The sums of all keys' spend lines, as they were read at `read_at`."""
+    """The sums of all keys' spend lines. Reading them began at `read_at`."""
 
     read_at: datetime
     by_key: Mapping[str, Ended]
@@ -86,6 +87,7 @@ class Audit(msgspec.Struct):
         return Lines(read_at, by_key)
 
     async def _compare(self, key_id: str, lines: Lines) -> list[Difference]:
+        """The differences of one key, by reading all of its videos."""
         account = await self.gateway.ledger.account(key_id)
         if account is None:
             return []
@@ -116,6 +118,7 @@ def _differences(key_id: str, stored: Account, counted: Account, counters: tuple
 
 
 def _line_differences(key_id: str, alias: str | None, stored: Ended, least: Ended, most: Ended) -> list[Difference]:
+    """The sums of the `stored` lines that are not from `least` to `most`."""
     found = []
     for name in ("lines", "lines_spend"):
         ours, fewest, all_ = (getattr(each, name) for each in (stored, least, most))

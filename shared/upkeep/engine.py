@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from shared.videos.orchestration import DurableOrchestrations, Orchestrations, restarts_of
+from shared.videos.orchestration import LIVING, DurableOrchestrations, Orchestrations, restarts_of
 
 if TYPE_CHECKING:
     import azure.durable_functions as df
 
-_LIVING = ("Pending", "Running", "ContinuedAsNew", "Suspended")
 _ENDED = ("Completed", "Failed", "Terminated", "Canceled")
 _PREFIX = "video_"
 _FIRST_REST, _LONGEST_REST = timedelta(seconds=15), timedelta(hours=1)
@@ -21,10 +20,9 @@ _MOST_DOUBLINGS = 10
 class Status(msgspec.Struct, frozen=True):
     """The state of an orchestration.
 
-    `due` is when it should have acted: since its last action where a step runs, or at the end of
-    its wait. None where that is unknown: it is suspended, or was started by the former recipe.
-    `restarts` counts how often in a row it was started again after it had failed; `failed_at` is
-    the time of its last failure.
+    `due` is when it should have acted: the end of its wait, or its last action if a step runs. None
+    if that is unknown, since it is suspended or of the former recipe. `restarts` is how many times
+    in a row it was started again after it had failed, `failed_at` the time of its last failure.
     """
 
     living: bool
@@ -34,12 +32,12 @@ class Status(msgspec.Struct, frozen=True):
 
     @property
     def failures(self) -> int:
-        """How often in a row it has failed."""
+        """How many times in a row it has failed."""
         return 0 if self.failed_at is None else self.restarts + 1
 
     def rests(self, now: datetime) -> bool:
-        """Whether it has failed so often that it should not be started again yet: it is after the
-        first failure, and then the pauses grow to an hour.
+        """Whether it should not be started again yet. After the first failure it is at once, and
+        then after pauses that double up to an hour.
         """
         if self.failed_at is None or self.failures == 1:
             return False
@@ -50,7 +48,7 @@ class Engine(Orchestrations, Protocol):
     """The orchestrations of all videos."""
 
     async def status(self, video_id: str) -> Status | None:
-        """None for a video that never had an orchestration."""
+        """The state of a video's orchestration, or None if it never had one."""
         ...
 
     async def keep_watch(self) -> None:
@@ -87,7 +85,7 @@ class DurableEngine(DurableOrchestrations):
             return None
         name = told.runtime_status.name
         failed_at = _utc(told.last_updated_time) if name == "Failed" else None
-        return Status(name in _LIVING, _due(name, told), restarts_of(told.input_), failed_at)
+        return Status(name in LIVING, _due(name, told), restarts_of(told.input_), failed_at)
 
     async def terminate(self, video_id: str) -> None:
         await self.client.terminate(video_id, "The sweep ends it.")
@@ -112,7 +110,7 @@ class DurableEngine(DurableOrchestrations):
 
 
 def _due(state: str, told: Any) -> datetime | None:
-    """The custom status names the step, and the end of its wait while it waits."""
+    """`Status.due`. The custom status names the step, and the end of its wait while it waits."""
     if state == "Suspended":
         return None
     if state == "Pending":

@@ -1,8 +1,8 @@
-"""What the sweep does once an hour for all keys: find unfinished videos that no pool knows, drop
-old idempotency records, and drop bytes whose retention has ended.
+"""What the sweep does once an hour for all keys: find unfinished videos that no pool knows, delete
+old idempotency records, and delete bytes whose retention time is over.
 
-It reads unfinished videos, and the days in which something may have expired; never a key's whole
-history, and no key without requests in those days.
+It reads unfinished videos, and videos of the days in which something may have expired. It never
+reads a key's whole history, nor a key that made no videos in those days.
 """
 
 import logging
@@ -49,8 +49,8 @@ class Housekeeping(msgspec.Struct, frozen=True):
                 await self.attempt(self._find(video_id))
 
     async def _find(self, video_id: str) -> None:
-        """Enter an unfinished video into its model's pool again, so that the next run starts it.
-        Where its model is no longer configured, start it at once: it fails for that reason.
+        """Enter an unfinished video into its model's pool again, so that the next run starts it. If
+        its model is no longer configured, start it at once: it fails for that reason.
         """
         entry = await self.gateway.videos.find(video_id)
         if entry is None:  # it is being admitted, and its pool knows it
@@ -66,8 +66,8 @@ class Housekeeping(msgspec.Struct, frozen=True):
             await self.orchestrations.start(video_id)
 
     async def _forget_identities(self) -> None:
-        """Drop idempotency records older than KEY_LIFETIME, of the keys that had requests since the
-        last run. Where one key fails, the next run begins with the same requests again.
+        """Delete idempotency records older than KEY_LIFETIME, of the keys that made videos since
+        the last run. If one key fails, the next run covers the same time again.
         """
         table, until = self.gateway.tables.gateway, self.now - KEY_LIFETIME
         row = await table.get(UPKEEP, IDENTITIES)

@@ -2,7 +2,8 @@
 rows of `spend_lines`.
 
 It goes through all keys once, some thousand videos a run, and stores how far it got. Until it is
-done, listings and reports read the old way. It may be killed anywhere, and run twice at once.
+done, listings and reports read the videos themselves. It may be killed anywhere, and run twice at
+once.
 """
 
 import asyncio
@@ -21,8 +22,8 @@ from shared.storage.video_store import INDEXING, UPKEEP, VideoRow, indexing, lis
 
 # Instances of the earlier version may run for a while beside the first ones of this version.
 _SETTLED = timedelta(minutes=30)
-_A_RUN = 10_000  # videos
-_AT_ONCE = 50
+_A_RUN = 10_000  # videos of one run
+_AT_ONCE = 50  # videos that are written at the same time
 
 
 class Indexing(msgspec.Struct, frozen=True):
@@ -80,7 +81,7 @@ class Indexing(msgspec.Struct, frozen=True):
             if entry is None:
                 return
             await self._write_line(account, entry)
-            # Last: a video that is listed needs nothing any more.
+            # Last: a video that has its listing rows is taken for done.
             writes = indexing(entry, await listing_of(self._table, video_id))
             if writes:
                 await self._table.commit(entry.video.owner, *writes)
@@ -101,8 +102,8 @@ class Indexing(msgspec.Struct, frozen=True):
         await self.gateway.lines.close(SpendLine.of(video))
 
     async def _note(self, row: Row | None, values: dict[str, object]) -> None:
-        """Store how far it got. Of two runs at once the first one's stands: the other's videos are
-        indexed twice, which changes nothing.
+        """Store how far it got. Of two runs at once, only the first stores it: the other's videos
+        are indexed again, which changes nothing.
         """
         try:
             await self._table.commit(UPKEEP, Insert(INDEXING, values) if row is None else Replace(row, values))

@@ -1,11 +1,11 @@
 """The sweep repairs: it restarts orchestrations that are missing, dead or stuck, frees leaked
 slots, and removes what is no longer needed.
 
-A look covers unfinished videos, at the cost of one range read per model when there are none: those
-that hold a slot, those that have just begun or failed, and of a long queue a part in turn. A
-watch looks every 20 seconds while any video is unfinished. The timer always runs: it looks, and
-purges what the engine keeps of finished orchestrations. Once an hour it also does the housekeeping
-(`housekeeping`).
+A look covers the unfinished videos that hold a slot, have just begun, or have a failed
+orchestration, and a part of those that wait, each in its turn. If no video is unfinished, it costs
+one range read for each model. A watch looks every 20 seconds while any video is unfinished. The
+timer runs always: it looks, and purges what the engine keeps of finished orchestrations. Once an
+hour it also does the housekeeping (`housekeeping`).
 """
 
 import asyncio
@@ -33,7 +33,7 @@ PATIENCE = timedelta(seconds=45)  # with an orchestration that is due to act
 
 _STARTING = timedelta(seconds=30)  # a younger video may just be starting
 _BEGUN = timedelta(minutes=2)  # a video younger than this is looked at every time
-_TELLING = timedelta(minutes=2)  # within which a request has told everyone that it was blocked
+_TELLING = timedelta(minutes=2)  # a blocked request older than this is not telling it any more
 _ABANDONED = timedelta(minutes=10)  # a pool row this old without a video belongs to a request that was never admitted
 _MARGIN = timedelta(minutes=30)  # for a video to end by itself, beyond what its waits and its job may take
 _MOST_REPLACED = 32  # in one look; an instance runs 15, so more than this are late because instances are missing
@@ -45,7 +45,7 @@ _CLAIM_DAYS = 3  # the upstream forgets jobs after one
 
 
 class Sweep(msgspec.Struct, dict=True):
-    """One run. Of the waiting videos it looks at about `per_run`; later runs, one `every` so often,
+    """One run. It looks at about `per_run` of the waiting videos; the next runs, `every` apart,
     look at the others.
     """
 
@@ -84,8 +84,8 @@ class Sweep(msgspec.Struct, dict=True):
         self._tell()
 
     async def look(self) -> bool:
-        """What a watch runs: restart dead and stuck orchestrations and free leaked slots, and start
-        the other watch where it is missing. Returns whether any video is unfinished.
+        """What a watch runs: restart dead and stuck orchestrations, free leaked slots, and start
+        the other watch if it does not run. Returns whether any video is unfinished.
 
         Raises as `run` does.
         """
@@ -109,7 +109,7 @@ class Sweep(msgspec.Struct, dict=True):
         self._notes.update(entered.keys())
 
     async def _attempt(self, repair: Awaitable[None]) -> bool:
-        """Whether it succeeded. A failure is kept for the end of the run."""
+        """Run a repair; returns whether it succeeded. A failure is kept for the end of the run."""
         try:
             await repair
         except Exception as error:
@@ -123,7 +123,7 @@ class Sweep(msgspec.Struct, dict=True):
 
     async def _sweep_model(self, model: Model) -> None:
         entered = self._entered.get(model.name, {})
-        if entered:  # nobody waits otherwise
+        if entered:  # otherwise no video waits
             await self._attempt(self.gateway.pool.hand_out(model))
         holders = await self.gateway.pool.holders(model)
         self._measure(model, entered, holders.keys())
@@ -173,6 +173,7 @@ class Sweep(msgspec.Struct, dict=True):
         return self._failed
 
     async def _look_at(self, model: Model, video_id: str, entered: datetime) -> None:
+        """Look at one video, and repair it if it does not go on by itself."""
         status = await self.orchestrations.status(video_id)
         living = status is not None and status.living
         stuck = living and await self._stuck(video_id, status)
@@ -196,9 +197,9 @@ class Sweep(msgspec.Struct, dict=True):
             await self._start_again(model, video_id, status)
 
     async def _start_again(self, model: Model, video_id: str, status: Status | None) -> None:
-        """Not one that has failed too often of late, and not one that has come to its end since the
-        notes were read. A finished video that is noted still needs its last step, which frees the
-        slot, settles the rest, and may be repeated.
+        """Start a video's orchestration, unless it has failed too often of late, or the video was
+        finished since the pool was read. A finished video that is still in the pool needs its last
+        step, which frees the slot and settles the rest, and may be repeated.
         """
         if (status and status.rests(self.now)) or not await self.gateway.pool.is_unfinished(model.name, video_id):
             return
@@ -207,8 +208,8 @@ class Sweep(msgspec.Struct, dict=True):
         await self.orchestrations.start(video_id, restarts=status.failures if status else 0)
 
     async def _tell_start(self, video_id: str, *, begun: bool) -> None:
-        """The request may have been cut off before it told the start. One that has `begun` an
-        orchestration was not.
+        """Tell the video's start, which its request may have been cut off before. If it had `begun`
+        an orchestration, the request has written it to the log.
         """
         entry = await self.gateway.videos.find(video_id)
         if entry is None:
@@ -219,8 +220,8 @@ class Sweep(msgspec.Struct, dict=True):
 
     @property
     def _longest_life(self) -> timedelta:
-        """A video waits for a slot, then its job waits in the server's queue and runs. A job that
-        the server loses is made once more.
+        """How long a video may be unfinished. It waits for a slot, then its job waits in the
+        server's queue and runs; a job that the server loses is made once more.
         """
         knobs, models = self.gateway.settings.knobs, self.gateway.settings.catalog.models
         jobs = [
@@ -231,16 +232,14 @@ class Sweep(msgspec.Struct, dict=True):
         return timedelta(seconds=knobs.queue_seconds + max(jobs, default=0.0)) + _MARGIN
 
     async def _stuck(self, video_id: str, status: Status | None) -> bool:
-        """Whether its orchestration should have acted by now, and no step of it writes
-        heartbeats.
-        """
+        """Whether its orchestration should have acted by now, and its step writes no heartbeats."""
         if status is None or status.due is None or self.now - status.due < PATIENCE:
             return False
         beat = await self.gateway.heartbeats.last(video_id)
         return beat is None or self.now - beat >= PATIENCE
 
     async def _replace(self, video_id: str) -> None:
-        """Terminate an orchestration that does not move, and start another, which continues from
+        """Terminate an orchestration that does not go on, and start another, which continues from
         the record.
         """
         if self._replaced == _MOST_REPLACED:
@@ -258,10 +257,10 @@ class Sweep(msgspec.Struct, dict=True):
         # The next look finds it terminated.
 
     async def _end(self, video_id: str, *, living: bool) -> None:
-        """Fail a video that has outlived every deadline, whatever its orchestration says: that
+        """Fail a video that has outlived every deadline, whatever its orchestration does: that
         frees its money and its slot.
 
-        The orchestration is terminated first: nobody looks at that of a finished video.
+        The orchestration is terminated first, since no later look covers a finished video.
         """
         logger.warning("video %s has outlived every deadline; ending it", video_id)
         await self._attempt(self.gateway.alerts.tell(stuck(video_id, "had outlived every deadline, and was ended")))

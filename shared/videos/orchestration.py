@@ -23,6 +23,7 @@ VIDEO_LIFECYCLE = "video_lifecycle"  # the former recipe: nothing is started wit
 SUBMIT, CHECK, SAVE, FINISH = "submit", "check", "save", "finish"
 STEPS = (SUBMIT, CHECK)
 TURN = "turn"  # the event that wakes a video that waits for a slot
+LIVING = ("Pending", "Running", "ContinuedAsNew", "Suspended")  # states of an orchestration that has not ended
 
 # A step raises if storage does not answer. After so many attempts the orchestration fails, and the
 # sweep restarts it.
@@ -202,4 +203,4 @@ class DurableOrchestrations:
     async def alive(self, video_id: str) -> bool:
         status = await self._client.get_status(video_id)
         state = status.runtime_status
-        return state is not None and state.name in ("Running", "Pending", "ContinuedAsNew", "Suspended")
+        return state is not None and state.name in LIVING

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from shared.errors import InvalidRequest
-from shared.media.remote_image import Resolve, host_of, is_public, resolve
-from shared.media.requests import LONGEST_URL
+from shared.media.remote_image import LONGEST_URL, Resolve, host_of, is_public, resolve
 
 if TYPE_CHECKING:
     import httpx
