@@ -140,10 +140,15 @@ def heading(text: str) -> None:
 
 
 def ended(work: Callable[[], None]) -> int:
-    """The exit code of a program: 1 with the reason where something stopped it."""
+    """The exit code of a program: 1 with the reason where something stopped it, 130 where a person
+    did.
+    """
     try:
         work()
     except Stop as reason:
         print(reason, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nStopped in the middle. The same command once more goes on from there.", file=sys.stderr)
+        return 130
     return 0

@@ -4,7 +4,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from infra.tools.azure import Azure, AzureError, Stop
 from infra.tools.package import CHECKOUT
@@ -86,7 +85,7 @@ def check(az: Azure, choices: Choices) -> None:
     """Raises Stop for what Azure would refuse, or the gateway could not work with, later."""
     _check_name(choices)
     _check_master_key(choices)
-    _check_delivery(choices)
+    _check_config(choices)
     _check_region(az, choices)
     _check_providers(az, choices)
 
@@ -104,8 +103,11 @@ def _check_master_key(choices: Choices) -> None:
         raise Stop(f"settings.secrets must name {MASTER_KEY} as GATEWAY_MASTER_KEY: the scripts set no other.")
 
 
-def _check_delivery(choices: Choices) -> None:
-    text = Path(CHECKOUT, choices.config).read_text("utf-8")
+def _check_config(choices: Choices) -> None:
+    config = CHECKOUT / choices.config
+    if not config.is_file():
+        raise Stop(f"settings.configFile in {PARAMETERS} names {choices.config}, which does not exist.")
+    text = config.read_text("utf-8")
     if choices.is_private and not re.search(r"(?m)^  delivery: proxy", text):
         raise Stop(
             f"With a private network clients cannot reach storage: set 'delivery: proxy' under 'gateway:' in {choices.config}."

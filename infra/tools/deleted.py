@@ -7,12 +7,13 @@ As long as one is there, a deployment that makes it again is refused.
 import argparse
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from infra.tools import azure
 from infra.tools.azure import Azure, AzureError
 
+LIST = "cognitiveservices account list-deleted"
 CHOICES = {"restore": "cognitiveservices account recover", "purge": "cognitiveservices account purge"}
 
 
@@ -53,7 +54,7 @@ def _settle_all(az: Azure, choice: str, name: str, group: str, location: str) ->
 def of_gateway(az: Azure, group: str, name: str) -> list[Account]:
     """Those that a deployment would make again; none, with a word, where they cannot be listed."""
     try:
-        accounts = of_group(az, group)
+        accounts = among(az.ask(LIST), group)
     except AzureError as error:
         print(
             f'{error.said.strip()}\nDeleted accounts cannot be listed. Where one is in the way: docs/operations.md, "Restore".'
@@ -63,9 +64,8 @@ def of_gateway(az: Azure, group: str, name: str) -> list[Account]:
     return [each for each in accounts if re.fullmatch(rf"(oai|cs)-{re.escape(name)}-[a-z0-9]{{13}}", each.name)]
 
 
-def of_group(az: Azure, group: str) -> list[Account]:
-    """Raises AzureError."""
-    listed = az.ask("cognitiveservices account list-deleted")
+def among(listed: Sequence[Mapping[str, str]], group: str) -> list[Account]:
+    """Those of a group, in what the command LIST answers."""
     return [Account(each["name"], each["location"]) for each in listed if azure.is_in(group, each["id"])]
 
 

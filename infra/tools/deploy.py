@@ -54,7 +54,12 @@ def main(arguments: Sequence[str] | None = None, az: Azure | None = None) -> int
 
 
 def _options(arguments: Sequence[str]) -> Options:
-    parser = argparse.ArgumentParser(prog="infra/deploy", description=(__doc__ or "").partition(": ")[2], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="infra/deploy",
+        description="Deploy the gateway, or bring it up to date: shows what would change, asks, does it, tests it.",
+        epilog="The choices are in infra/main.bicepparam; AZURE_ENV_NAME and AZURE_LOCATION go before it.",
+        allow_abbrev=False,
+    )
     parser.add_argument("--what-if", action="store_true", help="only show what would change; needs no right to change it")
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--no-video", action="store_true", help="without the video that the test makes, and pays for")

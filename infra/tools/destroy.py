@@ -7,6 +7,8 @@ It tries everything, and prints the commands that are left to be run by hand.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from infra.tools import azure, deleted
 from infra.tools.azure import Azure, AzureError, Stop
@@ -33,16 +35,17 @@ def destroy(az: Azure, group: str) -> None:
     else:
         print(f"There is no group {group}; what is left of it are deleted accounts.")
     _confirm(group)
-    left: list[str] = []
-    # Deleted accounts keep their names and quota, and what was paid for in advance, until they are
-    # purged. A list of the deleted may be late: those that are there now will be on it.
-    accounts = _accounts(az, group) if exists else []
+    work = Work(az, group)
+    # Asked before: afterwards nobody knows the identities, and the list of the deleted may be late.
+    accounts, roles = (work.accounts(), work.roles_elsewhere()) if exists else ([], [])
     if exists:
-        _try(az, left, "group delete", "-n", group, "--yes")
-    for account in dict.fromkeys([*accounts, *_deleted_accounts(az, group, left)]):
-        _try(az, left, deleted.CHOICES["purge"], *deleted.where(group, account))
-    if left:
-        raise Stop("\nThis is left to be done by hand, in this order:\n" + "".join(f"\n  {command}" for command in left))
+        work.do("group delete", "-n", group, "--yes")
+    for account in dict.fromkeys([*accounts, *work.deleted_accounts()]):
+        work.do(deleted.CHOICES["purge"], *deleted.where(group, account))
+    for role in roles:
+        work.do("role assignment delete", "--ids", role)
+    if work.left:
+        raise Stop("\nThis is left to be done by hand, in this order:\n" + "".join(f"\n  {command}" for command in work.left))
     print("For seven days infra/deploy brings the vault back with its secrets (docs/operations.md, 'Restore').")
 
 
@@ -55,31 +58,55 @@ def _confirm(group: str) -> None:
         raise Stop("Nothing was changed.")
 
 
-def _accounts(az: Azure, group: str) -> list[Account]:
-    command = ("cognitiveservices account list", "-g", group)
-    try:
-        return [Account(each["name"], each["location"]) for each in az.ask(*command)]
-    except AzureError as error:
+@dataclass(frozen=True)
+class Work:
+    """What is tried of one group's end; `left` are the commands that failed."""
+
+    az: Azure
+    group: str
+    left: list[str] = field(default_factory=list)
+
+    def do(self, command: str, *options: str) -> None:
+        """Do it, or note it as left to do."""
+        try:
+            self.az.do(command, *options)
+        except AzureError as error:
+            self._note(error, command, *options)
+
+    def _ask(self, command: str, *options: str) -> list[Any]:
+        """What it answers; nothing where it fails, which somebody has to look at then."""
+        try:
+            return list(self.az.ask(command, *options) or [])
+        except AzureError as error:
+            self._note(error, command, *options)
+            return []
+
+    def _note(self, error: AzureError, command: str, *options: str) -> None:
         print(error, file=sys.stderr)
-        return []
+        self.left.append(azure.by_hand([*command.split(), *options]))
 
+    def accounts(self) -> list[Account]:
+        """Of Azure OpenAI and Content Safety. Deleted ones keep their names and quota, and what was
+        paid for in advance, until they are purged.
+        """
+        return [
+            Account(each["name"], each["location"]) for each in self._ask("cognitiveservices account list", "-g", self.group)
+        ]
 
-def _deleted_accounts(az: Azure, group: str, left: list[str]) -> list[Account]:
-    try:
-        return deleted.of_group(az, group)
-    except AzureError as error:
-        print(error, file=sys.stderr)
-        left.append("az cognitiveservices account list-deleted  # and purge those of the group")
-        return []
+    def deleted_accounts(self) -> list[Account]:
+        """Those that were deleted before this, too."""
+        return deleted.among(self._ask(deleted.LIST), self.group)
 
-
-def _try(az: Azure, left: list[str], command: str, *options: str) -> None:
-    """Do it, or note it as left to do."""
-    try:
-        az.do(command, *options)
-    except AzureError as error:
-        print(error, file=sys.stderr)
-        left.append(azure.by_hand([*command.split(), *options]))
+    def roles_elsewhere(self) -> list[str]:
+        """Role assignments on accounts of other groups. They outlive the identity, and are in the
+        way of the next one: the name of an assignment follows from the identity's.
+        """
+        return [
+            role["id"]
+            for identity in self._ask("identity list", "-g", self.group)
+            for role in self._ask("role assignment list", "--assignee", identity["principalId"], "--all")
+            if not azure.is_in(self.group, role["scope"])
+        ]
 
 
 if __name__ == "__main__":

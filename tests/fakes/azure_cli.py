@@ -51,6 +51,7 @@ COMMANDS = {
     "az group create": "-n -l",
     "az group delete": "-n --yes",
     "az group exists": "-n",
+    "az identity list": "-g",
     "az resource list": "-g",
     "az resource delete": "--ids",
     "az rest": "--method --url",
@@ -221,6 +222,8 @@ class Cli:
             "cognitiveservices account list": [],
             "functionapp list": [],
             "functionapp show": {"id": "/subscriptions/s/app"},
+            "cognitiveservices account list-deleted": [],
+            "identity list": [],
             "group exists": True,
         }
 

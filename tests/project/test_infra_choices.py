@@ -41,6 +41,11 @@ def test_a_private_network_needs_delivery_by_the_app(tmp_path: Path) -> None:
     assert "delivery: proxy" in complaint(Cli(Chosen(network="backend", config=str(config))))
 
 
+def test_the_configuration_must_be_there() -> None:
+    """The app would start with none."""
+    assert "config.prod.yaml, which does not exist" in complaint(Cli(Chosen(config="config.prod.yaml")))
+
+
 def test_a_region_must_offer_the_plan() -> None:
     """Not every one does."""
     assert "not offered in westus9" in complaint(Cli(Chosen(location="westus9")))

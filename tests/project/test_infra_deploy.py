@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.tools import choices, deploy, package, smoke
+from infra.tools import azure, choices, deploy, package, smoke
 from tests.fakes.azure_cli import (
     GROUP,
     NO_ROLE,
@@ -313,6 +313,16 @@ def test_what_if_changes_nothing_and_needs_no_right_to(monkeypatch: pytest.Monke
     refused = Cli()
     assert run(refused) == 1
     assert refused.calls[-1].endswith("--validation-level Provider")
+
+
+def test_a_person_may_stop_it_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """With Ctrl-C: no stack of calls, and what to do then; nothing is left behind."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    assert azure.ended(interrupted) == 130
+    assert "once more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("answer", ["n\n", "yes please\n", "\n", ""])

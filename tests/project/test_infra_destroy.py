@@ -58,8 +58,23 @@ def test_what_fails_stops_nothing_and_is_left_to_do_by_hand(
     left = said.partition("by hand")[2]
     assert "\n  az group delete -n rg-test --yes\n" in left
     assert f"\n  az {PURGE} -g rg-test -n oai-a -l eastus2" in left
-    assert "\n  az cognitiveservices account list-deleted" in left
+    assert "\n  az cognitiveservices account list-deleted\n" in left
     assert "oai-b" not in left
+
+
+def test_roles_on_accounts_of_other_groups_go_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They outlive the identity, and the next one could not get them. Those in the group go with
+    it; without a right to take them away, or to look, the command is told.
+    """
+    elsewhere, within = f"{GROUP}-2/providers/oai-x", f"{GROUP}/providers/st"
+    roles = [{"id": "role-1", "scope": elsewhere}, {"id": "role-2", "scope": within}]
+    cli = Cli(answers={"identity list": [{"principalId": "p-1"}], "role assignment list --assignee p-1 --all": roles})
+    assert run(cli, monkeypatch) == 0
+    order = cli.order(("role assignment list", "group delete", "role assignment delete --ids role-1"))
+    assert order == sorted(order)
+    assert len(cli.asked("role assignment delete")) == 1
+    refused = Cli(answers=cli.answers | {"role assignment delete": Refusal("no")})
+    assert run(refused, monkeypatch) == 1
 
 
 def test_a_group_that_is_gone_may_have_left_accounts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,9 @@ def test_a_vault_is_waited_for_while_its_role_is_new(capsys: pytest.CaptureFixtu
 
 def test_references_are_those_of_the_gateways_app() -> None:
     """The secrets' names; nothing where there is no app yet; a refusal is not taken for that."""
-    assert vault.references(Cli(answers=using("a-key", "b-key")).azure, "rg", "video-gateway") == {"a-key", "b-key"}
+    cli = Cli(answers=using("a-key", "b-key"))
+    assert vault.references(cli.azure, "rg", "video-gateway") == {"a-key", "b-key"}
+    assert len(cli.asked("functionapp config appsettings list -g rg -n func-x")) == len(cli.asked("functionapp config")) == 1
     nothing = Cli()
     assert vault.references(nothing.azure, "rg", "video-gateway") == set()
     assert nothing.asked("functionapp config") == []
