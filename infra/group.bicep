@@ -55,6 +55,8 @@ var ids = {
   vault: resourceId('Microsoft.KeyVault/vaults', names.vault)
   workspace: resourceId('Microsoft.OperationalInsights/workspaces', names.workspace)
 }
+
+var networkId = existingNetwork.?vnet ?? resourceId('Microsoft.Network/virtualNetworks', names.network)
 var subnets = {
   app: existingNetwork.?appSubnet ?? resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, 'app')
   endpoints: existingNetwork.?endpointSubnet ?? resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, 'endpoints')
@@ -67,7 +69,17 @@ var upstreams = union(
 )
 
 // What is reached through private endpoints: what lies behind the app, and the app's front. Each has its id, the part of it that is
-// meant, and the zone of its name.
+// meant, and the zone of its name. Loops go by keys, because a snapshot belongs to no cloud and cannot tell the zones of storage.
+var zones = {
+  app: 'privatelink.azurewebsites.net'
+  blob: 'privatelink.blob.${environment().suffixes.storage}'
+  openAi: 'privatelink.openai.azure.com'
+  queue: 'privatelink.queue.${environment().suffixes.storage}'
+  safety: 'privatelink.cognitiveservices.azure.com'
+  table: 'privatelink.table.${environment().suffixes.storage}'
+  topic: 'privatelink.eventgrid.azure.net'
+  vault: 'privatelink.vaultcore.azure.net'
+}
 var openAiIds = concat(
   map(accountNames, each => resourceId('Microsoft.CognitiveServices/accounts', each)),
   map(
@@ -78,39 +90,15 @@ var openAiIds = concat(
 var behind = network == 'public'
   ? []
   : concat(
-      map(['blob', 'queue', 'table'], kind => {
-        name: kind
-        targetId: ids.storage
-        groupId: kind
-        zone: 'privatelink.${kind}.${environment().suffixes.storage}'
-      }),
-      [{ name: 'vault', targetId: ids.vault, groupId: 'vault', zone: 'privatelink.vaultcore.azure.net' }],
-      map(openAiIds, id => {
-        name: 'openai-${uniqueString(id)}'
-        targetId: id
-        groupId: 'account'
-        zone: 'privatelink.openai.azure.com'
-      }),
-      contentSafety
-        ? [{ name: 'safety', targetId: ids.safety, groupId: 'account', zone: 'privatelink.cognitiveservices.azure.com' }]
-        : [],
-      pipelines.eventTopic
-        ? [{ name: 'topic', targetId: ids.topic, groupId: 'topic', zone: 'privatelink.eventgrid.azure.net' }]
-        : []
+      map(['blob', 'queue', 'table'], kind => { name: kind, targetId: ids.storage, groupId: kind, zone: kind }),
+      [{ name: 'vault', targetId: ids.vault, groupId: 'vault', zone: 'vault' }],
+      map(openAiIds, id => { name: 'openai-${uniqueString(id)}', targetId: id, groupId: 'account', zone: 'openAi' }),
+      contentSafety ? [{ name: 'safety', targetId: ids.safety, groupId: 'account', zone: 'safety' }] : [],
+      pipelines.eventTopic ? [{ name: 'topic', targetId: ids.topic, groupId: 'topic', zone: 'topic' }] : []
     )
-var front = network == 'private'
-  ? [{ name: 'app', targetId: ids.app, groupId: 'sites', zone: 'privatelink.azurewebsites.net' }]
-  : []
+var front = network == 'private' ? [{ name: 'app', targetId: ids.app, groupId: 'sites', zone: 'app' }] : []
 
-var zones = existingNetwork.?dnsZones
-var zoneNames = union([], map(concat(behind, front), way => way.zone))
-var zoneIds = toObject(
-  zoneNames,
-  zone => zone,
-  zone => zones == null
-    ? resourceId('Microsoft.Network/privateDnsZones', zone)
-    : empty(zones) ? '' : (first(filter(zones!, id => endsWith(id, '/${zone}'))) ?? fail('existingNetwork.dnsZones lacks ${zone}'))
-)
+var ownZones = existingNetwork.?dnsZones == null ? union([], map(concat(behind, front), way => way.zone)) : []
 
 module identity 'modules/identity.bicep' = {
   params: { name: names.identity, location: location, tags: allTags }
@@ -188,15 +176,14 @@ module useOfExisting 'modules/openai-role.bicep' = [for each in existingOpenAi: 
   params: { account: each.account, role: each.role, identityId: ids.identity, principalId: identity.outputs.principalId }
 }]
 
-module net 'modules/network.bicep' = if (isPrivate) {
-  params: {
-    name: names.network
-    location: location
-    tags: allTags
-    existingNetwork: existingNetwork
-    zoneNames: zones == null ? zoneNames : []
-  }
+module net 'modules/network.bicep' = if (isPrivate && existingNetwork == null) {
+  params: { name: names.network, location: location, tags: allTags }
 }
+
+module namesOf 'modules/zone.bicep' = [for each in ownZones: {
+  params: { name: zones[each], linkName: names.network, tags: allTags, networkId: networkId }
+  dependsOn: [net]
+}]
 
 module endpoints 'modules/endpoint.bicep' = [for way in behind: {
   params: {
@@ -206,9 +193,10 @@ module endpoints 'modules/endpoint.bicep' = [for way in behind: {
     subnetId: subnets.endpoints
     targetId: way.targetId
     groupId: way.groupId
-    zoneId: zoneIds[way.zone]
+    zone: zones[way.zone]
+    dnsZones: existingNetwork.?dnsZones
   }
-  dependsOn: [net, storage, vault, openAi, safety, topic]
+  dependsOn: [net, namesOf, storage, vault, openAi, safety, topic]
 }]
 
 module app 'modules/app.bicep' = {
@@ -235,9 +223,10 @@ module entrance 'modules/endpoint.bicep' = [for way in front: {
     subnetId: subnets.endpoints
     targetId: way.targetId
     groupId: way.groupId
-    zoneId: zoneIds[way.zone]
+    zone: zones[way.zone]
+    dnsZones: existingNetwork.?dnsZones
   }
-  dependsOn: [net, app]
+  dependsOn: [net, namesOf, app]
 }]
 
 module appSettings 'modules/settings.bicep' = {

@@ -8,8 +8,15 @@ param subnetId string
 param targetId string
 param groupId string
 
-@description('The zone that its name is entered in; empty where a policy does that.')
-param zoneId string
+@description('The zone that its name belongs to.')
+param zone string
+
+@description('Zones to enter it in, by their ids: none where a policy does that, null for those that are made here.')
+param dnsZones string[]?
+
+var zoneId = dnsZones == null
+  ? resourceId('Microsoft.Network/privateDnsZones', zone)
+  : empty(dnsZones) ? '' : (first(filter(dnsZones!, id => endsWith(id, '/${zone}'))) ?? fail('existingNetwork.dnsZones lacks ${zone}'))
 
 resource endpoint 'Microsoft.Network/privateEndpoints@2025-07-01' = {
   name: name
@@ -22,7 +29,7 @@ resource endpoint 'Microsoft.Network/privateEndpoints@2025-07-01' = {
     ]
   }
 
-  resource names 'privateDnsZoneGroups' = if (!empty(zoneId)) {
+  resource names 'privateDnsZoneGroups' = if (dnsZones == null || !empty(dnsZones)) {
     name: 'default'
     properties: {
       privateDnsZoneConfigs: [

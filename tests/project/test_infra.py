@@ -392,8 +392,9 @@ def made_after(module: str) -> set[str]:
     [
         ("roles", {"identity", "storage", "vault", "telemetry"}),
         ("useOfNew", {"identity", "openAi"}),
-        ("endpoints", {"net", "storage", "vault", "openAi", "safety", "topic"}),
-        ("entrance", {"net", "app"}),
+        ("endpoints", {"net", "namesOf", "storage", "vault", "openAi", "safety", "topic"}),
+        ("entrance", {"net", "namesOf", "app"}),
+        ("namesOf", {"net"}),
         ("appSettings", {"identity", "app", "telemetry", "scheduler", "topic"}),
         ("diagnostics", {"telemetry", "storage", "vault"}),
         ("alerts", {"telemetry", "storage"}),
@@ -444,7 +445,6 @@ NEWEST = {
     "Microsoft.Insights/webtests": "2022-06-15",
     "Microsoft.Insights/workbooks": "2023-06-01",
     "Microsoft.Network/privateDnsZones": "2024-06-01",
-    "Microsoft.Network/privateDnsZones/virtualNetworkLinks": "2024-06-01",
 }
 
 
@@ -674,16 +674,26 @@ def test_names_are_entered_where_the_operator_says() -> None:
     """In zones of our own, which alone are made then; in none; or in those given, all of which
     must be there.
     """
-    text = code(INFRA / "group.bicep")
-    chosen = text[text.index("var zoneIds = ") : text.index("module identity")]
+    text = code(INFRA / "modules" / "endpoint.bicep")
     for way in (
-        r"zones == null\s+\? resourceId\('Microsoft.Network/privateDnsZones', zone\)",
-        r": empty\(zones\) \? ''",
-        r"first\(filter\(zones!, .*\) \?\? fail\(",
+        r"dnsZones == null\s+\? resourceId\('Microsoft.Network/privateDnsZones', zone\)",
+        r": empty\(dnsZones\) \? ''",
+        r"first\(filter\(dnsZones!, .*\) \?\? fail\(",
+        r"= if \(dnsZones == null \|\| !empty\(dnsZones\)\) \{",
     ):
-        assert re.search(way, chosen), way
-    assert "zoneNames: zones == null ? zoneNames : []" in text
-    assert "= if (!empty(zoneId)) {" in code(INFRA / "modules" / "endpoint.bicep")
+        assert re.search(way, text), way
+    assert "var ownZones = existingNetwork.?dnsZones == null ? " in code(INFRA / "group.bicep")
+
+
+def test_a_snapshot_can_tell_what_is_made_how_often() -> None:
+    """It belongs to no cloud, so nothing that decides a loop or a condition asks which."""
+    text = code(INFRA / "group.bicep")
+    clouds = {
+        name for name, value in re.findall(r"(?m)^var (\w+) = ((?:.*\n(?!\n|var ))*.*)", text) if "environment()" in value
+    }
+    assert clouds == {"zones"}
+    for loop in re.findall(r"= (?:\[for \w+ in|if \()(.*)\{$", text, re.MULTILINE):
+        assert not re.search(r"\bzones\b|environment\(\)|outputs", loop), loop
 
 
 def test_what_outlives_a_zone_is_one_choice() -> None:

@@ -84,11 +84,14 @@ def endpoints() -> tuple[int, int, int, int]:
     for Content Safety, and in front of the app.
     """
     text = code(INFRA / "group.bicep")
-    behind, front = text[text.index("var behind =") : text.index("var front =")], text[text.index("var front =") :]
+    behind, front = (
+        text[text.index("var behind =") : text.index("var front =")],
+        text[text.index("var front =") : text.index("var ownZones")],
+    )
     (kinds,) = re.findall(r"map\(\[(.*?)\], kind =>", behind)
     singles = re.findall(r"name: '(\w+)'", behind)
     assert singles == ["vault", "safety", "topic"]
-    return len(kinds.split(",")) + 1, behind.count("map(openAiIds"), 1, front[: front.index("var zones")].count("name: ")
+    return len(kinds.split(",")) + 1, behind.count("map(openAiIds"), 1, front.count("name: ")
 
 
 def test_private_endpoints_are_counted() -> None:
