@@ -117,8 +117,8 @@ def _check_config(choices: Choices) -> None:
 def _check_region(az: Azure, choices: Choices) -> None:
     command = "functionapp list-flexconsumption-locations"
     options = ["--zone-redundant"] if choices.resilience == "zone" else []
-    offered = {region["name"] for region in az.ask(command, *options)}
-    if choices.location not in offered:
+    offered = _looked_up(az, command, *options)
+    if offered is not None and choices.location not in {region["name"] for region in offered}:
         across = " across zones" if options else ""
         raise Stop(f"Flex Consumption{across} is not offered in {choices.location}: az {' '.join([command, *options])}")
 
@@ -131,10 +131,26 @@ def _check_providers(az: Azure, choices: Choices) -> None:
         needed += SCHEDULER_PROVIDERS
     if choices.has_topics:
         needed += EVENT_PROVIDERS
-    listed = az.ask("provider list", "--query", "[].{name:namespace,state:registrationState}")
+    listed = _looked_up(az, "provider list", "--query", "[].{name:namespace,state:registrationState}")
+    if listed is None:
+        return
     # Azure writes some of them in lower case.
     registered = {each["name"].lower() for each in listed if each["state"] == "Registered"}
     missing = [f"Microsoft.{name}" for name in needed if f"microsoft.{name}".lower() not in registered]
     if missing:
         commands = [f"\n  az provider register --namespace {name} --wait" for name in missing]
         raise Stop(f"The subscription has not registered what the gateway needs:{''.join(commands)}")
+
+
+def _looked_up(az: Azure, command: str, *options: str) -> list[dict[str, str]] | None:
+    """None where whoever deploys may not look, with rights on a group alone: Azure says later what
+    is wrong.
+    """
+    try:
+        found: list[dict[str, str]] = az.ask(command, *options)
+    except AzureError as error:
+        if "AuthorizationFailed" not in error.said:
+            raise
+        print(f"Not checked, because it takes rights on the subscription: az {command}")
+        return None
+    return found

@@ -82,6 +82,17 @@ def test_the_subscription_must_know_what_is_needed(
     assert said.count("az provider register") == 1
 
 
+@pytest.mark.parametrize("command", ["functionapp list-flexconsumption-locations", "provider list"])
+def test_rights_on_a_group_are_enough(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What takes rights on the subscription is not checked then; any other failure is one."""
+    refused = Cli(Chosen(location="westus9"), {command: Refusal("(AuthorizationFailed) The client has no authorization")})
+    if command == "provider list":
+        refused.chosen.location = "eastus2"
+    choices.check(refused.azure, choices.read(refused.azure))
+    assert f"Not checked, because it takes rights on the subscription: az {command}\n" in capsys.readouterr().out
+    assert "no route" in complaint(Cli(answers={command: Refusal("no route to host")}))
+
+
 def test_name_and_region_are_those_of_the_parameter_file() -> None:
     """Edited there, as it says, without any variable."""
     cli = Cli(Chosen(name="films", location="swedencentral"))
