@@ -232,7 +232,7 @@ infra-check: setup ## Check templates, scripts and pages; with the Bicep compile
 	else \
 		echo "The Azure CLI is not installed: the Bicep compiler has not seen the templates."; \
 	fi
-	@$(PYTHON) -m pytest tests/project/test_infra*.py tests/project/test_pipeline.py tests/project/test_docs.py tests/project/test_docs_commands.py $(ARGS)
+	@$(PYTHON) -m pytest tests/project/test_infra*.py tests/project/test_azd.py tests/project/test_queries.py tests/project/test_pipeline.py tests/project/test_docs.py tests/project/test_docs_commands.py $(ARGS)
 
 .PHONY: package-check
 package-check: setup ## Build the package; import it on every Python it may run on; index it as the worker does

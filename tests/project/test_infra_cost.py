@@ -143,6 +143,9 @@ def test_what_a_switch_adds_is_what_it_comes_to() -> None:
         ),
         "alertEmails": pytest.approx(len(re.findall(r"loadTextContent", ALERTS)) * prices["log_rule"] + prices["metric_rule"]),
         "availabilityTest": pytest.approx(looks() * prices["web_test"]),
+        "pipelines.requests": pytest.approx(
+            MONTH / 10 * number(rows("operations.md", "price")["queue_operation"][0]), abs=0.005
+        ),
         "auditLogs": pytest.approx(
             number(rows("operations.md", "quantity")["blob_write"][0])
             / 1e6
