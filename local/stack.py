@@ -25,7 +25,7 @@ from shared.clock import SystemClock
 from shared.config.catalog import Model
 from shared.config.file import BASE_NAMES, first
 from shared.dialects.known import DIALECTS
-from shared.gateway import current, use
+from shared.gateway import Gateway, current, use
 
 _CHECKOUT = Path(__file__).parent.parent
 _SIMULATOR_KEY = "simulated"
@@ -98,16 +98,7 @@ async def start(options: Options) -> AsyncIterator[Stack]:
             raise StackError(str(error)) from error
         speed = options.speed if simulated else 1.0
         app_settings = configure.app_settings(given, source, data / "configuration", speed=speed, model=options.model)
-        os.environ.update(app_settings)
-        # The app makes its gateway at the first request. It is made here so that a wrong setting
-        # ends the start with a message instead of answering 500, and so that its clients are closed
-        # at the end.
-        gateway = current()
-        if not storage_given:
-            await share_blobs(app_settings["AzureWebJobsStorage"], with_pages=bool(gateway.settings.knobs.cors.origins))
-        if options.open:
-            gateway = opened(gateway)
-            use(gateway)
+        gateway = await _gateway(app_settings, own_storage=not storage_given, open_keys=options.open)
         running.push_async_callback(gateway.close)
         functions = load("function_app")
         tell = None if options.quiet else _say
@@ -119,6 +110,21 @@ async def start(options: Options) -> AsyncIterator[Stack]:
         upstream = _upstreams(app_settings, simulated, speed) if simulated else elsewhere
         model = gateway.settings.catalog.models[0]
         yield Stack(host.url, app_settings["GATEWAY_MASTER_KEY"], model, options.data, upstream, options.open)
+
+
+async def _gateway(app_settings: Mapping[str, str], *, own_storage: bool, open_keys: bool) -> Gateway:
+    """The app's gateway. The app would make it at the first request; made here, a wrong setting
+    ends the start with a message instead of answering 500, and its clients can be closed at the
+    end. Raises ConfigurationError.
+    """
+    os.environ.update(app_settings)
+    gateway = current()
+    if own_storage:
+        await share_blobs(app_settings["AzureWebJobsStorage"], with_pages=bool(gateway.settings.knobs.cors.origins))
+    if open_keys:
+        gateway = opened(gateway)
+        use(gateway)
+    return gateway
 
 
 async def _stand_ins(

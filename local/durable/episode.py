@@ -97,23 +97,21 @@ def play(
         told = history + [json.dumps(each) for each in arrived]
         asked = payload(instance.id, instance.parent, instance.input, told, replaying=bool(history))
         answer = ask(orchestrator, asked)
-        plan = Plan.from_json(instance.plan)
-        walk = Walk(
-            plan,
-            answer.actions,
-            now=now,
-            execution=instance.execution,
-            lineage=[instance.id, instance.parent],
-            functions=functions,
-        )
+        walk = _walk(instance, answer.actions, now, functions)
         for each in (*carried, message):
             walk.arrive(each, place=len(told) - 1)
         walk.go(place=len(told) - 1)
     except Refused as refusal:
         # The host itself gives up, so there is no list of actions to drain: fail at once.
         return _failed(Turn("Failed", instance.plan, arrived), instance.name, str(refusal))
-    turn = _conclude(instance, answer, plan, walk, [*arrived, *sorted(walk.events, key=_task_id), ended])
+    turn = _conclude(instance, answer, walk, [*arrived, *sorted(walk.events, key=_task_id), ended])
     return turn if turn.next_input is None else replace(turn, carried=_unprocessed(told, walk.continued_at))
+
+
+def _walk(instance: Instance, actions: list[Action], now: datetime, functions: Functions) -> Walk:
+    """A pass over the actions, from where the last one ended. Raises Refused."""
+    plan, lineage = Plan.from_json(instance.plan), [instance.id, instance.parent]
+    return Walk(plan, actions, now=now, execution=instance.execution, lineage=lineage, functions=functions)
 
 
 def _unplayed(instance: Instance, message: Event, arrived: list[Event], ended: Event) -> Turn | None:
@@ -147,21 +145,21 @@ def ask(orchestrator: Orchestrator, told: str) -> Answer:
         raise Refused(f"The orchestrator answered with something else than its state: {malformed!r}") from malformed
 
 
-def _conclude(instance: Instance, answer: Answer, plan: Plan, walk: Walk, events: list[Event]) -> Turn:
+def _conclude(instance: Instance, answer: Answer, walk: Walk, events: list[Event]) -> Turn:
     """An outcome counts only when the walk has reached the end and no task is open; until then the
     status stays Running.
     """
     decided = (answer.error is not None or answer.done) and walk.reached_end
     running = Turn(
         "Running",
-        plan.to_json(),
+        walk.plan.to_json(),
         events,
         scheduled=walk.scheduled,
         cancelled=walk.cancelled,
         custom_status=json.dumps(answer.custom_status),
         draining=decided,
     )
-    if not decided or plan.busy:
+    if not decided or walk.plan.busy:
         return running
     if answer.error is not None:
         return _failed(running, instance.name, answer.error)

@@ -69,12 +69,7 @@ class TaskHub:
         self._wake = asyncio.Event()
         self._playing = 0
         self._performing = 0
-        # The SDK only warns about a completion with a task id it does not know, and later resolves
-        # the wrong task with it: that warning becomes an error. For an event that arrives before
-        # anybody waits for it, it gives the same warning with the event's name: that one is
-        # ignored.
-        warnings.filterwarnings("ignore", message="Potential duplicate Task completion")
-        warnings.filterwarnings("error", message=r"Potential duplicate Task completion for TaskId: \d+$")
+        _fail_on_unknown_tasks()
 
     async def run(self) -> None:
         """Work until cancelled; then hand back what was leased. Raises what the database raises."""
@@ -288,3 +283,12 @@ def _dotnet(told: str) -> str:
     around = {"$type": "System.Exception, System.Private.CoreLib", "ClassName": "System.Exception"}
     inner = {**around, "Message": f"Result: Failure\nException: {told}", "InnerException": None}
     return json.dumps({**around, "Message": f" {told}", "InnerException": inner})
+
+
+def _fail_on_unknown_tasks() -> None:
+    """Turn a warning of the SDK into an error: it only warns about a completion of a task that it
+    does not know, and later resolves the wrong task with it. For an event that arrives before it is
+    waited for, it gives the same warning with the event's name: that one is ignored.
+    """
+    warnings.filterwarnings("ignore", message="Potential duplicate Task completion")
+    warnings.filterwarnings("error", message=r"Potential duplicate Task completion for TaskId: \d+$")

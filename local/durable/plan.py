@@ -125,7 +125,7 @@ class Walk:
         lineage: list[str | None],
         functions: Functions,
     ) -> None:
-        self._plan = plan
+        self.plan = plan
         self._actions = actions
         self._leaves = [leaf for action in actions for leaf in leaves(action)]
         self._now = now
@@ -152,7 +152,7 @@ class Walk:
             self._hand_over(message["Name"], place)
             return
         task = message.get("TimerId", message.get("TaskScheduledId"))
-        for leaf, slot in zip(self._leaves, self._plan.slots, strict=False):
+        for leaf, slot in zip(self._leaves, self.plan.slots, strict=False):
             if task is not None and slot.task == task and slot.state is State.OPEN:
                 if kind in (EventType.TASK_FAILED, EventType.SUB_FAILED) and leaf["actionType"] in WITH_RETRY:
                     self._back_off(leaf, slot)
@@ -166,12 +166,12 @@ class Walk:
         """Schedule every action whose predecessors are all complete; `place` is that of the last
         event in history.
         """
-        for leaf in self._leaves[len(self._plan.slots) :]:
-            self._plan.slots.append(Slot(_what(leaf), None if leaf["actionType"] in UNNUMBERED else self._take_id()))
+        for leaf in self._leaves[len(self.plan.slots) :]:
+            self.plan.slots.append(Slot(_what(leaf), None if leaf["actionType"] in UNNUMBERED else self._take_id()))
         begin, reached = 0, -1
         for action in self._actions:
             end = begin + len(list(leaves(action)))
-            for leaf, slot in zip(self._leaves[begin:end], self._plan.slots[begin:end], strict=True):
+            for leaf, slot in zip(self._leaves[begin:end], self.plan.slots[begin:end], strict=True):
                 if leaf["actionType"] == ActionType.CONTINUE_AS_NEW:
                     # Reached again in every episode while the execution drains, until the last one
                     # acts on it.
@@ -181,18 +181,18 @@ class Walk:
                     self._schedule(leaf, slot, place)
                 elif slot.state is State.OPEN and leaf.get("isCanceled"):
                     self._cancel(slot)
-            completed = completed_at(action, iter(self._plan.slots[begin:end]))
+            completed = completed_at(action, iter(self.plan.slots[begin:end]))
             if completed is None:
                 return
             begin, reached = end, max(reached, completed)
         self.reached_end = True
 
     def _take_id(self) -> int:
-        self._plan.next_task += 1
-        return self._plan.next_task - 1
+        self.plan.next_task += 1
+        return self.plan.next_task - 1
 
     def _take_id_for_retry(self, slot: Slot) -> int:
-        if any(other.state is State.HELD and other.task is not None for other in self._plan.slots):
+        if any(other.state is State.HELD and other.task is not None for other in self.plan.slots):
             raise Refused(
                 "A retry needs a task id while another action is held back behind an unfinished one: in Azure host and SDK "
                 "would number the tasks differently. Cancel losing timers, and do not wait again for an event already used."
@@ -204,12 +204,12 @@ class Walk:
         """To the newest wait of that name, whatever its case, or else to the queue of early
         events.
         """
-        for leaf, slot in reversed(list(zip(self._leaves, self._plan.slots, strict=False))):
+        for leaf, slot in reversed(list(zip(self._leaves, self.plan.slots, strict=False))):
             waits = leaf["actionType"] == ActionType.WAIT_FOR_EVENT and slot.state is State.OPEN
             if waits and leaf["externalEventName"].casefold() == name.casefold():
                 slot.complete(place)
                 return
-        self._plan.early.append(name.casefold())
+        self.plan.early.append(name.casefold())
 
     def _back_off(self, leaf: Action, slot: Slot) -> None:
         """After the last attempt too: the SDK gives up only when that one extra timer has fired,
@@ -231,8 +231,8 @@ class Walk:
         kind = leaf["actionType"]
         if kind == ActionType.WAIT_FOR_EVENT:
             name = leaf["externalEventName"].casefold()
-            if name in self._plan.early:
-                self._plan.early.remove(name)
+            if name in self.plan.early:
+                self.plan.early.remove(name)
                 slot.complete(place)
         elif kind == ActionType.CREATE_TIMER:
             self._start_timer(_numbered(slot), leaf["fireAt"])
