@@ -5,6 +5,7 @@
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── WaitingRoomFull           503  waiting_room_full        too many calls wait on this instance
     ├── Unavailable               503  variant_unavailable      an image cannot be had just now
+    ├── SignInUnavailable         503  sign_in_unavailable      a token cannot be checked just now
     ├── NotPassed                      the operator's guardrails do not let a request through
     │   └── GuardrailUnavailable  503  guardrail_unavailable    a guardrail did not answer
     ├── RequestError                   the caller can mend it
@@ -12,7 +13,7 @@
     │   ├── WebhookUnreachable    400  webhook_unreachable, the caller's endpoint
     │   ├── ContentBlocked        400  content_policy_violation (a NotPassed too)
     │   ├── Unauthenticated       401  invalid_api_key
-    │   ├── PermissionDenied      403  permission_denied
+    │   ├── PermissionDenied      403  permission_denied, identity_not_mapped, …
     │   ├── NotFound              404  video_not_found, unknown_url
     │   ├── MethodNotAllowed      405  method_not_allowed
     │   ├── Conflict              409  video_not_completed
@@ -99,6 +100,13 @@ class Unavailable(GatewayError):
 
     status = 503
     default_code = "variant_unavailable"
+
+
+class SignInUnavailable(GatewayError):
+    """Whether a token is good cannot be known: the keys of its issuer are not to be had."""
+
+    status = 503
+    default_code = "sign_in_unavailable"
 
 
 class WaitingRoomFull(GatewayError):

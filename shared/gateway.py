@@ -59,6 +59,7 @@ from shared.videos.submission import Submission
 from shared.videos.tracing import Tracing
 
 if TYPE_CHECKING:
+    from shared.callers.identities import Identities
     from shared.guardrails.screening import Screening
 
 logger = logging.getLogger("gateway")
@@ -94,6 +95,7 @@ class Gateway(msgspec.Struct, frozen=True):
     following: Following
     places: Places
     tracing: Tracing
+    identities: "Identities | None"
 
     @property
     def telemetry(self) -> Telemetry:
@@ -188,6 +190,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
         Following(videos, clock),
         Places(given.knobs.waiting),
         Tracing(telemetry, videos),
+        _identities(given, links, keys, clock),
     )
 
 
@@ -198,6 +201,21 @@ def _screening(given: Settings, links: Connections) -> "Screening | None":
     from shared.guardrails.screening import screening_of
 
     return screening_of(given.guardrails, links)
+
+
+def _identities(given: Settings, links: Connections, keys: Keys, clock: Clock) -> "Identities | None":
+    """The callers that send tokens; where none may, nothing is imported for them. Raises
+    ConfigurationError.
+    """
+    if given.entra is None:
+        return None
+    from shared.callers.identities import Identities
+    from shared.callers.mappings import read_grants
+    from shared.callers.signing_keys import SigningKeys
+    from shared.callers.tokens import Tokens
+
+    grants = read_grants(given.entra, given.catalog, clock.now())
+    return Identities(Tokens(given.entra, SigningKeys(given.entra, links.http, clock), clock), grants, keys, clock)
 
 
 def _telemetry(given: Settings) -> Telemetry:

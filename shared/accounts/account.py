@@ -26,7 +26,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     """One key's row. Money in micro-dollars, times in UTC; `models`, `tags`, `metadata`, `aliases`,
     `permissions` and `callback_hosts` are JSON text. `hooked` is whether an endpoint wants events.
 
-    `token` is the SHA-256 of the secret, in hex. A limit of None does not limit. `team_id`,
+    `token` is the SHA-256 of the secret, in hex; of an account that an identity has, a number that
+    no secret is known for. `configured` is then the digest of the configuration that its settings
+    are from. A limit of None does not limit. `team_id`,
     `organization_id`, `tpm_limit`, `aliases` and `permissions` are kept for operators who bring
     keys from LiteLLM, and change nothing here.
     """
@@ -60,6 +62,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     webhook_url: str | None = None
     callback_hosts: str = "[]"
     hooked: bool = False
+    configured: str | None = None
 
     reserved: int = 0
     spend: int = 0

@@ -101,7 +101,7 @@ class Admission(msgspec.Struct):
             tags=account.tags,
             priority=account.priority,
             key_alias=account.alias,
-            key_user=account.user_id,
+            key_user=self.video.key_user or account.user_id,
             crossed=msgspec.json.encode(crossed).decode() if crossed else None,
             callback_url=self.video.callback_url or account.webhook_url,
         )

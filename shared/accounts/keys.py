@@ -3,8 +3,12 @@
 A key's secret is shown once, and stored as its SHA-256, the token. The partition `tokens` maps
 tokens and aliases to key ids; a key's account and videos lie under its id, so a key can get a new
 secret and keep everything else.
+
+A caller with an identity from outside has a key as well, made at its first use, whose secret nobody
+knows: the partition maps the identity's name to it.
 """
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -27,7 +31,7 @@ from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConfli
 # before that one. `api-key` is the official Azure client's.
 _KEY_HEADERS = ("x-litellm-api-key", "api-key", "x-api-key")
 
-TOKENS = "tokens"  # partition: token or alias → key id
+TOKENS = "tokens"  # partition: token, alias or identity → key id
 KEYS = "keys"  # partition: every key id there ever was
 
 _TOKEN = re.compile(r"[0-9a-f]{64}")
@@ -63,8 +67,9 @@ class Keys(msgspec.Struct):
     clock: Clock
     random: Random
     master_key: str | None
-    _owners: dict[str, str] = msgspec.field(default_factory=dict)  # token → key id, when last read
+    _owners: dict[str, str] = msgspec.field(default_factory=dict)  # token or identity → key id, when last read
     _accounts: dict[str, tuple[datetime, Account]] = msgspec.field(default_factory=dict)
+    _first_uses: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
 
     async def authenticate(self, headers: Mapping[str, str]) -> Caller:
         """The caller behind `Authorization: Bearer …` or `api-key: …`. Raises Unauthenticated."""
@@ -87,6 +92,39 @@ class Keys(msgspec.Struct):
         check_usable(account, self.clock.now())
         return Caller(key_id, account=account)
 
+    async def account_of(self, identity: str, settings: Mapping[str, Any]) -> tuple[str, Account]:
+        """The key id and the account of an identity from outside. It is made at the first use, and
+        gets the settings again when their digest, `configured`, has changed.
+
+        An account that was deleted stays so: it is not made anew. Raises Unauthenticated for one
+        that has ended, or Conflict (409) where the alias is in use.
+        """
+        name = _identity_key(identity)
+        # The row is never changed nor deleted, so that what is remembered of it is right.
+        owner = self._owners.get(name) or await self._first_use(name, settings)
+        account = await self._account(owner)
+        if account is None:
+            raise Unauthenticated("The API key is not valid.")
+        check_usable(account, self.clock.now())
+        if account.configured != settings["configured"]:
+            account = await self._change(owner, account, settings)
+        return owner, account
+
+    async def _first_use(self, name: str, settings: Mapping[str, Any]) -> str:
+        """Make the account of an identity, unless it has one. Who comes at the same moment gets the
+        same one, also through another instance.
+        """
+        async with self._first_uses:
+            if owner := await self._read_owner(name):
+                return owner
+            account = msgspec.structs.replace(Account(), token=secrets.token_hex(32), **settings)
+            try:
+                return (await self._make(account, name))[0]
+            except Conflict:
+                if owner := await self._read_owner(name):
+                    return owner
+                raise
+
     def is_master(self, secret: str) -> bool:
         master = self.master_key
         return master is not None and hmac.compare_digest(_encoded(secret), master.encode())
@@ -95,27 +133,30 @@ class Keys(msgspec.Struct):
         """Make a key with these settings. Raises Conflict (409) where the alias or the chosen
         secret is in use.
         """
-        now = self.clock.now()
         secret = secret or f"sk-{secrets.token_urlsafe(32)}"
         token = token_of(secret)
-        made = msgspec.structs.replace(
-            account, token=token, name=_shown(secret), created_at=now, updated_at=now, window_anchor=now, window_start=now
-        )
+        key_id, made = await self._make(msgspec.structs.replace(account, token=token, name=_shown(secret)), token)
+        return Issued(key_id, secret, made)
+
+    async def _make(self, account: Account, name: str) -> tuple[str, Account]:
+        """Make a key to which `name` leads: a token, or an identity. Raises Conflict (409)."""
+        now = self.clock.now()
+        made = msgspec.structs.replace(account, created_at=now, updated_at=now, window_anchor=now, window_start=now)
         key_id = f"key_{1 + secrets.randbelow(2**32 - 1):08x}"  # 0 is the operator's own
         try:
             (listed,) = await self.commits.table.commit(KEYS, Insert(key_id, {}))
         except WriteConflict:  # the id is taken, once in some billion
-            return await self.issue(account, secret)
+            return await self._make(account, name)
         written = await self._write_account(key_id, made)
         # Without a row in `tokens` the account cannot be used, so a crash here leaves nothing that
         # counts.
         try:
-            await self._point(key_id, [token, *_alias_keys(made.alias)])
+            await self._point(key_id, [name, *_alias_keys(made.alias)])
         except Conflict:
             await self.commits.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
             await self.commits.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
             raise
-        return Issued(key_id, secret, made)
+        return key_id, made
 
     async def update(self, key_id: str, changes: Mapping[str, Any]) -> Account:
         """Change a key's settings, never its counters. Raises NotFound, or Conflict (409) where the
@@ -178,19 +219,29 @@ class Keys(msgspec.Struct):
         `tokens` is read again.
         """
         remembered = self._owners.get(token)
-        account = await self._account(remembered, token) if remembered else None
+        account = await self._held(remembered, token) if remembered else None
         if remembered and account:
             return Caller(remembered, account=account)
-        row = await self.commits.table.get(TOKENS, token)
+        owner = await self._read_owner(token)
+        return Caller(owner, account=await self._held(owner, token)) if owner else None
+
+    async def _held(self, owner: str, token: str) -> Account | None:
+        """The key's account, if `token` is still its token."""
+        account = await self._account(owner)
+        return account if account is not None and hmac.compare_digest(account.token or "", token) else None
+
+    async def _read_owner(self, name: str) -> str | None:
+        """The id of the key that a row in `tokens` leads to; None where there is no such row."""
+        row = await self.commits.table.get(TOKENS, name)
         if row is None:
             return None
         if len(self._owners) >= _REMEMBERED:
             self._owners.clear()
-        owner = self._owners[token] = str(row.values["key"])
-        return Caller(owner, account=await self._account(owner, token))
+        owner = self._owners[name] = str(row.values["key"])
+        return owner
 
-    async def _account(self, owner: str, token: str) -> Account | None:
-        """The key's account, if `token` is still its token."""
+    async def _account(self, owner: str) -> Account | None:
+        """The key's account; None for a key that was deleted."""
         now = self.clock.now()
         read_at, account = self._accounts.get(owner, (now - 2 * _FRESH, None))
         if account is None or now - read_at > _FRESH:
@@ -200,7 +251,7 @@ class Keys(msgspec.Struct):
             if len(self._accounts) >= _REMEMBERED:
                 self._accounts.clear()
             self._accounts[owner] = (now, account)
-        return account if hmac.compare_digest(account.token or "", token) and not account.deleted else None
+        return None if account.deleted else account
 
     async def _change(self, key_id: str, before: Account, changes: Mapping[str, Any], *tokens: str) -> Account:
         """Write the rows in `tokens` first, then the account. After a crash in between, repeating
@@ -314,6 +365,11 @@ def _shown(secret: str) -> str:
 
 def _alias_keys(alias: str | None) -> list[str]:
     return [] if alias is None else [_alias_key(alias)]
+
+
+def _identity_key(identity: str) -> str:
+    """The row key of an identity, which no secret has: those are hashes alone."""
+    return f"identity_{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 def _alias_key(alias: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from shared.config import guardrail
 from shared.config.browsers import Cors, Waiting
 from shared.config.catalog import AZURE_OPENAI_SCOPE
+from shared.config.entra import Entra
 from shared.config.guardrail import BlockedPattern, BlockedWord, Guardrail, GuardrailParams
 from shared.dialects.azure import Azure
 from shared.dialects.parameters import Kind
@@ -134,7 +135,8 @@ class ModelEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Settings of the gateway as a whole. `max_budget` is in dollars. `alerting` names logging
-    providers, as `callbacks` of `litellm_settings` does.
+    providers, as `callbacks` of `litellm_settings` does. `entra`: whose tokens callers may send
+    instead of a key.
     """
 
     master_key: str | None = None
@@ -142,6 +144,7 @@ class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     budget_duration: str | None = None
     alerting: list[str] = []
     datadog_api_key: str | None = None
+    entra: Entra | None = None
 
 
 class Litellm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -239,7 +242,7 @@ def _suggestion(complaint: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs, Cors, Waiting)
+    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs, Cors, Waiting, Entra)
     guardrails = (Guardrail, GuardrailParams, BlockedWord, BlockedPattern)
     known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)

@@ -10,6 +10,7 @@ import msgspec
 
 from shared.config.catalog import MICROS, Catalog
 from shared.config.deployments import read_fallbacks, read_models
+from shared.config.entra import Entra
 from shared.config.file import ConfigFile, GatewayKnobs, General, ModelEntry, Params, read_file
 from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
@@ -70,7 +71,8 @@ class Storage(msgspec.Struct, frozen=True):
 
 class Settings(msgspec.Struct, frozen=True):
     """The app's configuration. `master_key` is the operator's; `max_budget` limits all keys
-    together, in micro-dollars. Messages of `requests_queue` start videos; "" for none.
+    together, in micro-dollars. Messages of `requests_queue` start videos; "" for none. Callers may
+    send tokens of `entra`.
     """
 
     storage: Storage
@@ -83,6 +85,7 @@ class Settings(msgspec.Struct, frozen=True):
     sinks: tuple[SinkSettings, ...] = ()
     telemetry: TelemetrySettings | None = None
     requests_queue: str = ""
+    entra: Entra | None = None
 
     def __repr__(self) -> str:
         return f"Settings({self.catalog!r})"  # `master_key` and the keys of guardrails, sinks and telemetry are secrets
@@ -112,7 +115,9 @@ def load(environment: Mapping[str, str] | None = None) -> Settings:
     budget, sinks = _read_budget(file.general_settings), _read_sinks(file, env)
     guardrails, queue = read_guardrails(file.guardrails, env), _read_queue(env)
     telemetry = read_telemetry(env, told=any(each.name == "otel" for each in sinks))
-    return Settings(storage, master_key, file.gateway, catalog, *budget, guardrails, sinks, telemetry, queue)
+    return Settings(
+        storage, master_key, file.gateway, catalog, *budget, guardrails, sinks, telemetry, queue, file.general_settings.entra
+    )
 
 
 def has_requests_queue() -> bool:

@@ -55,7 +55,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
     metadata: str | None = None
     tags: str | None = None  # the key's tags when it was admitted, as JSON text
     key_alias: str | None = None  # the key's, when it was admitted
-    key_user: str | None = None  # the key's `user_id`, when it was admitted
+    key_user: str | None = None  # the key's `user_id` when it was admitted, or who used the key by a token
     request_id: str | None = None  # the `x-request-id` of the response to its create
     traceparent: str | None = None  # the span of that request, if there is telemetry
     admitted_at: datetime | None = None

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from shared import gateway as composition
-from shared.accounts.keys import Caller
+from shared.accounts.keys import Caller, presented_secret
 from shared.config.browsers import Cors
 from shared.errors import ConfigurationError, GatewayError, InvalidRequest, PermissionDenied, envelope
 from shared.gateway import Gateway
@@ -102,11 +102,16 @@ class Call(msgspec.Struct, frozen=True):
         return self.request.headers
 
     async def caller(self) -> Caller:
-        """The authenticated caller. Raises Unauthenticated."""
+        """The authenticated caller, by a key or by a token of Entra where these are taken. Raises
+        Unauthenticated, PermissionDenied or SignInUnavailable.
+        """
+        identities = self.gateway.identities
+        if identities is not None and identities.takes(secret := presented_secret(self.headers)):
+            return await identities.authenticate(secret)
         return await self.gateway.keys.authenticate(self.headers)
 
     async def operator(self) -> Caller:
-        """The caller, who must hold the master key. Raises Unauthenticated or PermissionDenied."""
+        """The operator who calls. Raises what `caller` raises, or PermissionDenied."""
         caller = await self.caller()
         if not caller.master:
             raise PermissionDenied("Only the master key may do this.", code="master_key_required")

@@ -7,13 +7,13 @@ from typing import Any
 from urllib.parse import unquote
 
 from shared.accounts.keys import Caller, Issued, token_of
+from shared.callers.key_settings import new_account, parse_settings, show
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest, PermissionDenied
 from shared.events.webhooks.signing import secret_of
 from shared.media.requests import refuse_unknown, refuse_unknown_query
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
-from shared.routes.key_settings import new_account, parse_settings, show
 from shared.routes.models import usable_models
 
 _SHORTEST_SECRET, _LONGEST_SECRET = 16, 256

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from shared.callers.key_settings import show
 from shared.config.catalog import MICROS
 from shared.errors import InvalidRequest, PermissionDenied
 from shared.media.requests import parse_create, refuse_unknown_query
 from shared.media.video import MASTER_OWNER
 from shared.routes import spend
 from shared.routes.calls import Answer, Call
-from shared.routes.key_settings import show
 from shared.routes.spend import Filter, Spend
 
 _MOST_KEYS = 1000

@@ -87,6 +87,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         video = _video_of(request, owner, self.clock.now(), request_id, self.journal.telemetry.current)
         try:
             if account is not None:
+                video = msgspec.structs.replace(video, key_user=account.user_id)
                 await self._refuse_early(video, account)
             # Only now: guardrails cost money, and unpacking an image is the most expensive part.
             video, reference = await self._examined(video, request)
@@ -176,7 +177,7 @@ class Lifecycle(msgspec.Struct, frozen=True):
         if its mark was written; the caller gets the refusal all the same.
         """
         if account is not None:
-            video = msgspec.structs.replace(video, tags=account.tags, key_alias=account.alias, key_user=account.user_id)
+            video = msgspec.structs.replace(video, tags=account.tags, key_alias=account.alias)
         try:
             await self.journal.tell_blocked(video, refusal)
         except StorageUnavailable:

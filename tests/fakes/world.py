@@ -17,6 +17,7 @@ from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config import settings
 from shared.config.catalog import Catalog, Model
+from shared.config.entra import Entra
 from shared.config.guardrail import Guardrail
 from shared.config.guardrails import read_guardrails
 from shared.config.settings import Settings
@@ -42,11 +43,12 @@ _KNOBS: dict[str, Any] = {"url_seconds": 20 * 365 * 24 * 60 * 60}
 
 
 class Links(Connections):
-    """Connections whose only way out is the scripted upstream."""
+    """Connections whose only way out is the scripted upstream, and `issuer`, where there is one."""
 
-    def __init__(self, upstream: ScriptedUpstream) -> None:
+    def __init__(self, upstream: ScriptedUpstream, issuer: str | None = None) -> None:
         super().__init__(None)
-        self._http = httpx.AsyncClient(transport=upstream.transport())
+        real = {issuer: httpx.AsyncHTTPTransport()} if issuer else {}
+        self._http = httpx.AsyncClient(transport=upstream.transport(), mounts=real)
 
     async def token(self, scope: str, *, renew: bool = False) -> str:
         """One that says what it is for."""
@@ -75,9 +77,15 @@ class World:
         tables = self.gateway.tables
         assert isinstance(tables, FaultyTables)
         same = FaultyTables(tables.storage, self.faults, inner=tables.inner)
-        gateway = composition.build(self.gateway.settings, self.clock, Random(2), Links(self.upstream), same)
+        links = Links(self.upstream, _issuer_of(self.gateway.settings.entra))
+        gateway = composition.build(self.gateway.settings, self.clock, Random(2), links, same)
         self.others.append(gateway)
         return gateway
+
+    def with_entra(self, entra: Entra) -> Gateway:
+        """One more instance, with other callers by tokens."""
+        changed = msgspec.structs.replace(self.gateway.settings, entra=entra)
+        return replace(self, gateway=msgspec.structs.replace(self.gateway, settings=changed)).another()
 
     def with_model(self, *models: Model, fallbacks: Mapping[str, tuple[str, ...]] | None = None) -> "World":
         """The same world after the operator has changed the configuration to these models; the
@@ -189,13 +197,14 @@ async def world(
     server: type[ScriptedUpstream] = ScriptedUpstream,
     sinks: Sequence[str] = (),
     telemetry: TelemetrySettings | None = None,
+    entra: Entra | None = None,
     real_tables: bool = True,
     **deployment: Any,
 ) -> AsyncIterator[World]:
     """A gateway with one model on one deployment and one key; `knobs`, the key's `limits` and the
     deployment's may be set, the `budget` of the whole gateway in micro-dollars, the `guardrails` as
     config.yaml has them, the kind of `server` that answers, the logging providers that are told
-    (`sinks`), and who gets `telemetry`.
+    (`sinks`), who gets `telemetry`, and whose tokens callers may send (`entra`).
 
     Its tables are its own: nobody else counts against it, and who looks at all there is sees what
     the test made. They are those of the account, or behave as these do (`MemoryTable`).
@@ -214,11 +223,12 @@ async def world(
         guardrails=read_guardrails(msgspec.convert(guardrails, list[Guardrail]), {}),
         sinks=read_sinks(sinks, sinks, SETTINGS),
         telemetry=telemetry,
+        entra=entra,
     )
     faults = Faults()
     inner = None if real_tables else (MemoryTable(), MemoryTable())
     tables = FaultyTables(changed.storage, faults, prefix=f"t{secrets.token_hex(8)}", inner=inner)
-    gateway = composition.build(changed, clock, Random(1), Links(upstream), tables)
+    gateway = composition.build(changed, clock, Random(1), Links(upstream, _issuer_of(entra)), tables)
     try:
         issued = await gateway.keys.issue(Account(**(limits or {})))
         it = World(gateway, clock, upstream, issued.key_id, model, issued.secret, faults, receivers)
@@ -227,6 +237,10 @@ async def world(
             await each.close()
     finally:
         await gateway.close()
+
+
+def _issuer_of(entra: Entra | None) -> str | None:
+    return entra.authority if entra else None
 
 
 @cache

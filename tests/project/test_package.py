@@ -180,6 +180,8 @@ def test_the_package_imports_only_what_it_requires() -> None:
         "azure.storage.blob": "azure-storage-blob",
         "azure.identity": "azure-identity",
         "azurefunctions.extensions": "azurefunctions-extensions-base",
+        "jwt": "PyJWT",
+        "cryptography": "cryptography",
         "aiohttp": "aiohttp",
         "yarl": "aiohttp",  # whose addresses it has
         "azure.core": "azure-storage-blob",  # which requires azure-core, as does azure-identity

@@ -61,7 +61,7 @@ def _row(place: str, write: Write) -> str:
         case Delete(Row(key)):
             sign = "-"
     if place == "tokens":
-        return sign + ("alias" if key.startswith("alias_") else "token")
+        return sign + (kind if (kind := key.partition("_")[0]) in ("alias", "identity") else "token")
     if place in ("mail", POISON):
         return f"{sign}delivery"
     if place in ("asks", "copies", ALERTS, UNTOLD):

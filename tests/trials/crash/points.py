@@ -33,6 +33,7 @@ from local.durable.store import Store
 from local.functions_host.functions import Function
 from local.functions_host.invocation import Invoker
 from shared.accounts.commits import Commits
+from shared.callers.signing_keys import SigningKeys
 from shared.capacity.wake_ups import WakeUps
 from shared.events.couriers import Couriers
 from shared.events.post import Post
@@ -127,6 +128,7 @@ class Passages:
                 self._around(Upstream, method.__name__, lambda *_, call=call, **__: f"upstream.{call}")
         self._around_content()
         self._around(Post, "post", lambda *_: "sink.post")
+        self._around(SigningKeys, "_published", lambda _: "issuer.keys")
         self._around(Queues, "put", lambda _, queue, *__: "queue.put" + (" poison" if queue.endswith("-poison") else ""))
         for call in ("start_new", "raise_event", "terminate", "purge_instance_history"):
             self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")

@@ -33,6 +33,7 @@ from shared.media.video import GATEWAY_OWNER
 from shared.storage.tables import Delete
 from shared.storage.video_store import UPKEEP
 from shared.upkeep.housekeeping import IDENTITIES
+from tests.fakes.issuer import Issuer, issuing
 from tests.trials.crash.app import SWEPT
 from tests.trials.crash.client import Client, Whereabouts, until
 from tests.trials.crash.clock import FastClock
@@ -61,6 +62,7 @@ class Stage:
     sora: SimulatedServer
     front: Front
     receiver: Receiver
+    issuer: Issuer
     gateway: Gateway
     owner: str
     client: Client
@@ -73,7 +75,8 @@ class Stage:
 
     def unconfigure(self) -> None:
         """The first model is configured no longer."""
-        app_settings(self.terms, self.storage, self.upstream, self.folder, self.models[1:], receiver=self.receiver.url)
+        places = {"receiver": self.receiver.url, "issuer": self.issuer.url}
+        app_settings(self.terms, self.storage, self.upstream, self.folder, self.models[1:], **places)
 
     def lose_orchestrations(self) -> None:
         """The engine's own storage is lost, or was emptied by hand."""
@@ -209,7 +212,9 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
         sora = _upstream(lab, terms, clock)
         place = await running.enter_async_context(front(sora))
         receiver = await running.enter_async_context(listening(terms.listens or ()))
-        told = app_settings(terms, lab.storage, place.url, folder, models, receiver=receiver.url)
+        issuer = running.enter_context(issuing())
+        issuer.now = clock.now
+        told = app_settings(terms, lab.storage, place.url, folder, models, receiver=receiver.url, issuer=issuer.url)
         gateway = composition.build(settings.load(told), clock)
         running.push_async_callback(gateway.close)
         others = {row.key async for row in gateway.tables.gateway.scan(KEYS)}
@@ -228,6 +233,7 @@ async def stage(lab: Lab, terms: Terms, *, patient: bool) -> AsyncIterator[Stage
             sora,
             place,
             receiver,
+            issuer,
             gateway,
             issued.key_id,
             client,

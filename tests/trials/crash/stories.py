@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from shared.accounts.account import Account
+from tests.fakes.issuer import APP
 from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
 from tests.trials.crash.story import Story
@@ -278,6 +279,14 @@ async def _operated(stage: Stage, _: Any) -> None:
     stage.result.expect(answer.status_code == 401, f"a deleted key was answered {answer.status_code}")
 
 
+async def _identified(stage: Stage, _: Any) -> None:
+    """A person's first call, and the next: both reach one account."""
+    tokens = [stage.issuer.token(oid=stage.client.tag, jti=number) for number in range(2)]
+    answers = [await stage.client.ask("GET", "/key/info", headers={"authorization": f"Bearer {each}"}) for each in tokens]
+    told = [each.json().get("key") for each in answers]
+    stage.result.expect(told[0] is not None and told[0] == told[1], f"the accounts are {told}")
+
+
 async def _replayed(stage: Stage, _: Any) -> None:
     """Both events are refused; the operator has them tried again."""
     await made(stage)
@@ -457,6 +466,7 @@ CLIENTS = (
         account=Account(max_budget=_PRICE),
     ),
     Story("a key from its first day to its last", _operated),
+    Story("a caller who comes with a token", _identified, identities=({"match": {"app_id": APP}},)),
     Story("a logging provider that is told", _one, check=told, listens=()),
     Story("a logging provider that is down at first", _one, check=told, listens=(503, 503)),
     Story("a logging provider that refuses, and takes the replay", _replayed, check=told, listens=(400, 400)),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 
 from shared.accounts.account import Account
+from tests.fakes.issuer import AUDIENCE, TENANT
 from tests.fakes.receivers import SETTINGS
 from tests.trials.crash.clock import HURRY
 
@@ -37,6 +38,7 @@ class Terms:
     knobs          settings of the section `gateway:`
     general        settings of the section `general_settings:`
     account        settings of the key
+    identities     who may send a token of an issuer of the stage: the entries of `entra.accounts`
     words          words that a guardrail blocks
     listens        the first answers of a logging provider that is told, as statuses; None for no
                    provider
@@ -59,6 +61,7 @@ class Terms:
     knobs: dict[str, Any] = field(default_factory=dict)
     general: dict[str, Any] = field(default_factory=dict)
     account: Account = field(default_factory=Account)
+    identities: tuple[dict[str, Any], ...] = ()
     words: tuple[str, ...] = ()
     listens: tuple[int, ...] | None = None
     sinks: tuple[str, ...] = ("datadog",)
@@ -69,13 +72,13 @@ class Terms:
 
 
 def app_settings(
-    terms: Terms, storage: str, upstream: str, folder: Path, models: Sequence[str], *, receiver: str
+    terms: Terms, storage: str, upstream: str, folder: Path, models: Sequence[str], *, receiver: str, issuer: str
 ) -> dict[str, str]:
     """All that the app is told; its configuration file, with models of these names, is written to
-    `folder`. `receiver` is the address of the logging provider.
+    `folder`. `receiver` is the address of the logging provider, `issuer` that of who signs tokens.
     """
     path = folder / "gateway.yaml"
-    path.write_text(yaml.safe_dump(_configuration(terms, models, upstream)))
+    path.write_text(yaml.safe_dump(_configuration(terms, models, upstream, issuer)))
     return {
         "AzureWebJobsStorage": storage,
         "AZURE_OPENAI_API_BASE": upstream,
@@ -91,7 +94,7 @@ def app_settings(
     }
 
 
-def _configuration(terms: Terms, models: Sequence[str], upstream: str) -> dict[str, Any]:
+def _configuration(terms: Terms, models: Sequence[str], upstream: str, issuer: str) -> dict[str, Any]:
     place = {"api_base": upstream, "api_key": UPSTREAM_KEY}
     entries = [
         {
@@ -113,10 +116,11 @@ def _configuration(terms: Terms, models: Sequence[str], upstream: str) -> dict[s
     rules = [
         {"guardrail_name": "words", "params": {"guardrail": "keywords", "default_on": True, "blocked_words": [*terms.words]}}
     ]
+    entra = {"tenant": TENANT, "audience": AUDIENCE, "authority": issuer, "accounts": [*terms.identities]}
     return {
         "model_list": entries,
         "gateway": knobs,
-        "general_settings": terms.general,
+        "general_settings": {**terms.general, **({"entra": entra} if terms.identities else {})},
         "litellm_settings": sinks,
         "guardrails": rules if terms.words else [],
     }

@@ -72,6 +72,7 @@ ENOUGH = (
         "deleted when it is finished",
         "deleted while its thumbnail is fetched",
         "a key from its first day to its last",
+        "a caller who comes with a token",
     ),
     *(
         "a webhook from its first day to its last",

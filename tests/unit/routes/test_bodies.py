@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shared.callers.key_settings import parse_settings
 from shared.config.catalog import Catalog
 from shared.errors import GatewayError, InvalidRequest, RequestTimeout, TooLarge
 from shared.routes.bodies import LARGEST_TEXT, Scanner, within_limits
 from shared.routes.calls import Answer, Call, pieces
 from shared.routes.json_bodies import read_json
-from shared.routes.key_settings import parse_settings
 from tests.fakes.asking import ask
 from tests.fakes.asking import request as asked
 from tests.fakes.loop import JumpingLoop

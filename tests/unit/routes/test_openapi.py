@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from shared.callers import key_settings
 from shared.media.requests import CREATE_FIELDS
-from shared.routes import key_settings, openapi, paths
+from shared.routes import openapi, paths
 from tests.fakes.world import World
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""A key's settings: checks those that an operator's request sets, and shows a key in an answer."""
+"""A key's settings: checks those that the operator sets, and shows a key in an answer."""
 
 import json
 import re
@@ -48,6 +48,15 @@ def parse_settings(fields: Fields, catalog: Catalog, now: datetime, *, also: tup
     if changes.get("blocked", ...) is None:
         raise InvalidRequest("`blocked` must be true or false.", code="invalid_type", param="blocked")
     return changes
+
+
+def complete_settings(fields: Fields, catalog: Catalog, now: datetime) -> dict[str, Any]:
+    """Every setting that a configuration decides, in the fields of an Account: those given, and the
+    others as a new key has them. Raises InvalidRequest.
+    """
+    new = Account()
+    others = {target: getattr(new, target) for target, _ in _PARSERS.values() if target not in _OPERATORS}
+    return {**others, "models": new.models, **parse_settings(fields, catalog, now)}
 
 
 # LiteLLM's fields that would promise what is not done here, and what to use instead.
@@ -250,6 +259,8 @@ _PARSERS: dict[str, tuple[str, Callable[[str, Any], Any]]] = {
     "callback_hosts": ("callback_hosts", _hosts),
     "blocked": ("blocked", _flag),
 }
+# What the operator says of an account by a request, and a configuration leaves as it is.
+_OPERATORS = ("alias", "user_id", "blocked")
 _EMPTY = {"priority": 1, "tags": "[]", "callback_hosts": "[]", "metadata": "{}", "aliases": "{}", "permissions": "{}"}
 
 
