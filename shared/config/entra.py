@@ -27,7 +27,8 @@ class Entra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`tenant`: the only directory whose tokens are taken, by its id. `audience`: the gateway's own
     names there, of which a token has one. `accounts`: what each kind of caller gets; they are read
     in `callers.mappings`. `leeway_seconds`: by how much clocks may differ. `authority`: a stand-in
-    on this machine in the place of the `cloud`.
+    on this machine in the place of the `cloud`. `client_id`: the app by which people sign in to the
+    studio.
     """
 
     tenant: _Id
@@ -36,6 +37,7 @@ class Entra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cloud: Literal["public", "government", "china"] = "public"
     leeway_seconds: _Leeway = 60
     authority: _Loopback | None = None
+    client_id: _Id | None = None
 
     @property
     def tenant_id(self) -> str:

@@ -42,12 +42,13 @@ async def get_docs(call: Call) -> Answer:
 
 
 async def get_studio(call: Call, name: str = "index.html") -> Answer:
-    """The page for people, and its files. Needs no key: what it shows, it asks for with one. Raises
-    NotFound.
+    """The page for people, its files, and how to sign in. Needs no key: what it shows, it asks for
+    with one. Raises NotFound.
     """
     from shared.routes import studio
 
-    return studio.file(name, call.headers)
+    entra = call.given.settings.entra if call.given else None  # a gateway that is not configured has the page, too
+    return studio.sign_in(entra) if name == "sign_in.json" else studio.file(name, call.headers, entra)
 
 
 @cache

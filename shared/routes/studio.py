@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from shared.config.entra import Entra
 from shared.errors import NotFound
 from shared.routes.calls import Answer
 
@@ -25,14 +26,15 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-# Code and style from this origin alone, none inline; no other origin is asked for anything. Films
-# and images are shown from memory (`blob:`), because an `<img>` sends no key.
+# Code and style from this origin alone, none inline; no other origin is asked for anything, but for
+# tokens where people sign in with Entra. Films and images are shown from memory (`blob:`), because
+# an `<img>` sends no key.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; media-src blob:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'; "
+    "connect-src 'self'"
 )
 _SAFETY = {
-    "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -53,13 +55,32 @@ class _File(msgspec.Struct, frozen=True):
         return f'"{self.digest}{"-gzip" if packed else ""}"'
 
 
-def file(name: str, headers: Mapping[str, str]) -> Answer:
-    """A file of the page. Raises NotFound for a name that is none of the table's."""
+def sign_in(entra: Entra | None) -> Answer:
+    """Where and as what people sign in with Entra: facts that anybody may know. Null where they
+    have keys alone.
+    """
+    if entra is None or entra.client_id is None:
+        return Answer({"entra": None})
+    scope = f"openid offline_access {entra.audiences[0]}/.default"
+    return Answer({"entra": {"authority": f"{entra.host}/{entra.tenant_id}", "client_id": entra.client_id, "scope": scope}})
+
+
+def file(name: str, headers: Mapping[str, str], entra: Entra | None = None) -> Answer:
+    """A file of the page, which may fetch tokens of `entra`. Raises NotFound for a name that is
+    none of the table's.
+    """
     found = _files().get(name)
     if found is None:
         raise NotFound("The studio has no such file.", code="unknown_url")
     packed = _takes_gzip(headers.get("accept-encoding", ""))
-    told = {**_SAFETY, "cache-control": found.keep, "etag": found.etag(packed=packed), "vary": "accept-encoding"}
+    policy = f"{_POLICY} {entra.host}" if entra is not None and entra.client_id is not None else _POLICY
+    told = {
+        "content-security-policy": policy,
+        **_SAFETY,
+        "cache-control": found.keep,
+        "etag": found.etag(packed=packed),
+        "vary": "accept-encoding",
+    }
     if _is_known(headers.get("if-none-match", ""), told["etag"]):
         return Answer(None, 304, told, found.media_type)
     if packed:

@@ -1,5 +1,7 @@
 // The gateway's API, as this page asks it: on its own origin, with the key of this tab.
 
+import { fresh } from "./entra";
+
 const KEY = "key";
 
 /** Told to the window, with the Refusal, when a key is no good, or no longer. */
@@ -53,7 +55,7 @@ export async function bytes(path: string, asked: Asked = {}): Promise<Blob> {
 
 /** An answer that is no error. Throws Refusal. */
 export async function answer(path: string, asked: Asked = {}): Promise<Response> {
-  const { key } = session;
+  const key = await current();
   const headers: Record<string, string> = { authorization: `Bearer ${key ?? ""}`, ...asked.headers };
   if (asked.json !== undefined) headers["content-type"] = "application/json";
   const given = {
@@ -70,6 +72,14 @@ export async function answer(path: string, asked: Asked = {}): Promise<Response>
   const refused = await refusal(response);
   if (response.status === 401 && key === session.key) dispatchEvent(new CustomEvent(KEY_REFUSED, { detail: refused }));
   throw refused;
+}
+
+/** The key to send. A token that was renewed takes the old one's place, unless somebody has signed out meanwhile. */
+async function current(): Promise<string | null> {
+  const before = session.key;
+  const key = await fresh(before);
+  if (key && key !== before && session.key === before) session.begin(key);
+  return key;
 }
 
 function search(query: Query = {}): string {

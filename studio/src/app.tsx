@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 import { ask, isRefusal, KEY_REFUSED, type Refusal, session } from "./api";
+import { arrived } from "./entra";
 import { useKept, useLoaded, useTimer } from "./hooks";
 import { lazy } from "./lazy";
 import { SignIn } from "./sign_in";
@@ -14,6 +15,7 @@ const Operate = lazy(() => import("./operate/operate").then((module) => module.O
 export function App() {
   const [signedIn, setSignedIn] = useState(session.key !== null);
   const [refusal, setRefusal] = useState<Refusal | null>(null);
+  const [failure, setFailure] = useState<string | null>(null);
   const leave = (why: Refusal | null) => {
     session.end();
     setSignedIn(false);
@@ -22,14 +24,19 @@ export function App() {
   useEffect(() => {
     const refused = (event: Event) => leave((event as CustomEvent<Refusal>).detail);
     addEventListener(KEY_REFUSED, refused);
+    arrived().then(
+      (token) => token && enter(token),
+      (failed: Error) => setFailure(failed.message),
+    );
     return () => removeEventListener(KEY_REFUSED, refused);
   }, []);
   const enter = (key: string) => {
     session.begin(key);
     setRefusal(null);
+    setFailure(null);
     setSignedIn(true);
   };
-  return signedIn ? <Inside leave={() => leave(null)} /> : <SignIn enter={enter} refusal={refusal} />;
+  return signedIn ? <Inside leave={() => leave(null)} /> : <SignIn {...{ enter, refusal, failure }} />;
 }
 
 const BUDGET_SECONDS = 15; // until what is left of the budget is asked for again

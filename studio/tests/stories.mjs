@@ -53,6 +53,31 @@ const stories = {
     });
   },
 
+  async signing_in_with_entra() {
+    await browsing(ADDRESS, async (page) => {
+      await page.goto("/studio");
+      await page.getByRole("button", { name: "Sign in with Microsoft" }).click();
+      await page.getByText("entra:bbbbbbbb-0000-0000-0000-000000000001").waitFor();
+      await page.getByText("$1.00 left of $1.00").waitFor();
+      check(page.url() === `${ADDRESS}/studio`, "no code is in the address");
+      await page.reload();
+      await page.getByText("entra:bbbbbbbb-0000-0000-0000-000000000001").waitFor();
+      await page.getByRole("button", { name: "Sign out" }).click();
+      check(await page.evaluate(() => sessionStorage.length === 0), "nothing is kept");
+      await page.goto("/studio#code=another&state=another"); // which this tab has not asked for
+      await page.getByRole("button", { name: "Sign in with Microsoft" }).waitFor();
+    });
+  },
+
+  async a_token_is_renewed() {
+    await browsing(ADDRESS, async (page) => {
+      await page.goto("/studio");
+      await page.getByRole("button", { name: "Sign in with Microsoft" }).click();
+      await order(page, PROMPT);
+      await done(page, PROMPT).waitFor();
+    });
+  },
+
   async remix_and_go_on_from_the_last_frame() {
     await browsing(ADDRESS, async (page) => {
       await signIn(page, KEY);

@@ -1,5 +1,5 @@
 """A stand-in of Microsoft Entra ID on this machine: it publishes the keys of one tenant over HTTP,
-and signs tokens with them.
+signs tokens with them, and signs people in who come with a browser.
 """
 
 import base64
@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
@@ -44,6 +46,8 @@ class Issuer:
     published: list[str] = field(default_factory=lambda: ["first"])
     says: Callable[[str], Answer | None] = lambda path: None
     asked: list[str] = field(default_factory=list)
+    lifetime: int = 3600  # seconds, of a token that a browser is given
+    _challenges: dict[str, str] = field(default_factory=dict)
 
     @property
     def fetches(self) -> int:
@@ -82,6 +86,27 @@ class Issuer:
             return 200, json.dumps({"keys": [public(name) for name in self.published]}).encode()
         return 404, b""
 
+    def authorized(self, asked: Mapping[str, str]) -> str:
+        """Where a browser is sent back to, whose person has signed in at once. Fails for what Entra
+        would refuse.
+        """
+        assert asked["response_type"] == "code" and asked["response_mode"] == "fragment"
+        assert asked["client_id"] == APP and asked["code_challenge_method"] == "S256"
+        assert asked["scope"] == f"openid offline_access {AUDIENCE}/.default"
+        code = f"code-{len(self._challenges)}"
+        self._challenges[code] = asked["code_challenge"]
+        return f"{asked['redirect_uri']}#{urlencode({'code': code, 'state': asked['state']})}"
+
+    def granted(self, asked: Mapping[str, str]) -> dict[str, Any]:
+        """The tokens for a code, which works once, or for a refresh token."""
+        if asked["grant_type"] == "authorization_code":
+            challenge = self._challenges.pop(asked["code"])
+            assert encoded(sha256(asked["code_verifier"].encode()).digest()) == challenge
+        else:
+            assert asked["refresh_token"] == "renewal"
+        token = self.token(exp=int(self.now().timestamp()) + self.lifetime)
+        return {"access_token": token, "refresh_token": "renewal", "expires_in": self.lifetime, "token_type": "Bearer"}
+
 
 def signed(claims: Any, signed_with: str = "first", header: Mapping[str, Any] | None = None) -> str:
     """A token with these claims, whatever they are."""
@@ -108,8 +133,20 @@ def issuing() -> Iterator[Issuer]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            status, body = issuer.answer(self.path)
+            path, _, query = self.path.partition("?")
+            if path.endswith("/oauth2/v2.0/authorize"):
+                self.say(302, issuer.authorized(dict(parse_qsl(query))).encode())
+            else:
+                self.say(*issuer.answer(self.path))
+
+        def do_POST(self) -> None:
+            asked = dict(parse_qsl(self.rfile.read(int(self.headers["content-length"])).decode()))
+            issuer.asked.append(asked["grant_type"])
+            self.say(200, json.dumps(issuer.granted(asked)).encode())
+
+        def say(self, status: int, body: bytes) -> None:
             self.send_response(status)
+            self.send_header("access-control-allow-origin", "*")
             self.send_header("content-length", str(len(body)))
             if status == 302:
                 self.send_header("location", body.decode())

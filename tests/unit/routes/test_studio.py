@@ -3,10 +3,13 @@
 import gzip
 import re
 
+import msgspec
 import pytest
 
+from shared.config.entra import Entra
 from shared.routes import paths, studio
 from tests.fakes.asking import Reply, ask, request
+from tests.fakes.issuer import APP, AUDIENCE, TENANT
 
 pytestmark = pytest.mark.anyio
 
@@ -81,6 +84,30 @@ async def test_a_name_that_is_none_of_the_files_is_not_found(name: str) -> None:
     """No path is made of it, so it leads nowhere."""
     reply = await get(name)
     assert (reply.status, reply.code) == (404, "unknown_url")
+
+
+@pytest.mark.parametrize("client_id", [None, APP])
+async def test_the_page_learns_how_to_sign_in(client_id: str | None) -> None:
+    """Public facts alone. Where there is a tenant, its host is the one other origin that may be
+    asked.
+    """
+    entra = msgspec.convert({"tenant": TENANT, "audience": AUDIENCE, "accounts": [], "client_id": client_id}, Entra)
+    policy = studio.file("index.html", {}, entra).headers["content-security-policy"]
+    told = studio.sign_in(entra).body["entra"]
+    if client_id is None:
+        assert (told, policy.partition("connect-src ")[2]) == (None, "'self'")
+    else:
+        assert policy.partition("connect-src ")[2] == "'self' https://login.microsoftonline.com"
+        assert told == {
+            "authority": f"https://login.microsoftonline.com/{TENANT}",
+            "client_id": APP,
+            "scope": f"openid offline_access {AUDIENCE}/.default",
+        }
+
+
+async def test_a_gateway_that_is_not_configured_tells_of_no_tenant() -> None:
+    """People have keys then, or nothing."""
+    assert (await get("sign_in.json")).json == {"entra": None}
 
 
 def test_the_first_load_is_small() -> None:
