@@ -1,22 +1,28 @@
 """Callers by identity: their accounts, from the first use to the last, and what they may."""
 
 import asyncio
+import json
 import logging
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.accounts.account import Account
+from shared.accounts.keys import Keys
 from shared.callers.identities import Identities
 from shared.gateway import Gateway
 from tests.fakes.asking import Reply
-from tests.fakes.issuer import APP, GROUP, PERSON, Issuer
+from tests.fakes.issuer import APP, AUDIENCE, GROUP, PERSON, TENANT, Issuer
 from tests.fakes.world import World
 from tests.unit.accounts.test_keys import fails_after
 from tests.unit.callers.conftest import entra_of
 
 pytestmark = pytest.mark.anyio
 
+PROJECT = Path(__file__).parents[3]
 ANOTHER = "bbbbbbbb-0000-0000-0000-000000000002"
 MAKER = {"match": {"role": "Video.Maker"}, "max_budget": 1, "rpm_limit": 50, "tags": ["entra"]}
 SHARED = {"match": {"group": GROUP}, "shared": True, "key_alias": "studio", "max_budget": 1}
@@ -64,6 +70,24 @@ async def test_many_first_uses_at_once_make_one_account(world: World, issuer: Is
     )
     (account,) = await listed(world)
     assert {reply.json["key"] for reply in replies} == {account["key_id"]}
+
+
+@makers
+async def test_who_is_second_by_a_hair_gets_the_first_ones_account(
+    world: World, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another instance made it after this one had looked; nothing is left of its own attempt."""
+    first = await whoami(world, maker(issuer))
+    looks, real = [], Keys._read_owner
+
+    async def too_early(keys: Keys, name: str) -> str | None:
+        looks.append(name)
+        return None if len(looks) == 1 else await real(keys, name)
+
+    monkeypatch.setattr(Keys, "_read_owner", too_early)
+    second = await whoami(world, maker(issuer), world.another())
+    assert first.json["key"] == second.json["key"] == (await listed(world))[0]["key_id"]
+    assert len(await listed(world)) == 1
 
 
 @makers
@@ -234,6 +258,24 @@ async def test_a_stream_tells_nothing_after_the_token_has_expired(world: World, 
     del first
     assert "event: error" in last
     assert "invalid_api_key" in last
+
+
+@pytest.mark.parametrize("configured", [False, True])
+async def test_nothing_is_imported_until_a_token_comes(configured: bool, tmp_path: Path) -> None:
+    """Neither the library where tokens are taken, nor any of this where they are not."""
+    entra = {"tenant": TENANT, "audience": AUDIENCE, "accounts": [MAKER]}
+    (tmp_path / "config.yaml").write_text(json.dumps({"general_settings": {"entra": entra}} if configured else {}))
+    env = {
+        "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+        "AZURE_OPENAI_API_BASE": "http://127.0.0.1:1",
+        "GATEWAY_CONFIG": str(tmp_path / "config.yaml"),
+    }
+    script = "import sys, function_app; from shared import gateway; gateway.build(gateway.settings.load()); print(*sys.modules)"
+    run = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", script], cwd=PROJECT, env=env, capture_output=True, text=True, check=True
+    )
+    unwanted = ("jwt", "cryptography", *(() if configured else ("shared.callers.identities", "shared.callers.tokens")))
+    assert [name for name in run.stdout.split() if name.startswith(unwanted)] == []
 
 
 @makers
