@@ -7,12 +7,10 @@ gateway and its region.
 """
 
 import argparse
-import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +18,9 @@ from infra.tools import azure, choices, deleted, package, smoke, vault
 from infra.tools.azure import Azure, AzureError, Stop
 from infra.tools.choices import Choices
 from infra.tools.refresh import refresh
+from infra.tools.target import Target
 from infra.tools.upload import upload
 
-# What Azure's own side of a deployment answers while something else is at work, or is not known
-# everywhere yet.
-_PASSING = re.compile(
-    "AnotherOperationInProgress|DeploymentActive|PrincipalNotFound|RetryableError|TooManyRequests"
-    "|InternalServerError|ServiceUnavailable|GatewayTimeout|ServerTimeout"
-)
-_PAUSES = (30.0, 60.0, 120.0)
 _NOT_HELD = "what the vault does not hold. Set it, and run this again"
 
 
@@ -84,48 +76,35 @@ def deploy(az: Azure, options: Options) -> None:
     az = choices.signed_in(az)
     chosen = choices.read(az)
     choices.check(az, chosen)
-    with _parameters(options.group) as parameters:
-        run = Deployment(az, options, chosen, options.group or f"rg-{chosen.name}", parameters)
-        run.settle_deleted()
-        run.preview()
-        if options.what_if:
-            return
-        run.confirm()
-        runs = run.prepare_vault()
-        run.make()
-    run.finish(runs=runs)
-
-
-@contextmanager
-def _parameters(group: str | None) -> Iterator[str]:
-    """The parameter file: both entries take the same, and a file names the one it is for."""
-    if group is None:
-        yield choices.PARAMETERS
+    target = Target(az, chosen, options.group or f"rg-{chosen.name}", exists=options.group is not None)
+    run = Deployment(az, options, chosen, target)
+    run.settle_deleted()
+    azure.heading("What would change")
+    target.preview(only_looking=options.what_if)
+    if options.what_if:
         return
-    turned = package.CHECKOUT / "infra" / ".group.bicepparam"
-    text = (package.CHECKOUT / choices.PARAMETERS).read_text("utf-8")
-    try:
-        turned.write_text(text.replace("using 'main.bicep'", "using 'group.bicep'"), "utf-8")
-        yield "infra/.group.bicepparam"
-    finally:
-        turned.unlink(missing_ok=True)
+    run.confirm()
+    azure.heading("Vault")
+    runs = run.prepare_vault()
+    azure.heading("Infrastructure")
+    target.make()
+    run.finish(runs=runs)
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """One run, towards one resource group."""
+    """One run, towards one target."""
 
     az: Azure
     options: Options
     chosen: Choices
-    group: str
-    parameters: str
+    target: Target
 
     def settle_deleted(self) -> None:
         """Deleted accounts are in the way of what makes them again, even of its preview. Raises
         Stop.
         """
-        accounts = deleted.of_gateway(self.az, self.group, self.chosen.name)
+        accounts = deleted.of_gateway(self.az, self.target.group, self.chosen.name)
         if not accounts:
             return
         print(f"Deleted lately, and in the way: {', '.join(map(str, accounts))}.")
@@ -135,8 +114,8 @@ class Deployment:
         if choice not in deleted.CHOICES:
             raise Stop("Nothing was changed. Say --deleted restore, or --deleted purge: what is purged does not come back.")
         if choice == "restore":
-            azure.make_group(self.az, self.group, self.chosen.location)
-        deleted.settle(self.az, self.group, accounts, choice)
+            azure.make_group(self.az, self.target.group, self.chosen.location)
+        deleted.settle(self.az, self.target.group, accounts, choice)
 
     def _asked(self, question: str) -> str:
         if self.options.yes:
@@ -145,22 +124,6 @@ class Deployment:
             return input(question).strip()
         except EOFError:
             return ""
-
-    def preview(self) -> None:
-        """Raises AzureError. Who only looks need not be allowed to change anything."""
-        azure.heading("What would change")
-        level = ("--validation-level", "ProviderNoRbac" if self.options.what_if else "Provider")
-        if self.options.group:
-            self.az.show("deployment group what-if", *self._group_template(), *level)
-        else:
-            self.az.show("deployment sub what-if", *self._subscription_template(), *level)
-
-    def _group_template(self) -> tuple[str, ...]:
-        return ("-g", self.group, "--template-file", "infra/group.bicep", "--parameters", self.parameters)
-
-    def _subscription_template(self) -> tuple[str, ...]:
-        template = ("--template-file", "infra/main.bicep", "--parameters", self.parameters)
-        return ("--location", self.chosen.location, *template)
 
     def confirm(self) -> None:
         """Raises Stop for anything but a yes."""
@@ -171,10 +134,9 @@ class Deployment:
         """Whether a gateway may run that uses the vault: a setting must not refer to a new secret
         before the vault has it. The master key is made later. Raises Stop.
         """
-        azure.heading("Vault")
-        name = vault.found(self.az, self.group, self.chosen.name)
+        name = vault.found(self.az, self.target.group, self.chosen.name)
         if name is None:
-            vault.bring_back(self.az, self.group, self.chosen.name, self.chosen.location)
+            vault.bring_back(self.az, self.target.group, self.chosen.name, self.chosen.location)
             return False
         try:
             held = vault.names(self.az, name)
@@ -188,7 +150,7 @@ class Deployment:
         """What a running gateway refers to can be told from anywhere; one that refers to nothing
         has never run.
         """
-        referred = vault.references(self.az, self.group, self.chosen.name)
+        referred = vault.references(self.az, self.target.group, self.chosen.name)
         if referred and not self.options.secrets_are_set:
             self._require_secrets(
                 name,
@@ -206,31 +168,9 @@ class Deployment:
             lines = "".join(f"\n  {set_it} {shlex.quote(secret)}" for secret in missing)
             raise Stop(f"settings.secrets in infra/main.bicepparam names {complaint}:{lines}")
 
-    def make(self) -> None:
-        """The resources. Raises AzureError."""
-        azure.heading("Infrastructure")
-        self.az.until_done(self._make, _PASSING, _PAUSES)
-
-    def _make(self) -> None:
-        if self.options.group:
-            self.az.do("deployment group create", "--name", self._name, *self._group_template())
-        else:
-            self.az.do("deployment sub create", "--name", self._name, *self._subscription_template())
-
-    @property
-    def _name(self) -> str:
-        return f"gateway-{self.chosen.name}"
-
-    def _outputs(self) -> dict[str, str]:
-        if self.options.group:
-            shown = self.az.ask("deployment group show", "--name", self._name, "-g", self.group)
-        else:
-            shown = self.az.ask("deployment sub show", "--name", self._name)
-        return {name: str(each["value"]) for name, each in shown["properties"]["outputs"].items()}
-
     def finish(self, *, runs: bool) -> None:
         """Secrets, code and test: what of it can be done from here. Raises Stop."""
-        made = self._outputs()
+        made = self.target.outputs()
         name, app, url = made["GATEWAY_VAULT"], made["GATEWAY_APP"], made["GATEWAY_URL"]
         azure.heading("Secrets")
         inside = self._is_inside(name)
@@ -275,8 +215,8 @@ class Deployment:
     def _send_code(self, app: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             built = package.build(package.CHECKOUT, Path(folder) / "app.zip", scheduler=self.chosen.durable == "scheduler")
-            upload(self.az, self.group, app, built.path)
-        refresh(self.az, self.group, app)
+            upload(self.az, self.target.group, app, built.path)
+        refresh(self.az, self.target.group, app)
 
     def _test(self, url: str, name: str) -> None:
         smoke.check(smoke.Client(url, vault.master_key(self.az, name), self.az.sleep), video=self.options.video)
