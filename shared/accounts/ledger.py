@@ -2,6 +2,7 @@
 in one transaction with the video itself.
 """
 
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +36,10 @@ class Ledger(msgspec.Struct, frozen=True):
         the key's token must still be this one. Raises the RequestError of what the account forbids.
         """
         return await self.commits.change_account(video.owner, Admission(video, identity, token, self.clock, self.told))
+
+    def foreseen(self, owner: str) -> AbstractContextManager[None]:
+        """Within it, `admit` finds the account read already."""
+        return self.commits.foreseen(owner)
 
     async def earlier(self, owner: str, identity: RequestIdentity, token: str | None = None) -> Admitted | None:
         """The earlier result of the same request; None if it is the first. Raises

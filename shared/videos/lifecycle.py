@@ -135,18 +135,19 @@ class Lifecycle(msgspec.Struct, frozen=True):
         token: str | None,
     ) -> Admitted:
         """Reserve the price, and record the video with all that it needs until it is finished."""
-        await self.pool.enter(model, video.id)
-        if reference is not None:
-            video = msgspec.structs.replace(video, reference=reference.media_type)
-        try:
-            await self.lines.open(video.id)
+        with self.ledger.foreseen(video.owner):
+            await self.pool.enter(model, video.id)
             if reference is not None:
-                await self.archive.keep_reference(video, reference)
-            await self.budget.hold(video)
-            admitted = await self.ledger.admit(video, identity, token)
-        except RequestError:
-            await self._forget(video)
-            raise
+                video = msgspec.structs.replace(video, reference=reference.media_type)
+            try:
+                await self.lines.open(video.id)
+                if reference is not None:
+                    await self.archive.keep_reference(video, reference)
+                await self.budget.hold(video)
+                admitted = await self.ledger.admit(video, identity, token)
+            except RequestError:
+                await self._forget(video)
+                raise
         if admitted.replayed:
             await self._forget(video)
             return admitted
