@@ -1,7 +1,8 @@
 """What single calls cost, without a host: requests to storage, and processor time."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -16,6 +17,8 @@ from shared.routes.calls import Call, Request, pieces
 _TIMES = 20
 _ROUNDS = 3  # of which the least counts
 _ADDITIONS = 100_000
+_VIDEOS = 10
+_RENDERED = 5.0  # seconds in which the simulated upstream has made each of them
 
 
 async def table_operations_per_status(given: Mapping[str, str], key: str, video_id: str) -> float:
@@ -34,15 +37,44 @@ async def processor_per_call(given: Mapping[str, str], key: str, video_id: str, 
     """Milliseconds of this process's processor for one call of each kind, in the same way. Creates
     are of this prompt; the app's sweep finds them.
     """
-    body = msgspec.json.encode({"prompt": prompt, "seconds": "4"})
     async with _calling(given, key) as call:
         calls: dict[str, Callable[[], Awaitable[object]]] = {
-            "create": lambda: videos.create_video(call("POST", body=pieces(body))),
+            "create": lambda: videos.create_video(_create(call, prompt)),
             "status": lambda: videos.get_video(call("GET"), video_id),
             "list of 20": lambda: videos.list_videos(call("GET")),
             "redirect to content": lambda: content.get_content(call("GET"), video_id),
         }
         return {name: await _processor(each) for name, each in calls.items()}
+
+
+async def processor_per_activity(given: Mapping[str, str], key: str, prompt: str) -> dict[str, float]:
+    """The same of the activities of a video's life, by turns for a few videos: each is what the
+    engine calls, and waits where that waits.
+    """
+    async with _calling(given, key) as call:
+        answers = [await videos.create_video(_create(call, prompt)) for _ in range(_VIDEOS)]
+        ids = [answer.body["id"] for answer in answers]
+        steps = call("GET").gateway.steps
+        took = {
+            "submit": await _processor_each(steps.submit, ids),
+            "check, still running": await _processor_each(steps.check, ids),
+        }
+        await asyncio.sleep(_RENDERED)
+        took["check, saves the video"] = await _processor_each(steps.check, ids)
+        ended = [{"video": video_id, "failure": None} for video_id in ids]
+        return {**took, "finish": await _processor_each(steps.finish, ended)}
+
+
+async def _processor_each(activity: Callable[[Any], Awaitable[object]], inputs: Sequence[Any]) -> float:
+    begun = time.process_time()
+    for each in inputs:
+        await activity(each)
+    return (time.process_time() - begun) / len(inputs) * 1000
+
+
+def _create(call: Callable[..., Call], prompt: str) -> Call:
+    body = msgspec.json.encode({"prompt": prompt, "seconds": "4"})
+    return call("POST", {"content-length": str(len(body))}, body=pieces(body))
 
 
 async def _processor(call: Callable[[], Awaitable[object]]) -> float:
@@ -73,8 +105,8 @@ async def _calling(given: Mapping[str, str], key: str) -> AsyncIterator[Callable
     gateway = composition.build(settings.load(given))
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
 
-    def call(method: str, **more: Any) -> Call:
-        return Call(gateway, Request(method, headers, **more), None, "bench")
+    def call(method: str, also: Mapping[str, str] | None = None, **more: Any) -> Call:
+        return Call(gateway, Request(method, headers | dict(also or {}), **more), None, "bench")
 
     try:
         yield call
