@@ -1,4 +1,5 @@
-// What the app may do with the gateway's own parts: one role per service it uses, each on one resource.
+// What the app may do with the gateway's own parts: one role per service it uses, each on one resource. An assignment
+// is named by the identity's id, which is known from the start; whose principal that is, Azure tells once the identity is made.
 param identityId string
 param principalId string
 param storageName string
