@@ -45,7 +45,7 @@ type retention = {
 }
 
 @export()
-@description('What lets the app make videos with an account. The second allows every call of its data plane, the first those of Azure OpenAI alone.')
+@description('What lets the app make videos with an account. The second allows every call of its data plane, and listing its keys; the first calls of Azure OpenAI alone.')
 type upstreamRole = 'Cognitive Services OpenAI User' | 'Cognitive Services User'
 
 @export()
