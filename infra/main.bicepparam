@@ -22,6 +22,8 @@ param scale = {
   httpConcurrency: 16
   // Nothing: the first request after a quiet time waits for a cold start. To avoid it, at a price: [{ name: 'http', instanceCount: 1 }]
   alwaysReady: []
+  // 'Recreate' cuts off what runs and is quick; 'RollingUpdate', a preview, lets it finish: docs/operations.md, "Upgrade".
+  updates: 'Recreate'
 }
 
 // 'zone' keeps data in three zones of the region and instances in two at least. It costs something while idle: docs/cost.md. Choose before

@@ -26,6 +26,9 @@ type scale = {
 
   @description('Instances kept warm, by scale group (`http`, `durable`, `function:<name>`). Empty: nothing is paid while idle.')
   alwaysReady: { name: string, instanceCount: int }[]
+
+  @description('What an update does to instances that work. `Recreate` restarts them at once; `RollingUpdate` lets them finish, and replaces them in turn.')
+  updates: 'Recreate' | 'RollingUpdate'
 }
 
 @export()

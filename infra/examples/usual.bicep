@@ -6,7 +6,7 @@ var location = 'eastus2'
 var tags = {}
 
 @export()
-var scale = { instanceMemoryMB: 2048, maximumInstanceCount: 40, httpConcurrency: 16, alwaysReady: [] }
+var scale = { instanceMemoryMB: 2048, maximumInstanceCount: 40, httpConcurrency: 16, alwaysReady: [], updates: 'Recreate' }
 
 @export()
 var resilience = 'local'
@@ -32,7 +32,7 @@ var network = 'public'
 var durable = { backend: 'storage', schedulerIpAllowlist: ['0.0.0.0/0'] }
 
 @export()
-var monitoring = { logDays: 30, dailyCapGb: 1, auditLogs: false, alertEmails: [] }
+var monitoring = { logDays: 30, dailyCapGb: 1, auditLogs: false, availabilityTest: false, alertEmails: [] }
 
 @export()
 var pipelines = { requests: false, senders: [], eventQueue: false, eventTopic: false }

@@ -2,8 +2,8 @@ using '../main.bicep'
 
 import * as usual from 'usual.bicep'
 
-// Alerts, access logs and a monthly budget.
-param monitoring = { logDays: 90, dailyCapGb: 5, auditLogs: true, alertEmails: ['oncall@example.com'] }
+// Alerts, an availability test, access logs and a monthly budget.
+param monitoring = { logDays: 90, dailyCapGb: 5, auditLogs: true, availabilityTest: true, alertEmails: ['oncall@example.com'] }
 param budget = { amount: 100, startDate: '2027-01-01', emails: ['team@example.com'] }
 param operators = [{ principalId: '00000000-0000-0000-0000-000000000003', principalType: 'Group' }]
 

@@ -53,6 +53,9 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
         alwaysReady: scale.alwaysReady
         triggers: { http: { perInstanceConcurrency: scale.httpConcurrency } }
       }
+      // Documented for this version; the index of types does not know it yet.
+      #disable-next-line BCP037
+      siteUpdateStrategy: { type: scale.updates }
       runtime: { name: 'python', version: '3.13' }
     }
     siteConfig: {

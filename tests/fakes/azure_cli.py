@@ -39,8 +39,6 @@ COMMANDS = {
     "az functionapp keys set": "-g -n --key-type --key-name",
     "az functionapp restart": "-g -n",
     "az functionapp show": "-g -n",
-    "az functionapp update-strategy config set": "-g -n --type",
-    "az functionapp update-strategy config show": "-g -n",
     "az cognitiveservices account list": "-g",
     "az cognitiveservices account list-deleted": "",
     "az cognitiveservices account deployment list": "-g -n",
