@@ -46,13 +46,14 @@ class Queues(msgspec.Struct, frozen=True):
 
     async def _send(self, method: str, path: str, body: bytes, query: Mapping[str, str]) -> "httpx.Response":
         import httpx
+        from azure.core.exceptions import AzureError
 
         url = f"{self._address}/{path}"
         headers = {"x-ms-version": _VERSION, "x-ms-date": format_datetime(datetime.now(UTC), usegmt=True)}
         try:
             headers["authorization"] = await self._permission(method, url, len(body), headers, query)
             return await self.http().request(method, url, params=dict(query), content=body, headers=headers)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, AzureError) as error:  # the latter: the identity got no token
             raise StorageUnavailable("Storage cannot be reached; try again.") from error
 
     @property

@@ -5,6 +5,7 @@ from base64 import b64decode
 
 import httpx
 import pytest
+from azure.core.exceptions import ClientAuthenticationError
 from azure.storage.queue.aio import QueueClient
 
 from shared.config.settings import Storage
@@ -59,3 +60,15 @@ async def test_a_storage_that_is_away_is_told_as_such() -> None:
         storage = Storage(queue_url="https://account.queue.core.windows.net")
         with pytest.raises(StorageUnavailable, match="cannot be reached"):
             await Queues(storage, lambda: client, token).put("video-events", b"{}")
+
+
+async def test_an_identity_without_a_token_is_told_as_such() -> None:
+    """The identity's endpoint may not answer: a courier then tries again later."""
+
+    async def no_token(scope: str) -> str:
+        raise ClientAuthenticationError(scope)
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        storage = Storage(queue_url="https://account.queue.core.windows.net")
+        with pytest.raises(StorageUnavailable, match="cannot be reached"):
+            await Queues(storage, lambda: client, no_token).put("video-events", b"{}")
