@@ -4,13 +4,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from shared.clock import Clock
+from shared.http_dates import delay
 
 if TYPE_CHECKING:
     import httpx
@@ -75,7 +74,7 @@ class Post(msgspec.Struct, frozen=True):
         except Exception as error:  # one letter must not stop the others of its batch
             logger.warning("a letter could not be sent: %s", type(error).__name__)
             return Answer(None, type(error).__name__)
-        after = _seconds(response.headers.get("retry-after", ""), self.clock.now())
+        after = delay(response.headers.get("retry-after", ""), self.clock.now()) or 0.0
         return Answer(response.status_code, f"HTTP {response.status_code}", after, body)
 
     async def _send(self, letter: Letter) -> "httpx.Response":
@@ -101,15 +100,3 @@ async def _read(response: "httpx.Response", most: int) -> bytes:
                 if len(body) >= most:
                     break
     return body[:most]
-
-
-def _seconds(text: str, now: datetime) -> float:
-    """The seconds from now that a `Retry-After` means, which is a number of seconds or an HTTP date
-    (RFC 9110, 10.2.3); 0 if it is neither, or past.
-    """
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        return float(text)
-    try:
-        return max((parsedate_to_datetime(text) - now).total_seconds(), 0.0)
-    except (ValueError, TypeError, OverflowError):  # not a date, or one without a zone
-        return 0.0

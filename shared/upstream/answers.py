@@ -6,7 +6,6 @@ The upstream has three envelopes for its errors, and some answers have none.
 import json
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from shared.errors import (
@@ -22,6 +21,7 @@ from shared.errors import (
     UpstreamError,
     UpstreamReport,
 )
+from shared.http_dates import delay
 from shared.upstream.masking import Mask
 
 # Seconds to wait after a 429 without `retry-after`: values that clients in the field use for the
@@ -124,15 +124,10 @@ def _refusal(build: "_Builder", status: int) -> UpstreamError:
 
 
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after` (a number or an HTTP date); None where absent,
-    past, or more than a day.
+    """Seconds from `retry-after-ms` or `retry-after` (a number or an HTTP date). None if absent,
+    past, or a day or more.
     """
-    seconds = _number(headers.get("retry-after-ms"), 1000) or _number(headers.get("retry-after"), 1)
-    if seconds is None and "retry-after" in headers:
-        try:
-            seconds = (parsedate_to_datetime(headers["retry-after"]) - now).total_seconds()
-        except (ValueError, TypeError, OverflowError):  # not a date either, one without a zone, or one no calendar has
-            return None
+    seconds = _milliseconds(headers.get("retry-after-ms", "")) or delay(headers.get("retry-after", ""), now)
     return seconds if seconds is not None and 0 < seconds < _LONGEST_WAIT else None
 
 
@@ -151,9 +146,10 @@ class _Builder:
         return leaf(message, code=code, param=self.report.param, retry_after=retry_after, report=self.report)
 
 
-def _number(text: str | None, unit: int) -> float | None:
+def _milliseconds(text: str) -> float | None:
+    """A number of milliseconds, in seconds; None if it is no number."""
     try:
-        return float(text) / unit if text else None
+        return float(text) / 1000
     except ValueError:
         return None
 

@@ -2,11 +2,11 @@
 
 import logging
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 import msgspec
 
+from shared.http_dates import seconds_until
 from shared.upstream.masking import Mask
 
 logger = logging.getLogger("gateway")
@@ -147,7 +147,7 @@ class Listing(msgspec.Struct):
         """Add a page. `dated` is the `Date` header of its answer. Returns the id after which the
         next page begins, or None where no further page is needed.
         """
-        self.ahead = _ahead(dated, now) if self.ahead is None else self.ahead
+        self.ahead = seconds_until(dated, now) if self.ahead is None else self.ahead
         if len(self.jobs) + len(page.data) > _MOST_JOBS:
             return None
         last: str | None = None
@@ -183,16 +183,6 @@ class Listing(msgspec.Struct):
 
     def _is_the_last(self, page: Page) -> bool:
         return page.has_more is False or (page.has_more is None and len(page.data) < PAGE)
-
-
-def _ahead(dated: str | None, now: datetime) -> float | None:
-    """Seconds by which the clock behind a `Date` header is ahead of ours; None for no date."""
-    if dated is None:
-        return None
-    try:
-        return (parsedate_to_datetime(dated) - now).total_seconds()
-    except (ValueError, TypeError, OverflowError):  # no date, or one without a zone
-        return None
 
 
 def _time_of(raw: msgspec.Raw) -> float | None:
