@@ -223,8 +223,6 @@ infra-check: setup ## Check templates, scripts and pages; with the Bicep compile
 	@if command -v az >/dev/null; then \
 		for entry in main group; do \
 			az bicep build --file infra/$$entry.bicep --stdout >/dev/null || exit 1; \
-			complaints=$$(az bicep lint --file infra/$$entry.bicep 2>&1 | grep -E ': (Warning|Error) ' || true); \
-			if [ -n "$$complaints" ]; then echo "$$complaints" >&2; exit 1; fi; \
 		done; \
 		for file in infra/*.bicepparam infra/examples/*.bicepparam; do \
 			az bicep build-params --file $$file --stdout >/dev/null || exit 1; \
@@ -233,6 +231,14 @@ infra-check: setup ## Check templates, scripts and pages; with the Bicep compile
 		echo "The Azure CLI is not installed: the Bicep compiler has not seen the templates."; \
 	fi
 	@$(PYTHON) -m pytest tests/project/test_infra*.py tests/project/test_azd.py tests/project/test_queries.py tests/project/test_pipeline.py tests/project/test_docs.py tests/project/test_docs_commands.py $(ARGS)
+
+# Apart from the check, because what it says changes with time: versions of Azure's interfaces get old.
+.PHONY: infra-lint
+infra-lint: ## Ask Bicep's linter, by every rule, for no complaint; needs the Azure CLI
+	@for entry in main group; do \
+		said=$$(az bicep lint --file infra/$$entry.bicep 2>&1) || { echo "$$said" >&2; exit 1; }; \
+		if echo "$$said" | grep -E ': (Warning|Error) ' >&2; then exit 1; fi; \
+	done
 
 .PHONY: package-check
 package-check: setup ## Build the package; import it on every Python it may run on; index it as the worker does

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.bicep import INFRA, PROJECT, code, parameters
+from tests.project.bicep import INFRA, code, parameters
 
 EXAMPLES = sorted((INFRA / "examples").glob("*.bicepparam"))
 # Evaluates a parameter file to its own text, as often as it compiles.
@@ -133,4 +133,3 @@ def test_the_linter_asks_for_everything() -> None:
     assert {"use-recent-api-versions", "what-if-short-circuiting", "use-resource-id-functions", "use-user-defined-types"} <= {
         *rules
     }
-    assert "az bicep lint" in (PROJECT / "Makefile").read_text()

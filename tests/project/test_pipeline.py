@@ -12,7 +12,7 @@ WORKFLOWS = sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
 # What GitHub's own token of each job may do, and that it may be exchanged for one of Entra.
 PERMISSIONS = {
     "test": {"contents": "read"},
-    "snapshots": {"contents": "read"},
+    "templates": {"contents": "read"},
     "what-if": {"contents": "read", "id-token": "write"},
     "deploy": {"contents": "read", "id-token": "write"},
 }
@@ -80,13 +80,15 @@ def test_an_expression_in_a_script_would_be_noticed() -> None:
 def test_the_workflow_tests_before_it_deploys() -> None:
     """A pull request shows what would change; main is deployed, one at a time."""
     jobs = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]
-    assert set(jobs) == {"test", "snapshots", "what-if", "deploy"}
+    assert set(jobs) == {"test", "templates", "what-if", "deploy"}
     assert jobs["what-if"]["needs"] == jobs["deploy"]["needs"] == "test"
     assert "make package-check" in str(jobs["test"]["steps"])
     assert "3.11\\n3.12\\n3.13" in str(jobs["test"]["steps"])
     assert "infra/deploy --what-if" in str(jobs["what-if"]["steps"])
-    assert "infra/snapshots HEAD^1" in str(jobs["snapshots"]["steps"])
-    assert jobs["snapshots"]["steps"][0]["with"]["fetch-depth"] == 2
+    assert "infra/snapshots HEAD^1" in str(jobs["templates"]["steps"])
+    assert "make infra-lint" in str(jobs["templates"]["steps"])
+    assert "infra-lint" not in str(jobs["test"]["steps"])
+    assert jobs["templates"]["steps"][0]["with"]["fetch-depth"] == 2
     assert jobs["deploy"]["if"] == "github.event_name == 'push'"
     assert jobs["deploy"]["concurrency"]["cancel-in-progress"] is False
 
@@ -104,7 +106,7 @@ def test_only_the_right_events_reach_azure() -> None:
     assert jobs["deploy"]["if"] == "github.event_name == 'push'"
     assert {name: job.get("environment") for name, job in jobs.items()} == {
         "test": None,
-        "snapshots": None,
+        "templates": None,
         "what-if": "plan",
         "deploy": "production",
     }
