@@ -1,14 +1,14 @@
 """The tree of all errors, with the status and the codes that a client sees.
 
     GatewayError                  500  internal_error
-    ├── ConfigurationError        500  configuration_error      the operator must mend a setting
+    ├── ConfigurationError        500  configuration_error      the operator must correct a setting
     ├── StorageUnavailable        503  storage_unavailable      storage did not answer; try again
     ├── WaitingRoomFull           503  waiting_room_full        too many calls wait on this instance
     ├── Unavailable               503  variant_unavailable      an image cannot be had just now
     ├── SignInUnavailable         503  sign_in_unavailable      a token cannot be checked just now
-    ├── NotPassed                      the operator's guardrails do not let a request through
+    ├── NotPassed                      the operator's guardrails do not let a request pass
     │   └── GuardrailUnavailable  503  guardrail_unavailable    a guardrail did not answer
-    ├── RequestError                   the caller can mend it
+    ├── RequestError                   the caller can correct it
     │   ├── InvalidRequest        400  invalid_value, missing_required_parameter, …
     │   ├── WebhookUnreachable    400  webhook_unreachable, the caller's endpoint
     │   ├── ContentBlocked        400  content_policy_violation (a NotPassed too)
@@ -91,12 +91,14 @@ class ConfigurationError(GatewayError):
 
 
 class StorageUnavailable(GatewayError):
+    """Storage did not answer, or refused an operation. A later try may succeed."""
+
     status = 503
     default_code = "storage_unavailable"
 
 
 class Unavailable(GatewayError):
-    """An image of a finished video cannot be had now."""
+    """An image of a finished video can neither be fetched nor drawn now."""
 
     status = 503
     default_code = "variant_unavailable"
@@ -117,8 +119,8 @@ class WaitingRoomFull(GatewayError):
 
 
 class NotPassed(GatewayError):
-    """The operator's guardrails do not let a request through. `said` is what each that has run said
-    of it, as the journal tells it.
+    """The operator's guardrails do not let a request pass. `said` are the verdicts of those that
+    have run, as the journal has them.
     """
 
     def __init__(self, message: str, *, said: Sequence[Mapping[str, Any]] = (), **told: Any) -> None:
@@ -127,14 +129,14 @@ class NotPassed(GatewayError):
 
 
 class GuardrailUnavailable(NotPassed):
-    """A guardrail could not look at a request, and the operator lets nothing through unseen."""
+    """A guardrail could not check a request, and its `on_error` is `block`."""
 
     status = 503
     default_code = "guardrail_unavailable"
 
 
 class RequestError(GatewayError):
-    """The caller can mend the request. Nothing was changed and nothing was spent."""
+    """The caller can correct the request. Nothing was changed and nothing was spent."""
 
     status = 400
     type = "invalid_request_error"
@@ -146,7 +148,7 @@ class InvalidRequest(RequestError):
 
 
 class WebhookUnreachable(RequestError):
-    """The caller's own endpoint did not answer a test. No 5xx, which would be the gateway's."""
+    """The caller's own endpoint did not answer a test. Not a 5xx: the gateway works."""
 
     default_code = "webhook_unreachable"
 

@@ -67,7 +67,7 @@ _POLLS_A_VIDEO = 24  # the first estimate of how long a video takes: two minutes
 
 
 class Gateway(msgspec.Struct, frozen=True):
-    """Everything a handler or an activity needs."""
+    """All collaborators, for handlers and activities."""
 
     settings: Settings
     clock: Clock
@@ -136,7 +136,7 @@ def build(
     connections: Any = None,
     tables: Tables | None = None,
 ) -> Gateway:
-    """Put a gateway together. Tests may give it their own time, chance, connections and tables."""
+    """Make a gateway. Tests may give it their own clock, random, connections and tables."""
     hush()
     logger.addFilter(_add_server)
     links: Connections = connections or Connections(given.storage.client_id)
@@ -219,7 +219,7 @@ def _identities(given: Settings, links: Connections, keys: Keys, clock: Clock) -
 
 
 def _telemetry(given: Settings) -> Telemetry:
-    """Where spans and measurements go. Without configuration nothing is imported for them."""
+    """Where spans and metrics go. Without configuration nothing is imported for them."""
     if given.telemetry is None:
         return SILENT
     from shared.telemetry.open_telemetry import OpenTelemetry
@@ -228,7 +228,7 @@ def _telemetry(given: Settings) -> Telemetry:
 
 
 def _sinks(given: Settings, post: Post, links: Connections) -> Destinations:
-    """The logging providers, by name. Where there are none, nothing is imported for them."""
+    """The logging providers, by name. If there are none, nothing is imported for them."""
     if not given.sinks:
         return {}
     from shared.events.sinks.known import open_sink

@@ -35,7 +35,7 @@ _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_b
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
 _LARGEST_IMAGE = 16 * 1024 * 1024
-_RANGE = 8 * 1024 * 1024  # bytes of one read; whether the blob has changed is asked before each
+_RANGE = 8 * 1024 * 1024  # bytes of one read, each of which checks that the blob has not changed
 _READ_SECONDS = 30.0  # for storage to connect, or to send the next bytes
 _MOST_FAILURES, _PAUSE = 3, 0.2  # of a read in a row, and seconds after each
 # Bytes of one write: aiohttp warns of larger ones, which hold the event loop up.
@@ -110,7 +110,7 @@ class Archive:
                     raise
 
     async def stored(self, video: Video, variant: str = "video") -> "Stored | None":
-        """A stored video, or an image of it, as it is now; None where it is not stored."""
+        """A stored video, or an image of it, as it is now; None if it is not stored."""
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(VIDEOS, _blob_name(video, variant))
@@ -122,22 +122,22 @@ class Archive:
         return Stored(int(found.size), found.etag if found.etag.startswith('"') else f'"{found.etag}"', found.last_modified)
 
     async def length(self, video: Video, variant: str = "video") -> int | None:
-        """The length in bytes of what is stored; None where nothing is."""
+        """The length of a stored video or image in bytes; None if it is not stored."""
         found = await self.stored(video, variant)
         return None if found is None else found.length
 
     async def read(self, video: Video, file: "Stored", first: int, last: int, variant: str = "video") -> AsyncIterator[bytes]:
-        """The bytes from `first` to `last`, as they come from storage.
+        """The bytes from `first` to `last`, both included, as they come from storage.
 
-        Raises Gone where the blob is no longer the `file`, also on the way: bytes of two files are
+        Raises Gone if the blob is no longer the `file`, also in the middle: bytes of two files are
         never mixed. Raises StorageUnavailable.
         """
         pieces = self._pieces(video, file, first, last, variant)
         return _resumed(await anext(pieces), pieces)
 
     async def _pieces(self, video: Video, file: "Stored", first: int, last: int, variant: str) -> AsyncGenerator[bytes]:
-        """One range after the other. A connection that breaks, as storage's do when their reader is
-        slow, is opened again where it broke, until nothing comes of it three times.
+        """One range after the other. Storage breaks connections whose reader is slow. A broken read
+        goes on from where it broke, unless three in a row bring nothing.
         """
         import httpx
 
@@ -169,7 +169,7 @@ class Archive:
         if self._http is None:
             import httpx
 
-            # Slow readers keep their connections: no number of them may hold up the next.
+            # Slow readers keep their connections, and must not make others wait for one.
             limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
             self._http = httpx.AsyncClient(limits=limits, timeout=_READ_SECONDS, trust_env=False)
         return self._http
@@ -194,7 +194,7 @@ class Archive:
         return f"{service.url.rstrip('/')}/{VIDEOS}/{name}?{signature}"
 
     async def save_image(self, video: Video, variant: str, content: Content) -> None:
-        """Store the upstream's thumbnail or spritesheet. Raises NotAVideo where it is not such an
+        """Store the upstream's thumbnail or spritesheet. Raises NotAVideo if it is not such an
         image, incomplete, or larger than 16 MiB.
         """
         if content.media_type.partition(";")[0] != VARIANTS[variant]:
@@ -217,7 +217,7 @@ class Archive:
         await self._put(REFERENCES, f"{video.owner}/{video.id}", reference.data, reference.media_type)
 
     async def reference(self, video: Video) -> Reference | None:
-        """The stored reference image; None where it does not exist."""
+        """The stored reference image; None if there is none."""
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
@@ -230,7 +230,7 @@ class Archive:
 
     async def input(self, name: str) -> bytes | None:
         """A reference image that the operator's pipeline has put into the container for inputs;
-        None where there is none of this name. Raises TooLarge.
+        None if there is none of this name. Raises TooLarge.
         """
         from azure.core.exceptions import ResourceNotFoundError
 
@@ -346,7 +346,7 @@ async def _blocks(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
-    """All pieces again, after the first was waited for."""
+    """The first piece, which was waited for already, and the rest."""
     async with aclosing(rest):
         yield first
         async for piece in rest:

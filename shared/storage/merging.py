@@ -1,4 +1,4 @@
-"""Several ordered reads as one."""
+"""Merges several ordered reads into one."""
 
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -8,11 +8,11 @@ T = TypeVar("T")
 
 
 async def merged(reads: Sequence[AsyncIterator[T]], key: Callable[[T], str]) -> AsyncIterator[T]:
-    """What all reads give, in the order of `key`, by which each of them is ordered. Holds one item
-    of each.
+    """The items of all reads, in the order of `key`, by which each read is ordered. Holds one item
+    of each read in memory.
 
-    Of items with equal keys only that of the first read is given: a row that is moved meanwhile may
-    be read in both places.
+    Of items with equal keys, only the one of the first read is returned: a row that is moved
+    meanwhile may be read in both places.
     """
     heads: list[tuple[str, int, T]] = []
 

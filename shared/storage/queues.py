@@ -34,7 +34,7 @@ class Queues(msgspec.Struct, frozen=True):
     token: Callable[[str], Awaitable[str]]
 
     async def put(self, queue: str, message: bytes, after: int = 0) -> None:
-        """Add a message that is seen in `after` seconds. A queue that is missing is made, as on a
+        """Add a message that readers see after `after` seconds. A missing queue is made, as on a
         new laptop. Raises StorageUnavailable.
         """
         answer = await self._send("POST", f"{queue}/messages", _body(message), {"visibilitytimeout": str(after)})

@@ -26,8 +26,8 @@ from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Table, Wr
 _FIRST_VIDEO, _AFTER_VIDEOS = "video_", "video`"  # "`" follows "_"
 _GONE = "gone_"
 _OLD, _AFTER_OLD = "old_", "old`"
-# Ids among which one call looks for the videos of a filter: a few, in the hope that many of them
-# fit, then as many at a time as storage reads in one request.
+# How many ids one call searches for the videos of a filter: first a few, since many of them may
+# match, then as many at a time as storage reads in one request.
 _STEPS = (200, 1_000, 1_000, 1_000, 1_000, 1_000)
 _IdsAfter: TypeAlias = Callable[[str, str | None, int], Awaitable[list[str]]]
 MOST_COUNTED = 10_000  # videos of a key, read a thousand in a request
@@ -42,8 +42,8 @@ class VideoRow(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A page of a list. `more` says that other videos may follow, after the video `last`: that is
-    the last one of the page, or of those that were looked at in vain.
+    """A page of a list. With `more`, other videos may follow after the video `last`: the last of
+    the page, or the last that was searched.
     """
 
     videos: list[Video]
@@ -65,8 +65,8 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class Sighting(msgspec.Struct, frozen=True):
-    """A running job as a look at it left the video's record, and what a conditional change of that
-    record needs. The next look has it, and need not read the record.
+    """The job's part of a video's record after a look, and what a conditional change of that record
+    needs. It is given to the next look, which then need not read the record.
     """
 
     job: RunningJob
@@ -79,7 +79,7 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @classmethod
     def read(cls, told: Mapping[str, Any] | None) -> "Sighting | None":
-        """From JSON; None where there is none, or where another version of the app wrote it."""
+        """From JSON; None if there is none, or if another version of the app wrote it."""
         try:
             return msgspec.convert(told, Sighting | None)
         except msgspec.ValidationError:
@@ -87,7 +87,7 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @property
     def told(self) -> dict[str, Any]:
-        """As JSON. The library's times are of a class of its own."""
+        """As JSON. Storage returns times as a subclass of `datetime`, hence the hook."""
         told: dict[str, Any] = msgspec.to_builtins(self, enc_hook=datetime.isoformat)
         return told
 
@@ -140,11 +140,13 @@ class VideoStore(msgspec.Struct):
     _indexed: bool = False
 
     async def find(self, video_id: str) -> VideoRow | None:
-        """One point read, two for a deleted video; None for an id that is unknown or malformed."""
+        """A video, deleted ones too; None if the id is unknown or malformed. One point read, two
+        for a deleted video.
+        """
         return await find_video(self.table, video_id)
 
     async def change(self, entry: VideoRow, **changes: Any) -> VideoRow:
-        """Change fields that do not concern money. Raises WriteConflict where the video has changed
+        """Change fields that do not concern money. Raises WriteConflict if the video has changed
         since it was read, and ValueError for a change of money.
         """
         video = msgspec.structs.replace(entry.video, **changes)
@@ -155,14 +157,14 @@ class VideoStore(msgspec.Struct):
         return VideoRow(video, Row(entry.row.key, values, etag))
 
     async def change_job(self, seen: Sighting, *also: Write, **changes: Any) -> Sighting:
-        """Change fields of a running job without reading its record, in one transaction with what
-        is written `also`. Raises WriteConflict where the record has changed since it was seen.
+        """Change fields of a running job without reading its record, in one transaction with the
+        writes `also`. Raises WriteConflict if the record has changed since it was seen.
         """
         etag, *_ = await self.table.commit(owner_of(seen.job.id), Merge(Row(seen.key, {}, seen.etag), changes), *also)
         return msgspec.structs.replace(seen.with_job(**changes), etag=etag)
 
     async def update(self, video_id: str, last: VideoRow | None = None, **changes: Any) -> VideoRow | None:
-        """The same, repeated until it meets no conflict: for a change that is right whatever else
+        """`change`, repeated until there is no conflict: for a change that is right whatever else
         has changed. None for an unknown video. `last` is the video as last read or written.
         """
         known = [last] if last else []
@@ -220,8 +222,8 @@ class VideoStore(msgspec.Struct):
         return await self.table.first(owner, limit, after=_FIRST_VIDEO, before=_AFTER_VIDEOS, select=columns)
 
     async def unfinished_rows(self, owner: str, after: str, columns: Sequence[str]) -> Sequence[Row]:
-        """These columns of what is unfinished among the next thousand listed videos of a key, in
-        three requests. One that begins between two of them is there twice.
+        """These columns of the unfinished videos among the next thousand listed ones of a key, in
+        three requests. A video that starts between two of them is there twice.
         """
         ids = await self._newest_ids(owner, after, _STEPS[-1])
         rows: list[Row] = []
@@ -271,7 +273,7 @@ class VideoStore(msgspec.Struct):
         return {_id_of(row.key) async for row in rows}
 
     async def _looked_for(self, ids_after: _IdsAfter, owner: str, limit: int, after: str | None, wanted: VideoFilter) -> Page:
-        """The first listed videos that are wanted, among the next few thousand ids."""
+        """The first listed videos that match `wanted`, among the next few thousand ids."""
         videos: list[Video] = []
         for step in _STEPS if wanted != EVERY_VIDEO else (limit + 1, *_STEPS):
             ids = await ids_after(owner, after, step)
@@ -300,8 +302,8 @@ class VideoStore(msgspec.Struct):
         return [row.key for row in await self.table.first(owner, count, after=after, before=before, select=[])]
 
     async def _between(self, owner: str, ids: list[str], wanted: VideoFilter) -> list[Video]:
-        """Those of these videos that are wanted, in this order. They are neighbours, so one range
-        read returns them.
+        """Those of these videos that match `wanted`, in this order. They are neighbours, so one
+        range read returns them.
         """
         if not ids:
             return []

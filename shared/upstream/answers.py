@@ -30,7 +30,7 @@ RATE_LIMIT_WAIT = 45.0
 RUNNING_CAP_WAIT = 10.0
 
 _LONGEST_WAIT = 86_400.0
-_OPEN = Mask()
+_OPEN = Mask()  # knows no deployment's secrets
 _LONGEST_TEXT = 4_000  # characters of each text from the upstream
 _LONGEST_ID = 200  # characters of the vendor's id of an answer
 
@@ -102,7 +102,7 @@ def from_upstream(
 
 
 def _not_there(build: "_Builder", status: int, *, about_video: bool) -> UpstreamError:
-    """The model, the deployment, the video or the route is what is missing."""
+    """The error of a 404 or 410: the model, the deployment, the video or the route is missing."""
     if status == 410:
         return build(Retired, "The upstream has retired this model.")
     if "api deployment" in build.words or build.report.code == "DeploymentNotFound":
@@ -113,7 +113,7 @@ def _not_there(build: "_Builder", status: int, *, about_video: bool) -> Upstream
 
 
 def _refusal(build: "_Builder", status: int) -> UpstreamError:
-    """Something in the request is refused: its upload, its content, its headers, or a value."""
+    """The error of another 4xx: the upload, the content, the headers or a value is refused."""
     if status == 400 and "upload timed out" in build.words:
         return build(Unreachable, "The upstream lost the reference image.", code="upload_timed_out")
     if is_moderation(build.report.code, build.words):

@@ -15,7 +15,7 @@ _GZIP = 16 + zlib.MAX_WBITS
 
 
 class Response(msgspec.Struct, frozen=True):
-    """An answer that was read. `whole` is False where its body is longer than the limit."""
+    """An answer that was read. `whole` is False if its body is longer than the limit."""
 
     status: int
     headers: "httpx.Headers"
@@ -28,8 +28,8 @@ class Response(msgspec.Struct, frozen=True):
 
 
 async def read_answer(response: "httpx.Response", most: int) -> Response:
-    """Read and unpack at most `most` bytes of the body. Raises httpx.HTTPError where the body
-    breaks off, or has another encoding than ACCEPTED.
+    """Read and unpack at most `most` bytes of the body. Raises httpx.HTTPError if the body breaks
+    off, or has another encoding than ACCEPTED.
     """
     import httpx
 

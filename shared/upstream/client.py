@@ -83,8 +83,8 @@ class Upstream:
     async def remix(self, upstream_id: str, prompt: str) -> Accepted:
         """Start a job from a finished one. The upstream takes no other parameter than the prompt.
 
-        Raises Missing where it no longer has the finished one, and Refused (`not_supported`) where
-        it has no remix: that says nothing of the deployment's creates.
+        Raises Missing if it no longer has the finished one, and Refused (`not_supported`) if it has
+        no remix, which does not mean that the deployment's creates fail.
         """
         try:
             return await self._start(f"/videos/{_segment(upstream_id)}/remix", about_video=True, json={"prompt": prompt})
@@ -92,8 +92,8 @@ class Upstream:
             raise Refused("The upstream cannot remix.", code="not_supported", report=error.report) from error
 
     async def get(self, upstream_id: str) -> Job:
-        """The job as it is now. Some servers answer a failed job with a 4xx or 5xx, so an answer
-        that holds the job is not a failed call.
+        """The job as it is now. Some servers answer with a 4xx or 5xx if the job has failed, so an
+        answer that holds the job counts as a success.
         """
         answer = await self._exchange("GET", f"/videos/{_segment(upstream_id)}")
         if answer.is_success or field_of(answer.body, "id") != upstream_id:
@@ -118,13 +118,13 @@ class Upstream:
         await self._send("GET", self.deployment.dialect.probe, params={"limit": "1"})
 
     async def delete(self, upstream_id: str) -> None:
-        """Delete a job's copy, where the server can."""
+        """Delete a job's copy, if the server can."""
         if not self.deployment.dialect.deletes:
             return
         await self._send("DELETE", f"/videos/{_segment(upstream_id)}", about_video=True)
 
     async def stop(self, upstream_id: str) -> bool:
-        """Stop a job; False where the server cannot, or where the job has ended by itself."""
+        """Stop a job. Returns False if the server cannot, or if the job has ended by itself."""
         if not self.deployment.dialect.stops or (await self.get(upstream_id)).ended:
             return False
         await self.delete(upstream_id)
@@ -153,7 +153,7 @@ class Upstream:
                         continue
                     if not response.is_success:
                         if response.status_code in _DENIED and self._uses_token():
-                            await self._credentials(renew=True)  # for the next try: a stream is not begun twice
+                            await self._credentials(renew=True)  # for the next try: this download is not repeated
                         answer = await read_answer(response, _LARGEST_ANSWER)
                         raise self._failure(answer, creating=False, about_video=True)
                     yield _content(response)
@@ -164,7 +164,7 @@ class Upstream:
         raise Misrouted("The upstream redirected a download too many times.")
 
     async def _place(self, downloads: Downloads, upstream_id: str, variant: str) -> Place:
-        """Where a job's bytes are: at the address that the job names, else at the usual route."""
+        """Where a job's bytes are: at the address that the job names, or at the usual route."""
         import httpx
 
         address = (await self.get(upstream_id)).address if self.deployment.dialect.tells_address else None
@@ -201,7 +201,7 @@ class Upstream:
                 with self._trace.call(method, path, creating=creating) as span:
                     answer = await send(renew=False)
                     if answer.status in _DENIED and self._uses_token():
-                        answer = await send(renew=True)  # the token may have run out; once is enough to tell
+                        answer = await send(renew=True)  # the token may have run out; a new one has not
                     told(span, answer.status)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise _transport_failure(error, creating=creating) from error

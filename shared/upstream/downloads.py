@@ -1,10 +1,10 @@
-"""Where the bytes of a video may be fetched, and with what.
+"""Where the bytes of a video may be fetched from, and with which headers.
 
 The upstream chooses the address, by a redirect or in the job itself, and the gateway fetches it
 from inside the operator's network. A compromised or faulty upstream must not be able to make it
-fetch from a server of that network. So a redirect may lead to a public host name over TLS, and an
-address in a job to a host that the deployment lists; the deployment's own server may always be
-asked, wherever the operator has put it, and it alone is shown the credentials.
+fetch from a server of that network. So a redirect may only lead to a public host name over TLS, and
+an address in a job only to a host that the deployment lists. The deployment's own server may always
+be asked, wherever the operator has put it, and only that server is sent the credentials.
 
 A redirect's name is not resolved: with private endpoints a public name resolves to a private
 address, and TLS proves who answers. A listed host's name is resolved once, checked, and the address
@@ -37,7 +37,7 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 async def addresses_of(host: str, port: int) -> list[str]:
-    """The system's answer; empty where it knows no such host."""
+    """The addresses that the system's resolver knows; none if it knows no such host."""
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:
@@ -56,8 +56,8 @@ class Place(msgspec.Struct, frozen=True):
 class Downloads(msgspec.Struct, frozen=True):
     """The places of one deployment's bytes. `credentials` are the headers for its own server.
 
-    Methods raise Misrouted where an address may not be fetched, and httpx.InvalidURL where it is
-    none.
+    Methods raise Misrouted if an address may not be fetched, and httpx.InvalidURL if it is
+    malformed.
     """
 
     deployment: Deployment
@@ -107,7 +107,8 @@ class Downloads(msgspec.Struct, frozen=True):
         host = host_of(url)
         for address in await self.resolve(host, url.port or _PORTS[url.scheme]):
             if self._may_be_asked(host, address):
-                # Not kept: another name may have the same address.
+                # The connection is not kept: the pool finds it by address, and another name may
+                # have the same address.
                 headers = {**_PLAIN, "host": url.netloc.decode(), "connection": "close"}
                 return Place(url.copy_with(host=address), headers, {"sni_hostname": host})
         raise Misrouted("The host of the video has no address that may be asked; content_hosts may list private ones.")

@@ -1,4 +1,4 @@
-"""How the app reaches other services: one HTTP client, and the app's identity."""
+"""How the app connects to other services: one HTTP client, and the app's identity."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from azure.identity.aio import DefaultAzureCredential
 
 _CONNECTIONS = 100
-# Seconds between two forced renewals: while a role is missing every call is refused, and a new
-# token does not change that.
+# Seconds between two forced renewals. While the identity lacks a role, every call is refused, and
+# new tokens do not change that.
 _RENEW_AGAIN = 30.0
 _UPSTREAM_TIMEOUT = {"connect": 5.0, "read": 60.0, "write": 60.0, "pool": 30.0}
 
@@ -21,8 +21,8 @@ class Connections:
         self._client_id = client_id
         self._http: httpx.AsyncClient | None = None
         self._credential: DefaultAzureCredential | None = None
-        # Not the credential that the storage clients hold: only a new one is certain to fetch a new
-        # token.
+        # Not the credential of the storage clients: a renewal replaces this one, since only a new
+        # credential is certain to fetch a new token.
         self._token_source: DefaultAzureCredential | None = None
         self._former_source: DefaultAzureCredential | None = None
         self._renewed_at = 0.0

@@ -1,4 +1,4 @@
-"""An upstream's jobs: one alone, or the list of a resource, read page by page."""
+"""An upstream's jobs: a single one, or the list of a resource, read page by page."""
 
 import logging
 from datetime import datetime
@@ -15,7 +15,7 @@ PAGE = 100  # jobs in a page, the most that the dialect allows
 _MOST_JOBS = 10_000  # in all pages together; a longer list is not read to its end
 _LONGEST_LENGTH = 6  # digits of a length in seconds
 _UNSUCCESSFUL = ("failed", "cancelled", "expired", "deleted")
-_LATEST = 2.0**33  # in the year 2242; a larger number is not in seconds
+_LATEST = 2.0**33  # unix seconds, in the year 2242; a larger number is in another unit
 
 
 class JobError(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended without a film. A status that nobody knows counts as running."""
+        """Whether it has ended without a film. An unknown status counts as running."""
         return self.status in _UNSUCCESSFUL
 
     @property
@@ -89,26 +89,26 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def length(self) -> str | None:
-        """The length in whole seconds, as text; None where the server does not say."""
+        """The length in seconds, as text; None if the server does not say."""
         return f"{self.seconds:g}" if isinstance(self.seconds, int | float) else self.seconds
 
     @property
     def address(self) -> str | None:
-        """The address of its bytes, where it names one: `url`, or `video.url`."""
+        """The address of its bytes, if it names one: `url`, or `video.url`."""
         named = self.url or (self.video.get("url") if isinstance(self.video, dict) else None)
         return named if isinstance(named, str) else None
 
     @property
     def told(self) -> dict[str, float]:
-        """What it tells of its making, where that is a number: seconds of the server's time and of
-        video, frames per second, frames.
+        """The numbers that it tells of how it was made: seconds of computing, seconds of video,
+        frames per second, and frames.
         """
         named = {name: getattr(self, name) for name in ("inference_time_s", "duration_s", "fps", "num_frames")}
         return {name: value for name, value in named.items() if isinstance(value, int | float) and 0 <= value < _LATEST}
 
     @property
     def made_seconds(self) -> float | None:
-        """How long the video came to be."""
+        """The length of the finished video in seconds, if the server says."""
         named = self.length or ""
         readable = named.isascii() and named.isdigit() and len(named) <= _LONGEST_LENGTH
         return self.told.get("duration_s") or (float(named) if readable else None) or None
@@ -129,9 +129,9 @@ class Page(msgspec.Struct, frozen=True):
 class Listing(msgspec.Struct):
     """The newest jobs of a resource, read page by page until they are older than `since`.
 
-    `unreadable` holds one entry for each listed entry that is not a job: its `created_at`, or None.
-    `complete` is True where no job made since then can be missing. `ahead` is the number of seconds
-    by which the upstream's clock is ahead of ours, None where its answers have no date.
+    `unreadable` holds one item for each listed entry that is not a job: its `created_at`, or None.
+    `complete` is True if no job made since then can be missing. `ahead` is how many seconds the
+    upstream's clock is ahead of ours, or None if its answers have no `Date`.
     """
 
     since: datetime
@@ -145,7 +145,7 @@ class Listing(msgspec.Struct):
 
     def add(self, page: Page, dated: str | None, now: datetime) -> str | None:
         """Add a page. `dated` is the `Date` header of its answer. Returns the id after which the
-        next page begins, or None where no further page is needed.
+        next page begins, or None if no further page is needed.
         """
         self.ahead = seconds_until(dated, now) if self.ahead is None else self.ahead
         if len(self.jobs) + len(page.data) > _MOST_JOBS:
@@ -156,7 +156,7 @@ class Listing(msgspec.Struct):
         if self._reaches_back() or self._is_the_last(page):
             self.complete = True
             return None
-        return last  # None as well where a server repeats itself
+        return last  # None too if the server repeats a page
 
     def _take(self, raw: msgspec.Raw) -> str | None:
         """Add an entry. Returns its id if it is a job that was not listed before."""

@@ -14,8 +14,8 @@ from shared.config.catalog import Deployment
 _MASK = "..."
 _SHORTEST = 4  # characters: a shorter secret would match ordinary words
 _LONGEST = 16_000  # characters that are masked; what follows is cut off
-# A text may quote a prompt of any form. So a pattern that repeats itself begins where its run of
-# characters does, and looks at each character once.
+# A text may quote any prompt. So each pattern with a repetition may match only where its run of
+# characters begins, and looks at each character once: no text makes it slow.
 _ADDRESS = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]+:\\*/\\*/[^\s\"'<>]+", re.IGNORECASE)
 # A host with a port, or an IPv4 address.
 _HOST = re.compile(r"(?<![\w.-])(?=[\d.-]*[^\W\d])[\w.-]+:\d{4,5}\b|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b", re.IGNORECASE)
@@ -26,8 +26,8 @@ _TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w
 
 
 class Mask(msgspec.Struct, frozen=True):
-    """Replaces addresses, paths, tokens and the given secrets in a text, and cuts traces. Of a long
-    text only the beginning is kept.
+    """Replaces addresses, paths, tokens and the given secrets in a text, and cuts traces. Only the
+    first 16,000 characters of a text are kept.
     """
 
     secrets: tuple[str, ...] = ()

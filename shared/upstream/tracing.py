@@ -15,8 +15,8 @@ _ID = r"^/videos/[^/]+"
 
 
 class Trace(msgspec.Struct, frozen=True):
-    """The spans of calls to one deployment. An upstream is another's house: it is `told` which
-    trace a call belongs to only where the operator says so.
+    """The spans of calls to one deployment. Only if `told`, which the operator decides, the
+    upstream gets the id of the trace: it may be another company's.
     """
 
     deployment: Deployment
@@ -42,13 +42,16 @@ class Trace(msgspec.Struct, frozen=True):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """What tells the upstream."""
+        """The headers that tell the upstream its parent span."""
         here = self.telemetry.current if self.told else None
         return {"traceparent": str(here)} if here else {}
 
 
 def told(span: Span, status: int) -> None:
-    """Say what the upstream has answered. By the conventions every 4xx fails a client's call."""
+    """Put the answer's status on its span. By OpenTelemetry's conventions for HTTP
+    (https://opentelemetry.io/docs/specs/semconv/http/http-spans/#status), a 4xx fails a client's
+    call.
+    """
     span.set({"http.response.status_code": status})
     if status >= 400:
         span.fail(str(status))

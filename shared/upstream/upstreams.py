@@ -27,8 +27,8 @@ class Upstreams(msgspec.Struct, frozen=True):
         return Upstream(deployment, self.connections.http, self.connections.token, self.clock, trace=trace)
 
     def of(self, video: RunningJob) -> Upstream | None:
-        """The client of the deployment that has the video's job; None where it is no longer
-        configured. The record names the deployment, never the request.
+        """The client of the deployment that has the video's job; None if it is no longer
+        configured. The deployment comes from the video's record, never from a request.
         """
         deployment = self.catalog.deployment(video.deployment)
         return None if deployment is None else self.at(deployment)
