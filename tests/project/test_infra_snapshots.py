@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project.bicep import INFRA, code, parameters
+from tests.project.bicep import INFRA, braced, code, parameters
 
 EXAMPLES = sorted((INFRA / "examples").glob("*.bicepparam"))
 # Evaluates a parameter file to its own text, as often as it compiles.
@@ -121,6 +121,43 @@ def test_what_examples_share_is_what_the_parameter_file_has() -> None:
     for name in ("resilience", "network"):
         (shared,) = re.findall(rf"var {name} = ('\w+')", usual)
         assert f"param {name} = {shared}" in main
+
+
+def fields(kind: str) -> set[str]:
+    """What an object of this type of types.bicep must have."""
+    text = code(INFRA / "types.bicep")
+    body = re.sub(r"'[^'\n]*'", "", braced(text, text.index(f"type {kind} = {{")))
+    return {name for name, of in re.findall(r"(?m)^  (\w+): (.*)$", body) if not of.endswith("?")}
+
+
+def written(text: str, name: str) -> set[str] | None:
+    """The fields of an object that is written out; None where it is another's."""
+    if not (found := re.search(rf"(?m)^(?:param|var) {name} = (?=\{{)", text)):
+        return None
+    body = re.sub(r"'[^'\n]*'", "", braced(text, found.end()))
+    while (flat := re.sub(r"\{[^{}]*\}|\[[^\[\]]*\]", "", body)) != body:
+        body = flat
+    return set(re.findall(r"(\w+):", body))
+
+
+@pytest.mark.parametrize(
+    "path", [INFRA / "main.bicepparam", *sorted((INFRA / "examples").iterdir())], ids=lambda path: path.name
+)
+def test_objects_have_every_field_of_their_type(path: Path) -> None:
+    """The compiler refuses a file in which a field of a choice is missing; what checks types here
+    does not see it.
+    """
+    text = code(path)
+    for kind in ("scale", "retention", "settings", "durable", "monitoring", "pipelines"):
+        found = written(text, kind)
+        assert found is None or fields(kind) <= found, kind
+
+
+def test_a_missing_field_would_be_noticed() -> None:
+    """Nested objects and lists are not taken for it, and texts neither."""
+    text = "param monitoring = { logDays: 30, inner: { dailyCapGb: 1 }, list: [{ auditLogs: true }], emails: ['a: b'] }\n"
+    assert written(text, "monitoring") == {"logDays", "inner", "list", "emails"}
+    assert {"dailyCapGb", "availabilityTest"} <= fields("monitoring")
 
 
 def test_the_linter_asks_for_everything() -> None:
