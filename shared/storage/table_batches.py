@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from shared.storage.table_requests import Answer, Request, Unreadable
+from shared.storage.table_requests import DIALECT, Answer, Request, Unreadable
 
 _LINE = "\r\n"
 _HEAD_ENDS = b"\r\n\r\n"
@@ -25,7 +25,7 @@ def batch(writes: Sequence[Request], address: str) -> Request:
     head = f"--{outer}{_LINE}content-type: multipart/mixed; boundary={inner}{_LINE * 2}"
     parts = [b"--%b\r\n%b%b\r\n" % (inner.encode(), _PART.encode(), _written(write, address)) for write in writes]
     end = f"--{inner}--{_LINE}--{outer}--{_LINE}"
-    headers = {"content-type": f"multipart/mixed; boundary={outer}"}
+    headers = DIALECT | {"content-type": f"multipart/mixed; boundary={outer}"}
     return Request("POST", "/$batch", headers=headers, body=head.encode() + b"".join(parts) + end.encode())
 
 
@@ -35,8 +35,10 @@ def answers(answer: Answer, count: int) -> list[Answer]:
     Raises Unreadable.
     """
     outer = _boundary(b"content-type: " + answer.headers.get("content-type", "").encode())
-    (changeset,) = _parts(answer.body, outer)
-    head, _, body = changeset.partition(_HEAD_ENDS)
+    changesets = _parts(answer.body, outer)
+    if len(changesets) != 1:
+        raise Unreadable(f"answers to {len(changesets)} transactions")
+    head, _, body = changesets[0].partition(_HEAD_ENDS)
     found = [_read(part) for part in _parts(body, _boundary(head))]
     if len(found) != (count if all(each.is_success for each in found) else 1):
         raise Unreadable(f"{len(found)} answers to {count} writes")

@@ -14,7 +14,7 @@ from shared.storage.table_signing import Signer
 if TYPE_CHECKING:
     import aiohttp
 
-_VERSION = {"x-ms-version": "2020-12-06", "dataserviceversion": "3.0"}
+_VERSION = {"x-ms-version": "2020-12-06"}
 _TIMEOUTS = {"total": 60.0, "sock_connect": 5.0, "sock_read": 35.0}  # seconds; the service itself gives up after 30
 _CONNECTIONS = 100
 _LARGE = 256 * 1024  # bytes of a request

@@ -7,10 +7,13 @@ from urllib.parse import quote, urlencode
 
 import msgspec
 
+# Which JSON is meant. Each request of a transaction says it for itself, as in every client of
+# Microsoft's.
+DIALECT = {"dataserviceversion": "3.0"}
 # With the types of values, and without what else a client might like to know.
-_JSON = "application/json;odata=minimalmetadata"
-_READS = {"accept": _JSON}
-_WRITES = {"accept": _JSON, "content-type": "application/json", "prefer": "return-no-content"}
+_READS = DIALECT | {"accept": "application/json;odata=minimalmetadata"}
+_WRITES = _READS | {"content-type": "application/json", "prefer": "return-no-content"}
+NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _CONTINUES = ("NextPartitionKey", "NextRowKey")
 
 
@@ -40,7 +43,7 @@ class Answer(msgspec.Struct, frozen=True):
         """The service's own code of an error, "" where there is none."""
         try:
             return msgspec.json.decode(self.body, type=_Told).error.code
-        except msgspec.DecodeError:
+        except NOT_JSON:
             return self.headers.get("x-ms-error-code", "")
 
 

@@ -21,6 +21,7 @@ logger = logging.getLogger("gateway")
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _PAUSES = (0.2, 0.4, 0.8, 1.6)  # seconds between five tries
 _LONGEST_PAUSE = 3.0  # seconds that a caller waits where storage asks for it; for longer, it is told so
+_LONGEST_TOLD = 3600.0  # seconds: what a caller is told at most
 _SKEW = 300.0  # seconds by which a clock may be wrong before that is why storage takes no signature
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -125,5 +126,5 @@ def _pause_asked_for(answer: Answer) -> float:
     told = answer.headers.get("retry-after", "")
     seconds = float(told) if told.isascii() and told.isdigit() else 0.0
     if seconds > _LONGEST_PAUSE:
-        raise StorageUnavailable("Storage is busy; try again.", retry_after=seconds)
+        raise StorageUnavailable("Storage is busy; try again.", retry_after=min(seconds, _LONGEST_TOLD))
     return seconds

@@ -16,7 +16,7 @@ from shared.clock import Clock
 from shared.config.settings import Storage
 from shared.errors import StorageUnavailable
 from shared.storage import table_requests
-from shared.storage.table_requests import Answer, Request
+from shared.storage.table_requests import NOT_JSON, Answer, Request
 from shared.storage.table_service import TableService, refusal, table_service, unreadable
 from shared.storage.table_values import Values, take_apart, to_entity
 
@@ -238,7 +238,7 @@ _Form = TypeVar("_Form")
 def _decoded(answer: Answer, form: type[_Form]) -> _Form:
     try:
         return msgspec.json.decode(answer.body, type=form)
-    except msgspec.DecodeError as error:
+    except NOT_JSON as error:
         raise unreadable() from error
 
 

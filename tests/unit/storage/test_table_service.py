@@ -126,6 +126,10 @@ async def test_storage_is_left_the_time_that_it_asks_for(table: Table, proxy: Ta
     with pytest.raises(StorageUnavailable) as raised:
         await table.get("p", "there")
     assert raised.value.retry_after == 60
+    proxy.faults = [answer(b"", "503 Busy", f"retry-after: {'9' * 400}")]
+    with pytest.raises(StorageUnavailable) as raised:
+        await table.get("p", "there")
+    assert raised.value.retry_after == 3600
 
 
 PART = "content-type: application/http\r\n\r\nHTTP/1.1 204 No Content\r\netag: W/1\r\n\r\n\r\n"
@@ -138,6 +142,9 @@ MULTIPART = "content-type: multipart/mixed; boundary=a"
     [
         answer(b"{"),
         answer(b"[]"),
+        answer(b'{"a": "\xff"}'),
+        answer(b'{"a":' * 5000),
+        answer(b'{"odata.error": {"code": "\xff"}}', "404 Not Found"),
         answer(b'{"value": [{"n": 1}]}'),
         answer(b'{"RowKey": "there", "odata.etag": "e", "n@odata.type": "Edm.Int64", "n": "many"}'),
         answer(b"<html>", "404 Not Found"),
@@ -146,6 +153,8 @@ MULTIPART = "content-type: multipart/mixed; boundary=a"
         answer(f"{INNER}--b\r\n{PART}--b\r\n{PART}--b--\r\n--a--".encode(), "202 Accepted", MULTIPART + "other"),
         answer(f"{INNER}--c\r\n{PART}--c\r\n{PART}--c--\r\n--a--".encode(), "202 Accepted", MULTIPART),
         answer(f"{INNER}--b\r\n{PART}--b--\r\n--a--".encode(), "202 Accepted", MULTIPART),
+        answer(f"{INNER}--b\r\n{PART}--b\r\n{PART}--b--\r\n{INNER}--a--".encode(), "202 Accepted", MULTIPART),
+        answer(b"--a--", "202 Accepted", MULTIPART),
         answer(f"{INNER}--b\r\n{PART}--b\r\n{PART}".encode(), "202 Accepted", MULTIPART),
         answer(f"{INNER}--b\r\n{PART}--b\r\n\r\n--b--\r\n--a--".encode(), "202 Accepted", MULTIPART),
     ],
