@@ -10,9 +10,9 @@ import msgspec
 from shared.dialects.dialect import EVERY_VARIANT
 from shared.dialects.parameters import Parameters
 
-ANY_SIZE = "any"  # the key of the price of every size that has none of its own
-_SIDES = range(64, 4097)  # pixels, where any size is accepted
-_USUAL_SECONDS = 4  # the default of OpenAI's API, where a range of lengths is accepted
+ANY_SIZE = "any"  # in `prices`, the key for all sizes without a price of their own
+_SIDES = range(64, 4097)  # pixels, if any size is accepted
+_USUAL_SECONDS = 4  # the default of OpenAI's API, used if a range of lengths is accepted
 
 
 class Capability(msgspec.Struct, frozen=True):
@@ -20,11 +20,12 @@ class Capability(msgspec.Struct, frozen=True):
 
     `sizes` are `WIDTHxHEIGHT` in pixels, the first of them the default; with `any_size` every other
     one is accepted too. `seconds` are whole seconds: a tuple, of which the first is the default, or
-    a range. `prices` are micro-dollars per second of video, by size; `per_video` a price of the
-    whole video instead, and `per_gpu_second` one of the server's time, of which `most_gpu_seconds`
-    are reserved and at most charged. `variants` are the files of a finished video that callers
-    may have. `parameters` are those beside OpenAI's own, `fps` the frames per second that a video
-    has unless a parameter says otherwise. `resizes`: a reference image may have another size.
+    a range. `prices` are micro-dollars per second of video, by size. `per_video` is a price of the
+    whole video instead, `per_gpu_second` one of a second of the server's time, of which
+    `most_gpu_seconds` are reserved and at most charged. `variants` are the files of a finished
+    video that callers may have. `parameters` are those beside OpenAI's own, `fps` the frames per
+    second that a video has unless a parameter says otherwise. `resizes`: a reference image may have
+    another size.
     """
 
     sizes: tuple[str, ...]
@@ -52,7 +53,7 @@ class Capability(msgspec.Struct, frozen=True):
         return size in self.sizes or (self.any_size and fits)
 
     def price(self, seconds: int, size: str, parameters: Mapping[str, Any] | None = None) -> int:
-        """The full price of a video, in micro-dollars: nothing it can come to is more."""
+        """The full price of a video in micro-dollars, which it never exceeds."""
         asked = parameters or {}
         if self.per_gpu_second is not None:
             return ceil(self.per_gpu_second * self.most_gpu_seconds)
@@ -63,8 +64,9 @@ class Capability(msgspec.Struct, frozen=True):
         return ceil(rate * seconds * frames)
 
     def settled(self, reserved: int, seconds: int, made_seconds: float | None, gpu_seconds: float | None) -> int:
-        """What a completed video has cost, of what was `reserved` and never more. `made_seconds` is
-        how long it came to be, `gpu_seconds` how long the server took; None is not known.
+        """What a completed video costs in micro-dollars, at most what was `reserved`.
+        `made_seconds` is the length of the finished video, `gpu_seconds` how long the server took;
+        None if that is not known.
         """
         if self.per_gpu_second is not None:
             return reserved if gpu_seconds is None else min(reserved, ceil(self.per_gpu_second * gpu_seconds))

@@ -17,7 +17,7 @@ MICROS = 1_000_000  # micro-dollars in a dollar: all money is in whole micro-dol
 class Deployment(msgspec.Struct, frozen=True):
     """A deployment of one upstream resource, with its own quota.
 
-    `model` is the upstream's name of the deployment, `base_model` its name of the model where that
+    `model` is the upstream's name of the deployment, `base_model` its name of the model if that
     differs. Stored videos refer to `name`, so it must not change with the rest of the
     configuration. `retires` is the retirement date that the vendor has announced.
 
@@ -49,15 +49,16 @@ class Deployment(msgspec.Struct, frozen=True):
         return f"Deployment({self.name!r})"  # its `api_key` is a secret
 
     def mark(self, video_id: str) -> str | None:
-        """The `model` that only this video's job has in the server's answers; None where there is
-        none.
+        """The `model` that only this video's job has in the server's answers. None if its jobs have
+        no such mark.
         """
         return self.dialect.mark(self.model, video_id)
 
     @property
     def known_by_size(self) -> bool:
-        """Whether a job that shows no prompt is known by its length, its size and its time: nobody
-        else asks, and the gateway sends creates of one length and size one at a time.
+        """Whether a job that shows no prompt can be known by its length, its size and its time: no
+        other program uses the resource, and the gateway sends creates of one length and size one at
+        a time.
         """
         return not (self.shared or self.dialect.tells_prompt)
 
@@ -81,7 +82,9 @@ class Model(msgspec.Struct, frozen=True):
 
     @property
     def dialect(self) -> Dialect:
-        """How its servers speak; deployments with the same abilities take the same words."""
+        """The dialect that callers' fields are translated from: that of the first deployment. All
+        have the same abilities, so they take the same fields.
+        """
         return self.deployments[0].dialect if self.deployments else OPENAI
 
 
@@ -110,7 +113,7 @@ class Catalog:
         return model
 
     def spelled(self, name: str) -> Model | None:
-        """The model with this name, alias or `provider/name`; None where there is none."""
+        """The model with this name, alias or `provider/name`; None if there is none."""
         return self._by_name.get(name)
 
     def fallbacks(self, model: Model) -> tuple[Model, ...]:
@@ -128,7 +131,7 @@ class Catalog:
         return next((each for each in self.models if deployment and each.deployment(deployment)), None)
 
     def deployment(self, name: str | None) -> Deployment | None:
-        """The deployment of this name, of any model; None where it is no longer configured."""
+        """The deployment of this name, of any model; None if it is no longer configured."""
         home = self.home(name)
         return None if home is None or name is None else home.deployment(name)
 
@@ -156,7 +159,7 @@ def _veo(hd: int, full_hd: int, uhd: int | None = None) -> Capability:
 
 # Sizes, lengths and list prices of the models that Azure has offered. Azure accepts the high
 # resolutions for sora-2 and then fails the job. The 16 and 20 seconds of OpenAI's guide never
-# worked there. Google's prices are those of its paid tier in August 2026, at second hand.
+# worked there. Google's prices are those of its paid tier in August 2026, from secondary sources.
 KNOWN_MODELS: Mapping[str, Capability] = {
     "sora-2": Capability(_LANDSCAPE_AND_PORTRAIT, _SECONDS, dict.fromkeys(_LANDSCAPE_AND_PORTRAIT, 100_000)),
     "sora-2-pro": Capability(

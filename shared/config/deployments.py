@@ -8,12 +8,10 @@ from urllib.parse import urlsplit
 
 from shared.config.abilities import read_capability
 from shared.config.catalog import RETIREMENT_DATES, Deployment, Model
-from shared.config.file import GatewayKnobs, ModelEntry, Params, first
+from shared.config.file import LOOPBACK, GatewayKnobs, ModelEntry, Params, first, read_key
 from shared.dialects.dialect import Dialect
 from shared.dialects.known import DIALECTS
 from shared.errors import ConfigurationError
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def read_models(entries: Iterable[ModelEntry], env: Mapping[str, str], longest_job: float) -> tuple[Model, ...]:
@@ -69,7 +67,7 @@ def _read_deployment(entry: ModelEntry, env: Mapping[str, str]) -> Deployment:
         dialect=dialect,
         model=model,
         base_url=address,
-        api_key=_read_key(entry, dialect, env),
+        api_key=read_key(params.api_key, env, dialect.key_names, f"The model {entry.model_name!r}"),
         api_version=_checked_version(params.api_version or first(env, dialect.version_names)),
         token_scope=params.token_scope,
         max_running=running,
@@ -92,14 +90,6 @@ def _read_address(entry: ModelEntry, dialect: Dialect, env: Mapping[str, str]) -
     return normalise_base(base, dialect)
 
 
-def _read_key(entry: ModelEntry, dialect: Dialect, env: Mapping[str, str]) -> str | None:
-    # A secret that was pasted or piped may end in a newline, which no header may contain.
-    key = (entry.params.api_key or first(env, dialect.key_names) or "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"The model {entry.model_name!r}: its api_key holds characters that no HTTP header may.")
-    return key or None
-
-
 def _read_limits(entry: ModelEntry, dialect: Dialect) -> tuple[int, int]:
     """`max_running` and `creates_per_minute`."""
     given = entry.params
@@ -113,7 +103,7 @@ def _read_limits(entry: ModelEntry, dialect: Dialect) -> tuple[int, int]:
 def _place(address: str) -> str:
     """A short name of the server: the first part of its host."""
     host = urlsplit(address).hostname or ""
-    return "local" if host in _LOOPBACK else host.partition(".")[0]
+    return "local" if host in LOOPBACK else host.partition(".")[0]
 
 
 def normalise_base(base: str, dialect: Dialect) -> str:
@@ -126,7 +116,7 @@ def normalise_base(base: str, dialect: Dialect) -> str:
         _ = parts.port  # read for its check alone
     except ValueError as error:
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.") from error
-    schemes = ("https", "http") if parts.hostname in _LOOPBACK or not dialect.needs_tls else ("https",)
+    schemes = ("https", "http") if parts.hostname in LOOPBACK or not dialect.needs_tls else ("https",)
     if parts.scheme not in schemes or not parts.hostname:
         raise ConfigurationError("An upstream address (api_base) must be an https:// URL.")
     if parts.username or parts.password or parts.query:

@@ -20,6 +20,7 @@ from shared.dialects.parameters import Kind
 from shared.errors import ConfigurationError
 
 DEFAULT_FILE = Path(__file__).parents[2] / "config.yaml"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")  # hosts that are this machine
 BASE_NAMES, KEY_NAMES = Azure.base_names, Azure.key_names
 # An address and a key have several names each. A key may be absent: then the app's identity is
 # used.
@@ -35,19 +36,21 @@ _UrlSeconds = Annotated[int, msgspec.Meta(ge=1, le=6 * 86_400)]  # the key that 
 class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The `gateway:` section of config.yaml.
 
-    `poll_seconds`: between two looks at a running video. `close_poll_seconds`: the least between
-    two looks, used when its end is near. `deadline_seconds`: from the upstream's acceptance until
-    the video fails. `delivery`: `redirect` to a short-lived signed URL, or `proxy` the bytes
-    through the app. `reconcile_seconds`: how long the job of an unclear create is looked for before
-    it counts as never made. `on_unclear`: whether the create is then sent once more (`retry`), or
-    the video fails (`fail`), so that it is never paid for twice. `queue_seconds`: how long a video
-    may wait for capacity. `recreate_remixes`: whether a remix with another length, size or image is
-    made anew, which no upstream's own remix can do. `reference_hosts`: the hosts that reference
-    images may be fetched from. `fallbacks`: the models that replace a model, in order, while all
-    its deployments are down. `webhook_networks`: networks that are not public and that webhooks may
-    go to (`10.0.0.0/8`). `cors`: the web pages that may call. `waiting`: how many calls may
-    wait for news of videos. `trace_upstreams`: whether upstreams are told which trace a call
-    belongs to.
+    `poll_seconds`: the time between two looks at a running video. `close_poll_seconds`: the least
+    time between two looks, used when its end is near. `deadline_seconds`: how long a job may run
+    before the video fails. `delivery`: `redirect` to a signed URL, which works for `url_seconds`,
+    or `proxy` the bytes through the app. `retention_days`: how long a finished video's bytes are
+    kept; None means forever. `log_prompts`: whether the log and the logging providers get prompts,
+    parameters and error messages. `reconcile_seconds`: how long the job of an unclear create is
+    looked for before it counts as never made. `on_unclear`: whether the create is then sent once
+    more (`retry`), or the video fails (`fail`), so that it is never paid for twice.
+    `queue_seconds`: how long a video may wait for capacity. `recreate_remixes`: whether a remix
+    with another length, size or image is made anew, which no upstream's own remix can do.
+    `reference_hosts`: the hosts that reference images may be fetched from. `fallbacks`: the models
+    that replace a model, in order, while all its deployments are down. `webhook_networks`: networks
+    that are not public and that webhooks may go to (`10.0.0.0/8`). `cors`: the web pages that may
+    call. `waiting`: how many calls may wait for news of videos. `trace_upstreams`: whether
+    upstreams are told which trace a call belongs to.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -148,7 +151,9 @@ class General(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Litellm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which logging providers are told of what: `callbacks` of everything."""
+    """The logging providers: those of `success_callback` are told of completed videos, those of
+    `failure_callback` of failures, and those of `callbacks` of both.
+    """
 
     callbacks: list[str] = []
     success_callback: list[str] = []
@@ -199,8 +204,8 @@ def read_yaml(path: Path) -> Any:
 
 
 def _resolved(value: Any, env: Mapping[str, str], where: str = "") -> Any:
-    """Replace every `os.environ/NAME` by the app setting NAME. Raises ConfigurationError where that
-    is not set.
+    """Replace every `os.environ/NAME` by the app setting NAME. Raises ConfigurationError if that is
+    not set.
     """
     if isinstance(value, dict):
         return {key: _resolved(each, env, f"{where}.{key}") for key, each in value.items()}
@@ -247,6 +252,17 @@ def _suggestion(complaint: str) -> str:
     known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)
     return f" Did you mean `{alike[0]}`?" if alike else ""
+
+
+def read_key(given: str | None, env: Mapping[str, str], names: Iterable[str], whose: str) -> str | None:
+    """The key in the file, or else in the first of these app settings that is set; None means the
+    app's identity. `whose` begins the message. Raises ConfigurationError.
+    """
+    # A secret that was pasted or piped may end in a newline, which no header may contain.
+    key = (given or first(env, names) or "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"{whose}: its api_key holds characters that no HTTP header may.")
+    return key or None
 
 
 def first(env: Mapping[str, str], names: Iterable[str]) -> str | None:

@@ -5,11 +5,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from shared.config.file import first
+from shared.config.file import LOOPBACK, first, read_key
 from shared.config.guardrail import ADDRESS_NAMES, KEY_NAMES, Guardrail, GuardrailParams
 from shared.errors import ConfigurationError, InvalidRequest
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def read_guardrails(entries: Sequence[Guardrail], env: Mapping[str, str]) -> tuple[Guardrail, ...]:
@@ -42,7 +40,8 @@ def _read_params(entry: Guardrail, env: Mapping[str, str]) -> GuardrailParams:
         return params
     if not params.categories:
         raise ConfigurationError(f"The guardrail {name!r} looks for nothing: leave categories out, or name some.")
-    return msgspec.structs.replace(params, api_base=_read_address(entry, env), api_key=_read_key(entry, env))
+    key = read_key(params.api_key, env, KEY_NAMES, f"The guardrail {name!r}")
+    return msgspec.structs.replace(params, api_base=_read_address(entry, env), api_key=key)
 
 
 def _read_address(entry: Guardrail, env: Mapping[str, str]) -> str:
@@ -50,17 +49,9 @@ def _read_address(entry: Guardrail, env: Mapping[str, str]) -> str:
     if not told:
         raise ConfigurationError(f"The guardrail {entry.guardrail_name!r} has no address: set {ADDRESS_NAMES[0]} or api_base.")
     parts = urlsplit(told.strip())
-    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK)
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
     if not safe or not parts.hostname or parts.username or parts.password or parts.query:
         raise ConfigurationError(
             f"The guardrail {entry.guardrail_name!r}: api_base must be an https:// URL without credentials or a query."
         )
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-
-
-def _read_key(entry: Guardrail, env: Mapping[str, str]) -> str | None:
-    """None means the app's identity."""
-    key = (entry.params.api_key or first(env, KEY_NAMES) or "").strip()
-    if not (key.isascii() and key.isprintable()):
-        raise ConfigurationError(f"The guardrail {entry.guardrail_name!r}: its api_key holds characters that no header may.")
-    return key or None

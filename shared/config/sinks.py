@@ -1,5 +1,5 @@
 """Logging providers: which are configured, and the app settings that each one reads, under the
-names that LiteLLM's users have.
+names that LiteLLM's users know.
 """
 
 import re
@@ -119,7 +119,9 @@ def _check(setting: str, value: str) -> None:
 
 
 def _is_signing_secret(value: str) -> bool:
-    """By Standard Webhooks: 24 to 64 bytes, in base64 behind `whsec_`."""
+    """Whether a secret is as Standard Webhooks wants it: `whsec_`, and the base64 of 24 to 64
+    bytes.
+    """
     try:
         return value.startswith("whsec_") and 24 <= len(b64decode(value.removeprefix("whsec_"), validate=True)) <= 64
     except ValueError:

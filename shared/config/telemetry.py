@@ -29,7 +29,7 @@ class TelemetrySettings(msgspec.Struct, frozen=True):
 
 
 def read_telemetry(env: Mapping[str, str], *, told: bool = False) -> TelemetrySettings | None:
-    """Where telemetry goes; None where nobody is to get it. Raises ConfigurationError."""
+    """Where telemetry goes; None if there is no receiver. Raises ConfigurationError."""
     endpoint, insights = env.get("OTEL_EXPORTER_OTLP_ENDPOINT"), env.get("APPLICATIONINSIGHTS_CONNECTION_STRING")
     if env.get("OTEL_SDK_DISABLED", "").lower() == "true" or not (endpoint or insights):
         return None

@@ -4,7 +4,7 @@ import json
 
 
 def field_of(body: bytes, name: str) -> object:
-    """The value of a field, or None: also where the body is not a JSON object."""
+    """The value of a field; None if there is none, or if the body is not a JSON object."""
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):  # not JSON, not unicode, or nested beyond reason

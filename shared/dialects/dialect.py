@@ -31,29 +31,29 @@ class Dialect:
 
     How the server is reached: `name` is LiteLLM's name of the provider, `path` follows the server's
     address. `base_names`, `key_names` and `version_names` are the app settings with the address,
-    the key and the `api-version` where the configuration has none; `default_base` is the address
-    where those have none either. `needs_tls`: plain HTTP is
-    allowed on this machine only. `identity`: without a key the app's own identity is used. `probe`
-    is a path that the server answers at no cost.
+    the key and the `api-version`, if the configuration has none; `default_base` is the address if
+    those have none either. `needs_tls`: plain HTTP is allowed on this machine only. `identity`:
+    without a key the app's own identity is used. `probe` is a path that the server answers at no
+    cost.
 
     What the server can do: `remixes`, `lists` its jobs, `deletes` them; `stops`: deleting a running
-    job stops it. `resizes`: an image of another size will do. `variants` are the files of a
-    finished video that can be fetched, `parameters` what a create takes beside OpenAI's own, and
-    `withheld` what it would take as well, but a caller may not choose: files and addresses.
-    `any_size`, `lengths` in seconds and `fps` hold where neither the configuration nor the gateway
-    knows the model.
+    job stops it. `resizes`: an image may have another size than the video. `variants` are the files
+    of a finished video that can be fetched. `parameters` are those that a create takes beside
+    OpenAI's own; `withheld` are others that a caller may not choose, because they name files or
+    addresses. `any_size`, `lengths` in seconds and `fps` are used if neither the configuration nor
+    the gateway knows the model.
 
     What a job shows: `tells_progress`; `tells_address`: it may have the address of its bytes.
-    `tells_prompt`: it shows its prompt; where some servers of the dialect leave it out, False.
+    `tells_prompt`: it shows its prompt; False if some servers of the dialect leave it out.
     `keeps_words`: it has prompt, length and size exactly as they were sent.
 
-    Who asks: `shared`: other programs may make videos at the server too, as at the account of a
-    cloud. A server of one's own is taken for the gateway's alone, unless the configuration says
+    Who uses it: `shared`: other programs may make videos at the server too, as with the account of
+    a cloud. An inference server is used by the gateway alone, unless the configuration says
     otherwise.
 
     What the server keeps: `forgets`: a restart loses every job. `keeps_copies`: finished videos
     stay on its disk until they are deleted. `max_running` and `creates_per_minute` are a
-    deployment's limits where the configuration has none.
+    deployment's limits if the configuration has none.
     """
 
     name: ClassVar[str] = "openai"
@@ -104,14 +104,14 @@ class Dialect:
         return own | texts_of(ask.parameters)
 
     def translated(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """A caller's fields with the server's own words for size and length in OpenAI's. Raises
-        InvalidRequest.
+        """A caller's fields, with the server's own fields for size and length replaced by OpenAI's.
+        Raises InvalidRequest.
         """
         return dict(fields)
 
     def mark(self, model: str, video_id: str) -> str | None:
-        """The `model` in the server's answers that identifies this video's job; None where no name
-        does.
+        """The `model` in the server's answers that identifies this video's job; None if it does
+        not.
         """
         del model, video_id
         return None

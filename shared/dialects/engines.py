@@ -1,4 +1,4 @@
-"""What inference servers of one's own have in common: size and number of frames as numbers."""
+"""What inference servers have in common: their parameters, and the size as two numbers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +25,7 @@ DIFFUSION: Mapping[str, Parameter] = {
 
 
 def with_size(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields with `width` and `height` said as `size`. Raises InvalidRequest."""
+    """The fields with `width` and `height` replaced by `size`. Raises InvalidRequest."""
     told = {name: value for name, value in fields.items() if name not in ("width", "height")}
     sides = [fields.get("width"), fields.get("height")]
     if sides == [None, None]:

@@ -1,7 +1,7 @@
-"""Google's OpenAI layer for Veo, as its documentation has it (mid-2026; nobody here has tried it).
+"""Google's OpenAI-compatible API for Veo, by its documentation of mid-2026; it was never tried.
 
-It takes length and size in its own words, names the address of a finished film, and documents no
-list, no deletion and no remix.
+It has its own fields for length and size, answers with the address of a finished film, and
+documents no list, no deletion and no remix.
 """
 
 from collections.abc import Mapping
@@ -62,7 +62,7 @@ class Gemini(Dialect):
 
 
 def _size(ratio: object, resolution: object) -> str:
-    """Raises InvalidRequest."""
+    """The size as OpenAI writes it (`1280x720`). Raises InvalidRequest."""
     short = {name: side for side, name in _RESOLUTIONS.items()}.get(str(resolution).lower())
     if ratio not in ("16:9", "9:16") or short is None:
         raise InvalidRequest("`aspect_ratio` must be 16:9 or 9:16, and `resolution` 720p, 1080p or 4k.", param="size")

@@ -53,8 +53,8 @@ class HostedVllm(Dialect):
         return with_size(fields)
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
-        """The server raises its own errors while it reads the request, before it records the job. A
-        proxy in front of it answers with another body.
+        """The server's own errors are raised while it reads the request, before it records the job.
+        They are known by their body: a proxy in front of it answers with another.
         """
         error = field_of(body, "error")
         own = isinstance(error, dict) and error.get("code") == status

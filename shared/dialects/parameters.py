@@ -45,7 +45,7 @@ class Parameter(msgspec.Struct, frozen=True):
         return " characters" if self.kind in ("text", "object") else ""
 
     def _typed(self, value: object) -> Any:
-        """The value as what it should be; None where it is something else."""
+        """The value in its kind; None if it is of another kind."""
         if self.kind == "text":
             return value if isinstance(value, str) and _is_unicode(value) else None
         told = _json(value) if isinstance(value, str) else value
@@ -98,7 +98,9 @@ def _is_unicode(text: str) -> bool:
 
 
 def _json(text: str) -> object:
-    """Not by the standard library, which takes NaN, and halves of characters that no form holds."""
+    """The value of a JSON text, or None. Not read by the standard library, which accepts NaN and
+    lone surrogates; a form can hold neither.
+    """
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

@@ -1,7 +1,7 @@
 """SGLang's diffusion server (0.5.23). It keeps its jobs in memory and finished videos on disk.
 
-Its jobs do not show their prompt. It stores a create's `model` unchecked and returns it, so the
-gateway adds the video's id to it, and finds the job by that.
+Its jobs do not show their prompt. It stores a create's `model` unchecked and returns it. So the
+gateway adds the video's id to `model`, and finds the job by it.
 """
 
 from collections.abc import Mapping
@@ -56,5 +56,5 @@ class SGLang(Dialect):
         return f"{model}#{video_id}"
 
     def proves_refusal(self, status: int, body: bytes) -> bool:
-        """The server answers so before it reads the request, once its scheduler has ended."""
+        """After its scheduler has ended, the server answers like this before it reads a request."""
         return status == 503 and isinstance(field_of(body, "error"), str)

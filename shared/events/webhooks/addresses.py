@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from shared.config.file import LOOPBACK
 from shared.errors import InvalidRequest
 from shared.media.remote_image import LONGEST_URL, Resolve, host_of, is_public, resolve
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 _HOST = re.compile(rb"[A-Za-z0-9.:_-]+")
 _PATIENCE = 5.0  # seconds for resolving a name
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class NotAllowed(Exception):
@@ -66,7 +66,7 @@ class Addresses(msgspec.Struct, frozen=True):
         return named, named.copy_with(host=found[0])
 
     def _is_safe(self, url: "httpx.URL") -> bool:
-        local = host_of(url) in _LOOPBACK and self._allows("127.0.0.1")
+        local = host_of(url) in LOOPBACK and self._allows("127.0.0.1")
         return url.scheme == "https" or (url.scheme == "http" and local)
 
     def _allows(self, address: str) -> bool:
