@@ -21,7 +21,7 @@ from infra.tools.azure import Azure, AzureError, Stop
 MASTER_KEY = "gateway-master-key"
 # A role that was just assigned takes up to ten minutes to work, and a new name as long to be known.
 _PAUSES = (15.0,) * 40
-_ANYTHING = re.compile("")
+_PASSING = re.compile(r"\A(?!.*az login)", re.DOTALL)  # anything but a person who is not signed in any more
 _STANDARD_INPUT = Path("/dev/stdin")
 _REFERENCE = re.compile(r"@Microsoft\.KeyVault\(.*SecretName=([^;)]+)")
 
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None, az: Azure | None = None) -> int
 def set_master_key(az: Azure, vault: str, *, rotate: bool = False) -> None:
     """Waits while the vault does not let us in, ten minutes at most. Raises Stop."""
     try:
-        held = az.until_done(lambda: names(az, vault), _ANYTHING, _PAUSES)
+        held = az.until_done(lambda: names(az, vault), _PASSING, _PAUSES)
     except AzureError as error:
         raise Stop(
             f"{error}\nNo access to the vault {vault}: that takes the role Key Vault Secrets Officer, and a way to it."

@@ -79,6 +79,7 @@ COMMANDS = {
     "azd up": "",
     "azd provision": "",
     "azd deploy": "",
+    "azd down": "",
 }
 # Options of every az command.
 EVERYWHERE = {"-o", "--output", "--query"}

@@ -64,6 +64,9 @@ def test_a_vault_is_waited_for_while_its_role_is_new(capsys: pytest.CaptureFixtu
     assert sum(never.pauses) == 600
     assert "Key Vault Secrets Officer" in capsys.readouterr().err
     assert never.given == []
+    signed_out = Cli(answers={"keyvault secret list": Refusal("ERROR: AADSTS700082: expired.\nInteractively: az login")})
+    assert vault.main(["kv-x"], signed_out.azure) == 1
+    assert signed_out.pauses == []
 
 
 def test_references_are_those_of_the_gateways_app() -> None:
