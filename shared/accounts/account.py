@@ -108,7 +108,7 @@ def check_model(account: Account, model: str) -> None:
 
 
 def check_budget(account: Account, cost: int) -> None:
-    """Raises BudgetExceeded where `cost` exceeds the budget less spend and reservations."""
+    """Raises BudgetExceeded if `cost` exceeds the budget less spend and reservations."""
     limit = account.max_budget
     if limit is not None and account.spend + account.reserved + cost > limit:
         raise BudgetExceeded(
@@ -170,9 +170,8 @@ def reprice(account: Account, before: Video, after: Video, now: datetime) -> Acc
 
 
 def settle(account: Account, video: Video, held: int | None = None) -> Account:
-    """The account after the end of a video: its reservation becomes spend where it was completed,
-    and is released where it failed. `held` is what was reserved for it, where that is more than its
-    cost.
+    """The account after the end of a video: its reservation becomes spend if it was completed, and
+    is released if it failed. `held` is what was reserved for it, if that is more than its cost.
     """
     if not video.finished or video.finished_at is None:
         raise ValueError("only a finished video is settled")
@@ -239,8 +238,8 @@ def over_soft_budget(account: Account) -> bool:
 
 
 class Crossing(msgspec.Struct, frozen=True):
-    """How a video took its key past the soft budget: what is `used` (spent and reserved) since, and
-    the limit, in micro-dollars; and the start of the budget window.
+    """How a video made its key cross the soft budget: `used` is what is spent and reserved with it,
+    in micro-dollars like `limit`, and `window` is the start of the budget window.
     """
 
     used: int
@@ -249,7 +248,9 @@ class Crossing(msgspec.Struct, frozen=True):
 
 
 def crossing(account: Account, video: Video) -> Crossing | None:
-    """Where this video, which is reserved, is the one that exceeds the soft budget."""
+    """The crossing, if the reservation of this video, which `account` has, is the one that exceeds
+    the soft budget.
+    """
     before = msgspec.structs.replace(account, reserved=account.reserved - video.cost)
     if account.soft_budget is None or not over_soft_budget(account) or over_soft_budget(before):
         return None
@@ -307,8 +308,8 @@ def _latest(minute: datetime, counted: datetime | None) -> datetime:
 
 
 def _rate_count(account: Account, minute: datetime) -> int:
-    """The number of creates in this minute; 0 where the stored count is of an earlier minute. A
-    stored minute ahead of `minute`, by a faster clock, counts as this one.
+    """The number of creates in this minute; 0 if the stored count is of an earlier minute. A stored
+    minute ahead of `minute`, from a faster clock, counts as this one.
     """
     if account.rate_minute is None or account.rate_minute.astimezone(UTC) < minute:
         return 0

@@ -22,16 +22,15 @@ from shared.storage.event_marks import Happening, mark
 from shared.storage.tables import Insert, Replace, Row, Table, Write
 from shared.storage.video_store import VideoRow, find_video, hiding, listed, listing_of
 
-# In characters, of a video's row that is written again: a prompt and a negative one of 32,000
-# characters each, and what else it tells.
+# Characters of a video's row that is written again: a prompt and its other texts at their longest.
 _HEAVIEST_VIDEO = 80_000
 
 CANCELLED_MESSAGE = "The video was deleted before it was finished."
 
 
 def check_secret(account: Account, token: str | None, now: datetime) -> None:
-    """Raises Unauthenticated where `token` is no longer the key's, or the key is not usable. None
-    is the operator.
+    """Raises Unauthenticated if `token` is no longer the key's, or the key is not usable. None is
+    the operator.
     """
     if token is None:
         return
@@ -54,7 +53,7 @@ class Admission(msgspec.Struct):
     """Reserve a video's price and record it, unless the same request was admitted before.
 
     `token` is the one that the caller was authenticated with: the key may have a new secret since.
-    `told` has the start marked as still to be told.
+    With `told`, the start is marked as still to be told.
     """
 
     video: Video
@@ -114,8 +113,8 @@ class Admission(msgspec.Struct):
 
 
 class Settlement(msgspec.Struct):
-    """End a video with this outcome. A video that has ended already keeps its own. `told` has the
-    end marked as still to be told.
+    """End a video with this outcome. A video that has ended already keeps its own. With `told`, the
+    end is marked as still to be told.
     """
 
     video_id: str
@@ -214,7 +213,7 @@ class Move(msgspec.Struct):
 
 
 def _hooked(video: Video, account: Account) -> Video:
-    """The video with whether webhooks are told of it."""
+    """The video, with `hooked` as it is for the account now."""
     return msgspec.structs.replace(video, hooked=account.hooked or video.callback_url is not None)
 
 

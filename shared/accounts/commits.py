@@ -69,7 +69,7 @@ class Commits:
         self._early: dict[str, asyncio.Task[Row | None]] = {}  # reads of accounts for changes that are still to come
 
     async def account(self, owner: str) -> Account | None:
-        """One point read; None for a key that does not exist."""
+        """A key's account, or None if the key does not exist. One point read."""
         row = await self.table.get(owner, ACCOUNT)
         return Account.from_row(row.values) if row else _unwritten(owner)
 
@@ -99,7 +99,7 @@ class Commits:
         queue = self._waiting.get(owner)
         if queue is None:
             self._waiting[owner] = [waiting]
-            # A separate task: where a caller is cancelled, the others' write must go on.
+            # A separate task: if a caller is cancelled, the others' write must go on.
             leader = asyncio.create_task(self._lead(owner))
             self._leaders.add(leader)
             leader.add_done_callback(self._leaders.discard)
@@ -158,7 +158,7 @@ class _Waiting(msgspec.Struct, eq=False):
     done: "asyncio.Future[Any]"
 
     def end(self, result: Any) -> None:
-        """Give the caller a result, or an exception to raise. Does nothing where the caller was
+        """Give the caller a result, or an exception to raise. Does nothing if the caller was
         cancelled.
         """
         if self.done.done():
@@ -179,7 +179,7 @@ class _Together(msgspec.Struct):
     ends: list[tuple[_Waiting, Any]] = msgspec.field(default_factory=list)
 
     def decide(self, waiting: _Waiting) -> bool:
-        """Let a change decide; False where it needs a row that an earlier one writes."""
+        """Let a change decide. Returns False if it needs a row that an earlier one writes."""
         try:
             if self.account is None:
                 raise Unauthenticated("The API key is not valid.")

@@ -42,8 +42,8 @@ class GatewayBudget(msgspec.Struct, frozen=True):
         await self.commits.change_account(GATEWAY_OWNER, _OfHold(self, video_id, partial(_reprice, cost)))
 
     async def release(self, video_id: str, spent: int = 0) -> None:
-        """Release a video's hold, and count `spent` micro-dollars. Also where no limit is
-        configured any more.
+        """Release a video's hold, and count `spent` micro-dollars; also if no limit is configured
+        any more. May be repeated.
         """
         if self.limit is not None or await self.commits.table.get(GATEWAY_OWNER, _hold(video_id)):
             await self.commits.change_account(GATEWAY_OWNER, _OfHold(self, video_id, partial(_release, spent)))
@@ -119,7 +119,7 @@ def _release(spent: int, account: Account, hold: Row) -> Decision[None]:
 
 
 def _check(account: Account, cost: int) -> None:
-    """Raises BudgetExceeded, without the sums: other keys' spend is not told to a caller."""
+    """Raises BudgetExceeded without the sums: a caller must not learn what other keys spend."""
     try:
         check_budget(account, cost)
     except BudgetExceeded:

@@ -1,11 +1,11 @@
-"""Requests that must not start twice: repeated by the caller with a key of its own, or by the
-official client silently.
+"""Requests that must not start twice: a caller repeats them with an `Idempotency-Key`, or the
+official client repeats them by itself.
 
 An `Idempotency-Key` identifies its request for a day. Without one, the official client's count of
 retries does: a retry gets the video of the last equal request of the same key, unless that is more
-than half an hour old, or the retry follows a refusal. The first try of such a request may arrive
-after its retry. It had arrived before the retry was admitted, which tells it from a new request
-with equal content.
+than half an hour old, or the retry follows a refusal. The first try of such a request may be
+handled after its retry. But it arrived before the retry was admitted, and a new request with equal
+content did not.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ KEY_LIFETIME = timedelta(hours=24)
 RETRY_LIFETIME = timedelta(minutes=30)
 PREFIX = "once_"
 
-_ASK = 16  # hexadecimal digits that tell the requests of one caller apart
-_MOST_DIGITS = 6  # of a count of retries, whatever a client says
+_ASK = 16  # hex digits of a request's hash: enough for the requests of one caller
+_MOST_DIGITS = 6  # of a count of retries: a client may send any number
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -78,7 +78,7 @@ class RequestIdentity(msgspec.Struct, frozen=True):
         return row.values["video"] if self.explicit or self.number or overtaken else None
 
     def check(self, remembered: Remembered, now: datetime) -> None:
-        """Raises IdempotencyMismatch where the `Idempotency-Key` was used for another request."""
+        """Raises IdempotencyMismatch if the `Idempotency-Key` was used for another request."""
         row = remembered.admitted
         if (
             self.explicit
@@ -104,7 +104,7 @@ class RequestIdentity(msgspec.Struct, frozen=True):
         return writes
 
     def refuse(self, refused: Row | None, retry_after: float | None, now: datetime) -> Write | None:
-        """The write that remembers this refusal; None where nothing changes."""
+        """The write that remembers this refusal; None if nothing changes."""
         known = refusals.read(refused, now)
         left = _without(known, self._follows(Remembered(refused=refused), now))
         noted = refusals.added(left, self._ask, self.number, retry_after, now)
@@ -128,8 +128,8 @@ def _without(known: list[Refusal], one: Refusal | None) -> list[Refusal]:
 
 
 def read_identity(headers: Mapping[str, str], request: CreateRequest, arrived: datetime) -> RequestIdentity | None:
-    """The identity that a create's headers give it; None where the client sends neither header.
-    Raises InvalidRequest.
+    """The identity that a create's headers give it; None if the client sends neither header. Raises
+    InvalidRequest.
     """
     fingerprint = _fingerprint(request)
     key = headers.get("idempotency-key")

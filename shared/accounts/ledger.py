@@ -19,8 +19,8 @@ from shared.storage.video_store import VideoStore
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """Changes the counters of keys together with their videos. With `told`, a video's start and end
-    are marked as still to be told, in the same transaction.
+    """Changes the counters of keys together with their videos. With `told`, the same transaction
+    marks a video's start and end as still to be told.
     """
 
     commits: Commits
@@ -43,7 +43,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
     async def earlier(self, owner: str, identity: RequestIdentity, token: str | None = None) -> Admitted | None:
         """The earlier result of the same request; None if it is the first. Raises
-        IdempotencyMismatch, or Unauthenticated where `token` is no longer the key's.
+        IdempotencyMismatch, or Unauthenticated if `token` is no longer the key's.
         """
         now = self.clock.now()
         remembered = await identity.recall(self.commits.table, owner)
@@ -57,8 +57,9 @@ class Ledger(msgspec.Struct, frozen=True):
         return Admitted(entry.video, True, account)
 
     async def remember_refusal(self, owner: str, identity: RequestIdentity, retry_after: float | None) -> None:
-        """Remember a 429, so that its retry is not taken for the retry of an equal request, and
-        answered with that one's video. Not for an `Idempotency-Key`, which a refusal leaves unused.
+        """Remember a 429. Otherwise its retry would be taken for the retry of an equal request, and
+        get that one's video. Nothing is remembered for an `Idempotency-Key`: a refusal does not use
+        it up.
         """
         if identity.explicit:
             return
@@ -79,10 +80,10 @@ class Ledger(msgspec.Struct, frozen=True):
         return await self.commits.change_account(owner_of(video_id), Settlement(video_id, outcome, self.told))
 
     async def give_up(self, video_id: str, now: datetime, token: str | None = None) -> Video | None:
-        """Delete a video for its caller: cancel it, or mark it where the upstream may be making it.
-        A finished one is left unchanged; None for an unknown video.
+        """Delete a video for its caller: cancel it, or mark it if the upstream may be making it. A
+        finished one is left unchanged; None for an unknown video.
 
-        Raises Unauthenticated where `token` is no longer the key's.
+        Raises Unauthenticated if `token` is no longer the key's.
         """
         return await self.commits.change_account(owner_of(video_id), Deletion(video_id, token, now, self.told))
 
@@ -93,11 +94,11 @@ class Ledger(msgspec.Struct, frozen=True):
         return await self.commits.change_account(owner_of(video_id), Move(video_id, model, cost, self.clock))
 
     async def account(self, owner: str) -> Account | None:
-        """One point read; None for a key that does not exist."""
+        """A key's account, or None if the key does not exist. One point read."""
         return await self.commits.account(owner)
 
     async def forget_identities(self, owner: str, before: datetime) -> None:
-        """Drop idempotency records made before then, which can no longer be repeated."""
+        """Delete idempotency records made before then, whose requests can no longer be repeated."""
         table = self.commits.table
         async for row in table.beginning_with(owner, PREFIX):
             if row.values["made"].astimezone(UTC) < before:

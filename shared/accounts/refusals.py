@@ -14,7 +14,7 @@ from shared.storage.tables import Insert, Replace, Row, Write
 
 _EARLY = 1.0  # seconds by which the clocks of two instances may differ
 _EXPECTED = 120.0  # seconds after `due` in which a retry is still expected
-_LONGEST_WAIT = 60.0  # seconds: clients come back sooner than `retry-after` where that is longer
+_LONGEST_WAIT = 60.0  # seconds: clients ignore a longer `retry-after`, and come back sooner
 _MOST_EQUAL, _MOST = 8, 64  # the most refusals remembered: equal ones, and in one row
 
 
@@ -41,7 +41,7 @@ def followed(refusals: Iterable[Refusal], ask: str, number: int, now: datetime) 
 
 
 def added(refusals: list[Refusal], ask: str, number: int, retry_after: float | None, now: datetime) -> list[Refusal]:
-    """The refusals and one more; unchanged where enough equal ones are remembered."""
+    """The refusals and one more; unchanged if enough equal ones are remembered."""
     equal = sum(each.ask == ask and each.number == number for each in refusals)
     if equal >= _MOST_EQUAL:
         return refusals

@@ -2,8 +2,8 @@
 
 The partition `spend` has a row for every video: `open_<id>`, empty, from before its admission until
 it ends, then `done_<id>` with its cost. Ids sort newest first, so a page is one range read, however
-many keys and videos there are. The videos remain the truth: a line is written before its video
-leaves the pool, so that a step which is cut off is repeated until the line is there.
+many keys and videos there are. A line is only a copy of its video's cost. It is written before the
+video leaves the pool: a step that is cut off is repeated until the line is there.
 """
 
 import json
@@ -94,7 +94,7 @@ class SpendLines(msgspec.Struct, frozen=True):
         await self._commit(Insert(f"{_OPEN}{video_id}", {}))
 
     async def close(self, line: SpendLine) -> None:
-        """Replace the open line of a video that has ended by its cost. May be repeated."""
+        """Replace the open line of a video that has ended by this one. May be repeated."""
         values = msgspec.structs.asdict(line)
         del values["id"]
         done, opened = Insert(f"{_DONE}{line.id}", values), Delete(unread(f"{_OPEN}{line.id}"))
@@ -107,7 +107,7 @@ class SpendLines(msgspec.Struct, frozen=True):
         await self._commit(Delete(unread(f"{_OPEN}{video_id}")))
 
     async def _commit(self, *writes: Write) -> bool:
-        """False where they were done before."""
+        """Returns False if one of them was done before."""
         try:
             await self.table.commit(SPEND, *writes)
         except WriteConflict:
@@ -122,8 +122,8 @@ class SpendLines(msgspec.Struct, frozen=True):
     async def between(
         self, *, after: str | None = None, before: str | None = None, page: int | None = None
     ) -> AsyncIterator[tuple[str, SpendLine | None]]:
-        """The ids of all videos in a range, newest first, each with its line, or None where it has
-        not ended.
+        """The ids of all videos in a range, newest first, each with its line, or None if it has not
+        ended.
         """
         reads = [self._rows(_OPEN, after, before, page, []), self._rows(_DONE, after, before, page, None)]
         async for video_id, values in merged(reads, lambda row: row[0]):
