@@ -7,8 +7,11 @@ import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
+
+import msgspec
 
 Values = Mapping[str, Any]
 
@@ -44,12 +47,16 @@ def take_apart(entity: dict[str, Any]) -> tuple[str, dict[str, Any], str]:
     """
     key, etag, time = entity.pop("RowKey"), entity.pop("odata.etag", None), entity.pop("Timestamp", "")
     entity.pop("PartitionKey", None)
-    for name in [each for each in entity if "." in each]:
-        read = _READ.get(entity.pop(name))
+    shape = _shape(tuple(entity))
+    for annotation, name in shape.annotations:
+        read = _READ.get(entity.pop(annotation))
         if read is not None:
-            base = name.removesuffix(_TYPE)
-            entity[base] = read(entity[base])
-    return key, _joined(entity), etag or f"W/\"datetime'{quote(time, safe='')}'\""
+            entity[name] = read(entity[name])
+    texts: dict[str, str] = {}
+    for part, name in shape.parts:
+        texts[name] = texts.get(name, "") + entity.pop(part)
+    entity.update(texts)
+    return key, entity, etag or f"W/\"datetime'{quote(time, safe='')}'\""
 
 
 def _in_parts(name: str, text: str) -> dict[str, str]:
@@ -57,13 +64,23 @@ def _in_parts(name: str, text: str) -> dict[str, str]:
     return {f"{name}{_PART}{number}": text[start : start + _PROPERTY_CHARACTERS] for number, start in enumerate(starts)}
 
 
-def _joined(values: dict[str, Any]) -> dict[str, Any]:
-    """With each long text in one piece."""
-    parts = [name.partition(_PART) for name in values if _PART in name]
-    texts: dict[str, str] = {}
-    for name, _, number in sorted(parts, key=lambda part: int(part[2])):
-        texts[name] = texts.get(name, "") + values.pop(f"{name}{_PART}{number}")
-    return values | texts if texts else values
+class _Shape(msgspec.Struct, frozen=True):
+    """Which names of an entity are annotations, each with the name of the value that it is about;
+    and which are parts of a text, in order, each with the text's name.
+    """
+
+    annotations: tuple[tuple[str, str], ...]
+    parts: tuple[tuple[str, str], ...]
+
+
+@lru_cache(maxsize=512)
+def _shape(names: tuple[str, ...]) -> _Shape:
+    """Rows of one kind have the same names, so that few are looked at one by one."""
+    parts = [(name, *name.split(_PART)) for name in names if _PART in name]
+    return _Shape(
+        tuple((name, name.removesuffix(_TYPE)) for name in names if "." in name),
+        tuple((name, base) for name, base, number in sorted(parts, key=lambda part: int(part[2]))),
+    )
 
 
 def _stored_time(time: datetime) -> str:
