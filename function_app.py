@@ -14,6 +14,7 @@ import azure.functions as func
 from shared import gateway as composition
 from shared.config import settings
 from shared.events import couriers
+from shared.events import manifest as video_manifest
 from shared.routes import content, models, operator, paths, reports, videos
 from shared.routes import health as health_route
 from shared.routes.web import Request, Response, respond
@@ -155,8 +156,18 @@ async def save(video: str) -> StepResult:
 @app.function_name(orchestration.FINISH)
 @app.activity_trigger(input_name="outcome")
 @app.durable_client_input(client_name="durable")
-async def finish(outcome: Any, durable: df.DurableOrchestrationClient) -> None:  # the worker takes no dict[str, …]
-    await _steps(durable).finish(outcome)
+@app.blob_output(arg_name="manifest", path=video_manifest.PATH, connection="AzureWebJobsStorage")
+async def finish(outcome: Any, durable: df.DurableOrchestrationClient, manifest: func.Out[str]) -> bool:
+    told = await _steps(durable).finish(outcome)
+    if told is not None:
+        manifest.set(told)
+    return told is not None
+
+
+@app.function_name(orchestration.LEAVE)
+@app.activity_trigger(input_name="video")
+async def leave(video: str) -> None:
+    await composition.current().steps.leave(video)
 
 
 def _steps(durable: df.DurableOrchestrationClient) -> Steps:

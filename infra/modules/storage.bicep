@@ -91,7 +91,7 @@ resource account 'Microsoft.Storage/storageAccounts@2025-08-01' = {
       }
     }
 
-    resource containers 'containers' = [for each in union([videos, references, packages], takesRequests ? ['inputs'] : []): {
+    resource containers 'containers' = [for each in union([videos, references, packages, 'manifests'], takesRequests ? ['inputs'] : []): {
       name: each
       properties: { publicAccess: 'None' }
     }]

@@ -15,7 +15,7 @@ from typing import Any
 import azure.functions as func
 
 _TRIGGERS = {"httpTrigger", "timerTrigger", "queueTrigger", "activityTrigger", "orchestrationTrigger"}
-_OTHERS = {"http", "durableClient", "queue"}
+_OTHERS = {"http", "durableClient", "queue", "blob"}
 _BINDING_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*|\$return")
 _SETTING = re.compile(r"%([^%]+)%")
 
@@ -71,7 +71,7 @@ class Functions:
         """
         value = self.settings.get(name) or self.settings.get(f"AzureWebJobs{name}")
         if not value:
-            raise LoadError(f"app setting {name} is missing: it holds the connection string of a queue")
+            raise LoadError(f"app setting {name} is missing: it holds a connection string")
         return value
 
 

@@ -7,14 +7,20 @@ import inspect
 import json
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
 import azure.functions as func
+from azure.core.exceptions import ResourceExistsError, ResourceNotFoundError
+from azure.functions.blob import BlobConverter
+from azure.storage.blob import ContentSettings
+from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
 from local.functions_host.functions import Binding, Function, Functions
 from local.functions_host.messages import BASE64, Body, send
 
+_BLOB_TYPE = "application/octet-stream"
 _EXPRESSION = re.compile(r"\{([^}]+)\}")
 
 
@@ -46,11 +52,11 @@ class Invoker:
     async def call(self, function: Function, trigger: Any, data: Mapping[str, str]) -> Any:
         """Call `function` with `trigger` as its trigger's argument; return what it returns.
 
-        `data` are the values for `{name}` in the names of output queues. Whatever the function
+        `data` are the values for `{name}` in the names of output queues and blobs. Whatever the function
         raises is passed on, and then nothing is delivered.
         """
         arguments: dict[str, Any] = {function.trigger.name: trigger}
-        outputs = [binding for binding in function.others if binding.kind == "queue"]
+        outputs = [binding for binding in function.others if binding.kind in ("queue", "blob")]
         for binding in function.others:
             if binding.kind == "durableClient":
                 arguments[binding.name] = self._client_binding()
@@ -70,10 +76,33 @@ class Invoker:
         if value is None:
             return
         connection = self._functions.connection(binding.properties["connection"])
+        if binding.kind == "blob":
+            await _write(connection, expand(binding.properties["path"], data), value)
+            return
         queue = expand(binding.properties["queueName"], data)
         encoding = self._functions.extension("queues").get("messageEncoding", BASE64)
         for message in value if isinstance(value, list | tuple) else [value]:
             await send(connection, queue, _body(message), encoding)
+
+
+async def _write(connection: str, path: str, value: Any) -> None:
+    """Write a blob as the host does: over what is there, without a type of its own, into a
+    container that it makes.
+    """
+    container, _, name = path.partition("/")
+    content = BlobConverter.encode(value, expected_type=None).value
+    async with BlobServiceClient.from_connection_string(connection) as service:
+        blob = service.get_blob_client(container, name)
+        try:
+            await _upload(blob, content)
+        except ResourceNotFoundError:
+            with suppress(ResourceExistsError):  # another one was first
+                await service.create_container(container)
+            await _upload(blob, content)
+
+
+async def _upload(blob: BlobClient, content: str | bytes) -> None:
+    await blob.upload_blob(content, overwrite=True, content_settings=ContentSettings(content_type=_BLOB_TYPE))
 
 
 def expand(template: str, data: Mapping[str, str]) -> str:

@@ -50,7 +50,8 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that replace a model, in order, while all its deployments are down. `webhook_networks`: networks
     that are not public and that webhooks may go to (`10.0.0.0/8`). `cors`: the web pages that may
     call. `waiting`: how many calls may wait for news of videos. `trace_upstreams`: whether
-    upstreams are told which trace a call belongs to.
+    upstreams are told which trace a call belongs to. `manifests`: whether each completed video gets
+    a blob `<id>.json` that tells of it.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -70,6 +71,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cors: Cors = Cors()
     waiting: Waiting = Waiting()
     trace_upstreams: bool = False
+    manifests: bool = False
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,5 +1,5 @@
 """The blobs: saves a finished video in bounded memory, checks it, reads ranges, signs URLs, and
-removes it.
+removes it. Manifests are written by a binding of the host's, and only removed here.
 
 A blob's name begins with its key's id: `videos/<key id>/<video id>.mp4`. A blob is complete or
 absent: blocks are staged while the upstream is read, and committed after the whole was checked. A
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from azure.storage.blob import UserDelegationKey
     from azure.storage.blob.aio import BlobClient, BlobServiceClient
 
-VIDEOS, REFERENCES, INPUTS = "videos", "references", "inputs"
+VIDEOS, REFERENCES, INPUTS, MANIFESTS = "videos", "references", "inputs", "manifests"
 
 _BLOCK = 1024 * 1024  # bytes; Azure takes 50,000 blocks, so a video may have 50 GB
 _RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_base": 2}
@@ -113,7 +113,7 @@ class Archive:
         """A stored video, or an image of it, as it is now; None if it is not stored."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        blob = await self._blob(VIDEOS, _blob_name(video, variant))
+        blob = await self._blob(VIDEOS, blob_name(video, variant))
         async with _guarded():
             try:
                 found = await blob.get_blob_properties()
@@ -178,7 +178,7 @@ class Archive:
         """A signed URL of the bytes, with media type and filename, that works for `url_seconds`."""
         from azure.storage.blob import BlobSasPermissions, generate_blob_sas
 
-        name, media_type = _blob_name(video, variant), MEDIA_TYPES[variant]
+        name, media_type = blob_name(video, variant), MEDIA_TYPES[variant]
         service = self._connect()  # a client of the blob itself costs more than the signature
         expiry = self._clock.now() + timedelta(seconds=self._url_seconds)
         signature = generate_blob_sas(
@@ -210,7 +210,7 @@ class Archive:
 
     async def put_image(self, video: Video, variant: str, data: bytes) -> None:
         """Store an image that was drawn."""
-        await self._put(VIDEOS, _blob_name(video, variant), data, VARIANTS[variant])
+        await self._put(VIDEOS, blob_name(video, variant), data, VARIANTS[variant])
 
     async def keep_reference(self, video: Video, reference: Reference) -> None:
         """Store a reference image until its video is finished."""
@@ -249,13 +249,18 @@ class Archive:
 
     async def drop(self, video: Video) -> None:
         """Remove everything stored for a video. May be repeated."""
-        await self._delete(VIDEOS, _blob_name(video, "video"))
+        await self._delete(VIDEOS, blob_name(video))
+        await self.drop_manifest(video)
         await self.drop_images(video)
+
+    async def drop_manifest(self, video: Video) -> None:
+        """Remove its manifest, if it has one. May be repeated."""
+        await self._delete(MANIFESTS, f"{video.id}.json")
 
     async def drop_images(self, video: Video) -> None:
         """Remove its thumbnail and its spritesheet. May be repeated."""
         for variant in VARIANTS:
-            await self._delete(VIDEOS, _blob_name(video, variant))
+            await self._delete(VIDEOS, blob_name(video, variant))
 
     async def _put(self, container: str, name: str, data: bytes, media_type: str) -> None:
         from azure.storage.blob import ContentSettings
@@ -329,7 +334,8 @@ def filename(video: Video, variant: str) -> str:
     return f"{video.id}.{ending}"
 
 
-def _blob_name(video: Video, variant: str) -> str:
+def blob_name(video: Video, variant: str = "video") -> str:
+    """Where a film or an image is in the container `videos`."""
     return f"{video.owner}/{filename(video, variant)}"
 
 

@@ -266,7 +266,9 @@ class Sweep(msgspec.Struct, dict=True):
         await self._attempt(self.gateway.alerts.tell(stuck(video_id, "had outlived every deadline, and was ended")))
         if living:
             await self._attempt(self.orchestrations.terminate(video_id))
-        await self.gateway.lifecycle.finish(video_id, failed("deadline_exceeded", "The video was not made in time.")["failed"])
+        lifecycle, reason = self.gateway.lifecycle, failed("deadline_exceeded", "The video was not made in time.")
+        if await lifecycle.finish(video_id, reason["failed"]) is not None:
+            await lifecycle.leave(video_id)  # all that it still waited for was its manifest
 
     async def _purge(self) -> None:
         """Purge finished orchestrations, whose histories may quote prompts. Those of unfinished

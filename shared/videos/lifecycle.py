@@ -202,6 +202,10 @@ class Lifecycle(msgspec.Struct, frozen=True):
         """Remove everything that was only needed while the video was unfinished. May be
         repeated.
         """
+        await self._clear(video)
+        await self._leave(video)
+
+    async def _clear(self, video: Video) -> None:
         await self.budget.release(video.id, video.spent)
         if video.finished:
             await self.lines.close(SpendLine.of(video))
@@ -210,12 +214,17 @@ class Lifecycle(msgspec.Struct, frozen=True):
             await self.lines.drop(video.id)
         if video.reference:
             await self.archive.drop_reference(video.id)
-        # Last: as long as this row is there, the sweep repeats all this after a crash.
+
+    async def _leave(self, video: Video) -> None:
+        """Last: as long as the pool has the video, the sweep repeats all this after a crash."""
         await self.pool.leave(video.model, video.id, ended=video.rendered_at is not None)
 
-    async def finish(self, video_id: str, failure: Failure | None) -> None:
+    async def finish(self, video_id: str, failure: Failure | None) -> Video | None:
         """Finish a video, which is completed if `failure` is None: settle the price, free the slot,
         and remove what was only needed until now. May be repeated. Raises StorageUnavailable.
+
+        Returns the video where its manifest is to be written now, and `leave` called then: so long
+        the sweep finds it, and a manifest that was not written is written again.
         """
         now = self.clock.now()
         if failure is None:
@@ -227,14 +236,29 @@ class Lifecycle(msgspec.Struct, frozen=True):
             outcome = {"status": "failed", "error_code": failure["code"], **{name: text for name, text in told.items() if text}}
         video = await self.ledger.settle(video_id, finished_at=now, **outcome)
         if video is None:
-            return
+            return None
         if video.deleted or (video.status == "failed" and video.rendered_at is not None):
             await self.archive.drop(video)  # another run may have been saving it
         # If it is completed and its caller has deleted it, its job is deleted upstream already.
         if video.deleted if video.status == "failed" else self._deletes_copy(video):
             await self.copies.drop(video)
         await self._note_end(video, now)
-        await self._forget(video)
+        await self._clear(video)
+        if self.knobs.manifests and video.status == "completed" and not video.deleted:
+            return video
+        await self._leave(video)
+        return None
+
+    async def leave(self, video_id: str) -> None:
+        """The end of a video whose manifest was written. One that its caller has deleted meanwhile
+        loses it. May be repeated.
+        """
+        entry = await self.videos.find(video_id)
+        if entry is None:
+            return
+        if entry.video.deleted:
+            await self.archive.drop_manifest(entry.video)
+        await self._leave(entry.video)
 
     async def _note_end(self, video: Video, now: datetime) -> None:
         """Log and measure the end if this run has ended the video. Also log it if an earlier run

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 VIDEO_LIFE = "video_life"
 VIDEO_LIFECYCLE = "video_lifecycle"  # the former recipe: nothing is started with it any more
-SUBMIT, CHECK, SAVE, FINISH = "submit", "check", "save", "finish"
+SUBMIT, CHECK, SAVE, FINISH, LEAVE = "submit", "check", "save", "finish", "leave"
 STEPS = (SUBMIT, CHECK)
 TURN = "turn"  # the event that wakes a video that waits for a slot
 LIVING = ("Pending", "Running", "ContinuedAsNew", "Suspended")  # states of an orchestration that has not ended
@@ -58,7 +58,16 @@ def video_life(context: "df.DurableOrchestrationContext") -> Recipe:
         if failure:
             break
         outcome = None
-    yield _activity(context, FINISH, {"video": context.instance_id, "failure": failure})
+    yield from _end(context, failure)
+
+
+def _end(context: "df.DurableOrchestrationContext", failure: Any) -> Recipe:
+    """Finish. The host writes the video's manifest when that step has returned, so only a step
+    after it can know that it was written.
+    """
+    has_manifest = yield _activity(context, FINISH, {"video": context.instance_id, "failure": failure})
+    if has_manifest:
+        yield _activity(context, LEAVE, context.instance_id)
 
 
 def _wait(context: "df.DurableOrchestrationContext", step: str, seconds: float) -> Generator[Any, Any, datetime | None]:
@@ -102,7 +111,7 @@ def video_lifecycle(context: "df.DurableOrchestrationContext") -> Recipe:
         failure = outcome.get("failed")
         if failure:
             break
-    yield _activity(context, FINISH, {"video": context.instance_id, "failure": failure})
+    yield from _end(context, failure)
 
 
 def _step(context: "df.DurableOrchestrationContext", name: str, due: datetime | None = None, seen: Seen | None = None) -> Any:

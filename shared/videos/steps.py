@@ -19,11 +19,12 @@ import msgspec
 
 from shared.clock import Clock
 from shared.errors import StorageUnavailable
+from shared.events.manifest import manifest_of
 from shared.storage.tables import WriteConflict
 from shared.telemetry.telemetry import POLL_LAG, Span
 from shared.videos.heartbeats import Heartbeats
 from shared.videos.lifecycle import Lifecycle
-from shared.videos.orchestration import CHECK, FINISH, SUBMIT
+from shared.videos.orchestration import CHECK, FINISH, LEAVE, SUBMIT
 from shared.videos.rendering import Rendering
 from shared.videos.step_result import Seen, StepResult, again, failed
 from shared.videos.submission import Submission
@@ -81,15 +82,28 @@ class Steps(msgspec.Struct, frozen=True):
         async with self.heartbeats.of(video_id), self.tracing.step(name, video_id) as span:
             yield span
 
-    async def finish(self, outcome: Any) -> None:
-        """Finish the video. Whatever this raises, the engine runs it again."""
+    async def finish(self, outcome: Any) -> str | None:
+        """Finish the video. Returns its manifest where it is to have one; then `leave` follows.
+        Whatever this raises, the engine runs it again.
+        """
+        async with self._ending(FINISH, outcome["video"]):
+            video = await self.lifecycle.finish(outcome["video"], outcome["failure"])
+            return manifest_of(video, prompts=self.lifecycle.journal.log_prompts) if video else None
+
+    async def leave(self, video_id: str) -> None:
+        """Take the video off the unfinished ones, after its manifest was written."""
+        async with self._ending(LEAVE, video_id):
+            await self.lifecycle.leave(video_id)
+
+    @asynccontextmanager
+    async def _ending(self, name: str, video_id: str) -> AsyncIterator[None]:
         try:
-            async with self.tracing.step(FINISH, outcome["video"]):
-                await self.lifecycle.finish(outcome["video"], outcome["failure"])
+            async with self.tracing.step(name, video_id):
+                yield
         except StorageUnavailable as error:
             raise StorageUnavailable(error.message) from None
         except Exception as error:
-            _log(outcome["video"], self.finish, error)
+            _log(video_id, name, error)
             raise StorageUnavailable(f"The video was not settled: {type(error).__name__}.") from None
 
     async def _until(self, due: datetime | None) -> None:
@@ -130,7 +144,7 @@ class Steps(msgspec.Struct, frozen=True):
                 return again(_OVERTAKEN)
             except Exception as error:
                 if tries_left == 0:
-                    _log(video_id, step, error)
+                    _log(video_id, _name(step), error)
             if tries_left:
                 await self.clock.sleep(_PAUSE)
         return failed("internal_error", "Something went wrong in the gateway; its log has the rest.")
@@ -146,9 +160,9 @@ def _name(step: Callable[..., Any]) -> str:
     return getattr(step, "__name__", "step")
 
 
-def _log(video_id: str, step: Callable[..., Any], error: Exception) -> None:
+def _log(video_id: str, step: str, error: Exception) -> None:
     """Log the type and the place of an error. Not its message, which may quote a prompt or an
     address.
     """
     where = "".join(format_tb(error.__traceback__))
-    logger.error("video %s: %s: unexpected error %s\n%s", video_id, _name(step), type(error).__name__, where)
+    logger.error("video %s: %s: unexpected error %s\n%s", video_id, step, type(error).__name__, where)

@@ -4,6 +4,7 @@ is left.
 
 import asyncio
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,7 @@ from local.simulator.jobs import Job
 from shared.accounts.account import recount
 from shared.dialects.known import DIALECTS
 from shared.media.video import GATEWAY_OWNER, Video
-from shared.storage.blobs import VARIANTS
+from shared.storage.blobs import MANIFESTS, VARIANTS
 from tests.trials.crash.stage import Stage
 from tests.trials.crash.terms import MASTER_KEY, UPSTREAM_KEY
 
@@ -84,6 +85,7 @@ async def _check_video(stage: Stage, video: Video, jobs: Sequence[Job]) -> None:
     result.expect(len(jobs) <= 1 + stage.terms.remade, f"{video.id} has {len(jobs)} jobs upstream")
     wanted = video.id not in stage.client.deleted
     result.expect(video.deleted != wanted, f"{video.id} is {'kept' if wanted else 'deleted'}, and is not so on record")
+    await _check_manifest(stage, video)
     stored = await archive.length(video)
     images = [variant for variant in VARIANTS if await archive.length(video, variant) is not None]
     if video.deleted:
@@ -104,6 +106,17 @@ async def _check_video(stage: Stage, video: Video, jobs: Sequence[Job]) -> None:
     )
     same = hashlib.sha256(content.content).digest() == hashlib.sha256(made.content).digest()
     result.expect(same and stored == video.bytes == len(made.content), f"{video.id} has not the bytes that were made")
+
+
+async def _check_manifest(stage: Stage, video: Video) -> None:
+    """Beside every film, where the story has manifests; and nowhere else."""
+    blob = stage.gateway.archive._connect().get_blob_client(MANIFESTS, f"{video.id}.json")
+    wanted = bool(stage.terms.knobs.get("manifests") and video.bytes and video.status == "completed" and not video.deleted)
+    there = await blob.exists()
+    stage.result.expect(there == wanted, f"{video.id} has {'a' if there else 'no'} manifest")
+    if there and wanted:
+        told = json.loads(await (await blob.download_blob()).readall())
+        stage.result.expect(told["video_id"] == video.id, f"{video.id} has the manifest of {told['video_id']}")
 
 
 def _check_limits(stage: Stage) -> None:

@@ -76,7 +76,7 @@ _DECIDING = frozenset(
         "routes/webhooks",
     )
 )
-_BLOB_KINDS = {"mp4": "video", "webp": "thumbnail", "jpg": "spritesheet"}
+_BLOB_KINDS = {"mp4": "video", "webp": "thumbnail", "jpg": "spritesheet", "json": "manifest"}
 
 
 class Death(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
 from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
-from tests.trials.crash.stories import BUDGET, LONG, equal, heard_of, made, picture, told
+from tests.trials.crash.stories import BUDGET, LONG, MANIFESTS, equal, heard_of, made, picture, told
 from tests.trials.crash.story import Story
 
 _ADMITS = "create_video: _admit: keys[+listing +once +video ~key]: before"
@@ -23,6 +23,8 @@ _A_WHILE = 300.0  # seconds
 _STARTS = "create_video: _start_orchestration: durable.start_new: before"
 _MOVED = "submit: _move: keys[~key ~video]: after"
 _ACCEPTED = "submit: _ask: asks[-ask]: before"
+_WRITTEN = "finish: blob.upload_blob manifest: before"
+_LEAVES = "leave: _leave: pool[-note]: before"
 _SETTLED = "finish: keys[~key ~video]: after"
 _ADMITTED = "create_video: _admit: keys[+event +listing +once +video ~key]: after"
 _HANDED_OVER = "create_video: publish: mail[+delivery]: after"
@@ -80,6 +82,17 @@ async def _swept_while_saved(stage: Stage, _: Any) -> None:
     await stage.client.create()
     await stage.asked("content")
     await stage.swept()
+
+
+async def _without_manifest(stage: Stage, _: Any) -> None:
+    """The engine has given up the step whose output was not written."""
+    stage.fail_orchestrations()
+
+
+async def _deleted_elsewhere(stage: Stage, video_id: str) -> None:
+    """By another instance, between the manifest and the end."""
+    await stage.gateway.lifecycle.delete(video_id)
+    stage.client.deleted.append(video_id)
 
 
 async def _without_orchestrations(stage: Stage, _: Any) -> None:
@@ -294,6 +307,17 @@ REPAIRS = (
         _swept_while_saved,
         ends=("completed", "deadline_exceeded"),
         later=timedelta(days=1.1),
+    ),
+    Story(
+        "its manifest could not be written", _swept, before=_create, dies_at=_WRITTEN, between=_without_manifest, knobs=MANIFESTS
+    ),
+    Story(
+        "deleted when its manifest was written",
+        _swept,
+        before=_create,
+        dies_at=_LEAVES,
+        between=_deleted_elsewhere,
+        knobs=MANIFESTS,
     ),
     Story("its orchestration is lost at its end", _swept, before=_create, dies_at=_SETTLED, between=_without_orchestrations),
     Story("its model does not know of it", _swept_twice, before=_create, dies_at=_STARTS, between=_without_note),

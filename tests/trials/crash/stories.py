@@ -20,6 +20,7 @@ from tests.trials.crash.terms import MASTER_KEY
 
 LONG = {"seconds": "12"}  # runs long enough upstream to be caught at it
 BUDGET = {"max_budget": 100_000}  # dollars, for the whole gateway
+MANIFESTS = {"manifests": True}
 CANCELLED = ("completed", "cancelled")
 _NET = 40  # seconds, less than anybody sleeps for fear of a lost wake-up, and more than a job takes
 _REFUSED = 2  # events that the provider refuses
@@ -438,6 +439,8 @@ CLIENTS = (
     Story("a job that is unknown at first", _unknown_at_first),
     Story("a thumbnail", _with_thumbnail, before=_made_and_settled, check=_thumbnail_stays),
     Story("a thumbnail that is drawn", _with_thumbnail, before=_made_and_settled, check=_thumbnail_stays, dialect="sglang"),
+    Story("a manifest", _one, knobs=MANIFESTS),
+    Story("deleted with its manifest", _deleted, before=_made_and_settled, knobs=MANIFESTS),
     Story("two in line for one slot", _two, max_running=1),
     Story("two in line, and every wake-up is lost", _two, check=_waited, max_running=1, wakes="lost"),
     Story("three in line, and every wake-up comes twice", _three, max_running=1, wakes="doubled"),

@@ -39,6 +39,8 @@ WORST = [
     ("stopped while it runs", "delete_video: _stop: upstream.stop: after", 0),
     ("it outlives every deadline while it is saved", "check: _fetch: blob.commit_block_list video: after", 0),
     ("a logging provider that is told", "create_video: _admit: keys[+event +listing +once +video ~key]: after", 0),
+    ("a manifest", "finish: blob.upload_blob manifest: before", 0),
+    ("deleted when its manifest was written", "leave: leave: blob.delete_blob manifest: after", 0),
     ("a logging provider that is told", "deliver: sink.post: after", 0),
     ("a logging provider that is told", "finish: publish: mail[+delivery]: after", 0),
     ("a logging provider that refuses, and takes the replay", "deliver: journal-poison[+delivery]: after", 0),
@@ -54,7 +56,8 @@ WORST = [
 # Half of the stories are enough to come by everything once; `make crash` looks at the same with all
 # of them.
 ENOUGH = (
-    *("a create that is lost", "a create that is refused as unfinished", "a reference image", "a remix", "a thumbnail"),
+    *("a manifest", "a create that is lost", "a create that is refused as unfinished", "a reference image"),
+    *("a remix", "a thumbnail"),
     "a thumbnail that is drawn",
     *("equal to one that is unclear", "an upstream that cannot be reached"),
     *(
@@ -94,13 +97,13 @@ ENOUGH = (
 )
 STEPS = {
     *("create_video", "remix_video", "delete_video", "get_content", "keys"),
-    *("submit", "check", "finish", "sweep", "engine", "first use"),
+    *("submit", "check", "finish", "leave", "sweep", "engine", "first use"),
     *("deliver", "zz_other_path", "video_requests"),
 }
 ENGINE = {
     *("create", "send_from_client", "fire timers", "purge_finished"),
-    *(f"finish_activity {name}" for name in ("submit", "check", "finish", "deliver")),
-    *(f"finish_episode schedules {name}" for name in ("submit", "check", "finish", "deliver", "timer")),
+    *(f"finish_activity {name}" for name in ("submit", "check", "finish", "leave", "deliver")),
+    *(f"finish_episode schedules {name}" for name in ("submit", "check", "finish", "leave", "deliver", "timer")),
     *("finish_episode begins anew", "finish_episode ends", "finish_episode waits"),
 }
 

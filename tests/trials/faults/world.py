@@ -248,7 +248,7 @@ class FaultWorld:
             failure = outcome.get("failed")
             if failure:
                 break
-        return await gateway.lifecycle.finish(video_id, failure)
+        await gateway.lifecycle.finish(video_id, failure)
 
 
 async def _ask_for(client: Client, prompt: str, source: Video | None) -> str:

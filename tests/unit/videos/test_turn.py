@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, step_input, video_life
+from shared.videos.orchestration import CHECK, FINISH, LEAVE, SUBMIT, TURN, step_input, video_life
 from tests.fakes.clock import VirtualClock
 from tests.fakes.engine import Rig, running
 
@@ -22,26 +22,30 @@ TIMER_FIRED, EVENT_RAISED = 11, 15
 
 
 class Scripted:
-    """Activities that answer what they are told, and note that they were called."""
+    """Activities that answer what they are told, and note that they were called. `manifest` is
+    whether the video has one.
+    """
 
-    def __init__(self, *submits: dict[str, Any]) -> None:
+    def __init__(self, *submits: dict[str, Any], manifest: bool = False) -> None:
         self.called: list[str] = []
         self.dues: list[datetime | None] = []
         self._submits: Iterator[dict[str, Any]] = iter(submits)
+        self._manifest = manifest
 
     def activities(self) -> dict[str, Callable[[Any], Any]]:
-        return {SUBMIT: self._submit, CHECK: self._done(CHECK), FINISH: self._done(FINISH)}
+        ends = {FINISH: self._says(FINISH, self._manifest), LEAVE: self._says(LEAVE, None)}
+        return {SUBMIT: self._submit, CHECK: self._says(CHECK, DONE), **ends}
 
     def _submit(self, given: Any) -> dict[str, Any]:
         self.dues.append(step_input(given)[1])
         self.called.append(SUBMIT)
         return next(self._submits)
 
-    def _done(self, name: str) -> Callable[[Any], dict[str, Any]]:
-        def call(given: Any) -> dict[str, Any]:
+    def _says(self, name: str, answer: Any) -> Callable[[Any], Any]:
+        def call(given: Any) -> Any:
             del given
             self.called.append(name)
-            return DONE
+            return answer
 
         return call
 
@@ -53,6 +57,15 @@ def waits_for(it: Rig, script: Scripted, submits: int) -> Callable[[Any], bool]:
 
 def rig(folder: Path, clock: VirtualClock, script: Scripted) -> Rig:
     return Rig(folder, clock, {"video_life": video_life}, instant=script.activities())
+
+
+async def test_a_video_with_a_manifest_has_one_step_more(tmp_path: Path) -> None:
+    """After the step whose output the manifest is: the host has written it then."""
+    script = Scripted(DONE, manifest=True)
+    async with running(rig(tmp_path, VirtualClock(), script)) as it:
+        await it.hub.start("video_life", VIDEO, START)
+        assert (await it.ended(VIDEO))["runtimeStatus"] == "Completed"
+    assert script.called == [SUBMIT, CHECK, FINISH, LEAVE]
 
 
 async def test_an_event_ends_the_wait_at_once(tmp_path: Path) -> None:
