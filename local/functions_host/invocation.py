@@ -52,8 +52,8 @@ class Invoker:
     async def call(self, function: Function, trigger: Any, data: Mapping[str, str]) -> Any:
         """Call `function` with `trigger` as its trigger's argument; return what it returns.
 
-        `data` are the values for `{name}` in the names of output queues and blobs. Whatever the function
-        raises is passed on, and then nothing is delivered.
+        `data` are the values for `{name}` in the names of output queues and blobs. Whatever the
+        function raises is passed on, and then nothing is delivered.
         """
         arguments: dict[str, Any] = {function.trigger.name: trigger}
         outputs = [binding for binding in function.others if binding.kind in ("queue", "blob")]

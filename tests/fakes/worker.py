@@ -5,14 +5,24 @@
 Each request is routed by the functions that the worker told of, announced to the worker as an
 invocation, and forwarded to its server. `WORKER_DURABLE` is the value of the durable client's
 binding.
+
+Functions with other triggers are run by `POST /admin/functions/<name>`, as at the host: the body is
+the trigger's data, the query its metadata, and the answer has what the function put out.
 """
 
 import asyncio
+import base64
 import importlib
 import json
 import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 from aiohttp import web
@@ -23,12 +33,19 @@ from local.functions_host.routing import Match, Router
 from local.functions_host.wire import answering, forwarded, listen, refusal
 from shared.routes.web import SERVER_OPTIONS
 
+_CHECKOUT = Path(__file__).parents[2]
+_ADMIN = "/admin/functions/"
 _OF_ONE_HOP = {"connection", "transfer-encoding", "keep-alive", "date"}
 
 
 def text(value: str) -> SimpleNamespace:
     """The message for a string in a binding."""
     return SimpleNamespace(WhichOneof=lambda _: "string", string=value)
+
+
+def data(value: bytes) -> SimpleNamespace:
+    """The message for bytes, such as those of a blob."""
+    return SimpleNamespace(WhichOneof=lambda _: "bytes", bytes=value)
 
 
 def http(request: web.Request, match: Match) -> SimpleNamespace:
@@ -60,10 +77,12 @@ class Worker:
         if started.result.status != 1:
             raise RuntimeError(vars(started.result.exception))
         told = await library.functions_metadata_request(SimpleNamespace(request=request, properties=properties))
-        return cls(library, started.capabilities["HttpUri"], told.function_metadata_results)
+        return cls(library, started.capabilities.get("HttpUri", ""), told.function_metadata_results)
 
-    async def invoke(self, function: Function, invocation: str, trigger: SimpleNamespace) -> bool:
-        """Run a function as the host asks for it; False where it failed."""
+    async def invoke(
+        self, function: Function, invocation: str, trigger: SimpleNamespace, metadata: Mapping[str, str] | None = None
+    ) -> SimpleNamespace:
+        """Run a function as the host asks for it; the worker's answer."""
         bindings = {function.trigger.name: trigger}
         bindings |= {each.name: text(os.environ["WORKER_DURABLE"]) for each in function.others if each.kind == "durableClient"}
         given = [SimpleNamespace(name=name, data=data, WhichOneof=lambda _: "data") for name, data in bindings.items()]
@@ -71,14 +90,32 @@ class Worker:
             invocation_id=invocation,
             function_id=self._ids[function.name],
             input_data=given,
-            trigger_metadata={},
+            trigger_metadata={name: text(value) for name, value in (metadata or {}).items()},
             trace_context=SimpleNamespace(trace_parent="", trace_state="", attributes={}),
             retry_context=SimpleNamespace(retry_count=0, max_retry_count=0, exception=None),
         )
-        answer = await self._library.invocation_request(
-            SimpleNamespace(request=SimpleNamespace(invocation_request=asked), properties={})
-        )
-        return bool(answer.result.status == 1)
+        request = SimpleNamespace(request=SimpleNamespace(invocation_request=asked), properties={})
+        answer: SimpleNamespace = await self._library.invocation_request(request)
+        return answer
+
+    async def run(self, name: str, trigger: bytes, metadata: Mapping[str, str]) -> dict[str, Any]:
+        """Run a function that is not triggered by HTTP: its `outputs` by name and what it
+        `returned`, as texts. Raises RuntimeError where it failed.
+        """
+        function = next(each for each in self.functions.members if each.name == name)
+        given = data(trigger) if function.trigger.kind == "blobTrigger" else text(trigger.decode())
+        answer = await self.invoke(function, str(uuid4()), given, metadata)
+        if answer.result.status != 1:
+            raise RuntimeError(vars(answer.result.exception))
+        outputs = {each.name: _text_of(each.data) for each in answer.output_data}
+        return {"outputs": outputs, "returned": _text_of(answer.return_value)}
+
+
+def _text_of(message: Any) -> str | None:
+    """A value that a function gives, of whatever type; bytes in base64."""
+    values = vars(message) if message is not None else {}
+    value = next(iter(values.values()), None)
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def _host_json() -> Any:
@@ -101,6 +138,12 @@ class Front:
         self._router = Router(worker.functions)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path.startswith(_ADMIN):
+            name = request.path.removeprefix(_ADMIN)
+            try:
+                return web.json_response(await self._worker.run(name, await request.read(), request.query))
+            except RuntimeError as error:
+                return web.Response(status=500, text=str(error))
         refused = refusal(request)
         match = self._router.find(request.method, request.rel_url.raw_path)
         if refused or match is None:
@@ -129,6 +172,27 @@ class Front:
                 raise ConnectionResetError("the worker's answer ended early") from error
             await response.write_eof()
             return response
+
+
+@contextmanager
+def working(folder: Path, log: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """A worker of its own process with the app of this folder; the address of the host before it.
+    What it says is in the file `log`.
+    """
+    told = {**os.environ, **environment, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(_CHECKOUT)}
+    with (
+        log.open("wb") as errors,
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.fakes.worker"], cwd=folder, env=told, stdout=subprocess.PIPE, stderr=errors
+        ) as process,
+    ):
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, log.read_text()
+        try:
+            yield json.loads(line)["url"]
+        finally:
+            process.kill()
 
 
 async def main() -> None:

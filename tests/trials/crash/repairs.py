@@ -309,7 +309,21 @@ REPAIRS = (
         later=timedelta(days=1.1),
     ),
     Story(
-        "its manifest could not be written", _swept, before=_create, dies_at=_WRITTEN, between=_without_manifest, knobs=MANIFESTS
+        "its manifest could not be written",
+        _swept,
+        before=_create,
+        dies_at=_WRITTEN,
+        between=_without_manifest,
+        knobs=MANIFESTS,
+    ),
+    Story(
+        "its manifest is never written",
+        _swept,
+        before=_create,
+        dies_at=_WRITTEN,
+        between=_without_manifest,
+        knobs=MANIFESTS,
+        later=timedelta(days=1.1),
     ),
     Story(
         "deleted when its manifest was written",

@@ -244,7 +244,8 @@ class FaultWorld:
             else:
                 raise RuntimeError(f"{step.__name__} never ended")
             if "resubmit" in outcome:
-                return await self._steps(client, video_id, None)
+                await self._steps(client, video_id, None)
+                return
             failure = outcome.get("failed")
             if failure:
                 break

@@ -2,15 +2,25 @@
 
 import asyncio
 import csv
+import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
+import httpx
 import pytest
+from azure.core.exceptions import ResourceNotFoundError
+from azure.data.tables import TableServiceClient
+from azure.storage.blob import BlobClient
 from azure.storage.queue import QueueClient
 
 from local.azurite import Azurite
-from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, eventually, serving
+from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, eventually, serving, wait_for_end
+from tests.fakes.worker import working
 
 PAGE = (CHECKOUT / "docs" / "pipelines.md").read_text()
 ROWS = 100
@@ -30,6 +40,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     four places are left as they are.
     """
     told = {"VIDEO_REQUESTS_QUEUE": "video-requests"}
+    knobs: dict[str, Any] = {"manifests": True, "webhook_networks": ["127.0.0.0/8"]}
     with asyncio.Runner() as runner:
         storage = Azurite(tmp_path_factory.mktemp("azurite"))
         runner.run(storage.__aenter__())
@@ -37,7 +48,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             with QueueClient.from_connection_string(storage.connection_string, "video-requests") as queue:
                 queue.create_queue()
             data = tmp_path_factory.mktemp("pipelines")
-            with serving(storage.connection_string, data, environment=told, max_running=4) as gateway:
+            with serving(storage.connection_string, data, environment=told, max_running=4, **knobs) as gateway:
                 yield gateway
         finally:
             runner.run(storage.__aexit__(None, None, None))
@@ -65,3 +76,80 @@ def test_a_hundred_prompts_from_a_file(served: Served, tmp_path: Path, monkeypat
         assert eventually(lambda: client.get("/v1/videos?limit=1&status=completed").json()["data"], PATIENCE)
     with QueueClient.from_connection_string(storage, "video-requests-poison") as poison:
         assert len(poison.peek_messages(32)) == 2
+
+
+def made(served: Served) -> str:
+    """The id of a video that is completed."""
+    with served.client() as client:
+        asked = {"prompt": "A cat", "model": served.model, "seconds": "4"}
+        video_id = str(client.post("/v1/videos", json=asked).json()["id"])
+        assert wait_for_end(client, video_id, PATIENCE)["status"] == "completed"
+    return video_id
+
+
+def test_a_function_that_reacts_to_finished_videos(served: Served, tmp_path: Path) -> None:
+    """The page's app in Microsoft's own worker: it gets the manifest as it is in storage, however
+    often, and what it puts out leads to the film.
+    """
+    (tmp_path / "function_app.py").write_text(block("A function that reacts to finished videos"))
+    (tmp_path / "host.json").write_text(json.dumps({"version": "2.0"}))
+    storage, video_id = served.settings["AzureWebJobsStorage"], made(served)
+    path = f"manifests/{video_id}.json"
+    manifest = eventually(lambda: _blob(storage, path))
+    with working(tmp_path, tmp_path / "log", {}) as worker:
+        told = {"BlobTrigger": path, "Uri": f"https://storage.example/{path}", "name": video_id}
+        ran = [httpx.post(f"{worker}/admin/functions/finished", content=manifest, params=told, timeout=60) for _ in range(2)]
+    first, again = (each.json() for each in ran)
+    assert first == again
+    published = json.loads(first["outputs"]["publish"])
+    film = _blob(storage, published.pop("film"))
+    assert published == {"id": video_id, "title": "A cat", "dollars": 0.4}
+    assert (film or b"")[4:8] == b"ftyp"
+
+
+def _blob(storage: str, path: str) -> bytes | None:
+    with BlobClient.from_connection_string(storage, *path.split("/", 1)) as blob:
+        try:
+            return bytes(blob.download_blob().readall())
+        except ResourceNotFoundError:
+            return None
+
+
+@contextmanager
+def receiving(receiver: type[Any]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), receiver) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/hook"
+        finally:
+            server.shutdown()
+
+
+def test_a_receiver_of_webhooks(served: Served) -> None:
+    """What is signed is handed on once, however often it is sent; what is not is refused."""
+    handed: list[tuple[str, str]] = []
+    tables = TableServiceClient.from_connection_string(served.settings["AzureWebJobsStorage"])
+    page: dict[str, Any] = {"hand_on": lambda *event: handed.append(event), "secret": None}
+    page["handled"] = tables.create_table_if_not_exists("handled")
+    exec(block("A receiver of webhooks"), page)
+    answers, receive = [], page["receive"]
+
+    def noted(body: bytes, headers: dict[str, str]) -> int:
+        answers.append(receive(body, headers))
+        return int(answers[-1])
+
+    page["receive"] = noted
+    with receiving(page["Receiver"]) as url, served.client() as owner:
+        asked = {"name": "pipeline", "url": url, "event_types": ["video.completed"]}
+        endpoint = owner.post("/v1/webhook_endpoints", json=asked).json()
+        page["secret"] = endpoint["signing_secret"]
+        video_id = made(served)
+        eventually(lambda: handed)
+        path = f"/v1/webhook_endpoints/{endpoint['id']}/deliveries"
+        (sent,) = eventually(lambda: owner.get(path).json()["data"])
+        assert owner.post(f"{path}/{sent['id']}").status_code == 200
+        eventually(lambda: len(answers) == 2)
+        assert (answers, handed) == ([202, 202], [("video.completed", video_id)])
+        forged = {"webhook-id": "evt_1", "webhook-timestamp": "1", "webhook-signature": "v1,Zm9yZ2Vk"}
+        assert [httpx.post(url, content=b"{}", headers=headers).status_code for headers in (forged, {})] == [401, 401]
+    tables.close()

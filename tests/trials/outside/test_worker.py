@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +20,8 @@ from PIL import Image
 from local.durable import rpc
 from shared.routes import paths
 from tests.fakes.simulator import picture
-from tests.fakes.stack import MASTER_KEY, MODEL, Served, arm, client, serving
+from tests.fakes.stack import MASTER_KEY, MODEL, Served, arm, client, serving, wait_for_end
+from tests.fakes.worker import working
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
@@ -31,7 +31,7 @@ UNKNOWN = f"video_{'0' * 32}"
 
 @pytest.fixture(scope="module")
 def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(azurite, tmp_path_factory.mktemp("stack"), delivery="proxy") as served:
+    with serving(azurite, tmp_path_factory.mktemp("stack"), delivery="proxy", manifests=True) as served:
         yield served
 
 
@@ -39,21 +39,9 @@ def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 def worker(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the host before the worker."""
     binding = rpc.client_binding(served.hub.name, served.url)
-    environment = {**os.environ, **served.settings, "WORKER_DURABLE": binding, "PYTHONUNBUFFERED": "1"}
-    log = tmp_path_factory.mktemp("worker") / "log"
-    with (
-        log.open("wb") as errors,
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.fakes.worker"], cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=errors
-        ) as process,
-    ):
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert line, log.read_text()
-        try:
-            yield json.loads(line)["url"]
-        finally:
-            process.kill()
+    environment = {**served.settings, "WORKER_DURABLE": binding, "VIDEO_REQUESTS_QUEUE": "video-requests"}
+    with working(CHECKOUT, tmp_path_factory.mktemp("worker") / "log", environment) as url:
+        yield url
 
 
 def told(answer: httpx.Response) -> tuple[int, dict[str, str], Any]:
@@ -143,6 +131,31 @@ def test_an_image_is_drawn_beside_the_worker(worker: str, served: Served) -> Non
         image = official.videos.download_content(video.id, variant="spritesheet").read()
     with Image.open(BytesIO(image)) as sheet:
         assert (sheet.format, sheet.size) == ("JPEG", (4 * 320, 4 * 180)), "the simulator's has another size"
+
+
+def test_a_message_starts_a_video_through_the_worker(worker: str, served: Served) -> None:
+    """The worker's own converter makes of it what the function gets."""
+    with client(served.url, MASTER_KEY) as operator:
+        made = operator.post("/key/generate", json={}).json()
+    asked = {"key_id": made["key_id"], "model": served.model, "prompt": "A cat, by a message"}
+    told = {"Id": "message-1", "DequeueCount": "1", "PopReceipt": "r"}
+    told |= {f"{each}Time": "2026-11-29T12:00:00Z" for each in ("Expiration", "Insertion", "NextVisible")}
+    with client(worker, "") as host:
+        ran = host.post("/admin/functions/video_requests", json=asked, params=told)
+    assert ran.status_code == 200, ran.text
+    with client(served.url, made["key"]) as owner:
+        (video,) = owner.get("/v1/videos").json()["data"]
+        assert wait_for_end(owner, video["id"])["prompt"] == "A cat, by a message"
+
+
+def test_a_manifest_is_what_the_worker_gives_the_host(worker: str, served: Served) -> None:
+    """As text, beside the answer to the orchestration; a step that runs again gives it again."""
+    with openai.OpenAI(api_key=served.key, base_url=f"{worker}/v1") as official:
+        video = official.videos.create_and_poll(prompt="A cat", model=MODEL, seconds="4", size="1280x720")
+    with client(worker, "") as host:
+        ran = host.post("/admin/functions/finish", json={"video": video.id, "failure": None}).json()
+    assert ran["returned"] == "true"
+    assert json.loads(ran["outputs"]["manifest"])["video_id"] == video.id
 
 
 def test_a_body_without_a_length_arrives(worker: str, served: Served) -> None:

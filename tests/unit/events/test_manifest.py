@@ -1,6 +1,7 @@
 """Every finished video has a manifest beside it, for as long as it has its film."""
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -28,10 +29,8 @@ async def rendered(world: World, *end: Any) -> tuple[Video, Any]:
 async def written(world: World, video_id: str, text: str) -> None:
     """What the host does with the output of the last step."""
     service = world.gateway.archive._connect()
-    try:
+    with suppress(ResourceExistsError):
         await service.create_container(MANIFESTS)
-    except ResourceExistsError:
-        pass
     await service.get_blob_client(MANIFESTS, f"{video_id}.json").upload_blob(text, overwrite=True)
 
 
