@@ -39,6 +39,7 @@ from shared.events.webhooks.webhooks import Webhooks
 from shared.media.reference_image import ReferenceImages
 from shared.media.remote_image import RemoteImages
 from shared.storage.blobs import Archive
+from shared.storage.queues import Queues
 from shared.storage.tables import Tables
 from shared.storage.video_store import VideoStore
 from shared.telemetry.telemetry import SILENT, Telemetry
@@ -92,6 +93,7 @@ class Gateway(msgspec.Struct, frozen=True):
     journal: Journal
     alerts: Alerts
     webhooks: Webhooks
+    queues: Queues
     following: Following
     places: Places
     tracing: Tracing
@@ -153,7 +155,8 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     post = Post(links.http, clock)
     endpoints, addresses = Endpoints(commits), Addresses(given.knobs.webhook_networks)
     webhooks = Webhooks(endpoints, History(endpoints), videos, addresses, post, clock, given.master_key or "")
-    sinks = _sinks(given, post, links)
+    queues = Queues(given.storage, links.http, links.token)
+    sinks = _sinks(given, post, queues)
     couriers = Couriers(Deliveries(tables.gateway, clock), {webhooks.name: webhooks, **sinks}, telemetry)
     journal = Journal(tables.gateway, couriers, given.knobs.log_prompts, telemetry)
     alerts = Alerts(journal, clock)
@@ -187,6 +190,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
         journal,
         alerts,
         webhooks,
+        queues,
         Following(videos, clock),
         Places(given.knobs.waiting),
         Tracing(telemetry, videos),
@@ -227,14 +231,12 @@ def _telemetry(given: Settings) -> Telemetry:
     return OpenTelemetry(given.telemetry)
 
 
-def _sinks(given: Settings, post: Post, links: Connections) -> Destinations:
+def _sinks(given: Settings, post: Post, queues: Queues) -> Destinations:
     """The logging providers, by name. If there are none, nothing is imported for them."""
     if not given.sinks:
         return {}
     from shared.events.sinks.known import open_sink
-    from shared.storage.queues import Queues
 
-    queues = Queues(given.storage, links.http, links.token)
     return {each.name: open_sink(each, post, queues) for each in given.sinks}
 
 

@@ -24,7 +24,6 @@ from shared.media.requests import parse_create
 from shared.routes.admission import Asked, admit
 from shared.routes.calls import pieces
 from shared.routes.json_bodies import read_json
-from shared.storage.queues import Queues
 from shared.videos.orchestration import Orchestrations
 
 logger = logging.getLogger("gateway")
@@ -122,7 +121,7 @@ async def _put_back(gateway: Gateway, message: Message, text: bytes, refusal: Ga
     """A crash after this leaves the message twice. Both have one id, so they start one video."""
     pause = round(min(max(refusal.retry_after or _USUAL_PAUSE, _SHORTEST_PAUSE), _LONGEST_PAUSE))
     again = {**json.loads(text), "id": message.id, "since": int(message.since.timestamp())}
-    await _queues(gateway).put(gateway.settings.requests_queue, json.dumps(again).encode(), pause)
+    await gateway.queues.put(gateway.settings.requests_queue, json.dumps(again).encode(), pause)
     logger.info("message %s: %s; tried again in %d s", message.id, refusal.code, pause)
 
 
@@ -130,15 +129,10 @@ async def _reject(gateway: Gateway, delivery_id: str, message: Message | None, t
     """Tell why, then keep the message where somebody may look at it. May be repeated."""
     name, key_id = (message.id, message.key_id) if message else (delivery_id, "")
     await gateway.journal.tell_rejected(rejected(_request_id(name), key_id, refusal, gateway.clock.now()))
-    await _queues(gateway).put(f"{gateway.settings.requests_queue}-poison", text)
+    await gateway.queues.put(f"{gateway.settings.requests_queue}-poison", text)
     logger.warning("message %s: %s: %s", name, refusal.code, refusal.message)
 
 
 def _request_id(message_id: str) -> str:
     """For the log and for events: without what a row's key may not hold."""
     return f"msg_{hashlib.sha256(message_id.encode()).hexdigest()[:24]}"
-
-
-def _queues(gateway: Gateway) -> Queues:
-    links = gateway.connections
-    return Queues(gateway.settings.storage, links.http, links.token)
