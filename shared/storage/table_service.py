@@ -20,6 +20,9 @@ logger = logging.getLogger("gateway")
 
 _AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 _PAUSES = (0.2, 0.4, 0.8, 1.6)  # seconds between five tries
+# Seconds for all tries together. The platform ends an HTTP call after 230, and a call asks storage
+# several times.
+_LONGEST = 60.0
 _LONGEST_PAUSE = 3.0  # seconds that a caller waits where storage asks for it; for longer, it is told so
 _LONGEST_TOLD = 3600.0  # seconds: what a caller is told at most
 _SKEW = 300.0  # seconds by which a clock may be wrong before that is why storage takes no signature
@@ -39,12 +42,20 @@ class TableService:
         answered alone. Raises StorageUnavailable.
 
         Where storage gives no answer, or one that says that it failed itself, it is asked again,
-        five times in all. That is right for a write too, whose first try may have worked and only
-        its answer be lost: every write has a condition (there is no such row yet, or it is as it
-        was read), which does not hold after the first. The caller then meets a conflict, reads the
-        rows, and finds there what it has written. Only a merge of what was not read works twice,
-        with the same values.
+        five times in all, within a minute. That is right for a write too, whose first try may have
+        worked and only its answer be lost: every write has a condition (there is no such row yet,
+        or it is as it was read), which does not hold after the first. The caller then meets a
+        conflict, reads the rows, and finds there what it has written. Only a merge of what was not
+        read works twice, with the same values.
         """
+        try:
+            async with asyncio.timeout(_LONGEST):
+                return await self._until_answered(requests)
+        except (Unanswered, TimeoutError) as error:
+            raise StorageUnavailable("Storage cannot be reached; try again.") from error
+
+    async def _until_answered(self, requests: tuple[Request, ...]) -> list[Answer]:
+        """Raises Unanswered after the last try."""
         for pause in _PAUSES:
             try:
                 found = await self._try(requests)
@@ -54,10 +65,7 @@ class TableService:
             if found[0].status not in _AGAIN:
                 return found
             await self._sleep(max(pause, _pause_asked_for(found[0])))
-        try:
-            return await self._try(requests)
-        except Unanswered as error:
-            raise StorageUnavailable("Storage cannot be reached; try again.") from error
+        return await self._try(requests)
 
     async def create_table(self, name: str) -> None:
         """In Azure the templates make the tables; on a new laptop, the first request to each does.

@@ -18,6 +18,7 @@ logger = logging.getLogger("gateway")
 _SCOPE = "https://storage.azure.com/.default"
 _AHEAD = 300.0  # seconds before its end at which azure-identity fetches a new token
 _ASK_AGAIN = 30.0  # seconds until a renewal that failed is tried again, while the old token is good
+_PATIENCE = 30.0  # seconds for a renewal
 
 
 class Signer(Protocol):
@@ -39,8 +40,11 @@ class SharedKey(msgspec.Struct, frozen=True):
 
 
 class BearerToken:
-    """A token of the app's identity, kept until shortly before its end. `credential` is asked for
-    when a token is needed, and not before: its library takes half a second to import.
+    """A token of the app's identity. `credential` is asked for when a token is needed, and not
+    before: its library takes half a second to import.
+
+    There is one renewal for all who need it, and it goes on where they go away. They wait for it
+    only if the old token is over; one that fails or hangs is no harm before.
     """
 
     def __init__(self, credential: Callable[[], Any], now: Callable[[], float] = time.time) -> None:
@@ -48,27 +52,34 @@ class BearerToken:
         self._now = now
         self._token = ""
         self._ends = self._renews = 0.0
-        self._turn = asyncio.Lock()
+        self._renewal: asyncio.Task[bool] | None = None
 
     async def authorization(self, *_: object) -> str:
-        if self._now() >= self._renews:
-            async with self._turn:  # those who wait for it find it renewed
-                if self._now() >= self._renews:
-                    await self._renew()
+        now = self._now()
+        if now >= min(self._renews, self._ends):
+            renewal = self._begin()
+            if now >= self._ends and not await asyncio.shield(renewal):
+                raise StorageUnavailable("The app's identity has no token for storage; try again.")
         return f"Bearer {self._token}"
 
-    async def _renew(self) -> None:
-        """A renewal that fails is no harm while the old token is good."""
+    def _begin(self) -> "asyncio.Task[bool]":
+        """Begin a renewal, unless there is one."""
+        if self._renewal is None or self._renewal.done():
+            self._renewal = asyncio.create_task(self._renew())
+        return self._renewal
+
+    async def _renew(self) -> bool:
+        """Returns whether there is a new token."""
         from azure.core.exceptions import AzureError
 
         try:
-            token = await self._credential().get_token(_SCOPE)
-        except AzureError as error:
-            if self._now() >= self._ends:
-                raise StorageUnavailable("The app's identity has no token for storage; try again.") from error
+            async with asyncio.timeout(_PATIENCE):
+                token = await self._credential().get_token(_SCOPE)
+        except (AzureError, TimeoutError) as error:
             logger.warning("no new token for storage: %s", type(error).__name__)
             self._renews = self._now() + _ASK_AGAIN
-            return
+            return False
         self._token, self._ends = token.token, float(token.expires_on)
         # A token shorter than that is asked for again at once; its library keeps it meanwhile.
         self._renews = self._ends - _AHEAD
+        return True

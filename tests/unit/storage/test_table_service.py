@@ -1,5 +1,6 @@
 """A table whose storage fails, is slow to take requests, or says what it never says."""
 
+import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -8,12 +9,14 @@ import pytest
 
 from shared.config.settings import Storage
 from shared.errors import ConfigurationError, StorageUnavailable
-from shared.storage import table_connection
+from shared.storage import table_connection, table_requests
 from shared.storage.account import Account
-from shared.storage.table_connection import Connection
+from shared.storage.table_connection import Connection, Unanswered
+from shared.storage.table_requests import Answer, Request
 from shared.storage.table_service import TableService, table_service
 from shared.storage.table_signing import SharedKey
 from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Table, Write, WriteConflict
+from tests.fakes.loop import JumpingLoop
 from tests.fakes.table_proxy import Fault, TableProxy
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +133,34 @@ async def test_storage_is_left_the_time_that_it_asks_for(table: Table, proxy: Ta
     with pytest.raises(StorageUnavailable) as raised:
         await table.get("p", "there")
     assert raised.value.retry_after == 3600
+
+
+class Slow(Connection):
+    """Gives no answer, and takes its time for that."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.tries = 0
+
+    async def ask(self, request: Request) -> Answer:
+        self.tries += 1
+        await asyncio.sleep(self.seconds)
+        raise Unanswered
+
+
+@pytest.mark.parametrize(("each", "tries", "waited"), [(0.0, 5, 3.0), (10.0, 5, 53.0), (35.0, 2, 60.0), (1e6, 1, 60.0)])
+def test_storage_is_waited_for_a_minute_at_most(each: float, tries: int, waited: float) -> None:
+    """However long each try takes."""
+    connection = Slow(each)
+
+    async def story() -> float:
+        with pytest.raises(StorageUnavailable):
+            await TableService(connection).send(table_requests.read("t", "p", "a"))
+        return asyncio.get_running_loop().time()
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        assert runner.run(story()) == pytest.approx(waited)
+    assert connection.tries == tries
 
 
 PART = "content-type: application/http\r\n\r\nHTTP/1.1 204 No Content\r\netag: W/1\r\n\r\n\r\n"
