@@ -48,7 +48,7 @@ class Identity(msgspec.Struct, frozen=True):
         return self.object_id if self.person else self.app_id
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tokens:
     """Reads the tokens of one tenant that are meant for this gateway."""
 

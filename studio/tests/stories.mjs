@@ -168,7 +168,7 @@ const stories = {
       await page.goto("/studio");
       await page.getByLabel("Your key").fill("sk-of-nobody-at-all");
       await page.getByRole("button", { name: "Sign in" }).click();
-      await page.getByRole("alert").getByText("Sign in with another key").waitFor();
+      await page.getByRole("alert").getByText("Sign in again, or with another key").waitFor();
       check((await page.evaluate(() => sessionStorage.length)) === 0, "nothing is kept");
       await page.getByLabel("Your key").fill(` ${KEY}\n`);
       await page.getByRole("button", { name: "Sign in" }).click();

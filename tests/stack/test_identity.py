@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import azure.identity
 import openai
@@ -80,6 +81,13 @@ def test_a_person_makes_a_video_that_nobody_else_sees(tenant: Tenant) -> None:
         for operator in (MASTER_KEY, tenant.issuer.token(roles=["Operator"], oid="someone-else")):
             with tenant.client(operator) as seeing:
                 assert seeing.videos.retrieve(video.id).id == video.id
+
+
+def test_a_token_of_two_hundred_groups_passes_every_limit_of_headers(tenant: Tenant) -> None:
+    """So many a token may have: some 11,000 characters."""
+    groups = [str(UUID(int=number)) for number in range(200)]
+    with tenant.client(tenant.issuer.token(groups=groups, oid=secrets.token_hex(16))) as client:
+        assert client.videos.list().data == []
 
 
 def test_a_budget_and_a_bad_token_are_refused_as_with_a_key(tenant: Tenant) -> None:

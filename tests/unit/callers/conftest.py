@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from shared.callers import signing_keys
 from shared.config.entra import Entra
 from tests.fakes.issuer import AUDIENCE, TENANT, Issuer, issuing
 from tests.fakes.world import World
@@ -26,6 +27,12 @@ def issuer(listening: Issuer) -> Issuer:
     fresh = Issuer(listening.url)
     listening.__dict__.update(fresh.__dict__)
     return listening
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How fast this machine is decides nothing."""
+    monkeypatch.setattr(signing_keys, "_PATIENCE", 60.0)
 
 
 def entra_of(issuer: Issuer, accounts: list[dict[str, Any]] | None = None, **changed: Any) -> Entra:
