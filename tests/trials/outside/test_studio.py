@@ -1,7 +1,8 @@
 """The studio in a real Chromium, driven by Playwright; and that what is served is what its source
 builds.
 
-Stories are in `studio/tests/stories.mjs`. Where no browser or no Node packages of the studio are
+Stories are in `studio/tests/stories.mjs`; those with Entra are told by `test_studio_sign_in.py`
+beside this. Where no browser or no Node packages of the studio are
 installed, these are skipped, and say so.
 """
 
@@ -18,16 +19,14 @@ from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from shared.config.settings import load
 from shared.media.video import Video, new_id
 from shared.storage.tables import Insert, Tables
 from shared.storage.video_store import listed
 from tests.fakes.chromium import CHROMIUM
-from tests.fakes.issuer import APP, AUDIENCE, TENANT, Issuer, issuing
 from tests.fakes.simulator import picture
-from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, arm, client, eventually, serving, write_config
+from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, arm, client, eventually, serving
 
 STUDIO = CHECKOUT / "studio"
 STATIC = CHECKOUT / "shared" / "static"
@@ -71,33 +70,6 @@ STORIES: dict[str, dict[str, Any]] = {
     "hands_need_no_mouse": {},
     "a_first_load_is_small": {},
 }
-
-
-@pytest.fixture(scope="module")
-def tenant(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Issuer]]:
-    """A gateway whose people sign in with Entra, and who signs them in."""
-    folder = tmp_path_factory.mktemp("tenant")
-    with issuing() as issuer:
-        entra = {"tenant": TENANT, "audience": AUDIENCE, "authority": issuer.url, "client_id": APP}
-        accounts = [{"match": {"app_id": APP}, "max_budget": 1}]
-        path = write_config(folder / "own.yaml")
-        path.write_text(path.read_text() + yaml.safe_dump({"general_settings": {"entra": {**entra, "accounts": accounts}}}))
-        with serving(azurite, folder, environment={"GATEWAY_CONFIG": str(path)}) as served:
-            yield served, issuer
-
-
-@installed
-@in_a_browser
-def test_people_sign_in_with_entra(tenant: tuple[Served, Issuer], tmp_path: Path) -> None:
-    """By the tenant's own page; a token is renewed before it ends, and no code stays in the
-    address.
-    """
-    served, issuer = tenant
-    play("signing_in_with_entra", served, tmp_path, "")
-    assert "refresh_token" not in issuer.asked
-    issuer.lifetime = 1
-    play("a_token_is_renewed", served, tmp_path, "")
-    assert "refresh_token" in issuer.asked
 
 
 @installed
