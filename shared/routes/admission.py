@@ -1,4 +1,4 @@
-"""Admits a request for a video, in whatever way it came, and has the video made."""
+"""Admits a request for a video, from HTTP or from a queue, and starts its orchestration."""
 
 import logging
 

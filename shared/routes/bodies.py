@@ -1,7 +1,7 @@
-"""Reads a request's body as it comes, and keeps no more of it than it may have.
+"""Reads a request's body as it arrives, within limits.
 
-What is too large, too slow, packed or cut short is refused as soon as it shows. So a refused body
-costs what had come by then, and nobody waits for it.
+A body that is too large, too slow, compressed or cut short is refused as soon as that shows, so it
+takes no more memory or time than until then.
 """
 
 import asyncio
@@ -10,16 +10,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from shared.errors import InvalidRequest, RequestTimeout, TooLarge, UnsupportedMedia
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes: a reference image of 20 MiB, in base64, and the rest
-LARGEST_TEXT = 1024 * 1024  # bytes of all that is no image
-# Seconds that every body has, and bytes that it needs for each further second.
+LARGEST_TEXT = 1024 * 1024  # bytes of everything but images
+# Seconds that every body may take, and bytes that it must bring for each further second.
 _PATIENCE, _SLOWEST = 20.0, 8 * 1024
 
 Sink = Callable[[bytes], Awaitable[None]]
 
 
 async def within_limits(pieces: AsyncIterator[bytes], headers: Mapping[str, str]) -> AsyncIterator[bytes]:
-    """The same pieces. Raises UnsupportedMedia, TooLarge, RequestTimeout, or InvalidRequest where
-    the body ends before its end.
+    """The pieces of a body, while they keep within the limits. Raises UnsupportedMedia, TooLarge,
+    RequestTimeout, or InvalidRequest if the body is cut short.
     """
     if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
         raise UnsupportedMedia("Send the body as it is: packed ones are not read.", param="content-encoding")
@@ -38,7 +38,7 @@ async def within_limits(pieces: AsyncIterator[bytes], headers: Mapping[str, str]
 
 
 async def resumed(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """All pieces again, after the first was looked at."""
+    """The first piece, which was read already, and the rest."""
     yield first
     async for piece in rest:
         yield piece
@@ -61,15 +61,15 @@ def _too_large() -> TooLarge:
 
 
 class Scanner:
-    """Takes a body apart at marks, holding a piece of it at a time."""
+    """Splits a body at marks. It holds one piece of the body at a time."""
 
     def __init__(self, pieces: AsyncIterator[bytes], start: bytes = b"") -> None:
         self._pieces = pieces
         self._held = bytearray(start)
 
     async def until(self, mark: bytes, sink: Sink) -> bool:
-        """Give what comes before the next `mark` to `sink`, and drop the mark. False where there is
-        none: then all that is left was given.
+        """Give the bytes before the next `mark` to `sink`, and drop the mark. Returns False if
+        there is none: then all the rest was given.
         """
         while (at := self._held.find(mark)) < 0:
             await self._give(max(len(self._held) - len(mark) + 1, 0), sink)
@@ -81,7 +81,7 @@ class Scanner:
         return True
 
     async def begins_with(self, mark: bytes) -> bool:
-        """Whether the rest does; nothing is dropped."""
+        """Whether the rest of the body begins with these bytes, which are not dropped."""
         while len(self._held) < len(mark) and await self._more():
             pass
         return self._held.startswith(mark)
@@ -98,7 +98,7 @@ class Scanner:
 
 
 class Text:
-    """Collects what is no image. All texts that share a `budget` have LARGEST_TEXT bytes
+    """Collects the bytes of a text. All texts that share a `budget` may have LARGEST_TEXT bytes
     together.
     """
 

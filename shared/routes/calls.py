@@ -39,12 +39,12 @@ async def pieces(*given: bytes) -> AsyncIterator[bytes]:
 
 
 class Request(msgspec.Struct, frozen=True):
-    """One request. Header names are in lower case; several values of one name are joined by
-    commas.
+    """One request. Header names are in lower case; several values of one name are joined by commas.
 
-    `parts` are the route's parameters. `body` can be read once, and raises ConnectionError where
-    the caller disconnects before its end. `origin` is the address by which the caller reaches the
-    gateway, such as `https://gateway.example`. `connected` says whether the caller is still there.
+    `parts` are the route's parameters. `body` can be read once, and raises ConnectionError if the
+    caller disconnects before its end. `origin` is the address by which the caller reaches the
+    gateway, such as `https://gateway.example`. `connected` says whether the caller is still
+    connected.
     """
 
     method: str
@@ -57,8 +57,8 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What a handler returns. A `body` that is an asynchronous iterator is sent in pieces as they
-    come; any other that is not bytes is sent as JSON.
+    """What a handler returns. A `body` that is an asynchronous iterator is sent piece by piece;
+    bytes are sent as they are, anything else as JSON.
     """
 
     body: Any = None
@@ -143,7 +143,7 @@ async def respond(
     gateway: Gateway | None = None,
 ) -> Reply:
     """Run a handler with the route's parameters, and turn its answer or its error into a reply. A
-    browser's question whether a page may call is answered for every route alike.
+    browser's preflight request (CORS) is answered here, the same for every route.
     """
     request_id, ready = f"req_{secrets.token_hex(12)}", _ready(gateway)
     rules = ready.settings.knobs.cors if ready else Cors()  # no page may call a gateway that is not configured
@@ -156,8 +156,8 @@ async def respond(
 
 
 def _ready(given: Gateway | None) -> Gateway | None:
-    """The gateway. None where it cannot be had: some requests are answered all the same, and a
-    handler that needs it meets the error, which is logged and answered there.
+    """The gateway, or None if it is not configured. Some requests are answered all the same; a
+    handler that needs the gateway raises the error, which is logged and answered there.
     """
     try:
         return given or composition.current()
@@ -183,12 +183,12 @@ async def _traced(call: Call, handler: Handler, telemetry: Telemetry) -> Answer:
 
 
 def named(call: Call, handler: Handler) -> None:
-    """Say which handler it is that a path of the catch-all leads to."""
+    """Rename the request's span to the route that a path of the catch-all leads to."""
     call.span.rename(_name(call, handler))
 
 
 def _name(call: Call, handler: Handler) -> str:
-    """Of few names: paths have ids."""
+    """The name of a request's span. It has no ids, so that there are few names."""
     return f"{call.request.method} {getattr(handler, '__name__', 'request')}"
 
 

@@ -10,15 +10,15 @@ from shared.routes.ranges import Selection, described, select
 from shared.routes.videos import own_video
 from shared.storage.blobs import MEDIA_TYPES, Stored, filename
 
-# A range that storage reads as RFC 9110 does. It knows no last so many bytes, and no `If-Range`.
+# A range that storage reads as RFC 9110 says. It knows neither `bytes=-500` nor `If-Range`.
 _PLAIN_RANGE = re.compile(r"bytes=\d{1,18}-\d{0,18}", re.ASCII)
 
 
 async def get_content(call: Call, video_id: str) -> Answer:
     """The bytes, or a redirect to a short-lived signed URL of them.
 
-    What has no bytes to send (HEAD, 304, 412, 416) is answered here in both kinds of delivery, and
-    so is a range that storage would misread.
+    An answer without bytes (HEAD, 304, 412, 416) is given here in both kinds of delivery, and so is
+    a range that storage would misread.
     """
     video = await own_video(call, video_id)
     variant = call.query.get("variant", "video")
@@ -44,7 +44,9 @@ async def get_content(call: Call, video_id: str) -> Answer:
 
 
 def _is_redirected(call: Call) -> bool:
-    """`?delivery=` decides, then whether a redirect serves the client, then the operator."""
+    """Whether to redirect: `?delivery=` decides, then whether the client can follow, then the
+    operator.
+    """
     wanted = call.query.get("delivery")
     if wanted not in (None, "proxy", "redirect"):
         raise InvalidRequest("`delivery` must be 'proxy' or 'redirect'.", param="delivery")
@@ -54,10 +56,11 @@ def _is_redirected(call: Call) -> bool:
 
 
 def _can_follow(headers: Mapping[str, str]) -> bool:
-    """Whether a redirect leads the client to the bytes.
+    """Whether the client gets the bytes by a redirect.
 
-    The official .NET client says "302 (Found)" at every one. A script in a browser is led to
-    storage, another origin, whose answers it may not read. Node's `fetch` may, and names no site.
+    The official .NET client takes every redirect for an error. A script in a browser may not read
+    answers of storage, which is another origin; a browser is known by the header `sec-fetch-site`,
+    which Node's `fetch` does not send.
     """
     is_script = headers.get("sec-fetch-mode") == "cors" and "sec-fetch-site" in headers
     return not is_script and headers.get("x-stainless-lang") != "csharp"

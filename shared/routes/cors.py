@@ -1,9 +1,9 @@
 """CORS: lets the pages that the operator lists call the gateway from a browser
 (https://fetch.spec.whatwg.org/#http-cors-protocol).
 
-Keys travel in a header that a page's script sets, and nothing of ours is in a cookie. So no answer
-allows credentials: a browser then sends nothing that the page did not know, and any page (`*`) may
-be listed without risk to somebody's session.
+A page's script sends the key in a header; the gateway uses no cookies. So no answer allows
+credentials. A browser then sends nothing that the page does not know, and even any page (`*`) may
+be allowed without risk to a user's session.
 """
 
 from collections.abc import Mapping
@@ -21,15 +21,13 @@ EXPOSED = (
 
 
 def is_preflight(rules: Cors, method: str, headers: Mapping[str, str]) -> bool:
-    """Whether this is a browser's question whether a page that is listed may send a request. It
-    comes without a key.
-    """
+    """Whether this is a browser's preflight request, from a page that is allowed. It has no key."""
     return method == "OPTIONS" and "access-control-request-method" in headers and rules.allows(headers.get("origin", ""))
 
 
 def permission(rules: Cors, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of the answer to a preflight. Any header may be sent: none of ours grants
-    anything, but for the key, which the page has to know.
+    """The headers of the answer to a preflight. Any header may be sent: only the key grants
+    anything, and the page has to know it.
     """
     asked = headers.get("access-control-request-headers")
     return {
@@ -40,9 +38,9 @@ def permission(rules: Cors, headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def sharing(rules: Cors, headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers by which a page may read an answer; empty where no page may call at all.
+    """The headers that let a page read an answer; none if no page may call at all.
 
-    An answer tells of no other origin than the one that asks, so a cache must keep one for each.
+    An answer names only the origin that asks, so `Vary` tells caches to keep one for each origin.
     """
     if not rules.origins:
         return {}

@@ -1,8 +1,9 @@
 """Server-sent events of one video, or of all videos of a key
 (https://html.spec.whatwg.org/multipage/server-sent-events.html).
 
-An event tells a state, so one that a client has missed is made up for by the next. A stream ends
-before the platform cuts it off; the client comes back and says with `Last-Event-ID` what it knows.
+An event tells a state, so the next one makes up for one that a client has missed. A stream ends
+before the platform cuts it off; the client connects again and tells with `Last-Event-ID` what it
+knows.
 """
 
 import json
@@ -22,9 +23,9 @@ from shared.videos.following import Follower, View, Views
 
 _MEDIA_TYPE = "text/event-stream; charset=utf-8"
 _OPENING, _COMMENT = b"retry: 1000\n\n", b": nothing new\n\n"
-_SILENCE = timedelta(seconds=15)  # the longest: some proxies give up a connection after half a minute
-_REMEMBERED = timedelta(minutes=10)  # after a longer absence, a list tells more than what is made up for
-# Until when everything has been told, in unix milliseconds, and the state that it tells.
+_SILENCE = timedelta(seconds=15)  # the longest: some proxies close a silent connection after half a minute
+_REMEMBERED = timedelta(minutes=10)  # after a longer absence a client should read the list
+# The time until which everything has been told, in unix milliseconds, and the event's state.
 _EVENT_ID = re.compile(r"(\d{13})\.([a-z_]+\.\d{1,3})", re.ASCII)
 
 
@@ -48,13 +49,17 @@ async def key_events(call: Call) -> Answer:
 
 
 async def _stream(call: Call, follower: Follower, *, ends_with_video: bool) -> Answer:
-    """The answer. Its first piece is made here: where no place is left, the answer is an error."""
+    """The answer. Its first piece is made before it is returned: if no place is left, the answer is
+    an error.
+    """
     pieces = _pieces(call, (await call.caller()).owner, follower, ends_with_video=ends_with_video)
     return Answer(_resumed(await anext(pieces), pieces), headers={"x-accel-buffering": "no"}, media_type=_MEDIA_TYPE)
 
 
 async def _resumed(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    """All pieces again. What is left is closed with it, so that the place is free at once."""
+    """The first piece, which was made already, and the rest. The rest is closed with this, so that
+    its place is free at once.
+    """
     async with aclosing(rest):
         yield first
         async for piece in rest:
@@ -74,7 +79,7 @@ async def _pieces(call: Call, owner: str, follower: Follower, *, ends_with_video
 async def _news(call: Call, follower: Follower, *, ends_with_video: bool) -> AsyncIterator[bytes]:
     clock = call.gateway.clock
     spoke = clock.now()
-    complete = _last_event(call)[0] or spoke  # until then, everything has been told
+    complete = _last_event(call)[0] or spoke  # everything until then has been told
     async for changes in looks(call, follower, math.inf):
         looked = clock.now()
         if not changes and looked - spoke < _SILENCE:
@@ -89,10 +94,11 @@ async def _news(call: Call, follower: Follower, *, ends_with_video: bool) -> Asy
 
 
 async def _told_in_turn(call: Call, changes: Views, complete: datetime, looked: datetime) -> AsyncIterator[bytes]:
-    """An event for each change, made when the one before is sent: hundreds are too many to hold.
+    """An event for each change. Each is made once the one before is sent, since there may be
+    hundreds.
 
-    Only the last one says that all is told until this look. Who is cut off before it hears all
-    again. Raises Unauthenticated for a key that may no longer ask.
+    Only the last one says that everything until this look is told: a client that is cut off before
+    it gets all of them again. Raises Unauthenticated for a key that may no longer ask.
     """
     names = _in_order(changes)
     for name in names:
@@ -108,8 +114,8 @@ def _in_order(changes: Views) -> list[str]:
 
 
 async def _told(call: Call, video_id: str, at: datetime) -> bytes:
-    """The event of a change, with the video as it is now and as callers see it. What has changed
-    again meanwhile is told again.
+    """The event of a change, with the video as it is now. If it has changed again meanwhile, the
+    next look finds that and tells it again.
     """
     entry = await call.gateway.videos.find(video_id)
     moment = f"{at.timestamp() * 1000:.0f}"
@@ -129,8 +135,9 @@ def _state(video: Video) -> str:
 
 
 def _last_event(call: Call) -> tuple[datetime | None, str | None]:
-    """Until when the last event that the caller has seen tells everything, and its state. None
-    where it has seen none, says it in words that are not ours, or was away for too long.
+    """What the caller's `Last-Event-ID` says: the time until which it knows everything, and the
+    state that the event told. None if there is no such header, if it is not one of ours, or if the
+    caller was away for too long.
     """
     known = _EVENT_ID.fullmatch(call.headers.get("last-event-id", ""))
     if known is None:

@@ -1,7 +1,7 @@
-"""Reads the parts of a form as they come.
+"""Reads the parts of a form as they arrive.
 
-The sender chooses the number of parts, and each costs more than its bytes. So they are counted
-while they are found, and a form with too many is refused as a whole.
+The sender chooses the number of parts, and each costs more than its bytes. So they are counted as
+they are found, and a form with too many is refused.
 """
 
 import asyncio
@@ -24,11 +24,11 @@ Value = str | bytes
 
 
 async def read_form(body: AsyncIterator[bytes], content_type: str) -> list[tuple[str, Value]]:
-    """The names and values, in the order in which they were sent. A file's value is bytes, and so
-    is a long data URL's, decoded.
+    """The names and values, in the order in which they were sent. The value of a file is bytes, and
+    so is that of a long data URL, decoded.
 
-    Raises InvalidRequest where the body is not a form, and TooLarge for more than MOST_PARTS, a
-    large file, or much text.
+    Raises InvalidRequest if the body is not a form, and TooLarge for more than MOST_PARTS, a large
+    file, or much text.
     """
     if content_type.lower().startswith("multipart/form-data"):
         # A body may begin with a boundary, without the line break before it.
@@ -55,7 +55,7 @@ def _boundary(content_type: str) -> bytes:
 
 
 async def _parts(body: Scanner, edge: bytes) -> list[tuple[str, Value]]:
-    """The parts between the edges."""
+    """The parts between the boundaries."""
     parts: list[tuple[str, Value]] = []
     budget = [LARGEST_TEXT]
     await _to_edge(body, edge, Text(budget))

@@ -36,7 +36,7 @@ async def health(call: Call, probe: str = "") -> Answer:
 
 
 async def _is_operator(call: Call) -> bool:
-    """Whether the operator asks. A wrong key is not refused: a prober may send any."""
+    """Whether the operator asks. A wrong key is not refused, since a health probe may send any."""
     try:
         return (await call.caller()).master
     except (RequestError, SignInUnavailable):

@@ -1,5 +1,5 @@
-"""Images inside text, as data URLs: decoded while they come, so that neither their text nor a copy
-is ever in memory.
+"""Images inside texts, as data URLs. They are decoded as they arrive, so that neither their text
+nor a second copy is ever in memory.
 """
 
 import binascii
@@ -11,7 +11,7 @@ from shared.errors import InvalidRequest
 from shared.routes.bodies import Text
 from shared.routes.uploads import Upload
 
-_SHORT = 16 * 1024  # bytes: no longer a text is left as it is
+_SHORT = 16 * 1024  # bytes: a shorter text is left as it is
 _LONGEST_PREFIX = 128  # bytes of `data:image/png`
 _MARK = b";base64,"
 # How JSON may write a character of base64; some encoders do so with `+` and `/`.
@@ -20,8 +20,8 @@ _LONGEST_ESCAPE = 6
 
 
 class InlineText(Text):
-    """Collects one text. A long one that is a data URL becomes an image, which does not count as
-    text. Whoever leaves its `with` drops the image.
+    """Collects one text. A long data URL becomes an image, which does not count as text. Leaving
+    its `with` drops the image.
     """
 
     def __init__(self, budget: list[int] | None = None) -> None:
@@ -50,7 +50,7 @@ class InlineText(Text):
 
 
 class Image:
-    """Decodes base64 piece by piece into an upload. JSON's escapes may be in it."""
+    """Decodes base64 piece by piece into an upload. The text may have JSON's escapes."""
 
     def __init__(self) -> None:
         self.upload = Upload()
@@ -65,7 +65,7 @@ class Image:
         await self._decode(_unescaped(text[:cut]), text[cut:])
 
     async def whole(self) -> bytes:
-        """The image. Raises InvalidRequest where its text was cut short."""
+        """The image. Raises InvalidRequest if its text was cut short."""
         await self._decode(_unescaped(self._rest), b"")
         if self._rest:
             raise _invalid()

@@ -1,5 +1,5 @@
-"""Reads a JSON body. Long data URLs are taken out while they come, and their images are put back
-where they stood.
+"""Reads a JSON body. Long data URLs are taken out as they arrive, and their decoded images are put
+in their places afterwards.
 """
 
 import json
@@ -14,16 +14,16 @@ from shared.errors import InvalidRequest, TooLarge
 from shared.routes.bodies import Scanner, Text
 from shared.routes.inline_images import InlineText
 
-# Values, counted by the marks before them: a prompt of the longest kind with nothing but commas has
-# a third of them.
+# Values, counted by the marks before them. The longest prompt, of nothing but commas, counts as a
+# third of them.
 _MOST_VALUES = 100_000
-_MOST_MARKS = 10_000  # of data URLs: an honest body has one
+_MOST_MARKS = 10_000  # beginnings of data URLs; an honest body has one
 _DATA = b"data:"
 
 
 async def read_json(pieces: AsyncIterator[bytes]) -> dict[str, Any]:
-    """The object. Where the value of a name is a long data URL, the image's bytes are in its place.
-    Raises InvalidRequest or TooLarge.
+    """The object. A value that is a long data URL is replaced by the image's bytes. Raises
+    InvalidRequest or TooLarge.
     """
     body, text, images = Scanner(pieces), Text(), dict[str, bytes]()
     for marks in count(1):
@@ -39,14 +39,16 @@ async def read_json(pieces: AsyncIterator[bytes]) -> dict[str, Any]:
             if given.image is None:
                 await text.take(b'"' + bytes(given.bytes) + b'"')
             else:
-                name = secrets.token_hex(16)  # nobody can guess it, and send it as a text
+                name = secrets.token_hex(16)  # random, so that no caller can send it as a text
                 images[name] = await given.image.whole()
                 await text.take(f'"{name}"'.encode())
     raise AssertionError("count() has no end")
 
 
 async def _read_text(body: Scanner, given: InlineText) -> None:
-    """Give it the text that began with `data:`, up to its closing quote, with JSON's escapes."""
+    """Read a text that began with `data:` into `given`, up to its closing quote, with JSON's
+    escapes.
+    """
     escaping = False
     await given.take(_DATA)
 
@@ -63,7 +65,7 @@ async def _read_text(body: Scanner, given: InlineText) -> None:
 
 
 def _ends_escaping(text: bytes | bytearray) -> bool:
-    """Whether it ends in an odd number of backslashes, so that the next character is escaped."""
+    """Whether a text ends in an odd number of backslashes, which escape the next character."""
     backslashes = 0
     while backslashes < len(text) and text[-1 - backslashes] == ord("\\"):
         backslashes += 1
@@ -75,8 +77,8 @@ def _parsed(text: bytes, images: dict[str, bytes]) -> dict[str, Any]:
         raise TooLarge(f"The body has more than {_MOST_VALUES} values.", param="request_body")
 
     def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        """Only one of two values could be kept, and a filter in front of the gateway may have
-        checked the other.
+        """An object without duplicate names. Only one of two values could be kept, and a filter in
+        front of the gateway may have checked the other.
         """
         fields: dict[str, Any] = {}
         for name, value in pairs:

@@ -39,8 +39,8 @@ def usable_models(call: Call, caller: Caller) -> list[Model]:
 
 
 def _abilities(model: Model) -> dict[str, Any]:
-    """Lengths in seconds, prices in dollars a second by size. It retires with its last
-    deployment.
+    """What a model can make: lengths in seconds, prices in dollars a second by size. It retires
+    when its last deployment does.
     """
     able = model.capability
     retirements = [each.retires for each in model.deployments]

@@ -1,8 +1,8 @@
 """The gateway's routes as an OpenAPI 3.1 document, and as a page to read.
 
-What can be derived is: paths and methods from the table of routes, summaries from the handlers'
-docstrings, fields, limits and choices from what checks requests. What answers contain is written
-down here, and compared with real answers by the tests.
+Paths and methods are derived from the table of routes, summaries from the handlers' docstrings,
+fields, limits and choices from the code that checks requests. The contents of answers are written
+here, and tests compare them with real answers.
 """
 
 import base64
@@ -149,7 +149,7 @@ def _page(items: Schema) -> Schema:
 
 
 class _Facts(msgspec.Struct, frozen=True):
-    """What the table of routes does not say of an endpoint: parameters of its query, its body and
+    """What the table of routes does not know of an endpoint: parameters of its query, its body and
     its answer. `media` are the types of an answer that is not JSON.
     """
 

@@ -59,14 +59,14 @@ def _document() -> dict[str, Any]:
 
 
 class Endpoint(msgspec.Struct, frozen=True):
-    """A handler, and where it stands: `path` without a prefix, with `{parts}` for the handler."""
+    """A handler and its route: `path` is without prefix and has `{parts}` for the handler."""
 
     method: str
     path: str
     handler: Handler
 
     def match(self, path: str) -> dict[str, str] | None:
-        """The parts of a path that is this one; None for any other."""
+        """The parts of a path that this route matches; None for any other path."""
         found = _pattern(self.path).fullmatch(path)
         return None if found is None else found.groupdict()
 

@@ -33,8 +33,8 @@ def select(method: str, headers: Mapping[str, str], file: Stored) -> Selection:
     """What a GET or a HEAD with these headers asks for.
 
     A range that is malformed, of another unit, or one of several is ignored, which RFC 9110 allows:
-    the whole file is a right answer to each. Raises PreconditionFailed, or RangeNotSatisfiable
-    where no byte of the range lies within the file.
+    the whole file is a right answer to each. Raises PreconditionFailed, or RangeNotSatisfiable if
+    no byte of the range lies within the file.
     """
     if not _may_go_on(headers, file):
         raise PreconditionFailed("The file is another one now than `If-Match` or `If-Unmodified-Since` says.")
@@ -64,7 +64,7 @@ def _may_go_on(headers: Mapping[str, str], file: Stored) -> bool:
 
 
 def _is_known(headers: Mapping[str, str], file: Stored) -> bool:
-    """The client has the file already."""
+    """Whether the client has the file already."""
     if "if-none-match" in headers:
         return _names(headers["if-none-match"], file.etag, weak=True)
     since = _date(headers.get("if-modified-since"))
@@ -72,7 +72,7 @@ def _is_known(headers: Mapping[str, str], file: Stored) -> bool:
 
 
 def _is_same(validator: str | None, file: Stored) -> bool:
-    """The part that the client has is of this file. A weak tag never proves it."""
+    """Whether the part that the client has is of this file. A weak tag never proves that."""
     return validator is None or validator.strip() == file.etag or _date(validator) == file.modified
 
 
@@ -82,7 +82,7 @@ def _names(header: str, etag: str, *, weak: bool) -> bool:
 
 
 def _date(header: str | None) -> datetime | None:
-    """An HTTP date; None for anything else, which is to be ignored."""
+    """An HTTP date; None for anything else, which RFC 9110 says to ignore."""
     try:
         given = parsedate_to_datetime(header or "")
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)

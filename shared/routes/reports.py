@@ -87,8 +87,8 @@ async def calculate(call: Call) -> Answer:
 
 
 async def _filter(call: Call, *, default_days: int | None = None) -> Filter:
-    """What the query asks for, as far as the caller may see it. Raises PermissionDenied where a key
-    asks for another's.
+    """What the query asks for, as far as the caller may see it. Raises PermissionDenied if a key
+    asks for another's videos.
     """
     caller, query = await call.caller(), call.query
     key = query.get("api_key") or query.get("key")
@@ -110,7 +110,7 @@ def _spend(call: Call) -> Spend:
 
 
 def _wants_csv(call: Call) -> bool:
-    """Whether to answer in CSV: with `?format=csv`, or where `Accept` begins with text/csv. Raises
+    """Whether to answer in CSV: with `?format=csv`, or if `Accept` begins with text/csv. Raises
     InvalidRequest.
     """
     wanted = call.query.get("format") or ("csv" if call.headers.get("accept", "").startswith("text/csv") else "json")

@@ -113,7 +113,7 @@ class Spend(msgspec.Struct, frozen=True):
         return [_in_dollars(days[day]) for day in sorted(days)]
 
     async def _lines(self, wanted: Filter, page: int | None = None) -> AsyncIterator[tuple[SpendLine, Video | None]]:
-        """The lines that pass the filter, each with its video where that had to be read."""
+        """The lines that match the filter, each with its video if that had to be read."""
         after = id_bound(_midnight(wanted.end + timedelta(days=1))) if wanted.end else None
         before = id_bound(_midnight(wanted.start)) if wanted.start else None
         if wanted.key_id is not None:
@@ -228,8 +228,8 @@ def parse_group(query: Mapping[str, str]) -> str:
 
 
 def parse_page(query: Mapping[str, str], size: str = "page_size", rows: int = 50) -> tuple[int, int]:
-    """`page` and `size`, which is the name of how many rows a page has; `rows` without it. Raises
-    InvalidRequest.
+    """The number of the page, and of rows on a page. `size` is the name of the parameter for the
+    latter, which is `rows` without it. Raises InvalidRequest.
     """
     return _whole(query, "page", 1, MOST_PAGES), _whole(query, size, rows, MOST_ROWS)
 

@@ -43,7 +43,7 @@ _SAFETY = {
 
 
 class _File(msgspec.Struct, frozen=True):
-    """A file as it is, and packed. Both have a tag of their own, as RFC 9110 asks."""
+    """A file as it is, and compressed. Each has an entity tag of its own, as RFC 9110 requires."""
 
     plain: bytes
     packed: bytes

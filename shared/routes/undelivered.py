@@ -1,5 +1,5 @@
-"""What could not be delivered, for the operator: to look at, and to have it tried again; and the
-last deliveries to webhook endpoints.
+"""For the operator: events that could not be delivered, to look at them and to send them again, and
+the last deliveries to webhook endpoints.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ async def replay(call: Call) -> Answer:
 
 
 async def _given_up(call: Call, destination: str | None) -> list[Undelivered]:
-    """One more than are dealt with at once."""
+    """The first events that were given up, one more than a request handles."""
     found: list[Undelivered] = []
     async for each in call.gateway.couriers.deliveries.undelivered(destination):
         found.append(each)

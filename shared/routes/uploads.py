@@ -1,5 +1,5 @@
-"""Keeps an image while it comes: the beginning in memory, the rest in a file without a name. So
-many uploads at once, and those that are refused in the end, cost little memory.
+"""Keeps an image as it arrives: the beginning in memory, the rest in a file without a name. So many
+uploads at once cost little memory.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ _IN_MEMORY = 256 * 1024  # bytes of one image
 
 
 class Upload:
-    """The bytes of one image. Whoever leaves its `with` drops them."""
+    """The bytes of one image. Leaving its `with` drops them."""
 
     def __init__(self) -> None:
         from tempfile import SpooledTemporaryFile
@@ -28,7 +28,7 @@ class Upload:
         self._file.close()
 
     async def take(self, data: bytes) -> None:
-        """Add the next bytes. Raises TooLarge, and OSError where the disk is full."""
+        """Add the next bytes. Raises TooLarge, and OSError if the disk is full."""
         self._size += len(data)
         if self._size > LARGEST:
             raise TooLarge(f"The reference image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
@@ -38,6 +38,6 @@ class Upload:
             await asyncio.to_thread(self._file.write, data)
 
     async def whole(self) -> bytes:
-        """All of it."""
+        """All bytes."""
         self._file.seek(0)
         return await asyncio.to_thread(self._file.read)

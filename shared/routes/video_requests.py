@@ -1,7 +1,8 @@
 """Starts the videos that messages of a queue ask for, as `POST /v1/videos` does.
 
-A message is the create's JSON with `key_id`, the key that pays. Whoever may write to the queue is
-trusted with every key; a secret in a message could be read by whoever may look into the queue.
+A message is the create's JSON with `key_id`, the key that pays. A program that may write to the
+queue may use every key. It names a key and does not send the secret, which any reader of the queue
+could see.
 """
 
 import asyncio
@@ -37,8 +38,8 @@ _BLOB_NAME = re.compile(r"(?!.*(?:^|/)\.{0,2}(?:/|$))[^\x00-\x1f\x7f\\]{1,1024}"
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What a message asks for. `id` makes it start one video however often it comes; `since` is
-    when it came first.
+    """What a message asks for. By its `id` it starts only one video, however often it is delivered;
+    `since` is when it was first put into the queue.
     """
 
     id: str
@@ -48,8 +49,8 @@ class Message(msgspec.Struct, frozen=True):
 
 
 async def take(gateway: Gateway, orchestrations: Orchestrations, delivery_id: str, body: bytes) -> None:
-    """Start a video, or put the message back for a while where it is refused for now, or into the
-    poison queue. Raises what is nobody's mistake: then the host delivers the message again.
+    """Start a video. If the message is refused for now, put it back for a while; if for good, into
+    the poison queue. Other errors are raised: then the host delivers the message again.
     """
     text, now, message = _plain(body), gateway.clock.now(), None
     try:
@@ -63,7 +64,7 @@ async def take(gateway: Gateway, orchestrations: Orchestrations, delivery_id: st
 
 
 def _plain(body: bytes) -> bytes:
-    """The text of a message, which senders that speak as Functions do have encoded in base64."""
+    """The text of a message, which senders may have encoded in base64, as Functions does."""
     if body.lstrip().startswith(b"{"):
         return body
     try:
@@ -126,7 +127,7 @@ async def _put_back(gateway: Gateway, message: Message, text: bytes, refusal: Ga
 
 
 async def _reject(gateway: Gateway, delivery_id: str, message: Message | None, text: bytes, refusal: GatewayError) -> None:
-    """Tell why, then keep the message where somebody may look at it. May be repeated."""
+    """Tell why, then keep the message in the poison queue. May be repeated."""
     name, key_id = (message.id, message.key_id) if message else (delivery_id, "")
     await gateway.journal.tell_rejected(rejected(_request_id(name), key_id, refusal, gateway.clock.now()))
     await gateway.queues.put(f"{gateway.settings.requests_queue}-poison", text)

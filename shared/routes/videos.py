@@ -74,8 +74,8 @@ async def _admit(call: Call, caller: Caller, request: CreateRequest) -> Answer:
 
 
 async def _aside(call: Call, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """What is made of a body: in a thread, as an image of 20 MiB in a data URL takes tenths of a
-    second; here, where the body is so small that the way to a thread takes longer.
+    """Run a function on a body in a thread, since an image of 20 MiB in a data URL takes tenths of
+    a second; or here, if the body is so small that a thread would cost more.
     """
     length = call.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and len(length) <= _DIGITS:
@@ -126,28 +126,28 @@ async def delete_video(call: Call, video_id: str) -> Answer:
 
 
 async def edit_video(call: Call) -> Answer:
-    """No: none of the servers that are spoken to here edits videos."""
+    """Not supported: no server behind the gateway edits videos."""
     raise await _not_supported(call, "edit videos")
 
 
 async def extend_video(call: Call) -> Answer:
-    """No: none of the servers that are spoken to here extends videos."""
+    """Not supported: no server behind the gateway extends videos."""
     raise await _not_supported(call, "extend videos")
 
 
 async def create_character(call: Call) -> Answer:
-    """No: none of the servers that are spoken to here has characters."""
+    """Not supported: no server behind the gateway has characters."""
     raise await _not_supported(call, "make characters")
 
 
 async def get_character(call: Call, character_id: str) -> Answer:
-    """No: none of the servers that are spoken to here has characters."""
+    """Not supported: no server behind the gateway has characters."""
     del character_id
     raise await _not_supported(call, "make characters")
 
 
 async def _not_supported(call: Call, what: str) -> InvalidRequest:
-    """The refusal of an operation of OpenAI's that no dialect has. Raises Unauthenticated."""
+    """The refusal of an operation of OpenAI's that no dialect supports. Raises Unauthenticated."""
     await call.caller()
     return InvalidRequest(f"No model here can {what}. Models that can: none here.", code="not_supported", param="model")
 
@@ -171,8 +171,8 @@ async def shown(call: Call, video: Video) -> dict[str, Any]:
 
 
 def _video_answer(call: Call, video: Video, shown: dict[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
-    """What is shown of the video, and while it is unfinished `openai-poll-after-ms`, which the
-    official client reads as whole milliseconds.
+    """The video as callers see it, and while it is unfinished the header `openai-poll-after-ms`, by
+    which the official client waits: whole milliseconds.
     """
     pace = {} if video.finished else {"openai-poll-after-ms": str(round(call.gateway.settings.knobs.poll_seconds * 1000))}
     return Answer(shown, headers={**pace, **(headers or {})})

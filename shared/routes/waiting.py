@@ -1,5 +1,5 @@
-"""Calls that wait for news of videos: looks again and again, for as long as the caller is there and
-its key may still ask.
+"""Calls that wait for changes of videos. They look again and again while the caller is connected
+and its key may still ask.
 """
 
 import re
@@ -16,9 +16,9 @@ _SECONDS = re.compile(r"\d{1,6}(\.\d{1,6})?", re.ASCII)
 
 
 async def has_news(call: Call, video: Video) -> bool:
-    """Wait until a video changes, for as many seconds as `?wait=` says. False where it did not, or
-    may not be waited for: it has ended, or no place is left. Raises InvalidRequest, and what
-    `looks` raises.
+    """Wait until a video changes, for at most the seconds of `?wait=`. Returns False if it did not
+    change, has ended, or no place for waiting is left. Raises InvalidRequest, and what `looks`
+    raises.
     """
     seconds, gateway = _asked(call), call.gateway
     owner = (await call.caller()).owner
@@ -33,8 +33,8 @@ async def has_news(call: Call, video: Video) -> bool:
 
 
 async def looks(call: Call, follower: Follower, seconds: float) -> AsyncIterator[Views]:
-    """What has changed, at every second; mostly nothing. Ends after so many seconds, or as many
-    as the operator allows, and once the caller has gone away. Raises Unauthenticated for a key that
+    """Yields what has changed, every second; mostly nothing. Ends after `seconds`, or as many as
+    the operator allows, or once the caller has disconnected. Raises Unauthenticated for a key that
     may no longer ask, and StorageUnavailable.
     """
     clock = call.gateway.clock

@@ -46,7 +46,7 @@ SERVER_OPTIONS: Mapping[str, Any] = {
     "max_field_size": 64 * 1024,
     "max_headers": 10_000,
 }
-_NAME = {"server": "azure-video-gateway"}  # neither the server's name nor its version
+_NAME = {"server": "azure-video-gateway"}  # instead of the server's own name and version
 _LONGEST_PAUSE = 300.0  # seconds in which a reader takes nothing, before it is given up
 ROUTE = RequestKey("route", dict[str, str])
 
@@ -61,8 +61,8 @@ async def respond(request: Request, handler: Handler, orchestrations: Orchestrat
 
 
 class WebApp(base.WebApp):
-    """The worker's own handler, which gets every request: a path that were refused here would leave
-    its invocation waiting for the request until its time is over.
+    """The worker's own handler, which gets every request. It refuses no path: the invocation of a
+    refused request would wait for it until its time is over.
     """
 
     def route(self, func: Served) -> Served:
@@ -99,8 +99,8 @@ class _ResponseType(metaclass=base.ResponseTrackerMeta):
 
 
 class _Streamed(StreamResponse):
-    """An answer whose body is written in pieces after the function has returned, so that a slow
-    reader meets no time limit of functions.
+    """An answer whose body is written after the function has returned, so that no time limit of
+    functions ends it for a slow reader.
     """
 
     def __init__(self, reader: asyncio.Transport | None, status: int, headers: Mapping[str, str], pieces: Pieces) -> None:
@@ -109,8 +109,8 @@ class _Streamed(StreamResponse):
         self._pieces = pieces
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """Write the pieces. Raises ConnectionResetError where they fail: the connection is closed
-        before the body's end, so that no client takes a part for the whole.
+        """Write the pieces. If making them fails, raises ConnectionResetError: that closes the
+        connection before the body's end, so that no client takes a part for the whole.
         """
         try:
             async with aclosing(self._pieces):  # type: ignore[type-var]
@@ -127,8 +127,8 @@ class _Streamed(StreamResponse):
         await super().write_eof(data)
 
     async def _taken(self, piece: bytes) -> None:
-        """Write a piece. Raises ConnectionResetError for a reader that takes nothing for minutes:
-        what waits for it would stay in memory.
+        """Write a piece. Raises ConnectionResetError for a reader that takes nothing for minutes,
+        since the pieces that wait for it stay in memory.
         """
         try:
             async with asyncio.timeout(_LONGEST_PAUSE):
@@ -168,7 +168,7 @@ def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
-    """The body, in pieces as they arrive. Raises ConnectionError where it ends too early."""
+    """The body, in pieces as they arrive. Raises ConnectionError if it ends too early."""
     await _continue(request)
     try:
         async for piece in request.content.iter_any():
