@@ -14,6 +14,7 @@ from shared.config import guardrail
 from shared.config.browsers import Cors, Waiting
 from shared.config.catalog import AZURE_OPENAI_SCOPE
 from shared.config.entra import Entra
+from shared.config.exports import Exports
 from shared.config.guardrail import BlockedPattern, BlockedWord, Guardrail, GuardrailParams
 from shared.dialects.azure import Azure
 from shared.dialects.parameters import Kind
@@ -51,7 +52,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     that are not public and that webhooks may go to (`10.0.0.0/8`). `cors`: the web pages that may
     call. `waiting`: how many calls may wait for news of videos. `trace_upstreams`: whether
     upstreams are told which trace a call belongs to. `manifests`: whether each completed video gets
-    a blob `<id>.json` that tells of it.
+    a blob `<id>.json` that tells of it. `exports`: where the tables are exported to every day.
     """
 
     poll_seconds: _Seconds = 5.0
@@ -72,6 +73,7 @@ class GatewayKnobs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     waiting: Waiting = Waiting()
     trace_upstreams: bool = False
     manifests: bool = False
+    exports: Exports | None = None
 
 
 class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -249,9 +251,10 @@ def _suggestion(complaint: str) -> str:
     unknown = re.search(r"unknown field `([^`]+)`", complaint)
     if not unknown:
         return ""
-    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, GatewayKnobs, Cors, Waiting, Entra)
+    models = (ConfigFile, ModelEntry, Params, ModelInfo, Lengths, Bounds, General, Litellm, Entra)
+    knobs = (GatewayKnobs, Cors, Waiting, Exports)
     guardrails = (Guardrail, GuardrailParams, BlockedWord, BlockedPattern)
-    known = [name for kind in (*models, *guardrails) for name in kind.__struct_encode_fields__]
+    known = [name for kind in (*models, *knobs, *guardrails) for name in kind.__struct_encode_fields__]
     alike = difflib.get_close_matches(unknown[1], known, n=1)
     return f" Did you mean `{alike[0]}`?" if alike else ""
 

@@ -8,7 +8,7 @@ save holds one block and its copy in memory.
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from shared.media.content import Content
 from shared.media.mp4 import Mp4Check
 from shared.media.reference_image import LARGEST, Reference
 from shared.media.video import Video, owner_of
+from shared.storage.blob_service import blob_service, guarded
 
 if TYPE_CHECKING:
     import httpx
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 VIDEOS, REFERENCES, INPUTS, MANIFESTS = "videos", "references", "inputs", "manifests"
 
 _BLOCK = 1024 * 1024  # bytes; Azure takes 50,000 blocks, so a video may have 50 GB
-_RETRIES: dict[str, Any] = {"retry_total": 4, "initial_backoff": 1, "increment_base": 2}
 # Media types of a video's images, by the upstream's names of them.
 VARIANTS = {"thumbnail": "image/webp", "spritesheet": "image/jpeg"}
 MEDIA_TYPES = {"video": "video/mp4", **VARIANTS}
@@ -38,8 +38,6 @@ _LARGEST_IMAGE = 16 * 1024 * 1024
 _RANGE = 8 * 1024 * 1024  # bytes of one read, each of which checks that the blob has not changed
 _READ_SECONDS = 30.0  # for storage to connect, or to send the next bytes
 _MOST_FAILURES, _PAUSE = 3, 0.2  # of a read in a row, and seconds after each
-# Bytes of one write: aiohttp warns of larger ones, which hold the event loop up.
-_WRITES = {"max_single_put_size": 1024 * 1024, "max_block_size": 1024 * 1024}
 _AT_ONCE = 4  # requests for the pieces of one reference image or thumbnail
 
 
@@ -80,7 +78,7 @@ class Archive:
         async for block in _blocks(content.chunks):
             check.feed(block)
             blocks.append(f"{attempt}{len(blocks):08d}")
-            async with _guarded():
+            async with guarded():
                 await blob.stage_block(blocks[-1], block)
         check.finish()
         if content.length is not None and check.length != content.length:
@@ -92,7 +90,7 @@ class Archive:
         from azure.core.exceptions import HttpResponseError
         from azure.storage.blob import BlobBlock, ContentSettings
 
-        async with _guarded():
+        async with guarded():
             try:
                 await blob.commit_block_list(
                     [BlobBlock(block) for block in blocks],
@@ -114,7 +112,7 @@ class Archive:
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(VIDEOS, blob_name(video, variant))
-        async with _guarded():
+        async with guarded():
             try:
                 found = await blob.get_blob_properties()
             except ResourceNotFoundError:
@@ -221,7 +219,7 @@ class Archive:
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(REFERENCES, f"{video.owner}/{video.id}")
-        async with _guarded():
+        async with guarded():
             try:
                 download = await blob.download_blob(max_concurrency=_AT_ONCE)
                 return Reference(await download.readall(), video.reference or "")
@@ -235,7 +233,7 @@ class Archive:
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(INPUTS, name)
-        async with _guarded():
+        async with guarded():
             try:
                 if (await blob.get_blob_properties()).size > LARGEST:
                     raise TooLarge(f"The image is larger than {LARGEST // 1024**2} MiB.", param="input_reference")
@@ -266,7 +264,7 @@ class Archive:
         from azure.storage.blob import ContentSettings
 
         blob = await self._blob(container, name, writing=True)
-        async with _guarded():
+        async with guarded():
             settings = ContentSettings(content_type=media_type)
             await blob.upload_blob(data, overwrite=True, max_concurrency=_AT_ONCE, content_settings=settings)
 
@@ -274,7 +272,7 @@ class Archive:
         from azure.core.exceptions import ResourceNotFoundError
 
         blob = await self._blob(container, name)
-        async with _guarded():
+        async with guarded():
             try:
                 await blob.delete_blob()
             except ResourceNotFoundError:
@@ -286,7 +284,7 @@ class Archive:
         service = self._connect()
         # In Azure the templates make the containers; on a new laptop this does, once per process.
         if writing and container not in self._containers:
-            async with _guarded():
+            async with guarded():
                 with suppress(ResourceExistsError):
                     await service.create_container(container)
             self._containers.add(container)
@@ -294,14 +292,7 @@ class Archive:
 
     def _connect(self) -> "BlobServiceClient":
         if self._service is None:
-            from azure.storage.blob.aio import BlobServiceClient, ExponentialRetry
-
-            options: dict[str, Any] = {"retry_policy": ExponentialRetry(**_RETRIES), **_WRITES}
-            if self._storage.connection_string:
-                self._service = BlobServiceClient.from_connection_string(self._storage.connection_string, **options)
-            else:
-                url = self._storage.blob_url or ""
-                self._service = BlobServiceClient(url, credential=self._credential(), **options)
+            self._service = blob_service(self._storage, self._credential)
         return self._service
 
     async def _signing_key(self) -> dict[str, Any]:
@@ -315,7 +306,7 @@ class Archive:
         wanted = now + timedelta(seconds=self._url_seconds)
         if self._delegation is None or self._delegation[1] < wanted:
             until = wanted + timedelta(hours=1)
-            async with _guarded():
+            async with guarded():
                 # Valid from five minutes ago, because clocks differ.
                 key = await service.get_user_delegation_key(now - timedelta(minutes=5), until)
             self._delegation = (key, until)
@@ -357,14 +348,3 @@ async def _resumed(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncIterator[b
         yield first
         async for piece in rest:
             yield piece
-
-
-@asynccontextmanager
-async def _guarded() -> AsyncIterator[None]:
-    """Turns the library's errors into StorageUnavailable."""
-    from azure.core.exceptions import AzureError
-
-    try:
-        yield
-    except AzureError as error:
-        raise StorageUnavailable("Storage refused or did not answer a blob operation; try again.") from error

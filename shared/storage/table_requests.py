@@ -67,9 +67,11 @@ def read(table: str, partition: str, key: str) -> Request:
     return Request("GET", _row(table, partition, key))
 
 
-def query(table: str, condition: str, columns: Sequence[str] | None, size: int, after: Mapping[str, str]) -> Request:
-    """A page of a range, which begins where `after`, of the page before it, says."""
-    asked = {"$filter": condition, "$top": str(size), **after}
+def query(table: str, condition: str | None, columns: Sequence[str] | None, size: int, after: Mapping[str, str]) -> Request:
+    """A page of a range, or of the whole table, which begins where `after`, of the page before it,
+    says.
+    """
+    asked = {"$top": str(size), **after} if condition is None else {"$filter": condition, "$top": str(size), **after}
     if columns is not None:
         asked["$select"] = ",".join(["RowKey", *columns])
     return Request("GET", f"/{table}()", urlencode(asked, quote_via=quote))

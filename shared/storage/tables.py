@@ -119,14 +119,33 @@ class Table:
         Raises StorageUnavailable.
         """
         condition = table_requests.between(partition, after, before, where or {})
-        size = min(page or _PAGE, _PAGE)
+        async with aclosing(self._pages(condition, select, min(page or _PAGE, _PAGE))) as pages:
+            async for entities in pages:
+                for entity in entities:
+                    yield _row(entity)
+
+    def beginning_with(self, partition: str, prefix: str) -> AsyncIterator[Row]:
+        """The rows of a partition whose keys begin with `prefix`, in key order."""
+        return self.scan(partition, after=prefix, before=f"{prefix}~")
+
+    async def everything(self) -> AsyncGenerator[tuple[str, Row], None]:
+        """Every row with its partition, in the order of both keys. Rows that are written meanwhile
+        are read or not. Raises StorageUnavailable.
+        """
+        async with aclosing(self._pages(None, None, _PAGE)) as pages:
+            async for entities in pages:
+                for entity in entities:
+                    yield _partition(entity), _row(entity)
+
+    async def _pages(
+        self, condition: str | None, select: Sequence[str] | None, size: int
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
         following: dict[str, str] = {}
         while True:
             (answer,) = await self._send(table_requests.query(self._name, condition, select, size, following))
             if not answer.is_success:
                 _refuse(answer)
-            for entity in _decoded(answer, _Page).value:
-                yield _row(entity)
+            yield _decoded(answer, _Page).value
             following = table_requests.continuation(answer)
             if not following:
                 return
@@ -150,10 +169,6 @@ class Table:
                 if len(rows) == count:
                     break
         return rows
-
-    def beginning_with(self, partition: str, prefix: str) -> AsyncIterator[Row]:
-        """The rows of a partition whose keys begin with `prefix`, in key order."""
-        return self.scan(partition, after=prefix, before=f"{prefix}~")
 
     async def _send(self, *requests: Request) -> list[Answer]:
         """A table that is missing is made."""
@@ -239,6 +254,13 @@ def _decoded(answer: Answer, form: type[_Form]) -> _Form:
     try:
         return msgspec.json.decode(answer.body, type=form)
     except NOT_JSON as error:
+        raise unreadable() from error
+
+
+def _partition(entity: Mapping[str, Any]) -> str:
+    try:
+        return str(entity["PartitionKey"])
+    except KeyError as error:
         raise unreadable() from error
 
 

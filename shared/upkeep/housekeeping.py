@@ -1,8 +1,10 @@
 """What the sweep does once an hour for all keys: find unfinished videos that no pool knows, delete
-old idempotency records, and delete bytes whose retention time is over.
+old idempotency records, delete bytes whose retention time is over, and export the tables where the
+last export is a day old.
 
-It reads unfinished videos, and videos of the days in which something may have expired. It never
-reads a key's whole history, nor a key that made no videos in those days.
+Exporting, which is off by default, reads everything. The rest reads unfinished videos, and videos
+of the days in which something may have expired. It never reads a key's whole history, nor a key
+that made no videos in those days.
 """
 
 import logging
@@ -40,7 +42,7 @@ class Housekeeping(msgspec.Struct, frozen=True):
     now: datetime
 
     async def run(self) -> None:
-        for part in (Indexing(self.gateway).run, self._find_lost, self._forget_identities, self._expire):
+        for part in (Indexing(self.gateway).run, self._find_lost, self._forget_identities, self._expire, self._export):
             await self.attempt(part())
 
     async def _find_lost(self) -> None:
@@ -98,6 +100,13 @@ class Housekeeping(msgspec.Struct, frozen=True):
             if self._expired(video):
                 await self.gateway.archive.drop(video)
                 await self.gateway.videos.update(video.id, bytes=0)
+
+    async def _export(self) -> None:
+        exports = self.gateway.settings.knobs.exports
+        if exports is not None:
+            from shared.upkeep.exporting import keep_exported
+
+            await keep_exported(self.gateway, exports, self.now)
 
     async def _owners(self, *, after: str | None, before: str | None) -> set[str]:
         """The keys that made videos in a range of ids; all keys until older videos are indexed."""

@@ -89,6 +89,11 @@ class MemoryTable(Table):
             if not more:
                 return
 
+    async def everything(self) -> AsyncGenerator[tuple[str, Row], None]:
+        for partition in sorted(self.partitions):
+            async for row in self.scan(partition):
+                yield partition, row
+
     def keys(self, partition: str) -> Sequence[str]:
         """The keys of a partition in order, uncounted: for those who check."""
         return self.partitions[partition].keys
@@ -169,6 +174,10 @@ class FaultyTable(Table):
     ) -> AsyncGenerator[Row, None]:
         async for row in self._inner.scan(partition, after=after, before=before, page=page, select=select, where=where):
             yield row
+
+    async def everything(self) -> AsyncGenerator[tuple[str, Row], None]:
+        async for each in self._inner.everything():
+            yield each
 
 
 class FaultyTables(Tables):

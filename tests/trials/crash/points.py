@@ -68,6 +68,7 @@ _DECIDING = frozenset(
         "upkeep/sweep",
         "upkeep/housekeeping",
         "upkeep/indexing",
+        "upkeep/exporting",
         "routes/videos",
         "routes/admission",
         "routes/video_requests",

@@ -9,10 +9,13 @@ import msgspec
 
 from shared.accounts.idempotency import PREFIX
 from shared.accounts.spend_lines import SPEND
+from shared.config.exports import Exports
 from shared.events.alerts import TOLD
 from shared.media.video import new_id
+from shared.storage.export_text import packed, unpacked
 from shared.storage.tables import Delete, Insert, Table, partition_of
 from shared.storage.video_store import INDEXING, UPKEEP, listed
+from shared.upkeep.exporting import name_at, names_of, open_files
 from tests.trials.crash.client import until
 from tests.trials.crash.stage import Stage
 from tests.trials.crash.stories import BUDGET, LONG, MANIFESTS, equal, heard_of, made, picture, told
@@ -29,6 +32,7 @@ _SETTLED = "finish: keys[~key ~video]: after"
 _ADMITTED = "create_video: _admit: keys[+event +listing +once +video ~key]: after"
 _HANDED_OVER = "create_video: publish: mail[+delivery]: after"
 _LOOKED = "check: _look: upstream.get: after"
+EXPORTS = Exports(kept=1)
 # From then on nothing of today is kept: retention of a day, claims on jobs of three, an
 # Idempotency-Key of a day.
 _DAYS_LATER = timedelta(days=3.9)
@@ -244,6 +248,26 @@ async def _no_copy_stays(stage: Stage) -> list[str]:
     return kept + [f"row {row.key}" async for row in stage.gateway.tables.pools.scan("copies")]
 
 
+async def _with_an_old_export(stage: Stage, _: Any) -> None:
+    """And none of the runs before, which would be the export of today."""
+    files = open_files(stage.gateway, EXPORTS)
+    for name in await files.names(""):
+        await files.drop(name)
+    rows = stage.gateway.tables.gateway.everything()
+    await files.save(name_at(stage.clock.now() - timedelta(days=2)), packed(rows))
+    await files.close()
+
+
+async def _is_exported(stage: Stage) -> list[str]:
+    """The old export is gone, and the new one is whole and has the client's videos."""
+    files = open_files(stage.gateway, EXPORTS)
+    names = await names_of(files)
+    rows = {row.key async for row in unpacked(files.read(names[-1])) if row.partition == stage.owner}
+    await files.close()
+    missing = {video.id async for video in stage.gateway.videos.of(stage.owner)} - rows
+    return [f"exports: {names}, without {missing}"] if len(names) != 1 or missing else []
+
+
 async def _is_forgotten(stage: Stage) -> list[str]:
     """What is too old is gone: records of requests, claims on jobs, bytes."""
     wrong = [f"{video.id} has bytes" async for video in stage.gateway.videos.of(stage.owner) if video.bytes]
@@ -362,6 +386,14 @@ REPAIRS = (
     ),
     Story("a slot without a video", _swept, before=made, between=_slot_without_note),
     Story("of an earlier version", _swept_twice, before=_made_and_begun, between=_of_an_earlier_version, check=_has_its_rows),
+    Story(
+        "a day without an export",
+        _swept,
+        before=_made_and_told,
+        between=_with_an_old_export,
+        check=_is_exported,
+        knobs={"exports": {"kept": EXPORTS.kept}},
+    ),
     Story("a line that was left open", _swept, before=_made_and_told, between=_line_left_open, check=_has_its_rows),
     Story("equal to one that died when it was accepted", equal, before=_create, dies_at=_ACCEPTED),
     Story(

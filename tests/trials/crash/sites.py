@@ -47,6 +47,7 @@ _BY_NAME = {
     "render_times": "RenderTimes",
     "shards": "Shards",
     "offers": "Offers",
+    "files": "ExportFiles",
 }
 _CLIENT = "Upstream"  # each of its public methods is a call that leaves the process
 

@@ -50,6 +50,7 @@ WORST = [
     ("a message that starts none", "video_requests: _reject: queue.put poison: after", 0),
     ("a webhook from its first day to its last", "zz_other_path: rotate_secret: keys[~endpoints ~key]: after", 0),
     ("a webhook from its first day to its last", "deliver: _send_once: sink.post: after", 0),
+    ("a day without an export", "sweep: keep_exported: blob.upload_blob export: after", 0),
     ("too old", "sweep: _expire_of: blob.delete_blob video: after", 0),
 ]
 

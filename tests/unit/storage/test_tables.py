@@ -213,3 +213,20 @@ async def test_a_transaction_has_at_most_a_hundred_rows_and_4_mib(both: tuple[Ta
         with pytest.raises(StorageUnavailable):
             await table.commit(partition, *refused)
     assert len([row async for row in reader.scan(partition)]) == 106
+
+
+@pytest.mark.parametrize("real", [True, False])
+async def test_everything_is_every_row_in_the_order_of_partitions_and_keys(azurite: str, *, real: bool) -> None:
+    """More than a page, on a table of its own, which is made by the first request."""
+    tables = Tables(Storage(connection_string=azurite), lambda: None)
+    table = Table(tables._connect, f"t{secrets.token_hex(8)}") if real else MemoryTable()
+    assert [each async for each in table.everything()] == []
+    wanted = [("it's", "b")] + [("p", f"{number:04d}") for number in range(1100)] + [("q", "a")]
+    for start in range(1, 1101, 100):
+        await table.commit("p", *(Insert(key, {"n": 1}) for _, key in wanted[start : start + 100]))
+    await table.commit("q", Insert("a", VALUES))
+    await table.commit("it's", Insert("b", {}))
+    found = [(partition, row) async for partition, row in table.everything()]
+    assert [(partition, row.key) for partition, row in found] == wanted
+    assert found[-1][1].values == VALUES
+    await tables.close()
