@@ -91,6 +91,14 @@ studio-build: studio/node_modules/.installed ## Build the page at /studio again 
 audit: setup ## Work every key's counters out again from its videos (ARGS="--data DIR")
 	@$(PYTHON) -m local audit $(ARGS)
 
+.PHONY: export
+export: setup ## Copy the table of keys and videos into a file, now
+	@$(PYTHON) -m local export $(ARGS)
+
+.PHONY: restore
+restore: setup ## Bring the table of keys and videos back from the newest file, into empty tables
+	@$(PYTHON) -m local restore $(ARGS)
+
 .PHONY: engine
 engine: setup ## The stand-in beside Microsoft's Durable extension (ENGINE=path/of/durable-engine)
 	@$(PYTHON) -m tests.trials.engine $(ENGINE) $(ARGS)

@@ -1,5 +1,6 @@
 """`python -m local`: the gateway on this machine. `run` serves it until Ctrl-C, `studio` its page
-with videos to look at, `demo` makes one video with it, `audit` checks its counters.
+with videos to look at, `demo` makes one video with it, `audit` checks its counters, `export` and
+`restore` copy its table of keys and videos away and back.
 """
 
 import argparse
@@ -14,14 +15,18 @@ from pathlib import Path
 from typing import Any
 
 try:
+    import msgspec
+
     from local.auditing import AuditError, audit
     from local.azurite import AzuriteError
     from local.configure import USUAL
     from local.demo import Demo
+    from local.restoring import RestoreError, export, restore
     from local.stack import Options, StackError, serve
     from local.studio import studio
+    from shared.config.exports import Exports
     from shared.config.version import SERVER
-    from shared.errors import ConfigurationError
+    from shared.errors import ConfigurationError, StorageUnavailable
 except ModuleNotFoundError as missing:
     if (missing.name or "").partition(".")[0] in ("local", "shared"):
         raise
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         ended = asyncio.run(until_told_to_stop(command.run))
-    except (StackError, AuditError, AzuriteError, ConfigurationError) as error:
+    except (StackError, AuditError, AzuriteError, RestoreError, ConfigurationError, StorageUnavailable) as error:
         print(error, file=sys.stderr)
         return 1
     return 0 if ended else command.stopped
@@ -84,6 +89,8 @@ def parse(arguments: Sequence[str]) -> Command:
         return Command(partial(_from_litellm, chosen.file), stopped=130)
     if chosen.command == "audit":
         return Command(lambda: audit(chosen.data.resolve()), stopped=130)
+    if chosen.command in ("export", "restore"):
+        return _copying(chosen)
     quiet = chosen.command in ("demo", "studio") or chosen.quiet
     model = USUAL[chosen.upstream] if chosen.upstream else chosen.model
     options = Options(port=chosen.port, data=chosen.data, model=model, speed=chosen.speed, quiet=quiet)
@@ -94,6 +101,13 @@ def parse(arguments: Sequence[str]) -> Command:
         return Command(lambda: serve(options), stopped=0)  # it is meant to be stopped
     demo = Demo(options, prompt=chosen.prompt, seconds=chosen.seconds, size=chosen.size, out=chosen.out)
     return Command(demo.run, stopped=130)  # a shell's code for an interrupted command: there is no video
+
+
+def _copying(chosen: argparse.Namespace) -> Command:
+    data, exports = chosen.data.resolve(), Exports(chosen.account, chosen.container)
+    if chosen.command == "export":
+        return Command(lambda: export(data, exports), stopped=130)
+    return Command(lambda: restore(data, exports, chosen.name, beside_others=chosen.beside_others), stopped=130)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -121,6 +135,14 @@ def _parser() -> argparse.ArgumentParser:
         "--data", type=Path, default=Path(".local"), metavar="DIR", help="where data stays (default: %(default)s)"
     )
 
+    away = commands.add_parser("export", help="copy the table of keys and videos into a file")
+    _add_export_options(away)
+
+    back = commands.add_parser("restore", help="bring the table of keys and videos back from a file")
+    _add_export_options(back)
+    back.add_argument("name", nargs="?", help="the file (default: the newest)")
+    back.add_argument("--beside-others", action="store_true", help="also where the tables have other keys, which stay")
+
     brought = commands.add_parser("from-litellm", help="say what a LiteLLM configuration becomes here")
     brought.add_argument("file", type=Path, help="its config.yaml")
     return parser
@@ -131,6 +153,14 @@ async def _from_litellm(file: Path) -> None:
 
     for line in lines(file):
         print(line)
+
+
+def _add_export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--account", type=_account, default="own", help="blob endpoint of the files' account (default: own)")
+    parser.add_argument("--container", default=Exports().container, help="where the files are (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, default=Path(".local"), metavar="DIR", help="where data stays (default: %(default)s)"
+    )
 
 
 def _add_stack_options(parser: argparse.ArgumentParser, *, port: int, data: Path) -> None:
@@ -146,6 +176,13 @@ def _add_stack_options(parser: argparse.ArgumentParser, *, port: int, data: Path
         metavar="N",
         help="how much faster than life simulated servers are (default: %(default)g)",
     )
+
+
+def _account(text: str) -> str:
+    try:
+        return msgspec.convert({"account": text}, Exports).account
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not `own` or https://NAME.blob.core.windows.net") from None
 
 
 def _port(text: str) -> int:

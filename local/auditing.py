@@ -3,7 +3,8 @@ that the environment names.
 """
 
 import os
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +13,7 @@ from rich.table import Table
 from local.azurite import Azurite, connection_of
 from shared import gateway as composition
 from shared.config.settings import Storage, load_storage
+from shared.gateway import Gateway
 from shared.media.video import dollars
 from shared.upkeep.audit import Audit
 
@@ -25,10 +27,7 @@ async def audit(data: Path) -> None:
     where only a part of the storage settings is there.
     """
     console = Console()
-    async with AsyncExitStack() as running:
-        storage = await _storage(data, running)
-        gateway = composition.build_for_storage(storage)
-        running.push_async_callback(gateway.close)
+    async with opened(data) as gateway:
         checked = Audit(gateway)
         with console.status("Counting"):
             found = [difference async for difference in checked.differences()]
@@ -44,9 +43,18 @@ async def audit(data: Path) -> None:
     raise AuditError("The counters above are not what the videos say.")
 
 
+@asynccontextmanager
+async def opened(data: Path) -> AsyncIterator[Gateway]:
+    """A gateway that reads the storage account of the environment, else the local one."""
+    async with AsyncExitStack() as running:
+        gateway = composition.build_for_storage(await _storage(data, running))
+        running.push_async_callback(gateway.close)
+        yield gateway
+
+
 async def _storage(data: Path, running: AsyncExitStack) -> Storage:
     """The storage account of the environment, else the local one: that of the running stack, or
-    started for the audit alone.
+    started for the command alone.
     """
     if any(name.startswith("AzureWebJobsStorage") for name in os.environ):
         return load_storage(os.environ)
