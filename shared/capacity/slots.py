@@ -182,10 +182,13 @@ def openings(deployment: Deployment, load: Load, now: float) -> list[float]:
     """
     if len(load.leases) >= deployment.max_running or is_lost(load, now):
         return []
+    free, opens = deployment.max_running - len(load.leases), _opens(load, now)
     creates = _creates(load, load.leases.values(), now)
+    if len(creates) + free <= deployment.creates_per_minute:
+        return [opens] * free
     times: list[float] = []
-    for _ in range(deployment.max_running - len(load.leases)):
-        times.append(max(_opens(load, now), _paced(deployment, creates)))
+    for _ in range(free):
+        times.append(max(opens, _paced(deployment, creates)))
         insort(creates, times[-1])
     return times
 

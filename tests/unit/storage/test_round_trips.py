@@ -1,6 +1,9 @@
-"""How often a call waits for storage."""
+"""How often a call waits for storage, and what the first calls of a process import."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -70,3 +73,31 @@ async def test_a_page_of_a_list_is_one_read(send: Send, world: World, finished: 
 async def test_a_create_waits_for_storage_three_times(send: Send) -> None:
     """The account is read while its video is entered into the pool and among the open lines."""
     assert await send(videos.create_video, "POST") == (4, 3)
+
+
+FIRST_CALLS = """
+import asyncio, json, sys
+import function_app
+from shared.routes import videos
+from shared.routes.calls import Request, pieces, respond
+
+async def first_calls():
+    headers = {"authorization": "Bearer sk-1234", "content-type": "application/json"}
+    body = json.dumps({"prompt": "A cat", "seconds": "4"}).encode()
+    created = await respond(Request("POST", headers, body=pieces(body)), videos.create_video)
+    parts = {"video_id": json.loads(created.body)["id"]}
+    assert (await respond(Request("GET", headers, parts=parts), videos.get_video)).status == 200
+    assert (await respond(Request("DELETE", headers, parts=parts), videos.delete_video)).status == 200
+
+asyncio.run(first_calls())
+heavy = ("azure.storage.blob", "azure.identity", "azure.data.tables", "httpx", "PIL", "opentelemetry.sdk")
+print([name for name in heavy if name in sys.modules])
+"""
+
+
+def test_a_create_and_a_status_import_no_client_of_blobs_and_none_of_identities(azurite: str) -> None:
+    """Each of these libraries takes a cold start a few tenths of a second."""
+    given = {"AZURE_OPENAI_API_BASE": "https://example.openai.azure.com/", "AZURE_OPENAI_API_KEY": "key"}
+    env = os.environ | given | {"AzureWebJobsStorage": azurite, "GATEWAY_MASTER_KEY": "sk-1234", "TASK_HUB": "VideoGateway"}
+    result = subprocess.run([sys.executable, "-c", FIRST_CALLS], env=env, capture_output=True, text=True, check=False)
+    assert (result.stdout.strip(), result.returncode) == ("[]", 0), result.stderr
