@@ -23,7 +23,7 @@ def check_length(text: object, param: str) -> str:
 
 def later(start: datetime, length: str, times: int = 1) -> datetime:
     """`start` plus `times` lengths. Months keep the day of the month, or take the month's last day
-    where that is earlier.
+    if that is earlier.
     """
     match = _LENGTH.fullmatch(length)
     if match is None:

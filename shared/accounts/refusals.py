@@ -50,5 +50,6 @@ def added(refusals: list[Refusal], ask: str, number: int, retry_after: float | N
 
 
 def write(key: str, row: Row | None, refusals: list[Refusal], now: datetime) -> Write:
+    """The write that stores these refusals in their row."""
     values = {"refusals": msgspec.json.encode(refusals).decode(), "made": now}
     return Insert(key, values) if row is None else Replace(row, values)

@@ -135,6 +135,7 @@ class Shards(msgspec.Struct):
 
 @cache
 def shard_of(deployment: str) -> str:
+    """The key of the row with a deployment's state."""
     return f"state_{crc32(deployment.encode()) % SHARDS:02d}"
 
 

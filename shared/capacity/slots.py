@@ -87,6 +87,7 @@ class State(msgspec.Struct):
     rounds: dict[str, int] = {}
 
     def load(self, deployment: str) -> Load:
+        """The state of a deployment, an empty one if it has none."""
         return self.loads.setdefault(deployment, Load())
 
 

@@ -151,10 +151,12 @@ def new_place(tag: int, video_id: str, ask: str, bound: str | None) -> Insert:
 
 
 def video_of(place: Row) -> str:
+    """The id of the video that has a place."""
     return f"video_{place.key[len(_FIRST) :].partition('_')[2].translate(_TURNED_ROUND)}"
 
 
 def tag_of(place: Row) -> int:
+    """The tag of a place."""
     return int(place.key[len(_FIRST) :].partition("_")[0])
 
 

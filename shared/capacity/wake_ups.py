@@ -49,5 +49,5 @@ class WakeUps(msgspec.Struct):
         try:
             async with asyncio.timeout(_PATIENCE):
                 await waker.wake(video_id)
-        except Exception as error:  # the client raises a plain Exception where nobody is there
+        except Exception as error:  # the client raises a plain Exception if no orchestration is there
             logger.info("video %s was not woken (%s); its timer will", video_id, type(error).__name__)

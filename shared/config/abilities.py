@@ -15,7 +15,7 @@ from shared.dialects.parameters import Parameter, Parameters
 from shared.errors import ConfigurationError
 
 _LONGEST_VIDEO = 3600  # seconds
-_USUAL_SIZE = "1280x720"  # the default where any size is accepted
+_USUAL_SIZE = "1280x720"  # the default if any size is accepted
 
 
 def read_capability(entry: ModelEntry, dialect: Dialect, longest_job: float) -> Capability:

@@ -43,6 +43,7 @@ class Capability(msgspec.Struct, frozen=True):
 
     @property
     def usual_seconds(self) -> int:
+        """The length in seconds of a video whose request names none."""
         return _USUAL_SECONDS if isinstance(self.seconds, range) and _USUAL_SECONDS in self.seconds else self.seconds[0]
 
     def makes(self, size: str) -> bool:

@@ -72,6 +72,7 @@ class Model(msgspec.Struct, frozen=True):
     aliases: tuple[str, ...] = ()
 
     def deployment(self, name: str) -> Deployment | None:
+        """The deployment of this name, if the model has it."""
         return next((each for each in self.deployments if each.name == name), None)
 
     def able(self, source: str | None) -> list[Deployment]:

@@ -64,6 +64,7 @@ class GuardrailParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def words(self) -> list[str]:
+        """The blocked words and phrases."""
         return [each if isinstance(each, str) else each.keyword for each in self.blocked_words]
 
     @property

@@ -129,6 +129,7 @@ def _is_signing_secret(value: str) -> bool:
 
 
 def is_address(value: str) -> bool:
+    """Whether a text is an http:// or https:// URL with a host."""
     try:
         parts = urlsplit(value)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0

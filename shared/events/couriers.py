@@ -122,7 +122,7 @@ class Couriers(msgspec.Struct):
         try:
             async with asyncio.timeout(_PATIENCE):
                 await summoner.summon(name)
-        except Exception as error:  # the client raises a plain Exception where the engine refuses
+        except Exception as error:  # the client raises a plain Exception if the engine refuses
             logger.info("the courier of %s was not summoned (%s); the sweep will", name, type(error).__name__)
 
     def _tell(self, name: str, outcomes: Counter[str]) -> None:

@@ -30,6 +30,7 @@ class Rule(Generic[T]):
     check: Check[T]
 
     def runs(self, asked: Collection[str]) -> bool:
+        """Whether it runs on a request that names the guardrails `asked`."""
         return self.params.default_on or self.name in asked
 
     async def run(self, subject: T) -> Finding | GuardrailUnavailable | None:

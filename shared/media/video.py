@@ -88,6 +88,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
 
     @property
     def job(self) -> RunningJob:
+        """The part of the record by which the job is followed."""
         return RunningJob(**{name: getattr(self, name) for name in RunningJob.__struct_fields__})
 
     @property
@@ -136,12 +137,14 @@ class Video(RunningJob, frozen=True, kw_only=True):
         return self.cost if self.status == "completed" else 0
 
     def to_row(self) -> dict[str, Any]:
+        """The columns of the video's row; its key is the id."""
         row = msgspec.structs.asdict(self)
         del row["id"]
         return row
 
     @classmethod
     def from_row(cls, video_id: str, values: dict[str, Any]) -> "Video":
+        """The video of a row. Columns that another version has written are ignored."""
         known = values if values.keys() <= _FIELDS else {name: values[name] for name in values.keys() & _FIELDS}
         return cls(id=video_id, **known)
 

@@ -243,6 +243,7 @@ class Archive:
                 return None
 
     async def drop_reference(self, video_id: str) -> None:
+        """Remove a video's reference image. May be repeated."""
         await self._delete(REFERENCES, f"{owner_of(video_id)}/{video_id}")
 
     async def drop(self, video: Video) -> None:

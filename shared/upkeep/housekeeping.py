@@ -42,6 +42,7 @@ class Housekeeping(msgspec.Struct, frozen=True):
     now: datetime
 
     async def run(self) -> None:
+        """Run every part; one that fails does not stop the others."""
         for part in (Indexing(self.gateway).run, self._find_lost, self._forget_identities, self._expire, self._export):
             await self.attempt(part())
 

@@ -60,10 +60,12 @@ class _Unpacked:
         return len(self._body) <= self._most
 
     def feed(self, chunk: bytes) -> None:
+        """Unpack a chunk, at most to one byte above the limit. Raises zlib.error."""
         room = self._most + 1 - len(self._body)
         self._body += self._unpack.decompress(chunk, room) if self._unpack else chunk
 
     def finish(self) -> bytes:
+        """The body, at most up to the limit. Raises zlib.error if it breaks off."""
         if self._unpack and self.fits and not self._unpack.eof:
             raise zlib.error("the body breaks off")
         return bytes(self._body[: self._most])

@@ -28,6 +28,7 @@ class Connections:
         self._renewed_at = 0.0
 
     def http(self) -> "httpx.AsyncClient":
+        """The HTTP client that the whole app shares, made at its first use."""
         if self._http is None:
             from http.cookiejar import CookieJar, DefaultCookiePolicy
 
@@ -44,6 +45,7 @@ class Connections:
         return self._http
 
     def credential(self) -> "DefaultAzureCredential":
+        """The identity for clients that fetch their tokens themselves, made at its first use."""
         if self._credential is None:
             from azure.identity.aio import DefaultAzureCredential
 

@@ -23,6 +23,7 @@ class Upstreams(msgspec.Struct, frozen=True):
     traced: bool
 
     def at(self, deployment: Deployment) -> Upstream:
+        """The client of a deployment."""
         trace = Trace(deployment, self.telemetry, told=self.traced)
         return Upstream(deployment, self.connections.http, self.connections.token, self.clock, trace=trace)
 

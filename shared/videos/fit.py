@@ -49,7 +49,7 @@ def fit(job: Job, attempt: Attempt, listed: Listing, neighbours: Set[str]) -> Fi
 
 def made_since(made_at: float | None, noted_at: datetime, ahead: float | None) -> Fit:
     """Whether a job was made since the attempt was recorded, by a clock that is `ahead` of ours by
-    so many seconds (None where that is unknown).
+    so many seconds (None if that is unknown).
     """
     if made_at is None:
         return Fit.UNPROVEN

@@ -69,6 +69,7 @@ class Webhooks(msgspec.Struct, frozen=True):
         return [*endpoints, _CALLBACK] if video.callback_url and wanted in ENDS else endpoints
 
     async def send(self, deliveries: Sequence[Delivery]) -> Sequence[Receipt]:
+        """Try each delivery, all at once, and note the tries for their owners."""
         sent = await asyncio.gather(*map(self._tried, deliveries))
         tried: dict[tuple[str, str], list[Attempt]] = {}
         for receipt, attempt in sent:
