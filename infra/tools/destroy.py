@@ -29,6 +29,7 @@ def destroy(az: Azure, group: str) -> None:
     """May be repeated: a group that is gone may have left accounts. Raises Stop where something is
     left to do.
     """
+    print(f"Subscription {az.ask('account show')['name']}")
     exists = az.ask("group exists", "-n", group)
     if exists:
         az.show("resource list", "-g", group, "--query", "[].{name:name,type:type}", "-o", "table")
@@ -38,12 +39,13 @@ def destroy(az: Azure, group: str) -> None:
     work = Work(az, group)
     # Asked before: afterwards nobody knows the identities, and the list of the deleted may be late.
     accounts, roles = (work.accounts(), work.roles_elsewhere()) if exists else ([], [])
-    if exists:
-        work.do("group delete", "-n", group, "--yes")
+    gone = not exists or work.do("group delete", "-n", group, "--yes")
     for account in dict.fromkeys([*accounts, *work.deleted_accounts()]):
         work.do(deleted.CHOICES["purge"], *deleted.where(group, account))
+    # A gateway that is still there, behind a lock, goes on making videos with them.
+    take_away = work.do if gone else work.leave
     for role in roles:
-        work.do("role assignment delete", "--ids", role)
+        take_away("role assignment delete", "--ids", role)
     if work.left:
         raise Stop("\nThis is left to be done by hand, in this order:\n" + "".join(f"\n  {command}" for command in work.left))
     print("For seven days infra/deploy brings the vault back with its secrets (docs/operations.md, 'Restore').")
@@ -66,24 +68,28 @@ class Work:
     group: str
     left: list[str] = field(default_factory=list)
 
-    def do(self, command: str, *options: str) -> None:
-        """Do it, or note it as left to do."""
+    def do(self, command: str, *options: str) -> bool:
+        """Whether it was done; else it is left to do."""
         try:
             self.az.do(command, *options)
         except AzureError as error:
-            self._note(error, command, *options)
+            print(error, file=sys.stderr)
+            self.leave(command, *options)
+            return False
+        return True
+
+    def leave(self, command: str, *options: str) -> None:
+        """Leave it to be done by hand."""
+        self.left.append(azure.by_hand([*command.split(), *options]))
 
     def _ask(self, command: str, *options: str) -> list[Any]:
         """What it answers; nothing where it fails, which somebody has to look at then."""
         try:
             return list(self.az.ask(command, *options) or [])
         except AzureError as error:
-            self._note(error, command, *options)
+            print(error, file=sys.stderr)
+            self.leave(command, *options)
             return []
-
-    def _note(self, error: AzureError, command: str, *options: str) -> None:
-        print(error, file=sys.stderr)
-        self.left.append(azure.by_hand([*command.split(), *options]))
 
     def accounts(self) -> list[Account]:
         """Of Azure OpenAI and Content Safety. Deleted ones keep their names and quota, and what was

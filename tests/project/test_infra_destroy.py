@@ -77,6 +77,34 @@ def test_roles_on_accounts_of_other_groups_go_too(monkeypatch: pytest.MonkeyPatc
     assert run(refused, monkeypatch) == 1
 
 
+def test_a_gateway_that_a_lock_saves_keeps_its_roles(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes on making videos. What is left takes them away, after the group."""
+    roles = [{"id": "role-1", "scope": f"{GROUP}-2/providers/oai-x"}]
+    cli = Cli(
+        answers={
+            "identity list": [{"principalId": "p-1"}],
+            "role assignment list": roles,
+            "group delete": Refusal("ScopeLocked"),
+        }
+    )
+    assert run(cli, monkeypatch) == 1
+    assert cli.asked("role assignment delete") == []
+    left = capsys.readouterr().err.partition("by hand")[2].split("\n")
+    assert left[2:4] == ["  az group delete -n rg-test --yes", "  az role assignment delete --ids role-1"]
+
+
+def test_whoever_destroys_sees_in_which_subscription(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before the question: another one may have a group of the same name."""
+    cli = Cli()
+    assert run(cli, monkeypatch, "no\n") == 1
+    said = capsys.readouterr().out
+    assert said.index("Subscription Subscription") < said.index("Type the name")
+
+
 def test_a_group_that_is_gone_may_have_left_accounts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As after a first run that could not purge them."""
     listed = [deleted_account("oai-a", group=GROUP)]
