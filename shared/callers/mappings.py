@@ -97,7 +97,7 @@ def _read(entry: Mapping[str, Any], catalog: Catalog, now: datetime) -> Grant:
     for name, reason in _FROM_ELSEWHERE.items():
         if name in settings:
             raise InvalidRequest(f"`{name}` cannot be set here: {reason}.")
-    if read.shared != ("key_alias" in settings) and not read.admin:
+    if read.shared != bool(settings.get("key_alias")) and not read.admin:
         raise InvalidRequest("`key_alias` names the one account of a `shared` entry, and no other entry has it.")
     complete = complete_settings(settings, catalog, now)
     digest = hashlib.sha256(msgspec.json.encode(complete, order="sorted")).hexdigest()

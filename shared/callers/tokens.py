@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ALGORITHM = "RS256"  # the one that Entra signs with; no other is let in by a token's own word
 _LONGEST = 64 * 1024  # characters; what is in front of the app lets headers of 32 KiB through
 _LONGEST_NAME = 256
-_LATEST = 253_402_300_799.0  # 9999-12-31, in unix seconds
+_LATEST = 32_503_680_000.0  # the year 3000, in unix seconds
 
 
 class BadToken(Exception):

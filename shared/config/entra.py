@@ -32,7 +32,7 @@ class Entra(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     tenant: _Id
-    audience: _Name | list[_Name]
+    audience: _Name | Annotated[list[_Name], msgspec.Meta(min_length=1)]
     accounts: list[dict[str, Any]]
     cloud: Literal["public", "government", "china"] = "public"
     leeway_seconds: _Leeway = 60

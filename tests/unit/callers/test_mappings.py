@@ -77,6 +77,7 @@ async def test_the_first_entry_that_fits_decides(world: World) -> None:
         ({"match": {"role": "x"}, "duration": "1d"}, "duration"),
         ({"match": {"role": "x"}, "user_id": "me"}, "user_id"),
         ({"match": {"role": "x"}, "shared": True}, "key_alias"),
+        ({"match": {"role": "x"}, "shared": True, "key_alias": None}, "key_alias"),
         ({"match": {"role": "x"}, "key_alias": "x"}, "key_alias"),
     ],
 )
@@ -85,6 +86,29 @@ async def test_an_entry_that_is_wrong_is_named_at_the_start(world: World, entry:
     with pytest.raises(ConfigurationError, match=r"entra\.accounts\[1\]") as raised:
         grants(world, {"match": {"role": "y"}}, entry)
     assert complaint in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"tenant": "common"},
+        {"tenant": "contoso.onmicrosoft.com"},
+        {"audience": []},
+        {"audience": ""},
+        {"cloud": "germany"},
+        {"authority": "https://evil.example"},
+        {"authority": "http://127.0.0.1:80@evil.example:80"},
+        {"authority": "http://127.0.0.1:80/"},
+        {"leeway_seconds": 301},
+        {"leeway_seconds": -1},
+        {"client_id": "me"},
+        {"issuer": "https://evil.example"},
+    ],
+)
+def test_a_section_that_names_anything_else_is_refused(changed: dict[str, Any]) -> None:
+    """One tenant by its id, one of Microsoft's clouds or this machine, and some audience."""
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"tenant": TENANT, "audience": AUDIENCE, "accounts": [], **changed}, Entra)
 
 
 async def test_two_entries_with_one_account_are_refused(world: World) -> None:

@@ -50,6 +50,7 @@ BAD: dict[str, tuple[str, Callable[[Issuer], str]]] = {
     "an end that is true": ("its times are not times", lambda i: i.token(exp=True)),
     "an end that is no number": ("its times are not times", lambda i: i.token(exp=float("nan"))),
     "an end beyond all time": ("its times are not times", lambda i: i.token(exp=1e300)),
+    "an end on the last day": ("its times are not times", lambda i: i.token(exp=253_402_300_799)),
     "a beginning that is text": ("its times are not times", lambda i: i.token(nbf="now")),
     "another audience": ("it is for another audience", lambda i: i.token(aud="api://other")),
     "no audience": ("it lacks `exp`, `iss` or `aud`", lambda i: i.token(aud=None)),
