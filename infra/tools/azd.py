@@ -49,6 +49,7 @@ def preprovision(az: Azure, azd: Azd) -> None:
     choices.check(az, chosen)
     group = f"rg-{chosen.name}"
     _check_deleted(az, chosen, group)
+    vault.sign_in(az)
     if vault.found(az, group, chosen.name) is None:
         vault.bring_back(az, group, chosen.name, chosen.location)
 

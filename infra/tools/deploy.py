@@ -79,6 +79,8 @@ def deploy(az: Azure, options: Options) -> None:
     target = Target(az, chosen, options.group or f"rg-{chosen.name}", exists=options.group is not None)
     run = Deployment(az, options, chosen, target)
     run.settle_deleted()
+    if not options.what_if:
+        vault.sign_in(az)
     azure.heading("What would change")
     target.preview(only_looking=options.what_if)
     if options.what_if:

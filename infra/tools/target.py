@@ -13,9 +13,10 @@ from infra.tools.choices import Choices
 from infra.tools.package import CHECKOUT
 
 # What Azure's own side of a deployment answers while something else is at work, or is not known
-# everywhere yet.
+# everywhere yet. The third and the fourth: an account that several private endpoints are made for.
 _PASSING = re.compile(
-    "AnotherOperationInProgress|DeploymentActive|PrincipalNotFound|RetryableError|TooManyRequests"
+    "AnotherOperationInProgress|DeploymentActive|AccountProvisioningStateInvalid|StorageAccountOperationInProgress"
+    "|PrincipalNotFound|RetryableError|TooManyRequests"
     "|InternalServerError|ServiceUnavailable|GatewayTimeout|ServerTimeout"
 )
 _PAUSES = (30.0, 60.0, 120.0)

@@ -37,6 +37,14 @@ def main(arguments: Sequence[str] | None = None, az: Azure | None = None) -> int
     return azure.ended(lambda: set_master_key(az or azure.here(), given.vault, rotate=given.rotate))
 
 
+def sign_in(az: Azure) -> None:
+    """Have az keep a token for vaults, which works for an hour, while it can still get one: what a
+    pipeline is signed in with is good for five minutes, and the resources take longer (Azure CLI,
+    issue 28708). Raises AzureError.
+    """
+    az.do("account get-access-token", "--resource", "https://vault.azure.net")
+
+
 def set_master_key(az: Azure, vault: str, *, rotate: bool = False) -> None:
     """Waits while the vault does not let us in, ten minutes at most. Raises Stop."""
     try:

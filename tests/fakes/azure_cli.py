@@ -17,6 +17,7 @@ from infra.tools.azure import Azure
 # `tests/project/test_docs_commands.py` compares it with the tool where that is installed.
 COMMANDS = {
     "az login": "",
+    "az account get-access-token": "--resource",
     "az account set": "--subscription",
     "az account show": "",
     "az ad signed-in-user show": "",

@@ -74,6 +74,13 @@ def test_a_service_principal_is_not_declared_a_user(claims: dict[str, str], prin
     assert told.told[-1] == ("env", "set", "AZURE_PRINCIPAL_TYPE", principal)
 
 
+def test_azd_signs_in_to_the_vault_while_it_can() -> None:
+    """Making the resources may take longer than a pipeline's own token is good for."""
+    cli = Cli()
+    assert run("preprovision", cli) == 0
+    assert len(cli.asked("account get-access-token --resource https://vault.azure.net")) == 1
+
+
 @pytest.mark.parametrize(
     ("cli", "hint"),
     [

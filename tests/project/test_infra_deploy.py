@@ -82,6 +82,17 @@ def test_a_first_deployment_does_everything(capsys: pytest.CaptureFixture[str]) 
     assert "sk-master" not in said.out + said.err
 
 
+def test_a_pipeline_signs_in_to_the_vault_while_it_can() -> None:
+    """GitHub's token is good for five minutes, and making the resources takes longer. The answer,
+    which is a secret, is not asked for.
+    """
+    cli = Cli()
+    assert run(cli, "--yes") == 0
+    assert cli.asked("account get-access-token") == ["account get-access-token --resource https://vault.azure.net -o none"]
+    order = cli.order(("account get-access-token", "deployment sub what-if", MADE, "keyvault secret list"))
+    assert order == sorted(order)
+
+
 def test_a_deployment_may_be_repeated() -> None:
     """The key that exists is kept, and no video is made where none is wanted."""
     cli = Cli(answers={"keyvault list -o": vault_of()}, held={"gateway-master-key"})
@@ -265,6 +276,7 @@ STEPS = (
     "ad signed-in-user",
     "bicep build-params",
     "provider list",
+    "account get-access-token",
     "deployment sub what-if",
     "keyvault list -o",
     "deployment sub create",
@@ -288,7 +300,16 @@ def test_az_failing_anywhere_ends_the_deployment(failing: str, capsys: pytest.Ca
     assert f"It was: az {failing.removesuffix(' -o')}" in complaint
 
 
-@pytest.mark.parametrize("code", ["DeploymentActive", "AnotherOperationInProgress", "PrincipalNotFound", "InternalServerError"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "DeploymentActive",
+        "AnotherOperationInProgress",
+        "StorageAccountOperationInProgress",
+        "PrincipalNotFound",
+        "ServerTimeout",
+    ],
+)
 def test_what_passes_in_azure_is_waited_out(code: str) -> None:
     """The same deployment once more: it may be repeated. Not for ever."""
     cli = Cli(answers={MADE: InTurn(Refusal(f'{{"code": "{code}"}}'), None)})

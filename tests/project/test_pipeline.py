@@ -45,6 +45,8 @@ def misplaced(workflow: object, key: str = "") -> list[str]:
         return [text for value in workflow for text in misplaced(value, key)]
     if not isinstance(workflow, str) or "${{" not in workflow:
         return []
+    if key in {"group", "cancel-in-progress"}:
+        return []  # a name among the workflow's runs, and a yes or no
     safe = key != "run" and re.fullmatch(r"\$\{\{ vars\.\w+( \|\| '[\w.-]+')? \}\}", workflow)
     return [] if safe else [workflow]
 
@@ -78,7 +80,7 @@ def test_an_expression_in_a_script_would_be_noticed() -> None:
 
 
 def test_the_workflow_tests_before_it_deploys() -> None:
-    """A pull request shows what would change; main is deployed, one at a time."""
+    """A pull request shows what would change; main is deployed."""
     jobs = yaml.safe_load(WORKFLOWS[0].read_text())["jobs"]
     assert set(jobs) == {"test", "templates", "what-if", "deploy"}
     assert jobs["what-if"]["needs"] == jobs["deploy"]["needs"] == "test"
@@ -90,7 +92,18 @@ def test_the_workflow_tests_before_it_deploys() -> None:
     assert "infra-lint" not in str(jobs["test"]["steps"])
     assert jobs["templates"]["steps"][0]["with"]["fetch-depth"] == 2
     assert jobs["deploy"]["if"] == "github.event_name == 'push'"
-    assert jobs["deploy"]["concurrency"]["cancel-in-progress"] is False
+
+
+def test_no_older_commit_is_deployed_after_a_newer_one() -> None:
+    """A whole run waits for the one before it, tests too, which need not take as long each time;
+    and only a pull request's is cut off.
+    """
+    workflow = yaml.safe_load(WORKFLOWS[0].read_text())
+    assert workflow["concurrency"] == {
+        "group": "${{ github.ref }}",
+        "cancel-in-progress": "${{ github.event_name == 'pull_request' }}",
+    }
+    assert [name for name, job in workflow["jobs"].items() if "concurrency" in job] == []
 
 
 def test_only_the_right_events_reach_azure() -> None:
