@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -20,16 +20,17 @@ from shared.media.video import MASTER_OWNER
 logger = logging.getLogger("gateway")
 
 _REMEMBERED = 10_000  # tokens; less than 1 KB each
+_REMEMBERED_FOR = timedelta(minutes=5)  # then it is checked by the keys that are published by now
 _MOST_TOLD = 60  # lines a minute about tokens: anybody can send bad ones
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What a token that was checked gives its sender, until `expires`."""
+    """What a token that was checked gives its sender, until it is checked again."""
 
     user: str
     account_name: str
     grant: Grant
-    expires: datetime
+    until: datetime
 
 
 @dataclass
@@ -64,10 +65,10 @@ class Identities:
         return Caller(owner, account=msgspec.structs.replace(account, user_id=known.user))
 
     async def _recognized(self, token: str) -> Known:
-        """What the token gives. A token is checked once, and remembered until it expires."""
+        """What the token gives, which is remembered for a while."""
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
         known = self._known.get(digest)
-        if known is None or known.expires <= self.clock.now():
+        if known is None or known.until <= self.clock.now():
             known = await self._read(token, digest)
             if len(self._known) >= _REMEMBERED:
                 self._known.clear()
@@ -89,7 +90,8 @@ class Identities:
                 "Your identity has no account here: ask the operator to configure one for it, its group or its role.",
                 code="identity_not_mapped",
             )
-        return Known(identity.user, grant.account_name(identity), grant, identity.expires)
+        until = min(identity.expires, self.clock.now() + _REMEMBERED_FOR)
+        return Known(identity.user, grant.account_name(identity), grant, until)
 
     def _tell(self, digest: str, what: str) -> None:
         """Log what there is to say of a token: once a minute, and of so many tokens at most."""

@@ -37,13 +37,16 @@ T = TypeVar("T")
 
 
 class _Published(msgspec.Struct, frozen=True):
-    """One key (RFC 7517). Certificates and addresses that stand beside it are not read."""
+    """One key (RFC 7517), and whose tokens it signs. Certificates and addresses that stand beside
+    it are not read.
+    """
 
     kty: _Text
     kid: _Text = ""
     use: _Text = "sig"
     n: _Text = ""
     e: _Exponent = ""
+    issuer: _Text = ""
 
 
 class _KeySet(msgspec.Struct, frozen=True):
@@ -119,10 +122,18 @@ class SigningKeys:
         if discovery.issuer != self.entra.issuer or not discovery.jwks_uri.startswith(f"{self.entra.host}/"):
             raise _Lie("they are said to be another issuer's, or on another host")
         published = await self._document(discovery.jwks_uri, _KeySet)
-        keys = {each.kid: key for each in published.keys if (key := _usable(each)) is not None}
+        ours = [each for each in published.keys if self._signs_here(each)]
+        keys = {each.kid: key for each in ours if (key := _usable(each)) is not None}
         if not keys:
             raise _Lie("there is none among them")
         return keys
+
+    def _signs_here(self, published: _Published) -> bool:
+        """Whether a key may sign this tenant's tokens. Microsoft publishes others beside them, such
+        as those of personal accounts, each with the issuer that it is for
+        (https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-signing-key-issuer).
+        """
+        return published.issuer.replace("{tenantid}", self.entra.tenant_id) in ("", self.entra.issuer)
 
     async def _document(self, url: str, kind: type[T]) -> T:
         """Raises httpx.HTTPError or _Lie. No redirect is followed: it would choose the host."""

@@ -118,7 +118,7 @@ def signed(claims: Any, signed_with: str = "first", header: Mapping[str, Any] | 
 def public(name: str) -> dict[str, Any]:
     """A key as Entra publishes it."""
     told: dict[str, Any] = RSAAlgorithm.to_jwk(key(name).public_key(), as_dict=True)
-    return {"kty": "RSA", "use": "sig", "kid": name, "n": told["n"], "e": told["e"], "x5c": ["MIIC"], "issuer": "https://x"}
+    return {"kty": "RSA", "use": "sig", "kid": name, "n": told["n"], "e": told["e"], "x5c": ["MIIC"]}
 
 
 def encoded(part: str | bytes) -> str:

@@ -44,6 +44,38 @@ async def test_a_new_key_is_found_when_it_first_signs(world: World, issuer: Issu
     assert await status(world, issuer.token()) == 401
 
 
+async def test_a_withdrawn_key_opens_nothing_more(world: World, issuer: Issuer) -> None:
+    """Not even for a token that was good before, however far off its end: whoever stole the key
+    chooses that.
+    """
+    token = issuer.token(exp=int(issuer.now().timestamp()) + 10**9)
+    assert await status(world, token) == 200
+    issuer.published = ["second"]
+    world.clock.skip(3601)
+    await status(world, token)
+    await settled(world)
+    world.clock.skip(300)
+    assert await status(world, token) == 401
+
+
+@pytest.mark.parametrize(
+    ("key_issuer", "opens"),
+    [
+        ("{url}/{tenantid}/v2.0", 200),
+        (f"{{url}}/{TENANT}/v2.0", 200),
+        ("{url}/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0", 401),
+        (f"https://evil.example/{TENANT}/v2.0", 401),
+    ],
+    ids=["any tenant", "this tenant", "personal accounts", "another host"],
+)
+async def test_a_key_signs_for_its_own_issuer_alone(world: World, issuer: Issuer, key_issuer: str, opens: int) -> None:
+    """Although it is published beside the tenant's keys."""
+    marked = public("second") | {"issuer": key_issuer.replace("{url}", issuer.url)}
+    issuer.says = instead(KEYS, 200, json.dumps({"keys": [public("first"), marked]}).encode())
+    assert await status(world, issuer.token(signed_with="second")) == opens
+    assert await status(world, issuer.token()) == 200
+
+
 async def test_random_names_of_keys_fetch_once_a_minute(world: World, issuer: Issuer) -> None:
     """Whatever number of callers sends them."""
     for minute in range(1, 4):

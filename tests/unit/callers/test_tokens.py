@@ -154,7 +154,7 @@ async def test_a_token_opens_nothing_after_its_end(world: World, issuer: Issuer)
 
 
 async def test_a_token_is_checked_once(world: World, issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every further call costs a hash."""
+    """Every further call costs a hash, for five minutes."""
     token = issuer.token()
     assert await status(world, token) == 200
     monkeypatch.delattr(jwt, "decode")
