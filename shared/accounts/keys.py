@@ -135,23 +135,25 @@ class Keys(msgspec.Struct):
         """
         secret = secret or f"sk-{secrets.token_urlsafe(32)}"
         token = token_of(secret)
-        key_id, made = await self._make(msgspec.structs.replace(account, token=token, name=_shown(secret)), token)
+        key_id, made = await self._make(msgspec.structs.replace(account, token=token, name=_shown(secret)))
         return Issued(key_id, secret, made)
 
-    async def _make(self, account: Account, name: str) -> tuple[str, Account]:
-        """Make a key to which `name` leads: a token, or an identity. Raises Conflict (409)."""
+    async def _make(self, account: Account, *identities: str) -> tuple[str, Account]:
+        """Make a key to which its token leads, and an identity if it is one's. Raises Conflict
+        (409).
+        """
         now = self.clock.now()
         made = msgspec.structs.replace(account, created_at=now, updated_at=now, window_anchor=now, window_start=now)
         key_id = f"key_{1 + secrets.randbelow(2**32 - 1):08x}"  # 0 is the operator's own
         try:
             (listed,) = await self.commits.table.commit(KEYS, Insert(key_id, {}))
         except WriteConflict:  # the id is taken, once in some billion
-            return await self._make(account, name)
+            return await self._make(account, *identities)
         written = await self._write_account(key_id, made)
         # Without a row in `tokens` the account cannot be used, so a crash here leaves nothing that
         # counts.
         try:
-            await self._point(key_id, [name, *_alias_keys(made.alias)])
+            await self._point(key_id, [made.token or "", *identities, *_alias_keys(made.alias)])
         except Conflict:
             await self.commits.table.commit(key_id, Delete(Row(ACCOUNT, {}, written)))
             await self.commits.table.commit(KEYS, Delete(Row(key_id, {}, listed)))
@@ -317,7 +319,9 @@ class _Edit(msgspec.Struct):
         if account.deleted and "deleted" not in self.changes:  # it was deleted since it was looked up
             raise _unknown()
         after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
-        if after.budget_duration != account.budget_duration:
+        # The settings of an identity change with the entry that fits its caller, who would begin a new
+        # window, and be rid of what is spent, by changing between two apps.
+        if after.budget_duration != account.budget_duration and account.configured is None:
             after = msgspec.structs.replace(after, window_anchor=self.now)
         return Decision(after, after)
 

@@ -226,6 +226,35 @@ async def test_a_changed_configuration_changes_accounts_at_their_next_use(world:
     assert (after["key_id"], after["running"]) == (before["key_id"], 3)
 
 
+APPS = ("aaaaaaaa-0000-0000-0000-00000000000a", "aaaaaaaa-0000-0000-0000-00000000000b")
+BY_APP = [{"match": {"app_id": app}, "max_budget": 1, "budget_duration": days} for app, days in zip(APPS, ("30d", "60d"), strict=True)]
+
+
+@pytest.mark.entra(accounts=BY_APP)
+async def test_nobody_is_rid_of_what_is_spent_by_changing_between_apps(world: World, issuer: Issuer) -> None:
+    """Whose entries have budgets of different lengths: it is one account, and one spend."""
+    for app in APPS:
+        video_id = (await create(world, issuer.token(azp=app))).json["id"]
+        await world.submitted(video_id)
+        world.upstream.end()
+        await world.live(video_id)
+    for number in range(4):
+        world.clock.skip(6)
+        assert (await create(world, issuer.token(azp=APPS[number % 2]))).code == "budget_exceeded"
+    assert [each["spend"] for each in await listed(world)] == [0.8]
+
+
+@makers
+async def test_an_account_is_found_by_the_token_that_is_listed(world: World, issuer: Issuer) -> None:
+    """Like a key's, so that an operator can block it by what the list says; but it opens nothing."""
+    await create(world, maker(issuer))
+    (account,) = await listed(world)
+    assert (await whoami(world, account["token"])).status == 401
+    reply = await world.send("POST", "/key/block", body={"key": account["token"]})
+    assert (reply.status, reply.json["key_id"]) == (200, account["key_id"])
+    assert (await create(world, maker(issuer))).code == "key_blocked"
+
+
 @makers
 async def test_a_person_who_gets_another_role_keeps_the_videos(world: World, issuer: Issuer) -> None:
     """One account, with the settings of whichever entry fits."""
