@@ -14,10 +14,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any
 
 from infra.tools.azure import Stop, ended
@@ -26,6 +28,7 @@ _PROMPT = "A paper boat drifts across a puddle after the rain, seen from above."
 _START = 600.0  # seconds: a role that was just assigned takes up to ten minutes to work
 _VIDEO = 1800.0
 _PAUSE = 10.0
+_MORE_TRIES = 6  # an update restarts instances for half a minute after az has said that it is done
 
 
 class SmokeError(Stop):
@@ -34,11 +37,12 @@ class SmokeError(Stop):
 
 @dataclass(frozen=True)
 class Client:
-    """Requests with the master key. `sleep` can be given by tests."""
+    """Requests with the master key. `sleep` and `clock`, in seconds, can be given by tests."""
 
     url: str
     key: str | None = None
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def ask(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """Status and body of the answer; 0 where there is none."""
@@ -50,19 +54,35 @@ class Client:
             # Not sent on to where a redirect leads.
             request.add_unredirected_header("authorization", f"Bearer {self.key}")
         try:
-            with urllib.request.urlopen(request, timeout=60) as response:
+            with _opened(request) as response:
                 return response.status, response.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-        except (urllib.error.URLError, OSError) as error:
+        except (HTTPException, OSError) as error:
             return 0, str(error).encode()
 
-    def expect(self, method: str, path: str, body: Any = None) -> Any:
+    def insist(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        """The same, asked again where an instance that restarts gave no answer, or a bad one."""
+        status, answer = self.ask(method, path, body, headers=headers)
+        for _ in range(_MORE_TRIES):
+            if 0 < status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                break
+            self.sleep(_PAUSE)
+            status, answer = self.ask(method, path, body, headers=headers)
+        return status, answer
+
+    def expect(self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> Any:
         """The JSON of an answer that must be 200. Raises SmokeError."""
-        status, answer = self.ask(method, path, body)
+        status, answer = self.insist(method, path, body, headers=headers)
         if status != HTTPStatus.OK:
             raise SmokeError(f"{method} {path} answered {status or 'nothing'}: {answer[:500].decode(errors='replace')}")
         return json.loads(answer)
+
+
+def _opened(request: urllib.request.Request) -> Any:
+    """The response, whatever its status. Raises OSError where there is none."""
+    try:
+        return urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        return error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -93,18 +113,17 @@ def check(client: Client, *, video: bool) -> None:
 
 
 def _wait_for(client: Client, path: str, meaning: str) -> None:
-    waited = 0.0
+    until = client.clock() + _START
     while True:
         status, answer = client.ask("GET", path)
         if status == HTTPStatus.OK:
             print(f"{meaning}.")
             return
-        if waited >= _START:
+        if client.clock() >= until:
             raise SmokeError(
                 f"{path} answers {status or 'nothing'} after {_START:.0f} s: {answer[:500].decode(errors='replace')}"
             )
         client.sleep(_PAUSE)
-        waited += _PAUSE
 
 
 def _usable_model(client: Client, today: date) -> str | None:
@@ -121,17 +140,17 @@ def _usable_model(client: Client, today: date) -> str | None:
 
 
 def _make_video(client: Client, model: str) -> None:
-    video = client.expect("POST", "/v1/videos", {"model": model, "prompt": _PROMPT})
-    name, waited = video["id"], 0.0
+    once = {"idempotency-key": f"smoke-{uuid.uuid4()}"}  # asked twice, it is made and paid for once
+    video = client.expect("POST", "/v1/videos", {"model": model, "prompt": _PROMPT}, headers=once)
+    name, until = video["id"], client.clock() + _VIDEO
     while video["status"] not in ("completed", "failed"):
-        if waited >= _VIDEO:
+        if client.clock() >= until:
             raise SmokeError(f"{name} is still {video['status']} after {_VIDEO:.0f} s.")
         client.sleep(_PAUSE)
-        waited += _PAUSE
         video = client.expect("GET", f"/v1/videos/{name}")
     if video["status"] == "failed":
         raise SmokeError(f"{name} failed: {video['error']}")
-    status, data = client.ask("GET", f"/v1/videos/{name}/content")
+    status, data = client.insist("GET", f"/v1/videos/{name}/content")
     if status != HTTPStatus.OK or data[4:8] != b"ftyp":
         raise SmokeError(f"{name} is completed, but its content is not an MP4 (status {status}).")
     print(f"{name}: {video['seconds']} s of video in {len(data)} bytes.")

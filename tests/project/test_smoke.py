@@ -2,6 +2,7 @@
 nowhere else.
 """
 
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,12 @@ from infra.tools.smoke import Client, SmokeError
 MP4 = b"\x00\x00\x00\x18ftypisom" + bytes(100)
 
 
+class Cut(bytes):
+    """A body whose last byte does not arrive."""
+
+    __slots__ = ()
+
+
 class Server(ThreadingHTTPServer):
     """Answers from a script: for each method and path the answers in turn, the last one again and
     again.
@@ -27,6 +34,7 @@ class Server(ThreadingHTTPServer):
         self.script = script
         self.asked: list[tuple[str, str | None]] = []
         self.bodies: dict[str, Any] = {}
+        self.once: list[str] = []
 
     @property
     def url(self) -> str:
@@ -41,6 +49,7 @@ class Answer(BaseHTTPRequestHandler):
         call = f"{self.command} {self.path}"
         if sent:
             self.server.bodies[call] = json.loads(sent)
+            self.server.once.append(self.headers["idempotency-key"])
         self.server.asked.append((call, self.headers.get("authorization")))
         answers = self.server.script.get(call, [(404, {})])
         status, body = answers.pop(0) if len(answers) > 1 else answers[0]
@@ -49,7 +58,7 @@ class Answer(BaseHTTPRequestHandler):
             self.send_header("location", body)
             body = b""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_header("content-length", str(len(data)))
+        self.send_header("content-length", str(len(data) + isinstance(body, Cut)))
         self.end_headers()
         self.wfile.write(data)
 
@@ -99,11 +108,25 @@ def a_video(*states: str, content: tuple[int, Any]) -> dict[str, list[tuple[int,
     }
 
 
-def run(server: Server, *, video: bool = False, key: str | None = "sk-master") -> list[float]:
+class Time:
+    """Passes by pauses alone."""
+
+    def __init__(self) -> None:
+        self.pauses: list[float] = []
+
+    def now(self) -> float:
+        return sum(self.pauses)
+
+
+def check(url: str, key: str | None = "sk-master", *, video: bool = False) -> list[float]:
     """Run the check with a clock of its own; the pauses it made."""
-    pauses: list[float] = []
-    smoke.check(Client(server.url, key, sleep=pauses.append), video=video)
-    return pauses
+    time = Time()
+    smoke.check(Client(url, key, sleep=time.pauses.append, clock=time.now), video=video)
+    return time.pauses
+
+
+def run(server: Server, *, video: bool = False, key: str | None = "sk-master") -> list[float]:
+    return check(server.url, key, video=video)
 
 
 def test_a_gateway_that_starts_slowly_is_waited_for() -> None:
@@ -126,7 +149,37 @@ def test_nobody_listening_is_a_fault() -> None:
     with serving({}) as server:
         url = server.url
     with pytest.raises(SmokeError, match="answers nothing"):
-        smoke.check(Client(url, None, sleep=lambda _: None), video=False)
+        check(url)
+
+
+def test_time_that_passes_without_an_answer_counts() -> None:
+    """Ten minutes are ten minutes where each request is waited for as long as it may take."""
+    minutes = itertools.count(step=60)
+    with serving({"GET /health/liveliness": [(500, {})]}) as server, pytest.raises(SmokeError, match="after 600 s"):
+        smoke.check(Client(server.url, sleep=lambda _: None, clock=lambda: next(minutes)), video=False)
+    assert len(server.asked) == 10
+
+
+def test_instances_that_restart_are_no_fault() -> None:
+    """An update goes on after az has said that it is done. The video that was asked for twice is
+    made once.
+    """
+    script = a_video("completed", content=(200, MP4))
+    script["GET /v1/models"].insert(0, (502, {}))
+    script["POST /v1/videos"].insert(0, (503, {}))
+    script["GET /v1/videos/video_1/content"].insert(0, (200, Cut(MP4)))
+    with serving(script) as server:
+        assert len(run(server, video=True)) == 4  # one for each, and one for the video
+        assert len(server.once) == 2
+        assert len(set(server.once)) == 1
+
+
+def test_a_gateway_that_goes_on_failing_is_a_fault() -> None:
+    """After a minute."""
+    script = healthy(**{"GET /v1/models": [(500, {"error": "broken"})]})
+    with serving(script) as server, pytest.raises(SmokeError, match="broken"):
+        run(server)
+    assert len([call for call, _ in server.asked if call == "GET /v1/models"]) == 7
 
 
 def test_without_a_key_only_health_is_checked() -> None:
