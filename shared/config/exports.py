@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 # A token of the app goes there, so nothing but https.
-_Account = Annotated[str, msgspec.Meta(pattern=r"^(own|https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?)$")]
+_Account = Annotated[str, msgspec.Meta(pattern=r"^(own|https://[a-z0-9]([a-z0-9.-]*[a-z0-9])?/?)$")]
 _Container = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9](-?[a-z0-9]){2,62}$")]
 
 

@@ -13,12 +13,15 @@ from local.restoring import Restoration, RestoreError
 from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config.exports import Exports
+from shared.media.video import GATEWAY_OWNER
 from shared.storage.export_files import ExportFiles
 from shared.storage.export_text import packed
-from shared.storage.tables import Insert, Row, Write
+from shared.storage.tables import Insert, Replace, Row, Write
 from shared.storage.video_store import INDEXING, UPKEEP
 from shared.upkeep.audit import Audit
 from shared.upkeep.exporting import open_files
+from shared.upkeep.sweep import Sweep
+from tests.fakes.orchestrations import Engine
 from tests.fakes.table import Faults, FaultyTables, MemoryTable
 from tests.fakes.world import Links, World
 
@@ -81,6 +84,13 @@ async def rows(world: World) -> dict[tuple[str, str], dict[str, object]]:
     return {(partition, row.key): row.values async for partition, row in world.gateway.tables.gateway.everything()}
 
 
+async def reserved_of_all(world: World) -> tuple[int, int]:
+    """What is held of the whole gateway's budget, and for how many videos."""
+    whole = await world.gateway.ledger.account(GATEWAY_OWNER)
+    assert whole is not None
+    return whole.reserved, whole.running
+
+
 async def differences(world: World) -> list[object]:
     return [each async for each in Audit(world.gateway).differences()]
 
@@ -140,20 +150,19 @@ async def test_what_was_under_way_fails_and_costs_nothing(world: World, files: E
             assert (video.status, video.error_code) == ("failed", "gateway_restored")
         account = await new.account()
         assert (account.reserved, account.running, account.spend) == (0, 0, 0)
-        whole = await new.gateway.ledger.account("gateway")
-        assert whole is not None
-        assert (whole.reserved, whole.running) == (0, 0)
+        assert await reserved_of_all(new) == (0, 0)
         assert [each async for each in new.gateway.lines.unfinished()] == []
         assert [each async for each in new.gateway.pool.unfinished(new.model)] == []
         assert len(world.upstream.jobs) == creates
         assert await differences(new) == []
 
 
+@pytest.mark.world(budget=10 * PRICE)
 async def test_an_export_that_was_written_to_meanwhile_is_put_right(
     world: World, files: ExportFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key's row is read before its videos, and those before their lines: a video that ends
-    between them is counted once.
+    """Holds are read before a key's row, that before its videos, and those before their lines: a
+    video that ends between them is counted once.
     """
     monkeypatch.setattr("tests.fakes.table._PAGE", 1)
     ended, later = await world.start(), await world.start()
@@ -175,6 +184,8 @@ async def test_an_export_that_was_written_to_meanwhile_is_put_right(
         assert ((await new.video(ended.id)).status, (await new.video(later.id)).status) == ("completed", "failed")
         account = await new.account()
         assert (account.spend, account.reserved, account.running) == (PRICE, 0, 0)
+        assert await reserved_of_all(new) == (0, 0)
+        assert sorted([line.spent async for _, line in new.gateway.lines.between() if line]) == [0, PRICE]
         assert await differences(new) == []
 
 
@@ -202,20 +213,40 @@ async def test_a_restoration_that_is_killed_anywhere_is_gone_on_with(world: Worl
             assert await rows(new) == wanted, (when, point)
 
 
-async def test_nobody_gets_in_before_everything_else_is_there(world: World, files: ExportFiles) -> None:
-    await made(world)
+async def cut_at(world: World, files: ExportFiles, is_it: Callable[[Write], bool]) -> None:
+    """A restoration that is killed before such a write."""
+
+    def dies(writes: Sequence[Write]) -> None:
+        if any(map(is_it, writes)):
+            raise Cut
+
+    world.faults.before = dies
+    with pytest.raises(Cut):
+        await Restoration(world.gateway, files, NAME).run()
+    world.faults.before = lambda writes: None
+
+
+async def test_nobody_gets_in_before_everything_else_is_done(world: World, files: ExportFiles) -> None:
+    video = await world.start()
     await exported(world, files)
     async with elsewhere(world) as new:
-
-        def refuses(writes: Sequence[Write]) -> None:
-            if any(isinstance(each, Insert) and "key" in each.values for each in writes):
-                raise Cut
-
-        new.faults.before = refuses
-        with pytest.raises(Cut):
-            await Restoration(new.gateway, files, NAME).run()
+        await cut_at(new, files, lambda write: isinstance(write, Insert) and "key" in write.values)
         assert (await new.send("GET", "v1/videos", secret=world.secret)).status == 401
-        assert await differences(new) == []
+        assert (await new.video(video.id)).status == "failed"
+
+
+async def test_no_sweep_starts_what_has_not_failed_yet(world: World, files: ExportFiles) -> None:
+    """Its job may have been made: by the open lines of its spend a sweep would find it."""
+    video = await world.start()
+    await exported(world, files)
+    async with elsewhere(world) as new:
+        await cut_at(new, files, lambda write: isinstance(write, Replace) and write.row.key == video.id)
+        assert (await new.video(video.id)).status == "queued"
+        engine = Engine()
+        for _ in range(2):  # the first would note it, and the second start it
+            world.clock.skip(3600)
+            await Sweep(new.gateway, engine).run()
+        assert engine.started == []
 
 
 async def test_tables_that_are_in_use_are_left_alone(world: World, files: ExportFiles) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.config.catalog import Model
 from shared.config.deployments import normalise_base
+from shared.config.exports import Exports
 from shared.config.settings import Settings, load
 from shared.dialects.dialect import Dialect
 from shared.dialects.known import AZURE, DIALECTS, OPENAI
@@ -111,6 +112,14 @@ def test_a_pasted_key_loses_its_line_end(configured: Load, key: str) -> None:
     assert deployment.api_key == "upstream-secret"
 
 
+def test_exports_are_off_until_they_are_asked_for(configured: Load) -> None:
+    """The portal shows an account's address with a slash at its end."""
+    assert configured().knobs.exports is None
+    assert configured("gateway: {exports: {}}").knobs.exports == Exports("own", "exports", 14)
+    told = configured("gateway: {exports: {account: 'https://a.blob.core.windows.net/'}}").knobs.exports
+    assert told == Exports("https://a.blob.core.windows.net/")
+
+
 def test_references_are_read_wherever_they_stand(configured: Load) -> None:
     """In any value of the file."""
     text = "general_settings: {master_key: os.environ/OPERATOR}\nmodel_list:\n" + entry(
@@ -145,6 +154,9 @@ REFUSED: dict[str, tuple[str, str]] = {
     "endless deadline": ("gateway: {deadline_seconds: .inf}", "deadline_seconds"),
     "keeping nothing": ("gateway: {retention_days: 0}", "retention_days"),
     "URLs nobody may sign": ("gateway: {url_seconds: 604801}", "url_seconds"),
+    "exports without TLS": ("gateway: {exports: {account: 'http://a.blob.core.windows.net'}}", r"gateway\.exports\.account"),
+    "exports to a path": ("gateway: {exports: {account: 'https://a.blob.core.windows.net/b'}}", r"gateway\.exports\.account"),
+    "unknown key of exports": ("gateway: {exports: {keep: 3}}", "`kept`"),
     "a list": ("- x", "object"),
     "not YAML": ("model_list: [", "line 1"),
     "no provider": ("model_list:\n" + entry(model="sora-2"), "azure/<model> for Azure"),
