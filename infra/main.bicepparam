@@ -55,7 +55,8 @@ param newOpenAi = [
 param existingOpenAi = []
 
 param settings = {
-  // Another file of the package than config.yaml, such as config.production.yaml.
+  // Another file of the package than config.yaml, such as config.production.yaml. Name it in each loadYamlContent of this file, too: which
+  // parts are made follows from what it says.
   configFile: ''
   // '' sends none, which is right for Azure's v1 surface.
   apiVersion: ''

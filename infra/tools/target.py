@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from infra.tools import choices
-from infra.tools.azure import Azure
+from infra.tools.azure import Azure, AzureError, Stop
 from infra.tools.choices import Choices
 from infra.tools.package import CHECKOUT
 
@@ -34,18 +34,18 @@ class Target:
 
     def preview(self, *, only_looking: bool) -> None:
         """Show what would change. Who only looks need not be allowed to change anything. Raises
-        AzureError.
+        Stop.
         """
         level = ("--validation-level", "ProviderNoRbac" if only_looking else "Provider")
-        with self._template() as template:
+        with self._template() as template, _with_a_way_out():
             if self.exists:
                 self.az.show("deployment group what-if", *template, *level)
             else:
                 self.az.show("deployment sub what-if", *template, *level)
 
     def make(self) -> None:
-        """Make the resources, or bring them up to date. Raises AzureError."""
-        with self._template() as template:
+        """Make the resources, or bring them up to date. Raises Stop."""
+        with self._template() as template, _with_a_way_out():
             self.az.until_done(lambda: self._make(template), _PASSING, _PAUSES)
 
     def _make(self, template: tuple[str, ...]) -> None:
@@ -82,3 +82,12 @@ class Target:
             yield ("-g", self.group, "--template-file", "infra/group.bicep", "--parameters", _TURNED)
         finally:
             turned.unlink(missing_ok=True)
+
+
+@contextmanager
+def _with_a_way_out() -> Iterator[None]:
+    """Azure says what is wrong, and seldom what to do. Raises Stop."""
+    try:
+        yield
+    except AzureError as error:
+        raise Stop(f'{error}\nWhat to do: docs/operations.md, "When a deployment fails".') from error

@@ -300,6 +300,14 @@ def test_az_failing_anywhere_ends_the_deployment(failing: str, capsys: pytest.Ca
     assert f"It was: az {failing.removesuffix(' -o')}" in complaint
 
 
+@pytest.mark.parametrize("step", ["deployment sub what-if", MADE])
+def test_what_azure_refuses_names_the_page(step: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its answer says what is in the way; the page, which has a row for it, what to do."""
+    assert run(Cli(answers={step: Refusal("RoleAssignmentExists")}), "--yes") == 1
+    page, heading = re.findall(r'What to do: (\S+), "(.+)"\.', capsys.readouterr().err)[0]
+    assert re.search(rf"(?ms)^### {heading}$.*^\| `RoleAssignmentExists` \|", (PROJECT / page).read_text())
+
+
 @pytest.mark.parametrize(
     "code",
     [
