@@ -15,6 +15,13 @@ interface Grant {
   expires_in: number;
 }
 
+/** What the next token is fetched with, and from when on. */
+interface Renewal {
+  due: number;
+  token: string;
+  tenant: Tenant;
+}
+
 const STARTED = "entra-started"; // from leaving for the tenant's page until coming back
 const RENEWAL = "entra-renewal";
 const EARLY = 5 * 60_000; // milliseconds before its end in which a token is renewed
@@ -57,16 +64,17 @@ export async function arrived(): Promise<string | null> {
   if (told.get("state") !== state) throw new SignInFailed("The answer is not to this tab's question.");
   const code = told.get("code");
   if (!code) throw new SignInFailed(told.get("error_description") ?? told.get("error") ?? "");
-  return granted(from, { grant_type: "authorization_code", code, redirect_uri: back(), code_verifier: verifier });
+  const grant = await granted(from, { grant_type: "authorization_code", code, redirect_uri: back(), code_verifier: verifier });
+  keep(from, grant);
+  return grant.access_token;
 }
 
 /** The key or token to send: a token that is about to end is renewed first, once for all who ask at the same time. */
 export async function fresh(current: string | null): Promise<string | null> {
   const kept = sessionStorage.getItem(RENEWAL);
   if (!kept) return current;
-  const { due, token, tenant: from } = JSON.parse(kept) as { due: number; token: string; tenant: Tenant };
-  if (Date.now() < due) return current;
-  renewing ??= granted(from, { grant_type: "refresh_token", refresh_token: token, scope: from.scope }).finally(() => {
+  if (Date.now() < (JSON.parse(kept) as Renewal).due) return current;
+  renewing ??= renewed(kept).finally(() => {
     renewing = null;
   });
   return renewing.catch(() => current); // the gateway says what is wrong with it
@@ -74,16 +82,25 @@ export async function fresh(current: string | null): Promise<string | null> {
 
 let renewing: Promise<string> | null = null;
 
-async function granted(from: Tenant, asked: Record<string, string>): Promise<string> {
+async function renewed(kept: string): Promise<string> {
+  const { token, tenant: from } = JSON.parse(kept) as Renewal;
+  const grant = await granted(from, { grant_type: "refresh_token", refresh_token: token, scope: from.scope });
+  if (sessionStorage.getItem(RENEWAL) === kept) keep(from, grant); // unless somebody has signed out meanwhile
+  return grant.access_token;
+}
+
+function keep(from: Tenant, { refresh_token: token, expires_in }: Grant): void {
+  if (!token) return;
+  const renewal: Renewal = { due: Date.now() + expires_in * 1000 - EARLY, token, tenant: from };
+  sessionStorage.setItem(RENEWAL, JSON.stringify(renewal));
+}
+
+async function granted(from: Tenant, asked: Record<string, string>): Promise<Grant> {
   const body = new URLSearchParams({ client_id: from.client_id, ...asked });
   const response = await fetch(`${from.authority}/oauth2/v2.0/token`, { method: "POST", body }).catch(() => null);
   const told = (await response?.json().catch(() => null)) as (Grant & { error_description?: string }) | null;
   if (!response?.ok || !told) throw new SignInFailed(told?.error_description ?? "The tenant cannot be reached.");
-  if (told.refresh_token) {
-    const due = Date.now() + told.expires_in * 1000 - EARLY;
-    sessionStorage.setItem(RENEWAL, JSON.stringify({ due, token: told.refresh_token, tenant: from }));
-  }
-  return told.access_token;
+  return told;
 }
 
 /** The address that the tenant sends people back to, which the app's registration has to list. */

@@ -78,6 +78,29 @@ const stories = {
     });
   },
 
+  async signing_out_ends_a_renewal() {
+    await browsing(ADDRESS, async (page) => {
+      let answer;
+      const asked = new Promise((resolve) => {
+        page.route("**/oauth2/v2.0/token", async (route) => {
+          if (!route.request().postData().includes("refresh_token")) return route.continue();
+          resolve();
+          await new Promise((release) => (answer = release));
+          await route.continue();
+        });
+      });
+      await page.goto("/studio");
+      await page.getByRole("button", { name: "Sign in with Microsoft" }).click();
+      await asked;
+      await page.getByRole("button", { name: "Sign out" }).click();
+      const answered = page.waitForResponse("**/oauth2/v2.0/token");
+      answer();
+      await (await answered).finished();
+      await page.evaluate(() => fetch("/studio/sign_in.json").then((told) => told.json())); // the page has seen it by then
+      check(await page.evaluate(() => sessionStorage.length === 0), "nothing is kept");
+    });
+  },
+
   async remix_and_go_on_from_the_last_frame() {
     await browsing(ADDRESS, async (page) => {
       await signIn(page, KEY);

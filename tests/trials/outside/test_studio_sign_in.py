@@ -50,3 +50,11 @@ def test_a_token_is_renewed_before_it_ends(tenant: Tenant, tmp_path: Path) -> No
     tenant.issuer.lifetime = 1
     play("a_token_is_renewed", tenant.served, tmp_path, "")
     assert "refresh_token" in tenant.issuer.asked
+
+
+@installed
+@in_a_browser
+def test_signing_out_while_a_token_is_renewed_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
+    """Whoever comes to the tab next, with a key, would be the person before as soon as it is due."""
+    tenant.issuer.lifetime = 1
+    play("signing_out_ends_a_renewal", tenant.served, tmp_path, "")
