@@ -6,6 +6,7 @@ worked out again. Keys come last, so nobody makes a video before the spend of it
 """
 
 from collections.abc import AsyncIterator, Sequence
+from enum import Enum, auto
 from pathlib import Path
 
 import msgspec
@@ -14,7 +15,7 @@ from rich.console import Console
 from local.auditing import opened
 from shared.accounts.account import Account, add, recount
 from shared.accounts.commits import ACCOUNT
-from shared.accounts.keys import KEYS, TOKENS
+from shared.accounts.keys import IDENTITY, KEYS, TOKENS
 from shared.accounts.spend_lines import SPEND
 from shared.config.exports import Exports
 from shared.gateway import Gateway
@@ -29,6 +30,14 @@ _MOST_ROWS = 100  # of a transaction
 _MOST_CHARACTERS = 500_000  # of one; it may have 4 MiB, and a character is up to six bytes of it
 _RESTORED = "restored"  # the row that says which file was restored, and whether that is done
 _IN_USE = "The tables are in use. With --beside-others what they have stays, and the rows that they lack come to it."
+
+
+class _Turn(Enum):
+    """When a row comes back."""
+
+    FIRST = auto()
+    USUAL = auto()
+    LAST = auto()
 
 
 class RestoreError(Exception):
@@ -82,11 +91,12 @@ class Restoration(msgspec.Struct, frozen=True):
             raise RestoreError(f"{self.name}: {error}") from error
         await self._begin(beside_others)
         await self._index_anew()
-        await self._add_rows(contents)
+        await self._add_rows(contents, _Turn.FIRST)
+        await self._add_rows(contents, _Turn.USUAL)
         for owner in (*sorted(contents.keys), MASTER_OWNER, GATEWAY_OWNER):
             await self._recount(owner)
         await self._end_unfinished(contents)
-        await self._add_rows(contents, last=True)
+        await self._add_rows(contents, _Turn.LAST)
         await self._table.commit(UPKEEP, Merge(unread(_RESTORED), {"done": True}))
         return contents
 
@@ -126,11 +136,10 @@ class Restoration(msgspec.Struct, frozen=True):
             if not await self.gateway.pool.is_unfinished(model, video_id):
                 await self.gateway.lifecycle.finish(video_id, RESTORED)
 
-    async def _add_rows(self, contents: Contents, *, last: bool = False) -> None:
-        """Those that let keys in come `last`."""
+    async def _add_rows(self, contents: Contents, turn: _Turn) -> None:
         batch: list[Exported] = []
         async for row in self._rows():
-            if (row.partition == TOKENS) is not last or not contents.brings_back(row):
+            if _turn_of(row) is not turn or not contents.brings_back(row):
                 continue
             if batch and not _fits(batch, row):
                 await self._add(batch)
@@ -173,6 +182,15 @@ class Restoration(msgspec.Struct, frozen=True):
     @property
     def _table(self) -> Table:
         return self.gateway.tables.gateway
+
+
+def _turn_of(row: Exported) -> _Turn:
+    """An identity that was not known would begin anew, and get in before its account is there; a
+    secret that is not known is refused.
+    """
+    if row.partition != TOKENS:
+        return _Turn.USUAL
+    return _Turn.FIRST if row.key.startswith(IDENTITY) else _Turn.LAST
 
 
 def _fits(batch: Sequence[Exported], row: Exported) -> bool:

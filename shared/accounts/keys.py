@@ -32,6 +32,7 @@ from shared.storage.tables import Delete, Insert, Row, Table, Write, WriteConfli
 _KEY_HEADERS = ("x-litellm-api-key", "api-key", "x-api-key")
 
 TOKENS = "tokens"  # partition: token, alias or identity → key id
+IDENTITY = "identity_"  # how the row of an identity begins there
 KEYS = "keys"  # partition: every key id there ever was
 
 _TOKEN = re.compile(r"[0-9a-f]{64}")
@@ -373,7 +374,7 @@ def _alias_keys(alias: str | None) -> list[str]:
 
 def _identity_key(identity: str) -> str:
     """The row key of an identity, which no secret has: those are hashes alone."""
-    return f"identity_{hashlib.sha256(identity.encode()).hexdigest()}"
+    return f"{IDENTITY}{hashlib.sha256(identity.encode()).hexdigest()}"
 
 
 def _alias_key(alias: str) -> str:

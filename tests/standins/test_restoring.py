@@ -13,6 +13,7 @@ from local.restoring import Restoration, RestoreError
 from shared import gateway as composition
 from shared.accounts.account import Account
 from shared.config.exports import Exports
+from shared.errors import Unauthenticated
 from shared.media.video import GATEWAY_OWNER
 from shared.storage.export_files import ExportFiles
 from shared.storage.export_text import packed
@@ -233,6 +234,19 @@ async def test_nobody_gets_in_before_everything_else_is_done(world: World, files
         await cut_at(new, files, lambda write: isinstance(write, Insert) and "key" in write.values)
         assert (await new.send("GET", "v1/videos", secret=world.secret)).status == 401
         assert (await new.video(video.id)).status == "failed"
+
+
+async def test_an_identity_from_outside_does_not_begin_anew_meanwhile(world: World, files: ExportFiles) -> None:
+    """Its account is made at its first use, wherever that is."""
+    settings = {"configured": "1", "max_budget": PRICE}
+    owner, _ = await world.gateway.keys.account_of("somebody", settings)
+    await exported(world, files)
+    async with elsewhere(world) as new:
+        await cut_at(new, files, lambda write: isinstance(write, Insert) and write.key == "key")
+        with pytest.raises(Unauthenticated):
+            await new.gateway.keys.account_of("somebody", settings)
+        await Restoration(new.gateway, files, NAME).run()
+        assert (await new.gateway.keys.account_of("somebody", settings))[0] == owner
 
 
 async def test_no_sweep_starts_what_has_not_failed_yet(world: World, files: ExportFiles) -> None:
