@@ -320,8 +320,8 @@ class _Edit(msgspec.Struct):
         if account.deleted and "deleted" not in self.changes:  # it was deleted since it was looked up
             raise _unknown()
         after = msgspec.structs.replace(account, **self.changes, updated_at=self.now)
-        # The settings of an identity change with the entry that fits its caller, who would begin a new
-        # window, and be rid of what is spent, by changing between two apps.
+        # The settings of an identity change with the entry that fits its caller, who would begin a
+        # new window, and be rid of what is spent, by changing between two apps.
         if after.budget_duration != account.budget_duration and account.configured is None:
             after = msgspec.structs.replace(after, window_anchor=self.now)
         return Decision(after, after)

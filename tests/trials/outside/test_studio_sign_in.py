@@ -55,6 +55,6 @@ def test_a_token_is_renewed_before_it_ends(tenant: Tenant, tmp_path: Path) -> No
 @installed
 @in_a_browser
 def test_signing_out_while_a_token_is_renewed_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
-    """Whoever comes to the tab next, with a key, would be the person before as soon as it is due."""
+    """Whoever comes to the tab next, with a key, would be the person before once it is due."""
     tenant.issuer.lifetime = 1
     play("signing_out_ends_a_renewal", tenant.served, tmp_path, "")

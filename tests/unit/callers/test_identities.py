@@ -227,7 +227,9 @@ async def test_a_changed_configuration_changes_accounts_at_their_next_use(world:
 
 
 APPS = ("aaaaaaaa-0000-0000-0000-00000000000a", "aaaaaaaa-0000-0000-0000-00000000000b")
-BY_APP = [{"match": {"app_id": app}, "max_budget": 1, "budget_duration": days} for app, days in zip(APPS, ("30d", "60d"), strict=True)]
+BY_APP = [
+    {"match": {"app_id": app}, "max_budget": 1, "budget_duration": days} for app, days in zip(APPS, ("30d", "60d"), strict=True)
+]
 
 
 @pytest.mark.entra(accounts=BY_APP)
@@ -246,7 +248,7 @@ async def test_nobody_is_rid_of_what_is_spent_by_changing_between_apps(world: Wo
 
 @makers
 async def test_an_account_is_found_by_the_token_that_is_listed(world: World, issuer: Issuer) -> None:
-    """Like a key's, so that an operator can block it by what the list says; but it opens nothing."""
+    """Like a key's, so that an operator can block it by what the list says; it opens nothing."""
     await create(world, maker(issuer))
     (account,) = await listed(world)
     assert (await whoami(world, account["token"])).status == 401
