@@ -17,7 +17,7 @@ from shared.accounts.account import Account
 from shared.clock import Clock
 from shared.errors import RequestError, Unauthenticated
 from shared.media.video import GATEWAY_OWNER, MASTER_OWNER
-from shared.storage.tables import Insert, Replace, Row, Table, Write, retry_conflicts
+from shared.storage.tables import Insert, Replace, Row, Table, Write, key_of, retry_conflicts
 
 ACCOUNT = "key"
 
@@ -183,7 +183,7 @@ class _Together(msgspec.Struct):
         try:
             if self.account is None:
                 raise Unauthenticated("The API key is not valid.")
-            decision = waiting.change.decide(self.account, {_key_of(write) for write in self.writes})
+            decision = waiting.change.decide(self.account, {key_of(write) for write in self.writes})
         except RequestError as refusal:
             self.ends.append((waiting, refusal))
             return True
@@ -225,7 +225,3 @@ def _unwritten(owner: str) -> Account | None:
 
 def _account_write(row: Row | None, account: Account) -> Write:
     return Insert(ACCOUNT, account.to_row()) if row is None else Replace(row, account.to_row())
-
-
-def _key_of(write: Write) -> str:
-    return write.key if isinstance(write, Insert) else write.row.key

@@ -69,6 +69,8 @@ class Connection:
                 skip_auto_headers=("accept-encoding", "user-agent", "content-type"),
                 auto_decompress=False,
             )
+            # A request that it sent once more would be none of the tries that are counted.
+            self._session._retry_connection = False
         return self._session
 
     async def close(self) -> None:

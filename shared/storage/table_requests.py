@@ -28,11 +28,14 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the service said; the names of `headers` are looked up in small letters."""
+    """What the service said; the names of `headers` are looked up in small letters. `tries` is how
+    often it was asked: after more than one, an earlier one may have been carried out.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    tries: int = 1
 
     @property
     def is_success(self) -> bool:

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+import msgspec
+
 from shared.config.settings import Storage
 from shared.errors import ConfigurationError, StorageUnavailable
 from shared.storage import table_requests
@@ -44,9 +46,8 @@ class TableService:
         Where storage gives no answer, or one that says that it failed itself, it is asked again,
         five times in all, within a minute. That is right for a write too, whose first try may have
         worked and only its answer be lost: every write has a condition (there is no such row yet,
-        or it is as it was read), which does not hold after the first. The caller then meets a
-        conflict, reads the rows, and finds there what it has written. Only a merge of what was not
-        read works twice, with the same values.
+        or it is as it was read), which does not hold after the first. Such an answer says that it
+        took several tries. Only a merge of what was not read works twice, with the same values.
         """
         try:
             async with asyncio.timeout(_LONGEST):
@@ -56,16 +57,16 @@ class TableService:
 
     async def _until_answered(self, requests: tuple[Request, ...]) -> list[Answer]:
         """Raises Unanswered after the last try."""
-        for pause in _PAUSES:
+        for number, pause in enumerate(_PAUSES, 1):
             try:
                 found = await self._try(requests)
             except Unanswered:
                 await self._sleep(pause)
                 continue
             if found[0].status not in _AGAIN:
-                return found
+                return _after(number, found)
             await self._sleep(max(pause, _pause_asked_for(found[0])))
-        return await self._try(requests)
+        return _after(1 + len(_PAUSES), await self._try(requests))
 
     async def create_table(self, name: str) -> None:
         """In Azure the templates make the tables; on a new laptop, the first request to each does.
@@ -110,6 +111,10 @@ def refusal(answer: Answer) -> StorageUnavailable:
 def unreadable() -> StorageUnavailable:
     """An answer that is none of the table service's."""
     return StorageUnavailable("Storage gave an answer that cannot be read; try again.")
+
+
+def _after(tries: int, found: list[Answer]) -> list[Answer]:
+    return found if tries == 1 else [msgspec.structs.replace(each, tries=tries) for each in found]
 
 
 def _meaning(answer: Answer) -> str:

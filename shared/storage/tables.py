@@ -72,6 +72,11 @@ class Delete(msgspec.Struct, frozen=True):
 Write = Insert | Replace | Merge | Delete
 
 
+def key_of(write: Write) -> str:
+    """The key of the row that it writes."""
+    return write.key if isinstance(write, Insert) else write.row.key
+
+
 def unread(key: str) -> Row:
     """A row that was not read: a write of it succeeds whatever the row holds, as long as it
     exists.
@@ -96,12 +101,19 @@ class Table:
     async def commit(self, partition: str, *writes: Write) -> list[str]:
         """Write all of these or none; returns the new etags, in order. Raises WriteConflict or
         StorageUnavailable.
+
+        A conflict after several tries may be with the first of them, whose answer was lost: the
+        rows tell.
         """
         answers = await self._send(*(_request(self._name, partition, write) for write in writes))
-        for answer in answers:
-            if not answer.is_success:
-                _refuse(answer)
-        return [answer.headers.get("etag", "") for answer in answers]
+        refused = next((answer for answer in answers if not answer.is_success), None)
+        if refused is None:
+            return [answer.headers.get("etag", "") for answer in answers]
+        if refused.tries > 1 and refused.code in _CONFLICTS:
+            rows = [await self.get(partition, key_of(write)) for write in writes]
+            if all(map(_is_done, writes, rows)):
+                return [row.etag if row else "" for row in rows]
+        return _refuse(refused)
 
     async def scan(
         self,
@@ -241,6 +253,19 @@ def _request(table: str, partition: str, write: Write) -> Request:
             return table_requests.merge(table, partition, row.key, row.etag, entity)
         case Delete(row):
             return table_requests.delete(table, partition, row.key, row.etag)
+
+
+def _is_done(write: Write, row: Row | None) -> bool:
+    """Whether a row is as this write leaves it, in every value. A merge is never seen to be done:
+    what it keeps may have changed before it or after.
+    """
+    match write:
+        case Insert(_, values) | Replace(_, values):
+            return row is not None and row.values == {name: value for name, value in values.items() if value is not None}
+        case Delete():
+            return row is None
+        case Merge():
+            return False
 
 
 class _Page(msgspec.Struct, frozen=True):
