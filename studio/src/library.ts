@@ -41,6 +41,7 @@ export interface Seen {
 /** What one tab shows. `listen` is called with it after each change, until `stop`. */
 export class Library {
   private readonly known = new Map<string, Video>();
+  private readonly gone = new Set<string>(); // deleted videos, which no late answer brings back
   private readonly sources: Source[];
   private counts: Counts | null = null;
   private counted = "";
@@ -80,7 +81,7 @@ export class Library {
   }
 
   drop(id: string): void {
-    this.known.delete(id);
+    this.forget(id);
     this.tell();
     void this.refresh();
   }
@@ -169,7 +170,7 @@ export class Library {
     if (event.type === "error") return;
     this.lastEvent = event.id;
     const told = JSON.parse(event.data) as Video;
-    if (event.type === "video.deleted") this.known.delete(told.id);
+    if (event.type === "video.deleted") this.forget(told.id);
     else this.keep(told);
     this.trouble = null;
     this.tell();
@@ -182,8 +183,14 @@ export class Library {
     void this.guarded(() => this.count());
   }
 
-  /** Keeps what was told last; an answer from before a video's end may come after it. */
+  private forget(id: string): void {
+    this.known.delete(id);
+    this.gone.add(id);
+  }
+
+  /** Keeps what was told last. An answer may come late: from before a video's end, or from before it was deleted. */
   private keep(video: Video): void {
+    if (this.gone.has(video.id)) return;
     const known = this.known.get(video.id);
     if (!known || unfinished(known) || !unfinished(video)) this.known.set(video.id, video);
   }
@@ -216,7 +223,7 @@ export class Library {
         throw failure;
       });
       if (video) this.keep(video);
-      else this.known.delete(id);
+      else this.forget(id);
     }
   }
 

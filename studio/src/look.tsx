@@ -1,12 +1,12 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
 import { advice } from "./advice";
-import { ask, isRefusal, type Refusal } from "./api";
+import { ask } from "./api";
 import { Progress, Sprite } from "./gallery";
 import { useAddress, useLoaded } from "./hooks";
 import { content, image, lastFrame } from "./media";
-import { madeNothing, newAttempt } from "./order";
 import { Remove } from "./remove";
+import { useSending } from "./sending";
 import { readSheet } from "./sprites";
 import { once } from "./sure";
 import { Trouble } from "./trouble";
@@ -173,26 +173,16 @@ function History({ video, open }: { video: Video; open: (id: string) => void }) 
 
 function Remix({ video, remixed }: { video: Video; remixed: (video: Video) => void }) {
   const [prompt, setPrompt] = useState("");
-  const [sending, setSending] = useState(false);
-  const [refusal, setRefusal] = useState<Refusal | null>(null);
-  const attempt = useRef(newAttempt());
+  const { sending, refusal, changed, send } = useSending();
   const { model, seconds, size: shape } = video;
   const json = { model, seconds, size: shape };
   const price = useLoaded((signal) => ask<{ cost: number }>("/spend/calculate", { method: "POST", json, signal }), [video.id]).value;
   const submit = async (event: Event) => {
     event.preventDefault();
-    if (sending) return;
-    setSending(true);
-    try {
-      const headers = { "idempotency-key": attempt.current };
+    await send(async (attempt) => {
+      const headers = { "idempotency-key": attempt };
       remixed(await ask<Video>(`/v1/videos/${video.id}/remix`, { method: "POST", json: { prompt }, headers }));
-    } catch (failure) {
-      if (!isRefusal(failure)) throw failure;
-      setRefusal(failure);
-      if (madeNothing(failure)) attempt.current = newAttempt();
-    } finally {
-      setSending(false);
-    }
+    });
   };
   return (
     <form class="remix" onSubmit={submit}>
@@ -204,7 +194,7 @@ function Remix({ video, remixed }: { video: Video; remixed: (video: Video) => vo
           placeholder="Make the cat jump higher"
           value={prompt}
           onInput={(event) => {
-            attempt.current = newAttempt();
+            changed();
             setPrompt(event.currentTarget.value);
           }}
         />

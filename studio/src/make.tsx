@@ -1,9 +1,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 
-import { ask, isRefusal, type Refusal } from "./api";
+import { ask, type Refusal } from "./api";
 import { useLoaded } from "./hooks";
-import { asCurl, asPython, fields, madeNothing, newAttempt, type Order, send } from "./order";
+import { asCurl, asPython, fields, type Order, post } from "./order";
 import { Reference } from "./reference";
+import { useSending } from "./sending";
 import { once } from "./sure";
 import { Trouble } from "./trouble";
 import type { Caller, Model, Video } from "./wire";
@@ -25,30 +26,16 @@ export function Make({ caller, models, order: draft, setOrder, image, setImage, 
   const model = models.find((each) => each.id === draft.model) ?? models[0];
   const order = model ? fitted(draft, model) : draft;
   const [reference, setReference] = useState<Blob | null>(null);
-  const [sending, setSending] = useState(false);
-  const [refusal, setRefusal] = useState<Refusal | null>(null);
-  const attempt = useRef(newAttempt());
+  const { sending, refusal, changed, send } = useSending();
   const price = usePrice(order);
   const change = (changes: Partial<Order>) => {
-    attempt.current = newAttempt();
-    setRefusal(null);
+    changed();
     setOrder({ ...order, ...changes });
   };
   const submit = async (event: Event) => {
     event.preventDefault();
-    if (sending || (image && !reference)) return; // Ctrl+Enter comes here whatever the button says
-    setSending(true);
-    try {
-      made(await send(order, image && reference, attempt.current));
-      attempt.current = newAttempt();
-      setRefusal(null);
-    } catch (failure) {
-      if (!isRefusal(failure)) throw failure;
-      setRefusal(failure);
-      if (madeNothing(failure)) attempt.current = newAttempt();
-    } finally {
-      setSending(false);
-    }
+    if (image && !reference) return; // Ctrl+Enter comes here whatever the button says
+    await send(async (attempt) => made(await post(order, image && reference, attempt)));
   };
   if (!model) return <p class="hint">This key may use no model.</p>;
   return (
@@ -91,8 +78,7 @@ export function Make({ caller, models, order: draft, setOrder, image, setImage, 
           size={order.size}
           source={image}
           setSource={(source) => {
-            attempt.current = newAttempt();
-            setRefusal(null);
+            changed();
             setImage(source);
           }}
           setReference={setReference}

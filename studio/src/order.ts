@@ -29,7 +29,7 @@ function value(text: string): unknown {
 }
 
 /** Sends it; `attempt` names the try, so that the same one sent twice makes one video. Throws Refusal. */
-export function send(order: Order, reference: Blob | null, attempt: string): Promise<Video> {
+export function post(order: Order, reference: Blob | null, attempt: string): Promise<Video> {
   const headers = { "idempotency-key": attempt };
   if (!reference) return ask<Video>("/v1/videos", { method: "POST", json: fields(order), headers });
   const form = new FormData();

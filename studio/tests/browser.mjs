@@ -19,6 +19,10 @@ export async function browsing(address, story, { viewport = DESKTOP, colorScheme
       if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) complaints.push(message.text());
     });
     await story(page);
+  } catch (failure) {
+    const seen = browser.contexts().flatMap((each) => each.pages()).map((each) => each.locator("body").innerText());
+    console.error("What the pages showed:", await Promise.allSettled(seen));
+    throw failure;
   } finally {
     await browser.close();
   }

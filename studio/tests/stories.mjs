@@ -1,5 +1,5 @@
 // `node stories.mjs NAME` plays a story against the gateway at ADDRESS; `tests/trials/outside/test_studio.py` plays all.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 
 import { browsing, check, DESKTOP, PHONE, signIn } from "./browser.mjs";
@@ -245,8 +245,19 @@ const stories = {
       await page.getByRole("button", { name: "I have it" }).click();
       check(!(await page.content()).includes(secret), "the secret is shown once");
       const ivo = page.getByRole("row").filter({ has: page.getByRole("rowheader", { name: /^Ivo/ }) }).first();
-      await ivo.getByRole("button", { name: "Block" }).click();
+      let blocks = 0;
+      let release;
+      const released = new Promise((resolve) => (release = resolve));
+      await page.route(/\/key\/(un)?block$/, (route) => {
+        blocks += 1;
+        return released.then(() => route.continue());
+      });
+      const block = ivo.getByRole("button", { name: "Block", exact: true });
+      await block.dblclick();
+      check(await block.isDisabled(), "a button is out of reach while what it does is under way");
+      release();
       await ivo.getByText("blocked").waitFor();
+      check(blocks === 1, "a double click blocks once");
       await ivo.getByRole("button", { name: "Unblock" }).click();
       await ivo.getByRole("button", { name: "Rotate" }).dblclick();
       check((await page.getByRole("status").count()) === 0, "a double click is no answer to a question");
@@ -333,6 +344,62 @@ const stories = {
       await other.getByText("Nothing here yet").waitFor();
       await done(page, PROMPT).waitFor({ state: "detached" });
       await page.getByText("Nothing here yet").waitFor();
+    });
+  },
+
+  async a_late_answer_brings_nothing_back() {
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, KEY);
+      await order(page, PROMPT);
+      await done(page, PROMPT).waitFor();
+      const lists = [];
+      let release;
+      const released = new Promise((resolve) => (release = resolve));
+      await page.route(/\/v1\/videos\?/, async (route) => {
+        lists.push(route);
+        if (lists.length > 1) return; // the one after it is never answered
+        const response = await route.fetch();
+        await released;
+        await route.fulfill({ response });
+      });
+      const round = async (number) => {
+        while (lists.length < number) await page.evaluate(() => document.dispatchEvent(new Event("visibilitychange")));
+      };
+      await round(1);
+      await done(page, PROMPT).click();
+      await page.getByRole("button", { name: "Delete" }).click();
+      await page.getByRole("button", { name: "Delete for good?" }).click();
+      await done(page, PROMPT).waitFor({ state: "detached" });
+      release();
+      await round(2); // it begins when the late answer was shown
+      check((await done(page, PROMPT).count()) === 0, "what was deleted stays away");
+    });
+  },
+
+  async a_server_that_is_killed_is_back() {
+    const kill = async () => {
+      writeFileSync(`${FOLDER}/kill`, "");
+      while (!existsSync(`${FOLDER}/back`)) await new Promise((resolve) => setTimeout(resolve, 100));
+    };
+    await browsing(ADDRESS, async (page) => {
+      await signIn(page, OPERATOR);
+      await page.evaluate(() => (globalThis.notReloaded = true));
+      await order(page, "Made before");
+      await done(page, "Made before").waitFor();
+      await order(page, "In the making");
+      await page.getByRole("button", { name: /: In the making/ }).waitFor();
+      await done(page, "Made before").click();
+      await plays(page);
+      await kill();
+      const moment = () => player(page).evaluate((film) => film.currentTime);
+      const before = await moment();
+      await page.waitForFunction((then) => document.querySelector("dialog video").currentTime !== then, before);
+      check(!(await player(page).evaluate((film) => film.paused)), "the film plays on");
+      await page.keyboard.press("Escape");
+      await done(page, "In the making").waitFor({ timeout: 150_000 });
+      await order(page, "Made afterwards");
+      await done(page, "Made afterwards").waitFor({ timeout: 150_000 });
+      check(await page.evaluate(() => globalThis.notReloaded), "the page was never loaded again");
     });
   },
 

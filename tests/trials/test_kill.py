@@ -77,11 +77,13 @@ class Stack:
 
 
 @contextmanager
-def running(data: Path, **settings: str) -> Iterator[Stack]:
-    """The local stack on a data directory; whatever is left of it at the end is killed."""
+def running(data: Path, port: str = "0", **settings: str) -> Iterator[Stack]:
+    """The local stack on a data directory and a port, 0 for any; whatever is left of it at the end
+    is killed.
+    """
     given = {name: value for name, value in os.environ.items() if not name.startswith(("AZURE", "Azure", "GATEWAY"))}
     process = subprocess.Popen(
-        [sys.executable, "-m", "local", "run", "--port", "0", "--data", str(data), "--speed", "30", "--quiet"],
+        [sys.executable, "-m", "local", "run", "--port", port, "--data", str(data), "--speed", "30", "--quiet"],
         cwd=CHECKOUT,
         env={**given, **settings, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,

@@ -2,11 +2,13 @@ import { useState } from "preact/hooks";
 
 import { ask, isRefusal, type Refusal } from "../api";
 import { useLoaded } from "../hooks";
+import { Act } from "../sure";
 import { Trouble } from "../trouble";
 import type { Page } from "../wire";
 import { moment, plural } from "../words";
 import { readHealth } from "./deployments";
 import { nameOfKey } from "./spend";
+import { Table } from "./table";
 
 interface Attempt {
   id: string;
@@ -75,9 +77,7 @@ export function Deliveries() {
               </li>
             ))}
           </ul>
-          <button type="button" onClick={replay}>
-            Deliver them again
-          </button>
+          <Act word="Deliver them again" act={replay} />
         </>
       )}
       <h3>Last to webhook endpoints</h3>
@@ -94,36 +94,23 @@ const MOST_SHOWN = 50;
 
 function Last({ attempts }: { attempts: Attempt[] }) {
   return (
-    <div class="wide" tabIndex={0} role="region" aria-label="Last deliveries">
-      <table>
-        <thead>
-          <tr>
-            {["When", "Key", "Endpoint", "Event", "Answer", "Tries"].map((each) => (
-              <th key={each} scope="col">
-                {each}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {attempts.slice(0, MOST_SHOWN).map((each) => (
-            <tr key={each.id + each.webhook_endpoint_id}>
-              <td>{moment(each.tried_at)}</td>
-              <td>{each.key_alias ?? nameOfKey(each.key_id)}</td>
-              <td>
-                <code>{each.webhook_endpoint_id}</code>
-              </td>
-              <td title={each.video_id}>{each.event_type}</td>
-              <td class="said">
-                {each.status_code ?? "none"} {each.reason && <small>{each.reason}</small>}
-              </td>
-              <td>
-                {each.tries}, {each.outcome}
-              </td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label="Last deliveries" heads={["When", "Key", "Endpoint", "Event", "Answer", "Tries"]}>
+      {attempts.slice(0, MOST_SHOWN).map((each) => (
+        <tr key={each.id + each.webhook_endpoint_id}>
+          <td>{moment(each.tried_at)}</td>
+          <td>{each.key_alias ?? nameOfKey(each.key_id)}</td>
+          <td>
+            <code>{each.webhook_endpoint_id}</code>
+          </td>
+          <td title={each.video_id}>{each.event_type}</td>
+          <td class="said">
+            {each.status_code ?? "none"} {each.reason && <small>{each.reason}</small>}
+          </td>
+          <td>
+            {each.tries}, {each.outcome}
+          </td>
+        </tr>
+      ))}
+    </Table>
   );
 }

@@ -5,6 +5,7 @@ import { useLoaded } from "../hooks";
 import { Trouble } from "../trouble";
 import { dollars, moment } from "../words";
 import { nameOfKey } from "./spend";
+import { Table } from "./table";
 
 interface Line {
   video_id: string;
@@ -41,35 +42,22 @@ export function Journal() {
         <h2 id="journal">Journal</h2>
       </header>
       {read.refusal && <Trouble refusal={read.refusal} again={read.again} />}
-      <div class="wide" tabIndex={0} role="region" aria-label="Journal">
-        <table>
-          <thead>
-            <tr>
-              {["When", "Key", "Model", "Video", "State", "Cost"].map((each) => (
-                <th key={each} scope="col">
-                  {each}
-                </th>
-              ))}
-            </tr>
-          </thead>
-          <tbody>
-            {read.value?.lines.map((line) => (
-              <tr key={line.video_id}>
-                <td>{moment(line.startTime)}</td>
-                <td>{line.key_alias ?? nameOfKey(line.api_key)}</td>
-                <td>
-                  {line.model} <small>{line.seconds} s</small>
-                </td>
-                <td class="said" title={line.video_id}>
-                  {line.prompt ?? line.video_id}
-                </td>
-                <td>{line.error_code ?? line.status.replace("_", " ")}</td>
-                <td>{line.reserved ? `${dollars(line.reserved)} reserved` : dollars(line.spend)}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table label="Journal" heads={["When", "Key", "Model", "Video", "State", "Cost"]}>
+        {read.value?.lines.map((line) => (
+          <tr key={line.video_id}>
+            <td>{moment(line.startTime)}</td>
+            <td>{line.key_alias ?? nameOfKey(line.api_key)}</td>
+            <td>
+              {line.model} <small>{line.seconds} s</small>
+            </td>
+            <td class="said" title={line.video_id}>
+              {line.prompt ?? line.video_id}
+            </td>
+            <td>{line.error_code ?? line.status.replace("_", " ")}</td>
+            <td>{line.reserved ? `${dollars(line.reserved)} reserved` : dollars(line.spend)}</td>
+          </tr>
+        ))}
+      </Table>
       <p class="row">
         <button type="button" disabled={page === 1} onClick={() => setPage(page - 1)}>
           Newer

@@ -2,10 +2,11 @@ import { useState } from "preact/hooks";
 
 import { ask, isRefusal, type Refusal } from "../api";
 import { useLoaded } from "../hooks";
-import { once, Sure } from "../sure";
+import { Act, once, Sure } from "../sure";
 import { Trouble } from "../trouble";
 import type { Key, Model } from "../wire";
 import { dollars, moment } from "../words";
+import { Table } from "./table";
 
 interface Keys {
   keys: Key[];
@@ -45,28 +46,11 @@ export function Keys({ models }: { models: Model[] }) {
       <NewKey models={models} make={(json) => act("/key/generate", json)} />
       {secret && <Secret {...secret} put={() => setSecret(null)} />}
       {(refusal ?? keys.refusal) && <Trouble refusal={(refusal ?? keys.refusal) as Refusal} />}
-      <div class="wide" tabIndex={0} role="region" aria-label="Keys">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Key</th>
-              <th scope="col">Spent</th>
-              <th scope="col">Reserved</th>
-              <th scope="col">Budget</th>
-              <th scope="col">Running</th>
-              <th scope="col">State</th>
-              <th scope="col">
-                <span class="unseen">Actions</span>
-              </th>
-            </tr>
-          </thead>
-          <tbody>
-            {keys.value?.keys.map((key) => (
-              <Row key={key.key_id} value={key} act={act} />
-            ))}
-          </tbody>
-        </table>
-      </div>
+      <Table label="Keys" heads={["Key", "Spent", "Reserved", "Budget", "Running", "State", <span class="unseen">Actions</span>]}>
+        {keys.value?.keys.map((key) => (
+          <Row key={key.key_id} value={key} act={act} />
+        ))}
+      </Table>
       {pages > 1 && (
         <p class="row">
           <button type="button" disabled={page === 1} onClick={() => setPage(page - 1)}>
@@ -107,9 +91,11 @@ function Row({ value, act }: RowProps) {
         {value.expires && <small> until {moment(value.expires)}</small>}
       </td>
       <td class="actions">
-        <button type="button" onClick={() => act(value.blocked ? "/key/unblock" : "/key/block", { key })}>
-          {value.blocked ? "Unblock" : "Block"}
-        </button>
+        {value.blocked ? (
+          <Act key="unblock" word="Unblock" act={() => act("/key/unblock", { key })} />
+        ) : (
+          <Act key="block" word="Block" act={() => act("/key/block", { key })} />
+        )}
         <Sure word="Rotate" question="The old secret ends now. Rotate?" act={() => act("/key/regenerate", { key })} />
       </td>
     </tr>

@@ -9,10 +9,12 @@ installed, these are skipped, and say so.
 import asyncio
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from shared.storage.video_store import listed
 from tests.fakes.chromium import CHROMIUM
 from tests.fakes.simulator import picture
 from tests.fakes.stack import CHECKOUT, MASTER_KEY, Served, arm, client, eventually, serving
+from tests.trials.test_kill import running
 
 STUDIO = CHECKOUT / "studio"
 STATIC = CHECKOUT / "shared" / "static"
@@ -46,9 +49,9 @@ def served(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield gateway
 
 
-def play(story: str, served: Served, folder: Path, key: str) -> None:
+def play(story: str, address: str, folder: Path, key: str) -> None:
     """Run a story. What it says of a failure is the test's."""
-    told = {"CHROMIUM": str(CHROMIUM), "ADDRESS": served.url, "KEY": key, "OPERATOR": MASTER_KEY, "FOLDER": str(folder)}
+    told = {"CHROMIUM": str(CHROMIUM), "ADDRESS": address, "KEY": key, "OPERATOR": MASTER_KEY, "FOLDER": str(folder)}
     command = ["node", str(STUDIO / "tests" / "stories.mjs"), story]
     ended = subprocess.run(command, env=os.environ | told, capture_output=True, text=True, timeout=_LONGEST, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -64,6 +67,7 @@ STORIES: dict[str, dict[str, Any]] = {
     "texts_of_others_are_only_text": {},
     "a_gateway_that_was_away_is_back": {},
     "two_tabs_see_the_same": {},
+    "a_late_answer_brings_nothing_back": {},
     "changes_are_told_and_else_asked_for": {},
     "the_operators_side": {"key_alias": "Nora", "max_budget": 5},
     "axe_finds_nothing_serious": {},
@@ -81,10 +85,36 @@ def test_in_a_browser(story: str, served: Served, tmp_path: Path) -> None:
     """
     (tmp_path / "cat.png").write_bytes(picture((1000, 900)))
     try:
-        play(story, served, tmp_path, served.new_key(**STORIES[story]))
+        play(story, served.url, tmp_path, served.new_key(**STORIES[story]))
     except (AssertionError, subprocess.TimeoutExpired) as error:
         print(error)
-        play(story, served, tmp_path, served.new_key(**STORIES[story]))
+        play(story, served.url, tmp_path, served.new_key(**STORIES[story]))
+
+
+@installed
+@in_a_browser
+def test_a_server_that_is_killed_is_back(tmp_path: Path) -> None:
+    """The whole app with -9, under an open page, which is not loaded again: its film plays on, and
+    what was in the making is made.
+    """
+    port = free_port()
+    with ThreadPoolExecutor(1) as thread:
+        with running(tmp_path / "data", port, GATEWAY_MASTER_KEY=MASTER_KEY) as stack:
+            told = thread.submit(play, "a_server_that_is_killed_is_back", stack.url, tmp_path, MASTER_KEY)
+            eventually(lambda: (tmp_path / "kill").exists() or told.done(), _LONGEST)
+            stack.kill()
+        with running(tmp_path / "data", port, GATEWAY_MASTER_KEY=MASTER_KEY):
+            (tmp_path / "back").touch()
+            told.result()
+
+
+def free_port() -> str:
+    """One that no outgoing connection of this machine is given meanwhile."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)
+    raise AssertionError("no port is free")
 
 
 @installed
@@ -95,7 +125,7 @@ def test_a_thousand_videos_come_in_pages(served: Served, tmp_path: Path) -> None
     with served.client(key) as caller:
         owner = caller.get("/key/info").json()["info"]["key_id"]
     asyncio.run(remember(served, owner, 1_000))
-    play("a_thousand_videos_come_in_pages", served, tmp_path, key)
+    play("a_thousand_videos_come_in_pages", served.url, tmp_path, key)
 
 
 async def remember(served: Served, owner: str, count: int) -> None:
@@ -131,7 +161,7 @@ def stored(owner: str, number: int, moment: datetime, model: str) -> tuple[Inser
 def test_pictures_for_the_page_about_it(served: Served, tmp_path: Path) -> None:
     """`PICTURES=docs` puts them where `docs/studio.md` shows them."""
     folder = Path(os.environ.get("PICTURES", tmp_path)).resolve()
-    play("pictures_for_the_page_about_it", served, folder, served.new_key(key_alias="Mia", max_budget=25))
+    play("pictures_for_the_page_about_it", served.url, folder, served.new_key(key_alias="Mia", max_budget=25))
     page = (CHECKOUT / "docs" / "studio.md").read_text()
     assert set(re.findall(r"\]\((studio-\w+\.png)\)", page)) == {path.name for path in folder.glob("studio-*.png")}
 
@@ -148,7 +178,7 @@ def test_a_failure_says_what_to_do(served: Served, tmp_path: Path) -> None:
         }
     }
     arm(served.upstream, kind="status", operation="create", status=400, body=refused)
-    play("a_failure_says_what_to_do", served, tmp_path, served.new_key())
+    play("a_failure_says_what_to_do", served.url, tmp_path, served.new_key())
 
 
 def test_make_studio_has_a_dozen_videos_made(tmp_path: Path) -> None:

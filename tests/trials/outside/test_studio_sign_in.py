@@ -38,7 +38,7 @@ def tenant(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
 @in_a_browser
 def test_people_sign_in_with_entra(tenant: Tenant, tmp_path: Path) -> None:
     """By the tenant's own page, with a new code each time, which does not stay in the address."""
-    play("signing_in_with_entra", tenant.served, tmp_path, "")
+    play("signing_in_with_entra", tenant.served.url, tmp_path, "")
     assert tenant.issuer.asked.count("authorization_code") == 1
     assert "refresh_token" not in tenant.issuer.asked
 
@@ -48,7 +48,7 @@ def test_people_sign_in_with_entra(tenant: Tenant, tmp_path: Path) -> None:
 def test_a_token_is_renewed_before_it_ends(tenant: Tenant, tmp_path: Path) -> None:
     """Without anybody who has to sign in again."""
     tenant.issuer.lifetime = 1
-    play("a_token_is_renewed", tenant.served, tmp_path, "")
+    play("a_token_is_renewed", tenant.served.url, tmp_path, "")
     assert "refresh_token" in tenant.issuer.asked
 
 
@@ -57,4 +57,4 @@ def test_a_token_is_renewed_before_it_ends(tenant: Tenant, tmp_path: Path) -> No
 def test_signing_out_while_a_token_is_renewed_leaves_nothing(tenant: Tenant, tmp_path: Path) -> None:
     """Whoever comes to the tab next, with a key, would be the person before once it is due."""
     tenant.issuer.lifetime = 1
-    play("signing_out_ends_a_renewal", tenant.served, tmp_path, "")
+    play("signing_out_ends_a_renewal", tenant.served.url, tmp_path, "")
