@@ -40,7 +40,7 @@ WORST = [
     ("it outlives every deadline while it is saved", "check: _fetch: blob.commit_block_list video: after", 0),
     ("a logging provider that is told", "create_video: _admit: keys[+event +listing +once +video ~key]: after", 0),
     ("a manifest", "finish: blob.upload_blob manifest: before", 0),
-    ("deleted when its manifest was written", "leave: leave: blob.delete_blob manifest: after", 0),
+    ("deleted when its manifest was written", "leave: blob.delete_blob manifest: after", 0),
     ("a logging provider that is told", "deliver: sink.post: after", 0),
     ("a logging provider that is told", "finish: publish: mail[+delivery]: after", 0),
     ("a logging provider that refuses, and takes the replay", "deliver: journal-poison[+delivery]: after", 0),
