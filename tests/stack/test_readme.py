@@ -15,8 +15,10 @@ from tests.fakes.stack import Served, serving
 PROJECT = Path(__file__).parents[2]
 README = (PROJECT / "README.md").read_text()
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-SNIPPETS = [
-    snippet for page in PAGES for snippet in re.findall(r"<!-- run: (\w+) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
+SNIPPETS = [  # those that are marked otherwise have a test of their own
+    snippet
+    for page in PAGES
+    for snippet in re.findall(r"<!-- run: (bash|python) -->\n```\w+\n(.*?)```", page.read_text(), re.DOTALL)
 ]
 COMMANDS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-W", "error::SyntaxWarning", "-c"]}
 
