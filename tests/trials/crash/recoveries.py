@@ -17,7 +17,8 @@ PROMISED = 90.0  # seconds
 _TERMS = Terms(hurry=10.0)
 _LONG = {"seconds": "12"}
 
-Disaster = Callable[["_Scene"], Awaitable[None]]
+Disaster = Callable[["_Scene"], Awaitable[int]]
+"""What it struck: one at least, or there is nothing to recover from."""
 
 
 @dataclass
@@ -47,20 +48,21 @@ class _Scene:
         await self.app.ended
 
 
-async def _killed(scene: _Scene) -> None:
+async def _killed(scene: _Scene) -> int:
     """kill -9 while a look at the job is under way, and a new instance at once."""
     await scene.kill()
     await scene.start()
+    return 1
 
 
-async def _host_restarted(scene: _Scene) -> None:
+async def _host_restarted(scene: _Scene) -> int:
     """The job host starts again inside its process, and holds messages that nobody works on."""
-    scene.stage.lose_messages()
+    return scene.stage.lose_messages()
 
 
-async def _worker_died(scene: _Scene) -> None:
+async def _worker_died(scene: _Scene) -> int:
     """All that the Python worker had in hand has failed at once."""
-    scene.stage.fail_orchestrations()
+    return scene.stage.fail_orchestrations()
 
 
 DISASTERS: dict[str, Disaster] = {
@@ -81,7 +83,8 @@ async def recovery(lab: Lab, disaster: Disaster) -> tuple[float, list[str]]:
         set_up.fault(kind="delay", operation="get", seconds=3)
         await set_up.asked("get", 2)  # the first answer is late, so that a step is under way
         before = set_up.clock.now().timestamp()
-        await disaster(scene)
+        if not await disaster(scene):
+            set_up.result.wrong.append("the disaster struck nothing")
         moved: float | None = None
 
         async def moves() -> bool:

@@ -83,24 +83,28 @@ class Stage:
         for file in self.folder.glob("durable.sqlite*"):
             file.unlink()
 
-    def lose_messages(self) -> None:
+    def lose_messages(self) -> int:
         """The engine calls the orchestrations running, and nothing will ever move them: so it looks
-        where an instance holds messages that it no longer works on.
+        where an instance holds messages that it no longer works on. How many messages there were.
+
+        What is being played just now comes to nothing as well, and is let go.
         """
         with closing(sqlite3.connect(self.folder / "durable.sqlite")) as engine, engine:
-            for messages in ("inbox", "outbox"):
-                engine.execute(f"DELETE FROM {messages} WHERE id LIKE 'video_%'")
+            engine.execute("UPDATE instances SET owner = NULL WHERE id LIKE 'video_%'")
+            lost = [engine.execute(f"DELETE FROM {table} WHERE id LIKE 'video_%'") for table in ("inbox", "outbox")]
+            return sum(each.rowcount for each in lost)
 
-    def fail_orchestrations(self) -> None:
-        """All that are under way have failed, as the death of their worker makes them."""
+    def fail_orchestrations(self) -> int:
+        """All that are under way have failed, as the death of their worker makes them. How many."""
         now = timestamp(self.clock.now())
         with closing(sqlite3.connect(self.folder / "durable.sqlite")) as engine, engine:
-            engine.execute(
-                """UPDATE instances SET status = 'Failed', updated = ?, owner = NULL
+            failed = engine.execute(
+                """UPDATE instances SET status = 'Failed', updated = ?
                 WHERE id LIKE 'video_%' AND status IN ('Pending', 'Running')""",
                 (now,),
             )
         self.lose_messages()
+        return failed.rowcount
 
     def fault(self, **fault: Any) -> None:
         """Arm a fault at the upstream."""
