@@ -1,7 +1,7 @@
 """Several hubs on one file, and hubs that die: leases, takeover, and nothing lost or done twice.
 
 Run as a module, this file is one worker process for the kill test: `python -m
-tests.standins.test_durable_takeover FILE LOG`.
+tests.trials.test_takeover FILE LOG`.
 """
 
 import asyncio
@@ -236,7 +236,7 @@ async def test_workers_killed_at_any_moment_lose_nothing_and_repeat_no_effect(tm
 
     def worker() -> subprocess.Popen[bytes]:
         """A process that has loaded everything and waits for a line to begin."""
-        command = [sys.executable, "-m", "tests.standins.test_durable_takeover", str(path), str(log)]
+        command = [sys.executable, "-m", "tests.trials.test_takeover", str(path), str(log)]
         root = Path(__file__).parents[2]
         process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert process.stdout is not None
