@@ -10,7 +10,7 @@ import asyncio
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -20,12 +20,12 @@ from rich.console import Console
 from local.azurite import Azurite, AzuriteError
 from local.processes import Child, ChildError
 from tests.trials.bench.load import BenchError, Client, Send, at_once, by_turns, ended
+from tests.trials.bench.measure import CALLERS, TAKES
 from tests.trials.bench.report import Line, table
 from tests.trials.bench.setup import MASTER_KEY, UPSTREAM_KEY, app_settings, running_app, simulated_upstream
 
-CALLERS = 32
 _MODEL = "bench"
-_FILM, _NO_FILM = "A lighthouse", "An unlucky lighthouse"  # the simulator fails the second, and has no film to draw
+_FILM = "A lighthouse"
 _START_SECONDS = 180.0
 _FILE_WIDTH = 120  # columns of a table that goes to a file
 
@@ -88,13 +88,13 @@ async def _at_once(name: str, sends: Sequence[Send], rounds: int, seconds: float
     ]
 
 
-def _creating(client: Client, prompt: str = _NO_FILM) -> Send:
-    return lambda: client.post("/videos", json={"model": _MODEL, "prompt": prompt, "seconds": "4"})
+def _creating(client: Client, prompts: Iterator[str] = TAKES) -> Send:
+    return lambda: client.post("/videos", json={"model": _MODEL, "prompt": next(prompts), "seconds": "4"})
 
 
 async def _made(client: Client) -> str:
     """The id of a completed video."""
-    video_id = str((await _creating(client, _FILM)())["id"])
+    video_id = str((await _creating(client, iter([_FILM]))())["id"])
     await ended(client, [video_id])
     return video_id
 
