@@ -42,7 +42,7 @@ class Offers(msgspec.Struct, frozen=True):
         """
         model = self.catalog.get(model_name)
         deployment = model.deployment(name) if model else None
-        if model is None or deployment is None or not self._openings(deployment, shard):
+        if model is None or deployment is None or not self._is_open(deployment, shard):
             return ()
         line = await self.queue.head(model_name, _A_FEW)
         return await self.give(model, deployment, shard, line.without(but) if but else line)
@@ -55,7 +55,7 @@ class Offers(msgspec.Struct, frozen=True):
         capacity = await self.shards.all(model.name)
         if late := self.lapsed(capacity):
             return [*await self.pass_over(model, *late), *await self.hand_out(model)]
-        free = [each for each in model.deployments if self._openings(each, capacity.of(each.name))]
+        free = [each for each in model.deployments if self._is_open(each, capacity.of(each.name))]
         lost = [each.name for each in model.deployments if self._is_lost(each, capacity)]
         line = await self.queue.head(model.name) if free or lost else Head()
         for deployment in free:
@@ -72,7 +72,7 @@ class Offers(msgspec.Struct, frozen=True):
         offer. Raises WriteConflict.
         """
         load, now = shard.state.load(deployment.name), self.clock.now().timestamp()
-        times = self._openings(deployment, shard)[:_AT_ONCE]
+        times = slots.open_soon(deployment, load, now)[:_AT_ONCE]
         takers = line.takers(deployment.name, slots.asked_for(load))
         chosen = next_of(takers, len(times), len(model.deployments), self.random)
         for place, opening in zip(chosen, times, strict=False):
@@ -114,8 +114,8 @@ class Offers(msgspec.Struct, frozen=True):
     def _is_lost(self, deployment: Deployment, capacity: Capacity) -> bool:
         return slots.is_lost(capacity.load(deployment), self.clock.now().timestamp())
 
-    def _openings(self, deployment: Deployment, shard: Shard) -> list[float]:
-        return slots.open_soon(deployment, shard.state.load(deployment.name), self.clock.now().timestamp())
+    def _is_open(self, deployment: Deployment, shard: Shard) -> bool:
+        return slots.is_open(deployment, shard.state.load(deployment.name), self.clock.now().timestamp())
 
 
 def place_again(lease: Lease, video_id: str, deployment: str) -> Write:

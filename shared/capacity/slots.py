@@ -181,7 +181,7 @@ def openings(deployment: Deployment, load: Load, now: float) -> list[float]:
     Such a time lies ahead if the deployment rests, is down, or has reached `creates_per_minute`.
     A slot in use has no such time, since nobody knows when its job will end.
     """
-    if len(load.leases) >= deployment.max_running or is_lost(load, now):
+    if not has_openings(deployment, load, now):
         return []
     free, opens = deployment.max_running - len(load.leases), _opens(load, now)
     creates = _creates(load, load.leases.values(), now)
@@ -194,11 +194,21 @@ def openings(deployment: Deployment, load: Load, now: float) -> list[float]:
     return times
 
 
+def has_openings(deployment: Deployment, load: Load, now: float) -> bool:
+    """Whether there are openings, without working them out: there may be thousands."""
+    return len(load.leases) < deployment.max_running and not is_lost(load, now)
+
+
 def open_soon(deployment: Deployment, load: Load, now: float) -> list[float]:
     """The openings that can be offered. A deployment that rests or is down has none, since that may
     last longer than it says; one that has reached `creates_per_minute` has.
     """
-    return openings(deployment, load, now) if _opens(load, now) <= now else []
+    return openings(deployment, load, now) if is_open(deployment, load, now) else []
+
+
+def is_open(deployment: Deployment, load: Load, now: float) -> bool:
+    """Whether there are openings that can be offered."""
+    return _opens(load, now) <= now and has_openings(deployment, load, now)
 
 
 def may_create_at(deployment: Deployment, load: Load, video_id: str, now: float) -> float | None:

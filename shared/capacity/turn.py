@@ -167,7 +167,7 @@ class Turn(msgspec.Struct, frozen=True):
         if spread(len(loads)) > 1:
             self.random.shuffle(loads)
         loads.sort(key=lambda pair: pair[1].failures)
-        return (each for each, load in loads if slots.open_soon(each, load, now))
+        return (each for each, load in loads if slots.is_open(each, load, now))
 
     async def _wait(self, capacity: Capacity, before: Before) -> Wait:
         """How long to sleep: until the slot that will be this video's opens, or, if no such slot is
@@ -201,7 +201,7 @@ class Turn(msgspec.Struct, frozen=True):
         free or opens at a known time.
         """
         now = self._now()
-        free = {each.name for each in self.possible if slots.openings(each, capacity.load(each), now)}
+        free = {each.name for each in self.possible if slots.has_openings(each, capacity.load(each), now)}
         return await self.queue.before(self.model.name, line, place, free)
 
     def _noted(self, note: Row | None, tag: int) -> Write:
