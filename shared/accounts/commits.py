@@ -79,15 +79,17 @@ class Commits:
         one way to storage less in a row. Until then the first change of it by this instance takes
         what was read.
         """
-        if owner not in self._waiting and owner not in self._early:
-            early = self._early[owner] = asyncio.create_task(self.table.get(owner, ACCOUNT))
-            early.add_done_callback(_noticed)
+        if owner in self._waiting or owner in self._early:
+            yield
+            return
+        early = self._early[owner] = asyncio.create_task(self.table.get(owner, ACCOUNT))
+        early.add_done_callback(_noticed)
         try:
             yield
         finally:
-            unused = self._early.pop(owner, None)
-            if unused is not None:
-                unused.cancel()
+            if self._early.get(owner) is early:  # nobody took it
+                del self._early[owner]
+                early.cancel()
 
     async def change_account(self, owner: str, change: Change[T]) -> T:
         """Run a change of a key's account, together with other changes of it at this moment.
