@@ -4,13 +4,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
 
 from shared.config.settings import Storage
 from shared.errors import ConfigurationError, StorageUnavailable
+from shared.http_dates import seconds_until
 from shared.storage import table_requests
 from shared.storage.account import Account
 from shared.storage.table_batches import answers, batch
@@ -128,10 +128,7 @@ def _meaning(answer: Answer) -> str:
 
 def _skew(answer: Answer) -> float:
     """Seconds by which this machine's clock is ahead of storage's."""
-    try:
-        return (datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])).total_seconds()
-    except (KeyError, ValueError, TypeError):
-        return 0.0
+    return -(seconds_until(answer.headers.get("date"), datetime.now(UTC)) or 0.0)
 
 
 def _pause_asked_for(answer: Answer) -> float:
