@@ -6,7 +6,6 @@ learned per model and length. A waiting job is woken at its turn; its own timer 
 """
 
 from random import Random
-from typing import NamedTuple
 
 import msgspec
 
@@ -50,7 +49,7 @@ class Usual(msgspec.Struct, frozen=True):
         return self.mean + _ODD * self.deviation
 
 
-class Pace(NamedTuple):
+class Pace(msgspec.Struct, frozen=True):
     """Seconds between two looks: `poll_seconds`, and the shortest allowed, `close_poll_seconds`."""
 
     usual: float

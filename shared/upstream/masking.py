@@ -14,15 +14,19 @@ from shared.config.catalog import Deployment
 _MASK = "..."
 _SHORTEST = 4  # characters: a shorter secret would match ordinary words
 _LONGEST = 16_000  # characters that are masked; what follows is cut off
+_TRACE = "Traceback (most recent call last)"
 # A text may quote any prompt. So each pattern with a repetition may match only where its run of
 # characters begins, and looks at each character once: no text makes it slow.
-_ADDRESS = re.compile(r"(?<![a-z0-9+.-])[a-z0-9+.-]+:\\*/\\*/[^\s\"'<>]+", re.IGNORECASE)
-# A host with a port, or an IPv4 address.
-_HOST = re.compile(r"(?<![\w.-])(?=[\d.-]*[^\W\d])[\w.-]+:\d{4,5}\b|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b", re.IGNORECASE)
-# A file of the server: an absolute path of two parts or more, or one of Windows.
-_PATH = re.compile(r"(?<![\w./:-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?|\b[a-z]:\\[^\s\"'<>]+", re.IGNORECASE)
-_TRACE = "Traceback (most recent call last)"
-_TOKEN = re.compile(r"\bbearer\s+[^\s\"',;]{6,}|(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*", re.IGNORECASE)
+_SHAPES = (
+    # An address.
+    r"(?<![a-z0-9+.-])[a-z0-9+.-]+:\\*/\\*/[^\s\"'<>]+",
+    # A host with a port, or an IPv4 address.
+    r"(?<![\w.-])(?=[\d.-]*[^\W\d])[\w.-]+:\d{4,5}\b|\b(?:\d{1,3}\.){3}\d{1,3}(?::\d+)?\b",
+    # A file of the server: an absolute path of two parts or more, or one of Windows.
+    r"(?<![\w./:-])/[\w.@+~-]+(?:/[\w.@+~-]+)+/?|\b[a-z]:\\[^\s\"'<>]+",
+    # A token.
+    r"\bbearer\s+[^\s\"',;]{6,}|(?<![\w-])eyJ[\w-]+\.[\w-]+\.[\w-]*",
+)
 
 
 class Mask(msgspec.Struct, frozen=True):
@@ -34,12 +38,17 @@ class Mask(msgspec.Struct, frozen=True):
 
     def __call__(self, text: str) -> str:
         text = text[:_LONGEST]
-        for secret in self.secrets:
-            text = re.sub(re.escape(secret), _MASK, text, flags=re.IGNORECASE)
-        text = _without_trace(text)
-        for secret_shape in (_ADDRESS, _HOST, _PATH, _TOKEN):
-            text = secret_shape.sub(_MASK, text)
-        return text
+        text = _masked(text, *(re.escape(secret) for secret in self.secrets))
+        return _masked(_without_trace(text), *_SHAPES)
+
+
+def _masked(text: str, *shapes: str) -> str:
+    """The text without what has one of these shapes. The first text compiles them, not a cold
+    start.
+    """
+    for shape in shapes:
+        text = re.sub(shape, _MASK, text, flags=re.IGNORECASE)
+    return text
 
 
 def _without_trace(text: str) -> str:

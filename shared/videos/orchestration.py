@@ -8,7 +8,9 @@ recipe gets a new name, and the old one stays until its instances have ended.
 import json
 from collections.abc import Generator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from shared.clock import Clock, SystemClock
 from shared.events.couriers import COURIER, MAIL, instance_of
@@ -119,7 +121,7 @@ def _step(context: "df.DurableOrchestrationContext", name: str, due: datetime | 
     return _activity(context, name, {**given, "seen": seen} if seen else given)
 
 
-class StepInput(NamedTuple):
+class StepInput(msgspec.Struct, frozen=True):
     """The video that a step is for, when it is due (None for at once), and what its last run has
     seen.
     """

@@ -18,6 +18,7 @@ from shared.errors import StorageUnavailable
 from shared.storage.tables import WriteConflict
 from shared.upkeep.engine import Status
 from shared.videos.orchestration import CHECK, FINISH, SUBMIT, TURN, Recipe, step_input, video_life
+from shared.videos.step_result import StepResult
 from shared.videos.steps import Steps
 from tests.trials.scale.tables import PART
 
@@ -27,11 +28,15 @@ _GRAIN, _POLLING = 1.0, 1.0
 
 
 def _activities(steps: Steps) -> Mapping[str, Callable[[Any], Awaitable[Any]]]:
-    return {
-        SUBMIT: lambda given: steps.submit(*step_input(given)[:2]),
-        CHECK: lambda given: steps.check(*step_input(given)),
-        FINISH: steps.finish,
-    }
+    async def submit(given: Any) -> StepResult:
+        told = step_input(given)
+        return await steps.submit(told.video, told.due)
+
+    async def check(given: Any) -> StepResult:
+        told = step_input(given)
+        return await steps.check(told.video, told.due, told.seen)
+
+    return {SUBMIT: submit, CHECK: check, FINISH: steps.finish}
 
 
 @dataclass(frozen=True)

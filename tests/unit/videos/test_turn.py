@@ -37,7 +37,7 @@ class Scripted:
         return {SUBMIT: self._submit, CHECK: self._says(CHECK, DONE), **ends}
 
     def _submit(self, given: Any) -> dict[str, Any]:
-        self.dues.append(step_input(given)[1])
+        self.dues.append(step_input(given).due)
         self.called.append(SUBMIT)
         return next(self._submits)
 
