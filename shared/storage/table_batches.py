@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Sequence
 
-from shared.storage.table_requests import DIALECT, Answer, Request, Unreadable
+from shared.storage.table_requests import DIALECT, Answer, Request, Unreadable, header_lines
 
 _LINE = "\r\n"
 _HEAD_ENDS = b"\r\n\r\n"
@@ -46,15 +46,7 @@ def answers(answer: Answer, count: int) -> list[Answer]:
 
 
 def _written(write: Request, address: str) -> bytes:
-    headers = "".join(f"{name}: {_in_line(value)}{_LINE}" for name, value in write.headers.items())
-    return f"{write.method} {address}{write.path} HTTP/1.1{_LINE}{headers}{_LINE}".encode() + write.body
-
-
-def _in_line(value: str) -> str:
-    """An etag was read from an answer, and must not begin another header."""
-    if not value.isprintable():
-        raise Unreadable(f"the header {value!r} does not end where its line does")
-    return value
+    return f"{write.method} {address}{write.path} HTTP/1.1{_LINE}{header_lines(write.headers)}{_LINE}".encode() + write.body
 
 
 def _boundary(head: bytes) -> bytes:

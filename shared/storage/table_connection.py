@@ -1,33 +1,28 @@
 """One try of one request to the table service: signed, on connections that are kept, with an answer
-of bounded size. How long it may take in all is for who asks to say.
+of bounded size. How often it is tried is for who asks to say.
 """
 
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import format_datetime
-from io import BytesIO
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from shared.storage.table_requests import Answer, Request, Unreadable
+from shared.storage.http_connection import HttpConnection, TooLarge, Unanswered
+from shared.storage.table_requests import Answer, Request, Unreadable, header_lines
 from shared.storage.table_signing import Signer
 
-if TYPE_CHECKING:
-    import aiohttp
-
 _VERSION = {"x-ms-version": "2020-12-06"}
-_TIMEOUTS = {"sock_connect": 5.0, "sock_read": 35.0}  # seconds; the service itself gives up after 30
+_CONNECTED, _ANSWERED = 10.0, 35.0  # seconds for each; the service itself gives up after 30
 _CONNECTIONS = 100
-_LARGE = 256 * 1024  # bytes of a request
+_IDLE = 15.0  # seconds after which a connection is not used again: the server may be about to close it
 _LARGEST = 64 * 1024 * 1024  # bytes of an answer: a page of 1000 rows with long prompts
 
 
-class Unanswered(Exception):
-    """Storage was not reached, or its answer was lost: the request may have been carried out."""
-
-
 class Connection:
-    """The connections to one account. The first request makes them, on the event loop that it
-    runs on.
+    """The connections to one account, on the event loop of the first request.
 
     They know no proxy of the machine, keep no cookie and follow no redirect: what leads to another
     host would carry the token there.
@@ -35,59 +30,79 @@ class Connection:
 
     def __init__(self, address: str, signer: Signer) -> None:
         self.address = address.rstrip("/")
-        self._root = urlsplit(self.address).path
+        self._server = urlsplit(self.address)
         self._signer = signer
-        self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(_CONNECTIONS)
+        self._idle: deque[HttpConnection] = deque()  # the one that was used last is at the end
+        self._tls: ssl.SSLContext | None = None
 
     async def ask(self, request: Request) -> Answer:
         """Raises Unanswered or Unreadable, and StorageUnavailable where the app's identity has no
         token.
         """
-        import aiohttp
-        from yarl import URL
-
         headers = {**_VERSION, "x-ms-date": format_datetime(datetime.now(UTC), usegmt=True), **request.headers}
-        headers["authorization"] = await self._signer.authorization(request.method, self._root + request.path, headers)
-        query = f"?{request.query}" if request.query else ""
-        url = URL(f"{self.address}{request.path}{query}", encoded=True)
-        try:
-            async with self._opened().request(
-                request.method, url, headers=headers, data=_sent(request.body), allow_redirects=False
-            ) as response:
-                return Answer(response.status, response.headers, await _body(response))
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise Unanswered from error
-
-    def _opened(self) -> "aiohttp.ClientSession":
-        if self._session is None:
-            import aiohttp
-
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(**_TIMEOUTS),
-                skip_auto_headers=("accept-encoding", "user-agent", "content-type"),
-                auto_decompress=False,
-            )
-            # A request that it sent once more would be none of the tries that are counted.
-            self._session._retry_connection = False
-        return self._session
+        path = self._server.path + request.path
+        headers["authorization"] = await self._signer.authorization(request.method, path, headers)
+        return await self._exchange(_written(request, path, {"host": self._server.netloc, **headers}))
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
+        while self._idle:
+            self._idle.pop().close()
+
+    async def _exchange(self, request: bytes) -> Answer:
+        async with self._turns:
+            connection = self._kept() or await self._connected()
+            try:
+                async with asyncio.timeout(_ANSWERED):
+                    return Answer(*await connection.exchange(request))
+            except TimeoutError as error:
+                raise Unanswered("no answer in time") from error
+            except TooLarge as error:
+                raise Unreadable(str(error)) from error
+            finally:
+                self._keep(connection)
+
+    def _kept(self) -> HttpConnection | None:
+        """The connection that was used last and is open, if there is one."""
+        oldest = asyncio.get_running_loop().time() - _IDLE
+        while self._idle and self._idle[0].freed_at <= oldest:
+            self._idle.popleft().close()
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_free:
+                return connection
+        return None
+
+    def _keep(self, connection: HttpConnection) -> None:
+        if connection.is_free:
+            self._idle.append(connection)
+        else:
+            connection.close()  # also where nobody waits for the answer any more
+
+    async def _connected(self) -> HttpConnection:
+        """Raises Unanswered."""
+        tls = await self._trusted() if self._server.scheme == "https" else None
+        try:
+            async with asyncio.timeout(_CONNECTED):
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    lambda: HttpConnection(_LARGEST),
+                    self._server.hostname or "",
+                    self._server.port or (443 if tls else 80),
+                    ssl=tls,
+                    happy_eyeballs_delay=0.25,  # seconds, as RFC 8305 says
+                )
+                return connection
+        except (OSError, TimeoutError) as error:
+            raise Unanswered(str(error)) from error
+
+    async def _trusted(self) -> ssl.SSLContext:
+        """Whom the machine trusts. To read that takes 30 ms, once, and not of the event loop's."""
+        if self._tls is None:
+            self._tls = await asyncio.to_thread(ssl.create_default_context)
+        return self._tls
 
 
-def _sent(body: bytes) -> bytes | BytesIO | None:
-    """A large body goes out piece by piece, so that others have their turns meanwhile."""
-    return BytesIO(body) if len(body) > _LARGE else body or None
-
-
-async def _body(response: "aiohttp.ClientResponse") -> bytes:
-    """Raises Unreadable for one without an end."""
-    body = bytearray()
-    async for piece in response.content.iter_any():
-        body += piece
-        if len(body) > _LARGEST:
-            raise Unreadable(f"more than {_LARGEST} bytes")
-    return bytes(body)
+def _written(request: Request, path: str, headers: Mapping[str, str]) -> bytes:
+    query = f"?{request.query}" if request.query else ""
+    length = f"content-length: {len(request.body)}\r\n" if request.body else ""
+    return f"{request.method} {path}{query} HTTP/1.1\r\n{header_lines(headers)}{length}\r\n".encode() + request.body

@@ -54,6 +54,14 @@ class Unreadable(Exception):
     """An answer that is none of the table service's: the request may have been carried out."""
 
 
+def header_lines(headers: Mapping[str, str]) -> str:
+    """An etag was read from an answer, and must not begin another header. Raises Unreadable."""
+    for name, value in headers.items():
+        if not value.isprintable():
+            raise Unreadable(f"the header {name} is {value!r}, which does not end where its line does")
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+
+
 class _Error(msgspec.Struct, frozen=True):
     code: str
 

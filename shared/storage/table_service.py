@@ -13,8 +13,9 @@ from shared.errors import ConfigurationError, StorageUnavailable
 from shared.http_dates import seconds_until
 from shared.storage import table_requests
 from shared.storage.account import Account
+from shared.storage.http_connection import Unanswered
 from shared.storage.table_batches import answers, batch
-from shared.storage.table_connection import Connection, Unanswered
+from shared.storage.table_connection import Connection
 from shared.storage.table_requests import Answer, Request, Unreadable
 from shared.storage.table_signing import BearerToken, SharedKey
 

@@ -9,6 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from shared.storage.table_connection import Connection
+
 
 @dataclass
 class RoundTrips:
@@ -33,16 +35,21 @@ class RoundTrips:
 
 @contextmanager
 def round_trips(monkeypatch: pytest.MonkeyPatch) -> Iterator[RoundTrips]:
-    """Those of tables and blobs, which leave by the same client."""
+    """Those to tables, and those to blobs, which leave by a client of their own."""
     found = RoundTrips()
-    inner = aiohttp.ClientSession._request
 
-    async def noted(session: aiohttp.ClientSession, *args: Any, **kwargs: Any) -> aiohttp.ClientResponse:
-        begun = next(found.moments)
-        answer = await inner(session, *args, **kwargs)
-        found.spans.append((begun, next(found.moments)))
-        return answer
+    def noted(owner: type, method: str) -> None:
+        inner = getattr(owner, method)
+
+        async def asked(*args: Any, **kwargs: Any) -> Any:
+            begun = next(found.moments)
+            answer = await inner(*args, **kwargs)
+            found.spans.append((begun, next(found.moments)))
+            return answer
+
+        patched.setattr(owner, method, asked)
 
     with monkeypatch.context() as patched:
-        patched.setattr(aiohttp.ClientSession, "_request", noted)
+        noted(Connection, "ask")
+        noted(aiohttp.ClientSession, "_request")
         yield found

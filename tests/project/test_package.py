@@ -187,7 +187,7 @@ def test_the_package_imports_only_what_it_requires() -> None:
         "jwt": "PyJWT",
         "cryptography": "cryptography",
         "aiohttp": "aiohttp",
-        "yarl": "aiohttp",  # whose addresses it has
+        "httptools": "httptools",
         "azure.core": "azure-storage-blob",  # which requires azure-core, as does azure-identity
         "httpx": "httpx",
         "msgspec": "msgspec",

@@ -7,13 +7,15 @@ from contextlib import asynccontextmanager, contextmanager
 from statistics import fmean
 from typing import Any
 
-import aiohttp
 import msgspec
 
 from shared import gateway as composition
 from shared.config import settings
 from shared.routes import content, videos
 from shared.routes.calls import Call, Request, pieces
+from shared.storage.table_connection import Connection
+from shared.storage.table_requests import Answer as TableAnswer
+from shared.storage.table_requests import Request as TableRequest
 
 _TIMES = 20
 _ROUNDS = 3  # of which the least counts
@@ -118,16 +120,16 @@ async def _calling(given: Mapping[str, str], key: str) -> AsyncIterator[Callable
 
 @contextmanager
 def _counted() -> Iterator[list[str]]:
-    """What goes out meanwhile through the client that tables, blobs and queues share."""
+    """What is asked of the tables meanwhile."""
     sent: list[str] = []
-    inner = aiohttp.ClientSession._request
+    inner = Connection.ask
 
-    async def counted(session: aiohttp.ClientSession, method: str, url: Any, **more: Any) -> aiohttp.ClientResponse:
-        sent.append(f"{method} {url}")
-        return await inner(session, method, url, **more)
+    async def counted(connection: Connection, request: TableRequest) -> TableAnswer:
+        sent.append(f"{request.method} {request.path}")
+        return await inner(connection, request)
 
-    aiohttp.ClientSession._request = counted  # type: ignore[method-assign, assignment]
+    Connection.ask = counted  # type: ignore[method-assign, assignment]
     try:
         yield sent
     finally:
-        aiohttp.ClientSession._request = inner  # type: ignore[method-assign]
+        Connection.ask = inner  # type: ignore[method-assign]

@@ -39,6 +39,7 @@ from shared.events.couriers import Couriers
 from shared.events.post import Post
 from shared.media.content import Content
 from shared.storage.queues import Queues
+from shared.storage.table_connection import Connection
 from shared.storage.table_service import TableService
 from shared.storage.tables import Table
 from shared.upstream.client import Upstream
@@ -134,6 +135,7 @@ class Passages:
         for call in ("start_new", "raise_event", "terminate", "purge_instance_history"):
             self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")
         self._around_transactions()
+        self._around(Connection, "ask", lambda _, request: _unnamed(request.method, request.path, _READS))
         self._around(aiohttp.ClientSession, "_request", lambda _, method, url, **__: _unnamed(method, url, _READS))
         self._around(httpx.AsyncClient, "send", lambda _, request, **__: _unnamed_request(request))
 

@@ -11,7 +11,8 @@ from shared.config.settings import Storage
 from shared.errors import ConfigurationError, StorageUnavailable
 from shared.storage import table_connection, table_requests
 from shared.storage.account import Account
-from shared.storage.table_connection import Connection, Unanswered
+from shared.storage.http_connection import Unanswered
+from shared.storage.table_connection import Connection
 from shared.storage.table_requests import Answer, Request
 from shared.storage.table_service import TableService, table_service
 from shared.storage.table_signing import SharedKey
