@@ -105,11 +105,15 @@ class Load:
         return percentile(self.milliseconds, 0.99)
 
 
-async def by_turns(sends: Sequence[Send], times: int) -> list[list[float]]:
+async def by_turns(sends: Sequence[Send], times: int, rest: Client | None = None) -> list[list[float]]:
     """One caller, who sends each of these in turn, so that a busy moment hits all: how long each
-    took, in milliseconds.
+    took, in milliseconds. With `rest`, this gateway comes to rest before each turn.
     """
-    rounds = [[await _milliseconds(send) for send in sends] for _ in range(times)]
+    rounds = []
+    for _ in range(times):
+        if rest is not None:
+            await at_rest(rest)
+        rounds.append([await _milliseconds(send) for send in sends])
     return [list(took) for took in zip(*rounds, strict=True)]
 
 
@@ -159,3 +163,13 @@ async def ended(client: Client, video_ids: list[str]) -> None:
         return all(video["status"] == "completed" for video in videos)
 
     await until(all_completed, f"{len(video_ids)} videos completed")
+
+
+async def at_rest(gateway: Client) -> None:
+    """Wait until no video is under way. Raises BenchError."""
+
+    async def nothing_is_under_way() -> bool:
+        pages = [await gateway.get(f"/videos?status={status}&limit=1") for status in ("queued", "in_progress")]
+        return not any(page["data"] for page in pages)
+
+    await until(nothing_is_under_way, "what was created has ended")

@@ -24,7 +24,7 @@ from rich.progress import Progress
 from local.azurite import Azurite, AzuriteError
 from local.processes import ChildError
 from tests.trials import import_time
-from tests.trials.bench.load import BenchError, Client, Load, at_once, by_turns, ended, timed, until
+from tests.trials.bench.load import BenchError, Client, Load, at_once, at_rest, by_turns, ended, timed, until
 from tests.trials.bench.operations import (
     loop_milliseconds,
     processor_per_activity,
@@ -206,7 +206,7 @@ class Bench:
         async with app.client() as gateway:
             ours = await at_once(lambda: _create(gateway, next(TAKES)), CALLERS, self.scale.seconds)
             # An app that comes after this one would first have to find them all again.
-            await until(lambda: _at_rest(gateway), "what was created has ended")
+            await at_rest(gateway)
         self._loads(name, ours, theirs)
 
     def _loads(self, name: str, ours: Load, theirs: Load) -> None:
@@ -223,12 +223,6 @@ class Bench:
     @property
     def _films(self) -> str:
         return f"{VIDEOS} × {self.scale.content // MIB} MiB at once"
-
-
-async def _at_rest(gateway: Client) -> bool:
-    """Whether nothing is under way any more."""
-    under_way = [await gateway.get(f"/videos?status={status}&limit=1") for status in ("queued", "in_progress")]
-    return not any(page["data"] for page in under_way)
 
 
 async def _create(gateway: Client, prompt: str) -> Any:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from local.azurite import Azurite, AzuriteError
 from local.processes import Child, ChildError
-from tests.trials.bench.load import BenchError, Client, Send, at_once, by_turns, ended
+from tests.trials.bench.load import BenchError, Client, Load, Send, at_once, at_rest, by_turns, ended
 from tests.trials.bench.measure import CALLERS, TAKES
 from tests.trials.bench.report import Line, table
 from tests.trials.bench.setup import MASTER_KEY, UPSTREAM_KEY, app_settings, running_app, simulated_upstream
@@ -27,6 +27,7 @@ from tests.trials.bench.setup import MASTER_KEY, UPSTREAM_KEY, app_settings, run
 _MODEL = "bench"
 _FILM = "A lighthouse"
 _START_SECONDS = 180.0
+_APART = 10  # creates a round, each of which waits for the video before
 _FILE_WIDTH = 120  # columns of a table that goes to a file
 
 
@@ -65,26 +66,33 @@ async def compare(command: str, folder: Path, rounds: int, seconds: float) -> li
         ]
         creates = [_creating(client) for client in both]
         alone = await by_turns(creates, rounds * CALLERS)
+        apart = await by_turns(creates, rounds * _APART, rest=both[0])
+        await at_rest(both[0])
         videos = [await _made(client) for client in both]
         statuses = [_asking(client, video_id) for client, video_id in zip(both, videos, strict=True)]
         return [
-            Line("create at 1 caller: p50", "ms", *(statistics.median(took) for took in alone)),
-            *await _at_once("create", creates, rounds, seconds),
-            *await _at_once("status", statuses, rounds, seconds),
+            Line("create at 1 caller, one after another: p50", "ms", *(statistics.median(took) for took in alone)),
+            Line("create at 1 caller, when all before has ended: p50", "ms", *(statistics.median(took) for took in apart)),
+            *await _at_once("create", creates, rounds, seconds, both[0]),
+            *await _at_once("status", statuses, rounds, seconds, both[0]),
         ]
 
 
-async def _at_once(name: str, sends: Sequence[Send], rounds: int, seconds: float) -> list[Line]:
-    loads = [[await at_once(send, CALLERS, seconds) for send in sends] for _ in range(rounds)]
-    both = list(zip(*loads, strict=True))
+async def _at_once(name: str, sends: Sequence[Send], rounds: int, seconds: float, gateway: Client) -> list[Line]:
+    """What follows the gateway's creates is part of their own load, and of no other."""
+    loads: list[list[Load]] = [[] for _ in sends]
+    for _ in range(rounds):
+        for send, of_one in zip(sends, loads, strict=True):
+            of_one.append(await at_once(send, CALLERS, seconds))
+            await at_rest(gateway)
     return [
         Line(
             f"{name} at {CALLERS} callers: requests",
             "/s",
-            *(statistics.median(load.per_second for load in each) for each in both),
+            *(statistics.median(load.per_second for load in of_one) for of_one in loads),
         ),
-        Line(f"{name} at {CALLERS} callers: p50", "ms", *(statistics.median(load.p50 for load in each) for each in both)),
-        Line(f"{name} at {CALLERS} callers: p99", "ms", *(statistics.median(load.p99 for load in each) for each in both)),
+        Line(f"{name} at {CALLERS} callers: p50", "ms", *(statistics.median(load.p50 for load in of_one) for of_one in loads)),
+        Line(f"{name} at {CALLERS} callers: p99", "ms", *(statistics.median(load.p99 for load in of_one) for of_one in loads)),
     ]
 
 
