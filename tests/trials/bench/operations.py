@@ -18,6 +18,7 @@ from shared.storage.table_requests import Answer as TableAnswer
 from shared.storage.table_requests import Request as TableRequest
 
 _TIMES = 20
+_AT_ONCE = 32
 _ROUNDS = 3  # of which the least counts
 _ADDITIONS = 100_000
 _VIDEOS = 5
@@ -46,7 +47,9 @@ async def processor_per_call(given: Mapping[str, str], key: str, video_id: str, 
             "list of 20": lambda: videos.list_videos(call("GET")),
             "redirect to content": lambda: content.get_content(call("GET"), video_id),
         }
-        return {name: await _processor(each) for name, each in calls.items()}
+        took = {name: await _processor(each) for name, each in calls.items()}
+        at_once = await _processor(lambda: asyncio.gather(*(calls["create"]() for _ in range(_AT_ONCE))), times=1)
+    return took | {f"create, {_AT_ONCE} at once": at_once / _AT_ONCE}
 
 
 async def processor_per_activity(given: Mapping[str, str], key: str, prompt: str) -> dict[str, float]:
@@ -81,15 +84,15 @@ def _create(call: Callable[..., Call], prompt: str) -> Call:
     return call("POST", {"content-length": str(len(body))}, body=pieces(body))
 
 
-async def _processor(call: Callable[[], Awaitable[object]]) -> float:
+async def _processor(call: Callable[[], Awaitable[object]], times: int = _TIMES) -> float:
     await call()
     rounds = []
     for _ in range(_ROUNDS):
         begun = time.process_time()
-        for _ in range(_TIMES):
+        for _ in range(times):
             await call()
         rounds.append(time.process_time() - begun)
-    return min(rounds) / _TIMES * 1000
+    return min(rounds) / times * 1000
 
 
 def loop_milliseconds() -> float:
