@@ -7,8 +7,8 @@ last. A video's id has 38 characters; what else stands at its place is looked up
 
 import gc
 
-# What modules leave in memory stays there: looking through it for garbage while they load takes a
-# tenth of a cold start, and finds nothing.
+# What modules leave in memory stays there: looking through it for garbage, again and again while
+# they load, takes a tenth of a cold start and frees less than 1 MiB.
 gc.disable()
 
 from datetime import timedelta
