@@ -164,7 +164,7 @@ class Restoration(msgspec.Struct, frozen=True):
             row = await self._table.get(owner, ACCOUNT)
             if row is None:
                 return
-            before = Account.from_row(row.values)
+            before = row.read(Account)
             after = await self._counted(owner, before)
             if after != before:
                 await self._table.commit(owner, Replace(row, after.to_row()))

@@ -22,7 +22,7 @@ _MINUTE = timedelta(minutes=1)
 _SLOT_WAIT = 10.0  # seconds: when a caller with too many running videos may look again
 
 
-class Account(msgspec.Struct, frozen=True, kw_only=True):
+class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One key's row. Money in micro-dollars, times in UTC; `models`, `tags`, `metadata`, `aliases`,
     `permissions` and `callback_hosts` are JSON text. `hooked` is whether an endpoint wants events.
 
@@ -74,11 +74,9 @@ class Account(msgspec.Struct, frozen=True, kw_only=True):
     rate_count: int = 0
 
     def to_row(self) -> dict[str, Any]:
-        return msgspec.structs.asdict(self)
-
-    @classmethod
-    def from_row(cls, values: dict[str, Any]) -> "Account":
-        return cls(**{name: value for name, value in values.items() if name in cls.__struct_fields__})
+        """The columns of its row. One that has its default is left out."""
+        row: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(datetime,))
+        return row
 
 
 def callback_hosts(account: Account | None) -> list[str]:

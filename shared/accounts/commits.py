@@ -71,7 +71,7 @@ class Commits:
     async def account(self, owner: str) -> Account | None:
         """A key's account, or None if the key does not exist. One point read."""
         row = await self.table.get(owner, ACCOUNT)
-        return Account.from_row(row.values) if row else _unwritten(owner)
+        return row.read(Account) if row else _unwritten(owner)
 
     @contextmanager
     def foreseen(self, owner: str) -> Iterator[None]:
@@ -138,7 +138,7 @@ class Commits:
         row, *_ = await asyncio.gather(
             early or self.table.get(owner, ACCOUNT), *(waiting.change.read(self.table, again=again) for waiting in undecided)
         )
-        before = Account.from_row(row.values) if row else _unwritten(owner)
+        before = row.read(Account) if row else _unwritten(owner)
         together = _Together(before)
         for waiting in undecided:
             if not together.decide(waiting):

@@ -75,14 +75,20 @@ class Standings(msgspec.Struct):
         return len((await self._read(model)).places)
 
     async def _read(self, model: Model) -> _Reading:
-        async with self._reading[model.name]:
-            known = self._readings.get(model.name)
-            if known is None or not known.is_fresh(self._now()):
-                line = [video_of(row) async for row in self.queue.places(model.name)]
-                places = {video_id: place for place, video_id in enumerate(line)}
-                known = _Reading(self._now(), places, await self.shards.all(model.name))
-                self._readings[model.name] = known
+        """The last reading, while it is fresh; one of those who need another makes it."""
+        if known := self._fresh(model.name):
             return known
+        async with self._reading[model.name]:
+            if known := self._fresh(model.name):
+                return known
+            line = [video_of(row) async for row in self.queue.places(model.name)]
+            places = {video_id: place for place, video_id in enumerate(line)}
+            known = self._readings[model.name] = _Reading(self._now(), places, await self.shards.all(model.name))
+            return known
+
+    def _fresh(self, model_name: str) -> _Reading | None:
+        known = self._readings.get(model_name)
+        return known if known and known.is_fresh(self._now()) else None
 
     def _now(self) -> float:
         return self.clock.now().timestamp()

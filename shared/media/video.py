@@ -1,6 +1,5 @@
 """A video: its id, its record, and the object that callers see."""
 
-import json
 import re
 import secrets
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ _ID = re.compile(r"video_[0-9a-f]{32}")
 _LATEST = 2**44 - 1  # milliseconds; eleven hex digits last until the year 2527
 
 
-class RunningJob(msgspec.Struct, frozen=True, kw_only=True):
+class RunningJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The part of a video's record by which its job is followed. The engine keeps it between looks,
     so it is short and has no text that a caller wrote.
     """
@@ -116,14 +115,14 @@ class Video(RunningJob, frozen=True, kw_only=True):
     @property
     def asked(self) -> dict[str, Any]:
         """The parameters beside OpenAI's that its job is made with."""
-        return json.loads(self.parameters) if self.parameters else {}
+        return msgspec.json.decode(self.parameters) if self.parameters else {}
 
     @property
     def told(self) -> dict[str, Any] | None:
         """What the upstream told of the finished job, and the seed that makes it again; None if
         there is nothing.
         """
-        told = json.loads(self.upstream) if self.upstream else {}
+        told = msgspec.json.decode(self.upstream) if self.upstream else {}
         return {**told, **({"seed": self.asked["seed"]} if "seed" in self.asked else {})} or None
 
     @property
@@ -137,16 +136,12 @@ class Video(RunningJob, frozen=True, kw_only=True):
         return self.cost if self.status == "completed" else 0
 
     def to_row(self) -> dict[str, Any]:
-        """The columns of the video's row; its key is the id."""
-        row = msgspec.structs.asdict(self)
+        """The columns of the video's row; its key is the id. One that has its default is left out,
+        but for the status, by which storage picks rows.
+        """
+        row: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(datetime,))
         del row["id"]
-        return row
-
-    @classmethod
-    def from_row(cls, video_id: str, values: dict[str, Any]) -> "Video":
-        """The video of a row. Columns that another version has written are ignored."""
-        known = values if values.keys() <= _FIELDS else {name: values[name] for name in values.keys() & _FIELDS}
-        return cls(id=video_id, **known)
+        return {**row, "status": self.status}
 
     @property
     def _reason(self) -> dict[str, Any] | None:
@@ -178,16 +173,13 @@ class Video(RunningJob, frozen=True, kw_only=True):
             "parameters": self.asked or None,
             "upstream": self.told,
             "fallback_from": self.fallback_from,
-            "guardrails": json.loads(self.guardrails) if self.guardrails else None,
+            "guardrails": msgspec.json.decode(self.guardrails) if self.guardrails else None,
             "remix": "recreated" if self.recreated else None,
             "usage": {"duration_seconds": float(self.seconds)},
             "user": self.user,
-            "metadata": json.loads(self.metadata) if self.metadata else None,
+            "metadata": msgspec.json.decode(self.metadata) if self.metadata else None,
             "request_id": self.request_id,
         }
-
-
-_FIELDS = frozenset(Video.__struct_fields__)
 
 
 class VideoFilter(msgspec.Struct, frozen=True):
@@ -207,7 +199,7 @@ class VideoFilter(msgspec.Struct, frozen=True):
     def takes(self, video: Video) -> bool:
         """Whether a video matches."""
         fits = all(getattr(video, name) == value for name, value in self.stored.items())
-        return fits and (not self.metadata or set(self.metadata) <= json.loads(video.metadata or "{}").items())
+        return fits and (not self.metadata or set(self.metadata) <= msgspec.json.decode(video.metadata or "{}").items())
 
 
 EVERY_VIDEO = VideoFilter()
@@ -259,4 +251,4 @@ def dollars(micros: int) -> str:
 
 def unix(moment: datetime | None) -> int | None:
     """Whole seconds, as OpenAI's objects tell times."""
-    return None if moment is None else int(moment.astimezone(UTC).timestamp())
+    return None if moment is None else int(moment.timestamp())

@@ -166,7 +166,7 @@ async def own_video(call: Call, video_id: str) -> Video:
 
 async def shown(call: Call, video: Video) -> dict[str, Any]:
     """The video, with its place in the queue as it is now."""
-    standing = await call.gateway.pool.standing(video)
+    standing = await call.gateway.pool.standing(video) if video.waits else None
     return video.wire(standing.wire() if standing else None)
 
 

@@ -21,8 +21,10 @@ async def has_news(call: Call, video: Video) -> bool:
     raises.
     """
     seconds, gateway = _asked(call), call.gateway
+    if not seconds or video.finished:
+        return False
     owner = (await call.caller()).owner
-    if not seconds or video.finished or gateway.places.refusal(owner):
+    if gateway.places.refusal(owner):
         return False
     with gateway.places.taken(owner):
         follower = gateway.following.video(video.id, View.of(video.to_row()))

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
-from shared.storage.table_values import take_apart, to_entity
+from shared.storage.table_values import to_entity, to_values, with_whole_texts
 from shared.storage.tables import Row
 
 _HEAD = b'{"azure-video-gateway": "table", "version": 1}'
@@ -88,9 +88,7 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 def _row(line: bytes) -> Exported:
     try:
-        entity = json.loads(line)
-        partition = str(entity["PartitionKey"])
-        key, values, _ = take_apart(entity)
-        return Exported(partition, key, values)
+        entity = with_whole_texts(json.loads(line))
+        return Exported(str(entity["PartitionKey"]), entity["RowKey"], to_values(entity))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotAnExport("The file has a line that is no row.") from error

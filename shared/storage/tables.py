@@ -7,6 +7,7 @@ and the other gets `WriteConflict`.
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from functools import cached_property
 from random import Random
 from typing import Any, NoReturn, TypeVar
 
@@ -18,7 +19,7 @@ from shared.errors import StorageUnavailable
 from shared.storage import table_requests
 from shared.storage.table_requests import NOT_JSON, Answer, Request
 from shared.storage.table_service import TableService, refusal, table_service, unreadable
-from shared.storage.table_values import Values, take_apart, to_entity
+from shared.storage.table_values import PART, Form, Values, key_and_etag, to_entity, to_form, to_values, with_whole_texts
 
 _PAGE = 1000
 _GONE = "ResourceNotFound"
@@ -30,12 +31,31 @@ class WriteConflict(Exception):
     """The row was changed, exists already, or does not exist: read again and decide again."""
 
 
-class Row(msgspec.Struct, frozen=True):
-    """A row as it was read. Conditional writes need its etag."""
+class Row(msgspec.Struct, frozen=True, dict=True):
+    """A row as it was read. Conditional writes need its etag. `told` are its values in the form of
+    the service's JSON, or in their own.
+    """
 
     key: str
-    values: dict[str, Any]
+    told: dict[str, Any]
     etag: str
+
+    @cached_property
+    def values(self) -> dict[str, Any]:
+        """The values by name. Raises StorageUnavailable for one that is not of its type."""
+        try:
+            return to_values(self.told)
+        except (KeyError, TypeError, ValueError) as error:
+            raise unreadable() from error
+
+    def read(self, form: type[Form], **also: Any) -> Form:
+        """The values, and those of `also`, as a struct. Columns that another version has written
+        are ignored. Raises StorageUnavailable for a value that is not of its type, or is missing.
+        """
+        try:
+            return to_form(self.told, form, also)
+        except ValueError as error:
+            raise unreadable() from error
 
 
 class Insert(msgspec.Struct, frozen=True):
@@ -95,7 +115,7 @@ class Table:
         """One point read. Raises StorageUnavailable."""
         (answer,) = await self._send(table_requests.read(self._name, partition, key))
         if answer.is_success:
-            return _row(_decoded(answer, dict))
+            return _row(*_whole(answer, [_decoded(answer, dict)]))
         return None if answer.code == _GONE else _refuse(answer)
 
     async def commit(self, partition: str, *writes: Write) -> list[str]:
@@ -157,7 +177,7 @@ class Table:
             (answer,) = await self._send(table_requests.query(self._name, condition, select, size, following))
             if not answer.is_success:
                 _refuse(answer)
-            yield _decoded(answer, _Page).value
+            yield _whole(answer, _decoded(answer, _Page).value)
             following = table_requests.continuation(answer)
             if not following:
                 return
@@ -272,13 +292,20 @@ class _Page(msgspec.Struct, frozen=True):
     value: list[dict[str, Any]]
 
 
-_Form = TypeVar("_Form")
-
-
-def _decoded(answer: Answer, form: type[_Form]) -> _Form:
+def _decoded(answer: Answer, form: type[Form]) -> Form:
     try:
         return msgspec.json.decode(answer.body, type=form)
     except NOT_JSON as error:
+        raise unreadable() from error
+
+
+def _whole(answer: Answer, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entities of an answer, none of whose texts is in parts any more."""
+    if PART.encode() not in answer.body:
+        return entities
+    try:
+        return [with_whole_texts(entity) for entity in entities]
+    except (TypeError, ValueError) as error:
         raise unreadable() from error
 
 
@@ -291,9 +318,10 @@ def _partition(entity: Mapping[str, Any]) -> str:
 
 def _row(entity: dict[str, Any]) -> Row:
     try:
-        return Row(*take_apart(entity))
-    except (KeyError, TypeError, ValueError) as error:
+        key, etag = key_and_etag(entity)
+    except (KeyError, TypeError) as error:
         raise unreadable() from error
+    return Row(key, entity, etag)
 
 
 def _refuse(answer: Answer) -> NoReturn:

@@ -12,7 +12,6 @@ until `upkeep.indexing` has gone through them. Until then listings read them in 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
 from random import Random
 from typing import Any, Self, TypeAlias
 
@@ -87,8 +86,8 @@ class Sighting(msgspec.Struct, frozen=True):
 
     @property
     def told(self) -> dict[str, Any]:
-        """As JSON. Storage returns times as a subclass of `datetime`, hence the hook."""
-        told: dict[str, Any] = msgspec.to_builtins(self, enc_hook=datetime.isoformat)
+        """As JSON."""
+        told: dict[str, Any] = msgspec.to_builtins(self)
         return told
 
     def with_job(self, **changes: Any) -> "Sighting":
@@ -331,7 +330,7 @@ class VideoStore(msgspec.Struct):
 
 
 def _entry(row: Row) -> VideoRow:
-    return VideoRow(Video.from_row(row.key.removeprefix(_GONE), row.values), row)
+    return VideoRow(row.read(Video, id=row.key.removeprefix(_GONE)), row)
 
 
 def _old_key(video_id: str) -> str:

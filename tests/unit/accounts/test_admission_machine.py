@@ -319,11 +319,11 @@ class Admission(RuleBasedStateMachine):
         rows = [row for owner in self.owners for prefix in ("video_", "gone_") for row in self.rows(owner, prefix)]
         ids = [row.key.removeprefix("gone_") for row in rows]
         assert len(set(ids)) == len(ids), "a video lies in one place"
-        return {video_id: Video.from_row(video_id, row.values) for video_id, row in zip(ids, rows, strict=True)}
+        return {video_id: row.read(Video, id=video_id) for video_id, row in zip(ids, rows, strict=True)}
 
     def account(self, owner: str) -> Account:
         rows = self.rows(owner, "key")
-        return Account.from_row(rows[0].values) if rows else Account()
+        return rows[0].read(Account) if rows else Account()
 
 
 def _loses(count: int, error: Exception) -> Callable[[Sequence[Write]], None]:

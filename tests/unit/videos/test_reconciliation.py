@@ -119,7 +119,7 @@ async def test_a_refusal_whose_slot_was_not_returned_is_not_taken_for_a_lost_ans
     dying = world.another()
 
     def die(writes: Any) -> None:
-        if any("attempted_at" in values_of(each) and not values_of(each)["attempted_at"] for each in writes):
+        if any("prompt" in values_of(each) and "attempted_at" not in values_of(each) for each in writes):
             world.faults.dies_after = len(world.faults.commits)
 
     world.faults.after = die
