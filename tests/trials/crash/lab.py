@@ -104,11 +104,11 @@ async def draw(films: Path) -> None:
 
 @asynccontextmanager
 async def lab(folder: Path) -> AsyncIterator[Lab]:
-    """Everything that a run needs, with its data in `folder` and an Azurite of its own. Raises
-    AzuriteError or ChildError.
+    """Everything that a run needs, with its data in `folder` and an Azurite of its own, which
+    never dies and keeps its data in memory. Raises AzuriteError or ChildError.
     """
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    async with Azurite(folder / "azurite") as azurite, _launcher(folder) as launcher:
+    async with Azurite(folder / "azurite", keep=False) as azurite, _launcher(folder) as launcher:
         yield Lab(folder, azurite.connection_string, launcher)
 
 

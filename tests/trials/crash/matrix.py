@@ -100,14 +100,14 @@ def forgotten(tellings: dict[str, list[Passed]]) -> list[str]:
     return missed + sorted({f"not known: {each.point}" for each in passed if UNNAMED in each.point})
 
 
-def cases(points: Map, seeds: int, stories: Sequence[Story] = STORIES) -> list[Case]:
-    """Every point with so many seeds; the stories that pass it take turns."""
+def cases(points: Map, seeds: range, stories: Sequence[Story] = STORIES) -> list[Case]:
+    """Every point with each of the seeds; the stories that pass it take turns."""
     by_name = {story.name: story for story in stories}
     chosen = []
     for point, passages in sorted(points.items()):
         names = [name for name in by_name if name in passages]
         names = Random(point).sample(names, len(names))  # or the last stories would have no turn at what all of them pass
-        for seed in range(seeds):
+        for seed in seeds:
             name = names[seed % len(names)]
             passage = Random(f"{point} {seed}").randint(1, passages[name]) if seed else 1
             chosen.append(Case(by_name[name], Death(point, passage), seed))
@@ -211,7 +211,7 @@ async def main_async(options: argparse.Namespace, console: Console) -> int:
                     shown, late = await recoveries(places)
                     console.print(shown)
                     unknown += late
-                matrix = cases(mapped(tellings), options.seeds)
+                matrix = cases(mapped(tellings), range(options.seed, options.seed + options.seeds))
                 with Progress(console=console, transient=True) as progress:
                     task = progress.add_task("killing", total=len(matrix))
                     tallies = await played(places, matrix, lambda: progress.update(task, advance=1))
@@ -231,7 +231,7 @@ def main() -> int:
     parser.add_argument("--story", choices=[story.name for story in STORIES], help="its points alone (default: all stories)")
     parser.add_argument("--point", help="one run alone, of --story, killed at this point")
     parser.add_argument("--passage", type=int, default=1, help="at its so many-th passage (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="its seed, or the first of --seeds (default: %(default)s)")
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     # A client that is killed in the middle of a request is no error of the upstream's.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
