@@ -4,21 +4,25 @@ the upstream's list can only belong to the create that was under way.
 The upstream's list covers the whole resource, so this holds across deployments, models and keys. A
 row of the partition `asks` stands for one create under way; its key is made of the resource and of
 everything that the list shows of a job. The row names its video, whose record says whether the
-create is still under way: a row left behind by a crash blocks nobody.
+create is still under way: a row left behind by a crash blocks nobody. It also names the models
+whose videos wait for the outcome, so that whoever ends the create can wake them.
 """
 
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 import msgspec
 
+from shared.capacity.equality import ask_of, shown
 from shared.clock import Clock
 from shared.config.catalog import Deployment
 from shared.media.video import Video
-from shared.storage.tables import Delete, Insert, Replace, Row, Table, WriteConflict
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, WriteConflict, key_of
 from shared.storage.video_store import VideoStore
 
 _ASKS = "asks"
+_MOST_WAITING = 8  # models that a row names; videos of others look again by their own timer
 
 
 class EqualAsks(msgspec.Struct, frozen=True):
@@ -31,22 +35,31 @@ class EqualAsks(msgspec.Struct, frozen=True):
 
     async def begin(self, deployment: Deployment, video: Video) -> Row | None:
         """Note that the video's create is under way; the video's own row must say so already.
-        Returns the row for `end`, or None if an equal create is under way. May be repeated. One
-        write, unless there is a row already. Raises StorageUnavailable.
+        Returns the row for `end`. Returns None if an equal create is under way; its row then names
+        the video's model. May be repeated. One write, unless there is a row already. Raises
+        StorageUnavailable.
         """
-        key, values = _key(deployment, video), {"video": video.id, "since": self.clock.now()}
+        key = _key(deployment, video)
         try:
-            (etag,) = await self.table.commit(_ASKS, Insert(key, values))
-            return Row(key, values, etag)
+            return await self._write(Insert(key, self._begun(video)))
         except WriteConflict:
-            return await self._take_over(key, values)
+            row = await self.table.get(_ASKS, key)
+        try:
+            return await self._take_over(row, video)
+        except WriteConflict:
+            return await self.begin(deployment, video)  # the row was changed or deleted just now
 
-    async def end(self, noted: Row) -> None:
-        """The outcome is known: let the next equal create begin. May be repeated."""
+    async def end(self, noted: Row) -> Collection[str]:
+        """The outcome is known: let the next equal create begin. Returns the models whose videos
+        wait for it. May be repeated. One write, unless somebody waits.
+        """
         try:
             await self.table.commit(_ASKS, Delete(noted))
+            return _waiting(noted)
         except WriteConflict:
-            return  # it is gone, or another video has taken it over
+            row = await self.table.get(_ASKS, noted.key)
+        # If it is not the video's any more, it is gone, or another video has taken it over.
+        return await self.end(row) if row and row.values["video"] == noted.values["video"] else ()
 
     async def forget(self) -> None:
         """Delete the rows that crashes have left behind. Raises StorageUnavailable."""
@@ -54,22 +67,27 @@ class EqualAsks(msgspec.Struct, frozen=True):
             if self._is_over(row):
                 await self.end(row)
 
-    async def _take_over(self, key: str, values: dict[str, object]) -> Row | None:
-        """Take over the row if it is the video's own, or if its holder's create has ended. Returns
-        None if not.
+    async def _take_over(self, row: Row | None, video: Video) -> Row | None:
+        """Take over the row if it is the video's own, or if its holder's create has ended. If not,
+        note there that the video waits, and return None. Raises WriteConflict.
         """
-        row = await self.table.get(_ASKS, key)
         if row is None:
-            return None  # it ended just now: the next try begins anew
-        if row.values["video"] == values["video"]:
+            raise WriteConflict
+        if row.values["video"] == video.id:
             return row
-        if not self._is_over(row) and await self._under_way(row.values["video"]):
-            return None
-        try:
-            (etag,) = await self.table.commit(_ASKS, Replace(row, values))
-        except WriteConflict:
-            return None
-        return Row(key, dict(values), etag)
+        if self._is_over(row) or not await self._under_way(row.values["video"]):
+            return await self._write(Replace(row, {**row.values, **self._begun(video)}))
+        waiting = _waiting(row)
+        if video.model not in waiting and len(waiting) < _MOST_WAITING:
+            await self._write(Replace(row, {**row.values, "waiting": " ".join([*waiting, video.model])}))
+        return None
+
+    async def _write(self, write: Insert | Replace) -> Row:
+        (etag,) = await self.table.commit(_ASKS, write)
+        return Row(key_of(write), dict(write.values), etag)
+
+    def _begun(self, video: Video) -> dict[str, object]:
+        return {"video": video.id, "since": self.clock.now()}
 
     async def _under_way(self, video_id: str) -> bool:
         """Whether a video's create has no known outcome. A deleted video counts too: its job is
@@ -85,22 +103,11 @@ class EqualAsks(msgspec.Struct, frozen=True):
         return since.astimezone(UTC) + self.longest < self.clock.now()
 
 
-def ask_of(video: Video, *, prompt: bool = True) -> str:
-    """A hash of what a list of jobs shows of a create; `prompt` is whether it shows prompts. Two
-    creates with the same hash cannot be told apart.
-    """
-    asked = f"{video.source_upstream_id} {video.seconds} {video.size} {video.prompt if prompt else ''}"
-    return sha256(asked.encode()).hexdigest()[:24]
+def _waiting(row: Row) -> Sequence[str]:
+    """The models whose videos wait for the create of this row."""
+    return str(row.values.get("waiting") or "").split()
 
 
 def _key(deployment: Deployment, video: Video) -> str:
-    return f"{sha256(deployment.base_url.encode()).hexdigest()[:16]}_{_told(deployment, video)}"
-
-
-def _told(deployment: Deployment, video: Video) -> str:
-    """What the deployment's list of jobs shows of a create. If jobs carry a mark of their video, or
-    are never searched for, no two creates are equal.
-    """
-    if deployment.mark(video.id) or not deployment.dialect.lists:
-        return video.id
-    return ask_of(video, prompt=not deployment.known_by_size)
+    resource = sha256(deployment.base_url.encode()).hexdigest()[:16]
+    return f"{resource}_{shown(deployment, video.id, ask_of(video))}"

@@ -8,7 +8,7 @@ depend on each other change in one transaction.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from random import Random
@@ -17,13 +17,14 @@ from typing import TypeVar
 import msgspec
 
 from shared.capacity import slots
+from shared.capacity.equality import ask_of, shown
 from shared.capacity.offers import Offers, place_again
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.shards import Shard, Shards, shard_of
 from shared.capacity.slots import Load, Outage
 from shared.capacity.standing import Standing, Standings
 from shared.capacity.turn import Slot, Turn, Wait
-from shared.capacity.waiting_line import Queue
+from shared.capacity.waiting_line import Queue, Skip, nobody, shown_of
 from shared.capacity.wake_ups import WakeUps
 from shared.clock import Clock
 from shared.config.catalog import Catalog, Deployment, Model
@@ -104,6 +105,17 @@ class Pool(msgspec.Struct, dict=True):
         if recovered:
             await self._pass_on(model_name, deployment)
 
+    async def wake_followers(self, video: Video, models: Iterable[str] = ()) -> None:
+        """The outcome of a create is known: offer the free slots of its model, if an equal video
+        waits for it there, and of other `models`. Nothing is read unless somebody waits.
+        """
+        state = self.shards.as_written(video.model, video.deployment or "")
+        lease = state.load(video.deployment or "").leases.get(video.id) if state else None
+        own = [video.model] if lease and lease.followed and lease.answered else []
+        if self.wake_ups.possible:
+            for model in filter(None, map(self.catalog.get, dict.fromkeys([*own, *models]))):
+                await self.hand_out(model)
+
     async def ended(self, video: Video) -> None:
         """The job has ended upstream: free its slot, although the video is not finished yet. May be
         repeated.
@@ -126,7 +138,8 @@ class Pool(msgspec.Struct, dict=True):
 
         With `rest` None the deployment rests for longer after each failure in a row. One that is
         `unreachable` may be tested meanwhile. A create that was never sent (`asked` is False) does
-        not count against `creates_per_minute`.
+        not count against `creates_per_minute`. The slot is offered to other videos, but to no equal
+        one: an equal create may be what stood in the way.
         """
 
         def change(load: Load, now: float) -> list[Write]:
@@ -135,7 +148,8 @@ class Pool(msgspec.Struct, dict=True):
             return [] if lease is None else [place_again(lease, video.id, deployment.name)]
 
         await self._change(model.name, deployment.name, change)
-        await self._pass_on(model.name, deployment.name, but=video.id)
+        equal = shown(deployment, video.id, ask_of(video))
+        await self._pass_on(model.name, deployment.name, but=lambda place: shown_of(deployment, place) == equal)
 
     async def rest(self, model: Model, deployment: Deployment) -> None:
         """A create has failed without a clear answer: send nothing to the deployment for a
@@ -172,10 +186,15 @@ class Pool(msgspec.Struct, dict=True):
         and wake-ups that were lost.
         """
 
-        async def attempt() -> Sequence[str]:
-            return await self.offers.hand_out(model)
+        woken: list[str] = []
 
-        await self.wake_ups.send(await self._in_turn(model.name, attempt))
+        async def attempt() -> None:
+            await self.offers.hand_out(model, woken)
+
+        try:
+            await self._in_turn(model.name, attempt)
+        finally:
+            await self.wake_ups.send(woken)
 
     async def standing(self, video: Video) -> Standing | None:
         """Where a video stands in the queue; None if it does not wait, or is not seen there yet."""
@@ -284,11 +303,10 @@ class Pool(msgspec.Struct, dict=True):
 
         await self._at(model_name, deployment, attempt, read or self.shards.one)
 
-    async def _pass_on(self, model_name: str, deployment: str, but: str | None = None) -> None:
+    async def _pass_on(self, model_name: str, deployment: str, but: Skip = nobody) -> None:
         """Offer the free slots of a deployment, whose row this instance has just written, to the
-        first in the queue `but` this video.
+        first in the queue `but` these.
         """
-
         if not self.wake_ups.possible:
             return  # nobody can be woken, so an offer would lapse; the next video that asks makes it
 

@@ -6,15 +6,16 @@ name and depends on nothing else: whatever is added to the configuration or remo
 keep a deployment in the same row, so its limits hold. One range read returns all rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import cache, cached_property
 from zlib import crc32
 
 import msgspec
 
+from shared.capacity.equality import shown
 from shared.capacity.slots import Lease, Load, State
 from shared.clock import Clock
-from shared.config.catalog import Deployment
+from shared.config.catalog import Deployment, Model
 from shared.storage.tables import Insert, Replace, Row, Table, Write, partition_of
 
 SHARDS = 64  # rows of a model at the most. To change it is to move every lease: never while an app runs
@@ -66,6 +67,22 @@ class Capacity(msgspec.Struct, frozen=True, dict=True):
         """The slots in use, by video: the deployment's name and the lease."""
         return {video_id: (name, lease) for name, load in self._loads.items() for video_id, lease in load.leases.items()}
 
+    def under_way(self, model: Model, deployment: Deployment) -> Iterator[tuple[str, str, Lease]]:
+        """The model's creates without an answer at the deployment's resource: the names of their
+        deployments, their videos and leases. Those whose row was not read are left out.
+        """
+        for each in model.deployments:
+            if each.base_url == deployment.base_url:
+                leases = self.load(each).leases.items()
+                yield from ((each.name, video_id, lease) for video_id, lease in leases if lease.answered is None)
+
+    def asked_for(self, model: Model, deployment: Deployment) -> Set[str]:
+        """What is `shown` of the creates under way at the deployment's resource. No equal one may
+        start there meanwhile: if an answer is lost, a job found in the upstream's list must be of
+        one create only.
+        """
+        return {shown(deployment, video_id, lease.ask) for _, video_id, lease in self.under_way(model, deployment)}
+
     @property
     def round(self) -> int:
         """The virtual time that the queue has reached."""
@@ -108,6 +125,11 @@ class Shards(msgspec.Struct):
         """
         row = self._written.pop((model_name, shard_of(deployment)), None)
         return Shard(row.key, row, _state(row)) if row else await self.one(model_name, deployment)
+
+    def as_written(self, model_name: str, deployment: str) -> State | None:
+        """What this instance last wrote into the deployment's row; None if that is not known."""
+        row = self._written.get((model_name, shard_of(deployment)))
+        return _state(row) if row else None
 
     async def write(self, model_name: str, shard: Shard, *beside: Write) -> None:
         """Write a row, with other writes `beside` it. Raises WriteConflict."""

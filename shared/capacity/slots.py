@@ -15,7 +15,7 @@ is not taken up within `_PATIENCE` lapses.
 """
 
 from bisect import insort
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import msgspec
 
@@ -33,12 +33,13 @@ _SURELY = 3  # refused connections in a row: the server is gone, and not just bu
 _AT_ONCE = 120.0  # seconds: a refusal so soon after reopening continues the earlier outage
 
 
-class Lease(msgspec.Struct):
-    """A slot that a video holds. `ask` is a hash of what the upstream was asked for, `answered` the
-    time of its answer, None until then.
+class Lease(msgspec.Struct, omit_defaults=True):
+    """A slot that a video holds. `ask` is what `ask_of` says of its create, `answered` the time of
+    its answer, None until then.
 
     An `offered` slot is kept for a video that has not taken it up, and may not do so before
-    `since`. A `bound` video can use no other deployment.
+    `since`. A `bound` video can use no other deployment. A video is `followed` if an equal one in
+    the queue waits for its answer.
     """
 
     since: float
@@ -47,6 +48,7 @@ class Lease(msgspec.Struct):
     answered: float | None = None
     offered: bool = False
     bound: bool = False
+    followed: bool = False
 
 
 class Outage(msgspec.Struct):
@@ -232,13 +234,6 @@ def _paced(deployment: Deployment, creates: list[float]) -> float:
     """When one more create is allowed by `creates_per_minute`. `creates` are in order."""
     most = deployment.creates_per_minute
     return creates[-most] + _WINDOW if len(creates) >= most else 0.0
-
-
-def asked_for(load: Load) -> Collection[str]:
-    """The creates without an answer, as hashes (`ask_of`). No equal one may start meanwhile: if an
-    answer is lost, a job found in the upstream's list must be of one create only.
-    """
-    return {lease.ask for lease in load.leases.values() if lease.answered is None}
 
 
 def lapsed(lease: Lease, now: float) -> bool:

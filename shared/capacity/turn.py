@@ -6,7 +6,7 @@ from random import Random
 import msgspec
 
 from shared.capacity import poll_schedule, slots
-from shared.capacity.equal_asks import ask_of
+from shared.capacity.equality import ask_of, shown
 from shared.capacity.offers import Offers
 from shared.capacity.render_times import RenderTimes
 from shared.capacity.shards import Capacity, Shards, shard_of
@@ -17,7 +17,9 @@ from shared.config.catalog import Deployment, Model
 from shared.media.video import Video
 from shared.storage.tables import Insert, Replace, Row, Table, Write, WriteConflict, partition_of
 
-_EQUAL_UNDER_WAY = 5.0  # seconds to the next try of a video that only waits for an equal create's answer
+# Seconds to the next look of a video that waits for equal creates' answers alone, for each that may
+# come before it. It is woken when the last of them is known.
+_EQUAL_UNDER_WAY = 5.0
 _PROBE = 10.0  # seconds between two looks at whether a deployment can be reached again
 
 
@@ -110,12 +112,13 @@ class Turn(msgspec.Struct, frozen=True):
 
     async def _arrive(self, capacity: Capacity, line: Head, note: Row | None) -> Slot | Wait | Outage:
         """Take a slot that no video in the queue can use, or else a place in the queue."""
-        now = self._now()
+        now, ask = self._now(), ask_of(self.video)
         for deployment in self._open(capacity):
             load = capacity.load(deployment)
-            free = slots.open_soon(deployment, load, now)[0] == now and ask_of(self.video) not in slots.asked_for(load)
-            if free and not line.takers(deployment.name, slots.asked_for(load)):
-                lease = Lease(now, ask_of(self.video), capacity.round, bound=self.video.source_deployment is not None)
+            free = slots.open_soon(deployment, load, now)[0] == now
+            asked_for = capacity.asked_for(self.model, deployment) if free else ()
+            if free and shown(deployment, self.video.id, ask) not in asked_for and not line.takers(deployment, asked_for):
+                lease = Lease(now, ask, capacity.round, bound=self.video.source_deployment is not None)
                 shard = capacity.of(deployment.name)
                 slots.take(shard.state, deployment.name, self.video.id, lease)
                 await self.shards.write(self.model.name, shard, self._noted(note, lease.tag))
@@ -149,7 +152,7 @@ class Turn(msgspec.Struct, frozen=True):
         """Offer free slots to the first in the queue, which may be this video."""
         before = await self._before(capacity, line, place.key)
         for deployment in self._open(capacity):
-            given = await self.offers.give(self.model, deployment, capacity.of(deployment.name), line, self.video.id)
+            given = await self.offers.give(self.model, deployment, capacity, line, self.video.id)
             if self.video.id in given:
                 self.woken.extend(each for each in given if each != self.video.id)
                 lease = capacity.load(deployment).leases[self.video.id]
@@ -185,7 +188,7 @@ class Turn(msgspec.Struct, frozen=True):
         elif openings[before.rivals] > now:
             seconds = openings[before.rivals] - now
         else:
-            seconds = _EQUAL_UNDER_WAY
+            seconds = _EQUAL_UNDER_WAY * (1 + before.rivals)
         unreachable = tuple(each for each, load in loads if slots.is_unreachable(load, now)) if before.rivals == 0 else ()
         seconds = min(seconds, _PROBE) if unreachable else seconds
         return Wait(seconds, self._outage(capacity), unreachable)

@@ -10,13 +10,15 @@ fewer than 32 deployments the order is strict.
 """
 
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Collection, Sequence, Set
+from collections.abc import AsyncIterator, Callable, Collection, Sequence, Set
 from random import Random
 
 import msgspec
 
+from shared.capacity.equality import shown
 from shared.capacity.slots import STEP
 from shared.clock import Clock
+from shared.config.catalog import Deployment
 from shared.storage.tables import Insert, Row, Table, partition_of
 
 _FIRST, _AFTER = "wait_", "wait`"
@@ -24,6 +26,14 @@ NEAR = 100  # places from the head that are read at every look
 _IN_ORDER = 32  # deployments for each place beyond the first that an offer may go to
 _FRESH = 3600.0  # seconds: a place far back decides only how long its video sleeps if nobody wakes it
 _TURNED_ROUND = str.maketrans("0123456789abcdef", "fedcba9876543210")
+
+
+Skip = Callable[[Row], bool]  # whether a place is passed over
+
+
+def nobody(_: Row) -> bool:
+    """Skips no place."""
+    return False
 
 
 class Before(msgspec.Struct, frozen=True):
@@ -64,15 +74,14 @@ class Head(msgspec.Struct, frozen=True):
         ahead = [row for row in self.rows if row.key < place]
         return Before(len(ahead), sum(row.values.get("bound") in (None, *free) for row in ahead))
 
-    def takers(self, deployment: str, asked_for: Collection[str]) -> Sequence[Row]:
+    def takers(self, deployment: Deployment, asked_for: Collection[str]) -> Sequence[Row]:
         """The places that can use a slot of this deployment, in order, and of equal creates only
-        the first. `asked_for` are the creates without an answer.
+        the first. `asked_for` is what is `shown` of those that none may be equal to.
         """
-        bound, seen = (None, deployment), set(asked_for)
+        bound, seen = (None, deployment.name), set(asked_for)
         takers = []
         for row in self.rows:
-            ask = row.values.get("ask", row.key)
-            if row.values.get("bound") in bound and ask not in seen:
+            if row.values.get("bound") in bound and (ask := shown_of(deployment, row)) not in seen:
                 seen.add(ask)
                 takers.append(row)
         return takers
@@ -86,9 +95,9 @@ class Head(msgspec.Struct, frozen=True):
         """Those of the videos that can only use one of these deployments."""
         return [video_of(row) for row in self.rows if row.values.get("bound") in deployments]
 
-    def without(self, video_id: str) -> "Head":
-        """The places of the other videos."""
-        return Head([row for row in self.rows if video_of(row) != video_id], self.page)
+    def without(self, skip: Skip) -> "Head":
+        """The places that are not to be skipped."""
+        return Head([row for row in self.rows if not skip(row)], self.page)
 
 
 def spread(deployments: int) -> int:
@@ -153,6 +162,11 @@ def new_place(tag: int, video_id: str, ask: str, bound: str | None) -> Insert:
 def video_of(place: Row) -> str:
     """The id of the video that has a place."""
     return f"video_{place.key[len(_FIRST) :].partition('_')[2].translate(_TURNED_ROUND)}"
+
+
+def shown_of(deployment: Deployment, place: Row) -> str:
+    """What the deployment's list of jobs would show of the create of the video that has a place."""
+    return shown(deployment, video_of(place), place.values.get("ask", place.key))
 
 
 def tag_of(place: Row) -> int:

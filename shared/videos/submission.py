@@ -35,6 +35,7 @@ from shared.errors import (
 from shared.media.reference_image import Reference
 from shared.media.video import Video
 from shared.storage.blobs import Archive
+from shared.storage.tables import Row
 from shared.storage.video_store import VideoRow, VideoStore
 from shared.upstream.client import Accepted, log_failure
 from shared.upstream.upstreams import Upstreams
@@ -146,8 +147,12 @@ class Submission(msgspec.Struct, frozen=True):
             return await self._lose_answer(attempt, error)
         except UpstreamError as error:
             result = await self._not_accepted(attempt, error)
-        await self.equal_asks.end(alone)
+        await self._end(attempt, alone)
         return result
+
+    async def _end(self, attempt: Attempt, alone: Row) -> None:
+        """The outcome of the create is known: let the next equal one begin."""
+        await self.pool.wake_followers(attempt.video, await self.equal_asks.end(alone))
 
     async def _step_aside(self, attempt: Attempt) -> StepResult:
         """An equal create is under way at the resource: wait for its outcome at the head of the
@@ -280,7 +285,7 @@ class Submission(msgspec.Struct, frozen=True):
         if isinstance(verdict, LookAgain):
             return again(verdict.seconds, verdict.left)
         result = await self._act_on(attempt, verdict)
-        await self.equal_asks.end(alone)
+        await self._end(attempt, alone)
         return result
 
     def _wait_for_equal(self, attempt: Attempt) -> StepResult:

@@ -102,6 +102,17 @@ async def _equal_meanwhile(stage: Stage, _: Any) -> None:
     await equal(stage, None)
 
 
+async def _equal_in_line(stage: Stage, _: Any) -> None:
+    """Three equal creates of one model, the second and third while the first is asked for; a slot
+    is free for each.
+    """
+    stage.fault(kind="delay", operation="create", seconds=8, when="after")
+    await stage.client.create()
+    await stage.asked("create")
+    for _ in range(2):
+        await stage.client.create(prompt=stage.client.prompts[0])
+
+
 async def equal(stage: Stage, _: Any) -> None:
     """Another create like the client's first one, of the last model."""
     await stage.client.create(model=stage.models[-1], prompt=stage.client.prompts[0])
@@ -433,6 +444,11 @@ CLIENTS = (
         prices=(0.1, 0.1),
         check=_one_after_the_other,
         knobs={"deadline_seconds": 7200},  # or the sweep, whose time is ahead, would take the first for given up
+    ),
+    Story("equal to one that is asked for", _equal_in_line, check=_one_after_the_other, max_running=3),
+    Story("equal ones, and every wake-up is lost", _equal_in_line, check=_one_after_the_other, max_running=3, wakes="lost"),
+    Story(
+        "equal ones, and every wake-up comes twice", _equal_in_line, check=_one_after_the_other, max_running=3, wakes="doubled"
     ),
     Story("an upstream that cannot be reached", _unreachable),
     Story("a reference image", _with_reference),

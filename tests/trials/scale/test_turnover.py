@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 
@@ -13,6 +14,8 @@ from tests.trials.scale.load import TRICKLE, Plan, Request
 from tests.trials.scale.report import Findings
 from tests.trials.scale.simulation import Simulation
 
+_TRAVEL = 0.25  # seconds of a create to the upstream, and back
+FREE = Plan(videos=20, deployments=1, keys=3, instances=2, max_running=30, creates_per_minute=1000)
 QUICK = Plan(videos=21, deployments=2, keys=3, instances=2, max_running=2, creates_per_minute=1000)
 
 
@@ -80,6 +83,31 @@ def test_lost_and_doubled_events_cost_waiting_time_alone(lost: float) -> None:
     assert sum(place.refused for place in found.places) == 0
     assert max(place.most_running for place in found.places) == QUICK.max_running
     assert (found.rows_left, found.reserved, found.engine.died) == (0, 0, [])
+
+
+@pytest.mark.parametrize("lost", [0.0, 0.4])
+def test_equal_requests_follow_each_other_at_once_and_one_at_a_time(monkeypatch: pytest.MonkeyPatch, lost: float) -> None:
+    """Half a second each, of two instances, on slots that are free all the time. Each is woken
+    once; a wake-up that is lost costs time alone.
+    """
+    monkeypatch.setattr(simulated, "_CREATE", (_TRAVEL, _TRAVEL))
+    found = simulate([replace(each, prompt="The same") for each in asked(20, 60.0)], FREE, lost_events=lost)
+    (place,) = found.places
+    starts = sorted(job.accepted for job in place.jobs.values())
+    assert len(starts) == 20
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= 2 * _TRAVEL
+    assert (found.rows_left, found.reserved, found.engine.died) == (0, 0, [])
+    if not lost:
+        assert starts[-1] <= 20 * (2 * _TRAVEL + 1.0)
+        assert found.wakes <= 1.1
+
+
+def test_two_hundred_equal_requests_cost_each_no_more_than_twenty() -> None:
+    """Those far back do not look at those before them."""
+    plan = replace(FREE, max_running=300)
+    few, many = (simulate([replace(each, prompt="The same") for each in asked(count, 60.0)], plan) for count in (20, 200))
+    assert many.operations.of() / 200 <= few.operations.of() / 20 + 5
+    assert many.wakes <= 2
 
 
 @dataclass

@@ -89,7 +89,9 @@ class SimulatedDeployment:
             self.refused += 1
             raise Busy("Too many running tasks.")
         bend = self.random.lognormvariate(0.0, 0.15)
-        job = SimulatedJob(f"job_{next(self._numbers)}", prompt, seconds, size, now, now + self.renders[prompt], bend)
+        job = SimulatedJob(
+            f"{self.deployment.name}_{next(self._numbers)}", prompt, seconds, size, now, now + self.renders[prompt], bend
+        )
         self.jobs[job.id] = job
         self._recent.append(now)
         self._running.append(job)

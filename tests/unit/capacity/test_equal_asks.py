@@ -10,6 +10,7 @@ from PIL import Image
 
 from shared.accounts.account import Account
 from shared.media.video import Video
+from shared.storage.tables import Row
 from shared.upkeep.sweep import Sweep
 from tests.fakes.orchestrations import Engine
 from tests.fakes.table import values_of
@@ -118,6 +119,75 @@ async def test_a_crash_beside_the_note_of_a_request_keeps_nobody_waiting(world: 
         assert await world.submitted(video.id) == {"done": True}
     jobs = {(await world.video(each.id)).upstream_id for each in (mine, theirs)}
     assert jobs == set(world.upstream.jobs)
+
+
+class Bell:
+    """Hears who is woken, by any instance of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.heard: list[str] = []
+        world.gateway.pool.wake_ups.go_through(self)
+
+    async def wake(self, video_id: str) -> None:
+        self.heard.append(video_id)
+
+
+@pytest.mark.parametrize("made", [True, False])
+async def test_whoever_waits_for_a_create_of_another_model_is_woken_by_its_outcome(world: World, made: bool) -> None:
+    """Once, also where it turns out to have made no job."""
+    world = two_models(world)
+    bell = Bell(world)
+    mine, theirs = await of_two_keys(world)
+    if made:
+        world.upstream.accept_then(RESET)
+    else:
+        world.upstream.script("create", RESET)
+    await world.gateway.submission.submit(mine.id)
+    for _ in range(2):
+        await world.gateway.submission.submit(theirs.id)
+    assert bell.heard == []
+    assert await world.submitted(mine.id) == {"done": True}
+    assert bell.heard == [theirs.id]
+    assert await world.submitted(theirs.id) == {"done": True}
+    assert bell.heard == [theirs.id]
+
+
+async def test_a_row_names_eight_models_at_most(world: World) -> None:
+    """However many wait; the others look by themselves."""
+    (only,) = world.model.deployments
+    video = await attempted(world, await world.start())
+    asks = world.gateway.equal_asks
+    noted = await asks.begin(only, video)
+    for number in range(20):
+        assert await asks.begin(only, replace(video, id=f"{video.id}{number}", model=f"model-{number}")) is None
+    assert noted is not None
+    assert await asks.end(noted) == [f"model-{number}" for number in range(8)]
+    assert await asks.end(noted) == ()
+
+
+async def test_who_comes_while_the_row_is_removed_begins_at_once(world: World) -> None:
+    """Nobody would wake it: what it waits for is over."""
+    (only,) = world.model.deployments
+    first, second = await attempted(world, await world.start()), await world.start()
+    asks = world.gateway.equal_asks
+    noted = await asks.begin(only, first)
+    assert noted is not None
+
+    async def ended(partition: str, key: str) -> Row | None:
+        world.gateway.tables.pools.get = get  # type: ignore[method-assign] # as it was
+        await asks.end(noted)
+        return await get(partition, key)
+
+    get = world.gateway.tables.pools.get
+    world.gateway.tables.pools.get = ended  # type: ignore[method-assign] # for the next read alone
+    assert await asks.begin(only, second) is not None
+
+
+async def attempted(world: World, video: Video) -> Video:
+    """A video whose create is under way, as its record says."""
+    entry = await world.gateway.videos.find(video.id)
+    assert entry is not None
+    return (await world.gateway.videos.change(entry, attempted_at=world.clock.now())).video
 
 
 async def test_the_sweep_drops_what_a_crash_has_left_behind(world: World) -> None:

@@ -87,9 +87,9 @@ class Yard:
             source_upstream_id=source and "job",
         )
 
-    async def arrive(self, owner: int, priority: int = 1, source: str | None = None) -> Video:
+    async def arrive(self, owner: int, priority: int = 1, source: str | None = None, prompt: str = "") -> Video:
         """A video that has entered, and asked for the first time."""
-        video = self.video(owner, source=source)
+        video = self.video(owner, prompt, source)
         await self.pool.enter(self.model, video.id)
         await self.pool.acquire(self.model, video, priority)
         return video
@@ -108,6 +108,12 @@ class Yard:
     async def freed(self, video: Video) -> None:
         """The job has ended upstream."""
         await self.pool.ended(msgspec.structs.replace(video, deployment=self.holder(video)))
+
+    async def accepted(self, video: Video) -> None:
+        """The upstream has answered the create, and that is on record."""
+        name = self.holder(video) or ""
+        await self.pool.answered(self.model.name, name, video.id)
+        await self.pool.wake_followers(msgspec.structs.replace(video, deployment=name))
 
     async def end(self, video: Video) -> None:
         """The video is finished, and a minute later its create no longer counts."""

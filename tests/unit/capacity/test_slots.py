@@ -100,15 +100,6 @@ def shut(load: Load, seconds: float, *, now: float = NOW, lost: bool = False) ->
     slots.take_down(load, "denied", now, seconds, lost=lost, request_id=None)
 
 
-def test_equal_creates_are_under_way_until_answered() -> None:
-    """From then on a job can no longer be taken for the other's."""
-    load = Load()
-    start(load, "v", NOW, ask="same")
-    assert slots.asked_for(load) == {"same"}
-    slots.answered(load, "v", NOW)
-    assert slots.asked_for(load) == set()
-
-
 def test_a_deployment_that_rests_or_is_down_is_offered_to_nobody() -> None:
     """Its openings are known all the same, unless it is lost."""
     a, resting, down, lost = place(), Load(rests_until=NOW + 30), Load(), Load()

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass, field
+from random import Random
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from shared.media.video import Video
 from tests.fakes.loop import JumpingLoop
 from tests.unit.capacity.test_pool import Limits, Yard
 
-_SWEEPS = 30.0  # seconds between two looks of the sweep
+_SWEEPS = 20.0, 40.0  # seconds between two looks of the sweep, which come at no fixed times
 _MOST_SWEEPS = 4_000  # until everybody has had his turn, although nobody is woken any more
 
 
@@ -46,6 +47,7 @@ class WakeUpMachine(RuleBasedStateMachine):
         self.post = Post()
         self.sleepers: dict[str, Sleeper] = {}
         self.running: dict[str, Video] = {}
+        self.asked: dict[str, Video] = {}  # of those that run: the upstream has not answered yet
         self.creates: list[tuple[str, float]] = []
 
     @initialize(limits=st.lists(st.tuples(st.integers(1, 2), st.integers(1, 3)), min_size=1, max_size=2))
@@ -54,10 +56,10 @@ class WakeUpMachine(RuleBasedStateMachine):
         for pool in self.yard.pools:
             pool.wake_ups.go_through(self.post)
 
-    @rule(owner=st.integers(1, 3), count=st.integers(1, 3))
-    def arrive(self, owner: int, count: int) -> None:
+    @rule(owner=st.integers(1, 3), count=st.integers(1, 3), prompt=st.sampled_from(["", "The same"]))
+    def arrive(self, owner: int, count: int, prompt: str) -> None:
         for _ in range(count):
-            video = self.yard.video(owner)
+            video = self.yard.video(owner, prompt)
             self.runner.run(self.yard.pool.enter(self.yard.model, video.id))
             self._ask(video)
 
@@ -68,6 +70,11 @@ class WakeUpMachine(RuleBasedStateMachine):
         sleeper = self.sleepers.get(data.draw(st.sampled_from(self.post.sent)))
         if sleeper is not None:
             self._ask(sleeper.video)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data())
+    def an_answer_comes(self, data: st.DataObject) -> None:
+        self._answer(data.draw(st.sampled_from(sorted(self.asked))))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -94,6 +101,12 @@ class WakeUpMachine(RuleBasedStateMachine):
             assert len(holders) <= each.max_running
             assert len(made) <= each.creates_per_minute
 
+    @invariant()
+    def no_equal_creates_are_under_way(self) -> None:
+        """At one deployment; at several of one resource `equal_asks` has the last word."""
+        asked = [(video.deployment, video.prompt) for video in self.asked.values()]
+        assert len(asked) == len(set(asked))
+
     def teardown(self) -> None:
         with self.runner:
             if hasattr(self, "yard"):
@@ -101,13 +114,14 @@ class WakeUpMachine(RuleBasedStateMachine):
 
     def _everybody_gets_his_turn(self) -> None:
         """Although from now on every wake-up is lost."""
+        random = Random(0)
         for _ in range(_MOST_SWEEPS):
             if not self.sleepers:
                 return
             for video_id in sorted(self.running):
                 self._end(video_id)
             self.the_sweep_looks()
-            self.time_passes(_SWEEPS)
+            self.time_passes(random.uniform(*_SWEEPS))
             self.no_limit_is_exceeded()
         raise AssertionError(f"{len(self.sleepers)} videos never had their turn")
 
@@ -121,9 +135,16 @@ class WakeUpMachine(RuleBasedStateMachine):
         self.sleepers.pop(video.id, None)
         self.running[video.id] = replace(video, deployment=name)
         self.creates.append((name, self._now()))
-        self.runner.run(self.yard.pool.answered(self.yard.model.name, name, video.id))
+        self.asked[video.id] = self.running[video.id]
+
+    def _answer(self, video_id: str) -> None:
+        video = self.asked.pop(video_id)
+        self.runner.run(self.yard.pool.answered(video.model, video.deployment or "", video_id))
+        self.runner.run(self.yard.pool.wake_followers(video))
 
     def _end(self, video_id: str) -> None:
+        if video_id in self.asked:
+            self._answer(video_id)
         self.runner.run(self.yard.pool.ended(self.running.pop(video_id)))
         self.runner.run(self.yard.pool.leave(self.yard.model.name, video_id, ended=True))
 

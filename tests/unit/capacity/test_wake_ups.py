@@ -1,12 +1,21 @@
 """Who is woken when a slot becomes free; and that a wake-up is no more than a hint."""
 
 import logging
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+from msgspec.structs import replace
 
+from shared.capacity.offers import Offers
 from shared.capacity.pool import Slot, Wait
 from shared.capacity.slots import Outage
-from tests.unit.capacity.test_pool import Yard
+from shared.config.catalog import Deployment, Model
+from shared.dialects.dialect import Dialect
+from shared.dialects.known import GEMINI, OPENAI, SGLANG
+from shared.storage.tables import WriteConflict
+from tests.unit.capacity.test_pool import Limits, Yard
 
 pytestmark = pytest.mark.anyio
 
@@ -60,6 +69,99 @@ async def test_who_is_bound_elsewhere_is_passed_over() -> None:
     assert isinstance(await yard.ask(other), Slot)
     await yard.end(on["d1"])
     assert bell.heard[1:] == [remix.id]
+
+
+@pytest.mark.parametrize("limits", [[(3, 100)], [(1, 100), (2, 100)]], ids=["one deployment", "two of one resource"])
+async def test_whoever_waits_for_an_equal_create_alone_is_woken_by_its_outcome(limits: Limits) -> None:
+    """Not while it is under way, whatever is free; then one after the other."""
+    yard = Yard(limits)
+    bell = yard.ring()
+    first, second, third = [await yard.arrive(owner, prompt="The same") for owner in (1, 2, 3)]
+    assert (yard.holder(second), bell.heard) == (None, [])
+    await yard.pool.hand_out(yard.model)
+    assert (yard.holder(second), bell.heard) == (None, [])
+    await yard.accepted(first)
+    assert bell.heard == [second.id]
+    assert isinstance(await yard.ask(second), Slot)
+    assert yard.holder(third) is None
+    await yard.accepted(second)
+    assert bell.heard == [second.id, third.id]
+
+
+async def test_a_create_that_nobody_equal_waits_for_costs_no_more() -> None:
+    """Although others wait, and a slot is free for them."""
+    yard = Yard([(2, 100)])
+    yard.ring()
+    first = await yard.arrive(1, prompt="The same")
+    await yard.pool.answered("a/model", "d0", first.id)
+    before = yard.table.operations.of()
+    await yard.pool.wake_followers(replace(first, deployment="d0"))
+    assert yard.table.operations.of() == before
+
+
+async def test_a_slot_that_an_equal_create_stands_in_the_way_of_goes_to_others() -> None:
+    """One under way at another model of the same resource: those equal to it would come back at
+    once.
+    """
+    yard = Yard([(1, 100)])
+    (only,) = yard.model.deployments
+    first, second = [await yard.arrive(owner, prompt="The same") for owner in (1, 2)]
+    other = await yard.arrive(3)
+    bell = yard.ring()
+    await yard.pool.return_slot(yard.model, first, only, 0.0, asked=False)
+    assert bell.heard == [other.id]
+    await yard.end(other)
+    assert bell.heard == [other.id, first.id]
+    assert yard.holder(second) is None
+
+
+def at(dialect: Dialect) -> Yard:
+    """Two slots at a server of this dialect, which nobody else asks."""
+    yard = Yard([(2, 100)])
+    (only,) = yard.model.deployments
+    yard.model = replace(yard.model, deployments=(replace(only, dialect=dialect, shared=False),))
+    yard.pools = [yard.pool] = [yard.instance(yard.model, 0)]
+    return yard
+
+
+async def test_creates_that_carry_a_mark_of_their_video_are_never_equal() -> None:
+    """Nor those that no list is read for: all start at once."""
+    for dialect in (SGLANG, GEMINI):
+        yard = at(dialect)
+        assert [yard.holder(await yard.arrive(owner, prompt="The same")) for owner in (1, 2)] == ["d0", "d0"]
+
+
+async def test_where_jobs_are_known_by_their_size_all_of_one_size_are_equal() -> None:
+    """The list of such a server tells no prompt, and it has no other callers."""
+    yard = at(OPENAI)
+    bell = yard.ring()
+    first, second = [await yard.arrive(owner) for owner in (1, 2)]
+    assert yard.holder(second) is None
+    await yard.accepted(first)
+    assert bell.heard == [second.id]
+
+
+async def test_who_was_offered_a_slot_is_woken_although_the_next_offer_was_in_conflict() -> None:
+    """Another instance changed the row of the next deployment meanwhile."""
+    yard = Yard([(1, 100), (1, 100)])
+    running = [await yard.arrive(9) for _ in range(2)]
+    line = [await yard.arrive(owner) for owner in (1, 2)]
+    for each in running:  # nobody can be woken yet, so the slots stay free
+        await yard.freed(each)
+    bell, offers = yard.ring(), yard.pool.offers
+    given: list[str] = []
+
+    async def give(self: Offers, model: Model, deployment: Deployment, *rest: Any) -> Sequence[str]:
+        if len(given) == 1:
+            given.append("nobody")
+            raise WriteConflict
+        given.extend(found := await _give(self, model, deployment, *rest))
+        return found
+
+    _give = type(offers).give
+    with patch.object(type(offers), "give", give):
+        await yard.pool.hand_out(yard.model)
+    assert bell.heard == [each.id for each in line]
 
 
 async def test_an_offer_that_is_given_up_goes_to_the_next() -> None:
