@@ -46,7 +46,10 @@ class HttpConnection(asyncio.Protocol):
         self.is_free, self._received = False, 0
         self._reply = self._loop.create_future()
         self._transport.write(request)
-        return await self._reply
+        try:
+            return await self._reply
+        finally:
+            self._reply = None  # a connection lies idle for long, and must not keep the last answer
 
     def close(self) -> None:
         self.is_free = False
@@ -70,6 +73,9 @@ class HttpConnection(asyncio.Protocol):
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._fail(Unanswered(f"no answer by HTTP: {error}"))
+
+    def eof_received(self) -> None:
+        self.close()  # at once: until the event loop says that it is lost, it would still be taken
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(Unanswered(f"the connection is lost: {error}"))
@@ -95,7 +101,8 @@ class HttpConnection(asyncio.Protocol):
         # A server that answers before it has read all would take the rest for the next request.
         self.is_free = self._parser.should_keep_alive() and not self._transport.get_write_buffer_size()
         self.freed_at = self._loop.time()
-        self._reply.set_result((status, self._headers, b"".join(self._body)))
+        body, self._body = b"".join(self._body), []
+        self._reply.set_result((status, self._headers, body))
 
     @property
     def _is_asked(self) -> bool:

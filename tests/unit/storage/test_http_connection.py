@@ -1,6 +1,7 @@
 """A connection to a server that is kept, lost, lied on, and given up."""
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -43,12 +44,14 @@ class Server:
 
 
 @asynccontextmanager
-async def connected(largest: int = 1000) -> AsyncIterator[tuple[HttpConnection, Server]]:
+async def connected(
+    largest: int = 1000, kind: type[HttpConnection] = HttpConnection
+) -> AsyncIterator[tuple[HttpConnection, Server]]:
     server = Server()
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(lambda: HttpConnection(largest), "127.0.0.1", port)
+        _, connection = await loop.create_connection(lambda: kind(largest), "127.0.0.1", port)
         await server.here.wait()
         yield connection, server
         connection.close()
@@ -155,6 +158,39 @@ async def test_an_answer_without_an_end_is_given_up(sent: bytes) -> None:
         with pytest.raises(TooLarge):
             await answered(connection, server, sent)
         assert not connection.is_free
+
+
+async def test_an_answer_is_not_kept() -> None:
+    """By a connection that nobody uses for hours."""
+    size = 5_000_000
+    async with connected(size) as (connection, server):
+        tracemalloc.start()
+        _, _, body = await answered(connection, server, b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size, bytes(size))
+        assert len(body) == size
+        del body
+        await asyncio.sleep(0)
+        left, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert left < size / 2
+
+
+async def test_a_connection_that_ends_is_not_free_before_it_is_lost() -> None:
+    """A request that took it meanwhile would be lost with it."""
+
+    class Watched(HttpConnection):
+        def __init__(self, largest: int) -> None:
+            super().__init__(largest)
+            self.was_free = asyncio.get_running_loop().create_future()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.was_free.set_result(self.is_free)
+            super().connection_lost(error)
+
+    async with connected(kind=Watched) as (connection, server):
+        await answered(connection, server, OK)
+        server.close()
+        assert isinstance(connection, Watched)
+        assert not await connection.was_free
 
 
 async def test_who_gives_up_leaves_a_connection_that_is_not_free() -> None:
