@@ -35,6 +35,7 @@ class Connection:
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._idle: deque[HttpConnection] = deque()  # the one that was used last is at the end
         self._tls: ssl.SSLContext | None = None
+        self._reading_trust = asyncio.Lock()
 
     async def ask(self, request: Request) -> Answer:
         """Raises Unanswered or Unreadable, and StorageUnavailable where the app's identity has no
@@ -97,9 +98,10 @@ class Connection:
 
     async def _trusted(self) -> ssl.SSLContext:
         """Whom the machine trusts. To read that takes 30 ms, once, and not of the event loop's."""
-        if self._tls is None:
-            self._tls = await asyncio.to_thread(ssl.create_default_context)
-        return self._tls
+        async with self._reading_trust:  # a cold start has many requests at once
+            if self._tls is None:
+                self._tls = await asyncio.to_thread(ssl.create_default_context)
+            return self._tls
 
 
 def _written(request: Request, path: str, headers: Mapping[str, str]) -> bytes:

@@ -5,6 +5,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,18 @@ async def test_only_a_server_that_the_machine_trusts_by_its_name_is_asked(
             with pytest.raises(Unanswered):
                 await connection.ask(READ)
             assert server.requests == 0
+
+
+async def test_whom_the_machine_trusts_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the many requests at once of a cold start."""
+    file = certificate("localhost", tmp_path / "server.pem")
+    known, reads = ssl.create_default_context(cafile=str(file)), count()
+    monkeypatch.setattr(ssl, "create_default_context", lambda: known if next(reads) == 0 else None)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(file)
+    async with listening(tls) as (connection, server):
+        await asyncio.gather(*(connection.ask(READ) for _ in range(8)))
+        assert (server.requests, next(reads)) == (8, 1)
 
 
 def certificate(name: str, file: Path) -> Path:
