@@ -74,7 +74,7 @@ class Account(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     rate_count: int = 0
 
     def to_row(self) -> dict[str, Any]:
-        """The columns of its row. One that has its default is left out."""
+        """The columns of its row. One that has its default is left out: no default may change."""
         row: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(datetime,))
         return row
 
@@ -249,8 +249,9 @@ def crossing(account: Account, video: Video) -> Crossing | None:
     """The crossing, if the reservation of this video, which `account` has, is the one that exceeds
     the soft budget.
     """
-    before = msgspec.structs.replace(account, reserved=account.reserved - video.cost)
-    if account.soft_budget is None or not over_soft_budget(account) or over_soft_budget(before):
+    if account.soft_budget is None or not over_soft_budget(account):
+        return None
+    if over_soft_budget(msgspec.structs.replace(account, reserved=account.reserved - video.cost)):
         return None
     return Crossing(account.spend + account.reserved, account.soft_budget, str(account.window_start))
 

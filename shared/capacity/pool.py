@@ -197,7 +197,7 @@ class Pool(msgspec.Struct, dict=True):
             await self.wake_ups.send(woken)
 
     async def standing(self, video: Video) -> Standing | None:
-        """Where a video stands in the queue; None if it does not wait, or is not seen there yet."""
+        """Where a waiting video stands in the queue; None if it is not seen there yet."""
         model = self.catalog.get(video.model)
         return await self.standings.of(model, video) if model else None
 

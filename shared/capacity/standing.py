@@ -59,9 +59,7 @@ class Standings(msgspec.Struct):
 
     async def of(self, model: Model, video: Video) -> Standing | None:
         """None for a video that is not in the queue, or has joined since the queue was read."""
-        if not video.waits:
-            return None
-        reading = await self._read(model)
+        reading = self._fresh(model.name) or await self._read(model)
         place = reading.places.get(video.id)
         if place is None:
             return None
@@ -72,12 +70,11 @@ class Standings(msgspec.Struct):
 
     async def waiting(self, model: Model) -> int:
         """How many videos wait for a slot of the model."""
-        return len((await self._read(model)).places)
+        reading = self._fresh(model.name) or await self._read(model)
+        return len(reading.places)
 
     async def _read(self, model: Model) -> _Reading:
-        """The last reading, while it is fresh; one of those who need another makes it."""
-        if known := self._fresh(model.name):
-            return known
+        """A new reading, which one of those who need it makes for all."""
         async with self._reading[model.name]:
             if known := self._fresh(model.name):
                 return known

@@ -123,7 +123,8 @@ class Catalog:
 
     def get(self, name: str) -> Model | None:
         """The model with exactly this name, the one that records and pools use."""
-        return next((each for each in self.models if each.name == name), None)
+        model = self._by_name.get(name)
+        return model if model is not None and model.name == name else None
 
     def home(self, deployment: str | None) -> Model | None:
         """The model that has this deployment now: the configuration may have moved it since a video

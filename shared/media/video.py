@@ -123,7 +123,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
         there is nothing.
         """
         told = msgspec.json.decode(self.upstream) if self.upstream else {}
-        return {**told, **({"seed": self.asked["seed"]} if "seed" in self.asked else {})} or None
+        return {**told, **{name: value for name, value in self.asked.items() if name == "seed"}} or None
 
     @property
     def reserved(self) -> int:
@@ -137,7 +137,7 @@ class Video(RunningJob, frozen=True, kw_only=True):
 
     def to_row(self) -> dict[str, Any]:
         """The columns of the video's row; its key is the id. One that has its default is left out,
-        but for the status, by which storage picks rows.
+        but for the status, by which storage picks rows: no default may change.
         """
         row: dict[str, Any] = msgspec.to_builtins(self, builtin_types=(datetime,))
         del row["id"]

@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import msgspec
 
@@ -82,10 +82,11 @@ def query(table: str, condition: str | None, columns: Sequence[str] | None, size
     """A page of a range, or of the whole table, which begins where `after`, of the page before it,
     says.
     """
-    asked = {"$top": str(size), **after} if condition is None else {"$filter": condition, "$top": str(size), **after}
+    asked = [] if condition is None else [f"%24filter={condition}"]
+    asked += [f"%24top={size}", *(f"{name}={quote(value, safe='')}" for name, value in after.items())]
     if columns is not None:
-        asked["$select"] = ",".join(["RowKey", *columns])
-    return Request("GET", f"/{table}()", urlencode(asked, quote_via=quote))
+        asked.append(f"%24select={'%2C'.join(('RowKey', *columns))}")
+    return Request("GET", f"/{table}()", "&".join(asked))
 
 
 def continuation(page: Answer) -> dict[str, str]:
@@ -95,12 +96,12 @@ def continuation(page: Answer) -> dict[str, str]:
 
 
 def between(partition: str, after: str, before: str | None, where: Mapping[str, str]) -> str:
-    """The condition of a range: after < key < before, and these values."""
-    conditions = [f"PartitionKey eq {_text(partition)}", f"RowKey gt {_text(after)}"]
+    """The condition of a range, encoded: after < key < before, and these values."""
+    conditions = [f"PartitionKey%20eq%20{_text(partition)}", f"RowKey%20gt%20{_text(after)}"]
     if before is not None:
-        conditions.append(f"RowKey lt {_text(before)}")
-    conditions += [f"{name} eq {_text(value)}" for name, value in where.items()]
-    return " and ".join(conditions)
+        conditions.append(f"RowKey%20lt%20{_text(before)}")
+    conditions += [f"{name}%20eq%20{_text(value)}" for name, value in where.items()]
+    return "%20and%20".join(conditions)
 
 
 def insert(table: str, entity: bytes) -> Request:
@@ -120,9 +121,10 @@ def delete(table: str, partition: str, key: str, etag: str) -> Request:
 
 
 def _row(table: str, partition: str, key: str) -> str:
-    return f"/{table}(PartitionKey={quote(_text(partition), safe='')},RowKey={quote(_text(key), safe='')})"
+    return f"/{table}(PartitionKey={_text(partition)},RowKey={_text(key)})"
 
 
 def _text(value: str) -> str:
-    """A text in the service's language, where a quote stands twice."""
-    return "'" + value.replace("'", "''") + "'"
+    """A text in the service's language, where a quote stands twice, encoded."""
+    doubled = value.replace("'", "''")
+    return f"%27{quote(doubled, safe='')}%27"
