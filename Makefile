@@ -168,10 +168,11 @@ endef
 export PIP_PROGRESS
 
 # The worker's library says that it needs Python 3.13, and runs on 3.11: see requirements-worker.txt.
-# After Node, which may come from PyPI too: two pips at once would be in each other's way.
+# After Node, which may come from PyPI too: two pips at once would be in each other's way. Of what is installed, the half that is
+# imported is compiled then; to compile all of it takes a third of pip's time.
 $(VENV)/.installed: requirements-dev.lock requirements-worker.lock $(VENV)/.created | $(VENV)/.node
 	@echo "Installing $$(grep -c == $<) Python packages"
-	@$(PIP) install --progress-bar off --require-hashes --requirement $< | $(PYTHON) -c "$$PIP_PROGRESS"
+	@$(PIP) install --no-compile --progress-bar off --require-hashes --requirement $< | $(PYTHON) -c "$$PIP_PROGRESS"
 	@$(PIP) install --quiet --ignore-requires-python --no-deps --require-hashes --requirement requirements-worker.lock
 	@touch $@
 
