@@ -106,5 +106,6 @@ class Connection:
 
 def _written(request: Request, path: str, headers: Mapping[str, str]) -> bytes:
     query = f"?{request.query}" if request.query else ""
-    length = f"content-length: {len(request.body)}\r\n" if request.body else ""
+    # Also of nothing, as Microsoft's own clients do: some servers refuse a change without it.
+    length = "" if request.method == "GET" else f"content-length: {len(request.body)}\r\n"
     return f"{request.method} {path}{query} HTTP/1.1\r\n{header_lines(headers)}{length}\r\n".encode() + request.body

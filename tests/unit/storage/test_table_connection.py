@@ -32,6 +32,7 @@ class Server:
     def __init__(self) -> None:
         self.connections = 0
         self.requests = 0
+        self.heads: list[bytes] = []
         self.came: asyncio.Queue[None] = asyncio.Queue()
         self.open = asyncio.Event()
         self.open.set()
@@ -43,7 +44,8 @@ class Server:
         self._served.append(asyncio.current_task())
         self._writers.append(writer)
         with suppress(OSError, asyncio.IncompleteReadError):
-            while await reader.readuntil(b"\r\n\r\n"):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                self.heads.append(head)
                 self.requests += 1
                 self.came.put_nowait(None)
                 await self.open.wait()
@@ -87,6 +89,13 @@ async def test_requests_in_a_row_share_a_connection() -> None:
         for _ in range(5):
             assert (await connection.ask(READ)).body == b"{}"
         assert server.connections == 1
+
+
+async def test_a_change_tells_its_length_and_a_read_has_none() -> None:
+    async with listening() as (connection, server):
+        for request in (table_requests.delete("t", "p", "r", "*"), READ):
+            await connection.ask(request)
+        assert [b"content-length: 0\r\n" in head for head in server.heads] == [True, False]
 
 
 async def test_requests_at_once_have_one_each_and_later_ones_take_these() -> None:
