@@ -25,6 +25,7 @@ from shared.upkeep.alarms import Alarms, stuck
 from shared.upkeep.engine import Engine, Status
 from shared.upkeep.housekeeping import Housekeeping
 from shared.videos.step_result import failed
+from shared.videos.watch import WATCHES
 
 logger = logging.getLogger("gateway")
 
@@ -101,7 +102,15 @@ class Sweep(msgspec.Struct, dict=True):
             await self._attempt(self._sweep_model(model))
         await self._attempt(self.gateway.couriers.summon_where_due())
         if self._notes:
+            for watch in WATCHES:
+                await self._attempt(self._end_if_stuck(watch))
             await self._attempt(self.orchestrations.keep_watch())
+
+    async def _end_if_stuck(self, watch: str) -> None:
+        """Terminate a watch that does not go on, so that it can be started again."""
+        if await self._stuck(watch, await self.orchestrations.status(watch)):
+            logger.warning("the orchestration %s did not move; replacing it", watch)
+            await self._ends(watch)
 
     async def _read_notes(self, model: Model) -> None:
         entered = {video_id: moment async for video_id, moment in self.gateway.pool.unfinished(model)}
@@ -232,7 +241,7 @@ class Sweep(msgspec.Struct, dict=True):
         return timedelta(seconds=knobs.queue_seconds + max(jobs, default=0.0)) + _MARGIN
 
     async def _stuck(self, video_id: str, status: Status | None) -> bool:
-        """Whether its orchestration should have acted by now, and its step writes no heartbeats."""
+        """Whether an orchestration should have acted by now, and its step writes no heartbeats."""
         if status is None or status.due is None or self.now - status.due < PATIENCE:
             return False
         beat = await self.gateway.heartbeats.last(video_id)
@@ -247,14 +256,20 @@ class Sweep(msgspec.Struct, dict=True):
         self._replaced += 1
         logger.warning("video %s had an orchestration that did not move; replacing it", video_id)
         await self._attempt(self.gateway.alerts.tell(stuck(video_id, "did not move, and was started again")))
-        await self.orchestrations.terminate(video_id)
+        if await self._ends(video_id):
+            await self.orchestrations.start(video_id)
+
+    async def _ends(self, instance: str) -> bool:
+        """Terminate an orchestration. Returns whether it has ended within seconds; if not, the next
+        look finds it terminated.
+        """
+        await self.orchestrations.terminate(instance)
         for _ in range(_MOST_WAITS):
             await self.gateway.clock.sleep(1.0)
-            status = await self.orchestrations.status(video_id)
+            status = await self.orchestrations.status(instance)
             if status is None or not status.living:
-                await self.orchestrations.start(video_id)
-                return
-        # The next look finds it terminated.
+                return True
+        return False
 
     async def _end(self, video_id: str, *, living: bool) -> None:
         """Fail a video that has outlived every deadline, whatever its orchestration does: that

@@ -190,6 +190,37 @@ async def test_the_timer_starts_the_watch_while_anything_is_unfinished(world: Wo
     assert engine.watched == 2
 
 
+@pytest.mark.parametrize("lost", watch.WATCHES)
+async def test_a_watch_that_does_not_move_is_replaced_by_the_look_of_the_other(world: World, lost: str) -> None:
+    """The engine calls it running: its message was lost. It should have looked three quarters of a
+    minute ago.
+    """
+    video = await submitted(world)
+    engine = Engine(video.id, *watch.WATCHES)
+    engine.due = dict.fromkeys(watch.WATCHES, world.clock.now() + timedelta(seconds=60))
+    engine.due[lost] = world.clock.now()
+    world.clock.skip(44)
+    await look(world, engine)
+    assert engine.terminated == []
+    world.clock.skip(1)
+    await look(world, engine)
+    assert (engine.terminated, engine.watched) == ([lost], 2)
+
+
+async def test_videos_move_within_a_minute_and_a_half_while_a_watch_is_stuck(world: World) -> None:
+    """Until it is replaced, the other one looks alone, every 40 seconds."""
+    turn = 2 * watch.EVERY.total_seconds()
+    video = await submitted(world)
+    engine = Engine(video.id, *watch.WATCHES)
+    engine.due = {video.id: world.clock.now(), watch.FIRST_WATCH: world.clock.now()}
+    stuck_since = world.clock.now()
+    while not engine.started:
+        world.clock.skip(turn)
+        await look(world, engine)
+    assert world.clock.now() - stuck_since <= timedelta(seconds=85)
+    assert engine.terminated == [video.id, watch.FIRST_WATCH]
+
+
 async def test_what_the_engine_keeps_of_finished_videos_is_purged(world: World) -> None:
     """All pages of it, but for videos that are unfinished: those are still to be repaired."""
     video = await submitted(world)
@@ -206,6 +237,8 @@ async def test_a_video_that_ends_while_the_sweep_looks_is_not_started_again(worl
 
     class Ending(Engine):
         async def status(self, video_id: str) -> Status | None:
+            if video_id in watch.WATCHES:
+                return None
             world.upstream.end()
             await world.live(video_id)
             return None

@@ -13,6 +13,7 @@ from shared.gateway import Gateway
 from shared.media.video import MASTER_OWNER, Video
 from shared.storage.tables import Delete, partition_of
 from shared.upkeep.sweep import Sweep
+from shared.videos.watch import WATCHES
 from tests.fakes.orchestrations import Engine
 from tests.fakes.upstream import error
 from tests.fakes.world import World
@@ -218,7 +219,7 @@ async def test_the_living_are_left_alone(world: World) -> None:
     running, waiting = await waiting_behind(world)
     world.clock.skip(5 * 60)
     engine = await sweep(world, running.id, waiting.id)
-    assert (set(engine.asked), engine.started) == ({running.id, waiting.id}, [])
+    assert (set(engine.asked), engine.started) == ({running.id, waiting.id, *WATCHES}, [])
     engine = await sweep(world, running.id)
     assert engine.started == [waiting.id]
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from shared.upkeep.engine import Status
 from shared.upkeep.sweep import Sweep
+from shared.videos.watch import WATCHES
 from tests.fakes.orchestrations import Engine
 from tests.fakes.table import values_of
 from tests.fakes.upstream import error
@@ -336,7 +337,7 @@ async def test_one_video_that_cannot_be_repaired_keeps_nothing_from_the_others(w
 
     _, other = await world.start(), await world.start(prompt="Another cat")
     world.clock.skip(300)
-    engine = Broken(other.id)
+    engine = Broken(other.id, *WATCHES)
     with pytest.raises(ExceptionGroup) as told:
         await Sweep(world.gateway, engine).run()
     assert [str(each) for each in told.value.exceptions] == ["no such instance store"]

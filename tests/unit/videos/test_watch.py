@@ -24,23 +24,29 @@ class Looks:
     def __init__(self, folder: Path) -> None:
         self.clock = VirtualClock(datetime(2026, 11, 22, 12, 0, 10, tzinfo=UTC))
         self.rig = Rig(folder, self.clock, {WATCH: watch}, (LOOK,))
-        self._began = self.clock.now()
+        self.began = self.clock.now()
 
     async def next(self, *, unfinished: bool = True) -> float:
         """Seconds since the beginning at which the next look comes."""
-        dues = [await self._due(each) for each in WATCHES if await self._lives(each)]
+        dues = [await self.due(each) for each in WATCHES if await self._lives(each)]
         await self.clock.advance((min(dues) - self.clock.now()).total_seconds())
         call = await self.rig.called()
         if unfinished:
             await self.keep()
         call.returns(unfinished)
-        return (self.clock.now() - self._began).total_seconds()
+        return (self.clock.now() - self.began).total_seconds()
 
-    async def _due(self, instance: str) -> datetime:
+    async def due(self, instance: str) -> datetime:
         """When its wait ends, once it waits."""
         await self.rig.until(instance, lambda _: TIMER_SET in self.rig.kinds(instance)[-2:])
         waits = [each for each in self.rig.hub.history(instance) if each["EventType"] == TIMER_SET]
         return datetime.fromisoformat(waits[-1]["FireAt"])
+
+    async def until(self, instance: str) -> datetime:
+        """What its custom status says."""
+        status = await self.rig.hub.status(instance)
+        assert status is not None
+        return datetime.fromisoformat(status["customStatus"]["until"])
 
     async def keep(self) -> None:
         for each in WATCHES:
@@ -96,6 +102,18 @@ async def test_both_end_when_nothing_is_unfinished(tmp_path: Path) -> None:
         for each in (SECOND_WATCH, FIRST_WATCH):
             await looks.next(unfinished=False)
             assert (await looks.rig.ended(each))["runtimeStatus"] == "Completed"
+
+
+async def test_a_watch_says_until_when_it_waits_and_by_when_its_look_is_over(tmp_path: Path) -> None:
+    """By that the other one sees that it is stuck, which the engine calls running."""
+    async with watching(tmp_path) as looks:
+        await looks.due(SECOND_WATCH)
+        until = [await looks.until(SECOND_WATCH)]
+        await looks.clock.advance(10)
+        call = await looks.rig.called()
+        until.append(await looks.until(SECOND_WATCH))
+        call.returns(False)
+    assert [(each - looks.began).total_seconds() for each in until] == [10, 310]
 
 
 @pytest.mark.parametrize(("second", "due"), [(0, 40), (29, 40), (34, 40), (36, 80), (39.5, 80)])
