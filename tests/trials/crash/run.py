@@ -149,9 +149,13 @@ async def _left_over(set_up: Stage) -> AsyncIterator[str]:
     """What is there only while something is going on."""
     file = set_up.folder / "durable.sqlite"
     if file.exists():  # the cheapest to look at, and the last to come to its end
-        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as engine:
-            instances = engine.execute("SELECT id, status FROM instances").fetchall()
-            working = engine.execute("SELECT id, name FROM outbox WHERE kind = 'activity'").fetchall()
+        try:
+            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as engine:
+                instances = engine.execute("SELECT id, status FROM instances").fetchall()
+                working = engine.execute("SELECT id, name FROM outbox WHERE kind = 'activity'").fetchall()
+        except sqlite3.OperationalError as error:  # a new engine is making its tables
+            yield f"an engine that says: {error}"
+            return
         for instance, status in instances:
             if status not in FINAL and instance not in WATCHES:
                 yield f"orchestration {instance}, {status}"
