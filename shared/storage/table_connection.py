@@ -34,6 +34,7 @@ class Connection:
         self._signer = signer
         self._turns = asyncio.Semaphore(_CONNECTIONS)
         self._idle: deque[HttpConnection] = deque()  # the one that was used last is at the end
+        self._closed = False
         self._tls: ssl.SSLContext | None = None
         self._reading_trust = asyncio.Lock()
 
@@ -47,6 +48,8 @@ class Connection:
         return await self._exchange(_written(request, path, {"host": self._server.netloc, **headers}))
 
     async def close(self) -> None:
+        """Those that are in use close after their answers."""
+        self._closed = True
         while self._idle:
             self._idle.pop().close()
 
@@ -75,7 +78,7 @@ class Connection:
         return None
 
     def _keep(self, connection: HttpConnection) -> None:
-        if connection.is_free:
+        if connection.is_free and not self._closed:
             self._idle.append(connection)
         else:
             connection.close()  # also where nobody waits for the answer any more
@@ -90,7 +93,6 @@ class Connection:
                     self._server.hostname or "",
                     self._server.port or (443 if tls else 80),
                     ssl=tls,
-                    happy_eyeballs_delay=0.25,  # seconds, as RFC 8305 says
                 )
                 return connection
         except (OSError, TimeoutError) as error:

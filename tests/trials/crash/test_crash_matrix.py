@@ -176,7 +176,7 @@ def test_the_places_are_read_from_the_source() -> None:
         ("storage/blobs.py", "Archive.save", "BlobClient.stage_block"),
         ("videos/submission.py", "Submission._take_turn", "Pool.acquire"),
         ("upkeep/sweep.py", "Sweep._start_again", "DurableOrchestrations.start"),
-        ("upkeep/sweep.py", "Sweep._replace", "DurableOrchestrationClient.terminate"),
+        ("upkeep/sweep.py", "Sweep._ends", "DurableOrchestrationClient.terminate"),
         ("upkeep/sweep.py", "Sweep._forget", "DurableEngine.purge"),
         ("capacity/pool.py", "Pool._pass_on", "WakeUps.send"),
         ("routes/videos.py", "delete_video", "Lifecycle.delete"),

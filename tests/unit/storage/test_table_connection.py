@@ -1,6 +1,7 @@
 """Which connection a request takes: one that is kept, or a new one; and whom it trusts."""
 
 import asyncio
+import gc
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -140,6 +141,28 @@ async def test_a_request_that_is_given_up_takes_its_connection_along() -> None:
         server.open.set()
         assert (await connection.ask(READ)).status == 200
         assert server.connections == 2
+
+
+async def test_a_request_that_is_given_up_at_any_moment_leaves_no_socket() -> None:
+    """Its connection may just have been made, and then has nobody to whom it belongs."""
+    async with listening() as (connection, server):
+        for turns in range(20):
+            task = asyncio.create_task(connection.ask(READ))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await server.close_all()  # so that the next one is made anew
+        gc.collect()  # warns of each that is left, which fails the test
+
+
+async def test_a_request_under_way_ends_its_connection_when_all_are_closed() -> None:
+    async with listening() as (connection, server):
+        (task,) = await begun(connection, server, 1)
+        await connection.close()
+        server.open.set()
+        await task
+        await server.ended()
 
 
 async def test_a_server_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
