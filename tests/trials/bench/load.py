@@ -16,6 +16,7 @@ from tests.trials.bench.report import percentile
 
 _LOOK_AGAIN_SECONDS = 0.1
 _PATIENCE_SECONDS = 90.0
+_REST_SECONDS = 300.0
 _TIMEOUT = aiohttp.ClientTimeout(total=120)
 _CHUNK = 1024 * 1024  # bytes
 
@@ -143,14 +144,14 @@ async def timed(work: Awaitable[Any]) -> tuple[float, Any]:
     return time.perf_counter() - begun, result
 
 
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Look until it is so. Raises BenchError after a minute and a half."""
+async def until(condition: Callable[[], Awaitable[bool]], what: str, patience: float = _PATIENCE_SECONDS) -> None:
+    """Look until it is so. Raises BenchError after `patience` seconds."""
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(patience):
             while not await condition():  # noqa: ASYNC110 - what is waited for happens in another process
                 await asyncio.sleep(_LOOK_AGAIN_SECONDS)
     except TimeoutError:
-        raise BenchError(f"{what}: not after {_PATIENCE_SECONDS:g} s") from None
+        raise BenchError(f"{what}: not after {patience:g} s") from None
 
 
 async def ended(client: Client, video_ids: list[str]) -> None:
@@ -166,10 +167,12 @@ async def ended(client: Client, video_ids: list[str]) -> None:
 
 
 async def at_rest(gateway: Client) -> None:
-    """Wait until no video is under way. Raises BenchError."""
+    """Wait until no video is under way: a second for each dozen that were created. Raises
+    BenchError.
+    """
 
     async def nothing_is_under_way() -> bool:
         pages = [await gateway.get(f"/videos?status={status}&limit=1") for status in ("queued", "in_progress")]
         return not any(page["data"] for page in pages)
 
-    await until(nothing_is_under_way, "what was created has ended")
+    await until(nothing_is_under_way, "what was created has ended", _REST_SECONDS)
