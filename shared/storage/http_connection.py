@@ -21,7 +21,7 @@ class Unanswered(Exception):
     """The server was not reached, or its answer was lost: the request may have been carried out."""
 
 
-class TooLarge(Exception):
+class AnswerTooLarge(Exception):
     """The answer is longer than it may be: the request may have been carried out."""
 
 
@@ -40,8 +40,8 @@ class HttpConnection(asyncio.Protocol):
         self._reply: asyncio.Future[Reply] | None = None
 
     async def exchange(self, request: bytes) -> Reply:
-        """Send a request and wait for its answer. Raises Unanswered or TooLarge. Who does not wait
-        for the end has to close the connection.
+        """Send a request and wait for its answer. Raises Unanswered or AnswerTooLarge. Who does not
+        wait for the end has to close the connection.
         """
         self.is_free, self._received = False, 0
         self._reply = self._loop.create_future()
@@ -67,7 +67,7 @@ class HttpConnection(asyncio.Protocol):
             return
         self._received += len(data)
         if self._received > self._most:
-            self._fail(TooLarge(f"more than {self._most} bytes"))
+            self._fail(AnswerTooLarge(f"more than {self._most} bytes"))
             return
         try:
             self._parser.feed_data(data)

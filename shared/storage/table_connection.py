@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from shared.storage.http_connection import HttpConnection, TooLarge, Unanswered
+from shared.storage.http_connection import AnswerTooLarge, HttpConnection, Unanswered
 from shared.storage.table_requests import Answer, Request, Unreadable, header_lines
 from shared.storage.table_signing import Signer
 
@@ -61,7 +61,7 @@ class Connection:
                     return Answer(*await connection.exchange(request))
             except TimeoutError as error:
                 raise Unanswered("no answer in time") from error
-            except TooLarge as error:
+            except AnswerTooLarge as error:
                 raise Unreadable(str(error)) from error
             finally:
                 self._keep(connection)

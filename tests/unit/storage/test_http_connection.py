@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from shared.storage.http_connection import HttpConnection, Reply, TooLarge, Unanswered
+from shared.storage.http_connection import AnswerTooLarge, HttpConnection, Reply, Unanswered
 
 pytestmark = pytest.mark.anyio
 
@@ -155,7 +155,7 @@ async def test_an_answer_that_breaks_off_is_none(sent: bytes) -> None:
 )
 async def test_an_answer_without_an_end_is_given_up(sent: bytes) -> None:
     async with connected() as (connection, server):
-        with pytest.raises(TooLarge):
+        with pytest.raises(AnswerTooLarge):
             await answered(connection, server, sent)
         assert not connection.is_free
 
