@@ -2,20 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from statistics import fmean, median
 from typing import Any
 
 import msgspec
+import pytest
 
 from shared import gateway as composition
 from shared.config import settings
 from shared.routes import content, videos
 from shared.routes.calls import Call, Request, pieces
-from shared.storage.table_connection import Connection
-from shared.storage.table_requests import Answer as TableAnswer
-from shared.storage.table_requests import Request as TableRequest
+from tests.fakes.round_trips import round_trips
 
 _TIMES = 20
 _AT_ONCE = 32
@@ -39,10 +38,10 @@ async def table_operations_per_status(given: Mapping[str, str], key: str, video_
     """
     async with _calling(given, key) as call:
         await videos.get_video(call("GET"), video_id)  # the first call of a process also makes sure that the table exists
-        with _counted() as sent:
+        with pytest.MonkeyPatch.context() as patched, round_trips(patched) as found:
             for _ in range(_TIMES):
                 await videos.get_video(call("GET"), video_id)
-    return len(sent) / _TIMES
+    return found.requests / _TIMES
 
 
 async def processor_per_call(given: Mapping[str, str], key: str, video_id: str, prompt: str) -> dict[str, Cost]:
@@ -132,20 +131,3 @@ async def _calling(given: Mapping[str, str], key: str) -> AsyncIterator[Callable
         yield call
     finally:
         await gateway.close()
-
-
-@contextmanager
-def _counted() -> Iterator[list[str]]:
-    """What is asked of the tables meanwhile."""
-    sent: list[str] = []
-    inner = Connection.ask
-
-    async def counted(connection: Connection, request: TableRequest) -> TableAnswer:
-        sent.append(f"{request.method} {request.path}")
-        return await inner(connection, request)
-
-    Connection.ask = counted  # type: ignore[method-assign, assignment]
-    try:
-        yield sent
-    finally:
-        Connection.ask = inner  # type: ignore[method-assign]
