@@ -167,7 +167,7 @@ def _assembled(given: Settings, clock: Clock, random: Random, links: Connections
     pool = Pool(tables.pools, given.catalog, clock, random, render_times)
     claims = JobClaims(tables.pools, clock)
     longest = timedelta(seconds=given.knobs.deadline_seconds + given.knobs.reconcile_seconds)
-    equal_asks = EqualAsks(tables.pools, videos, clock, longest)
+    equal_asks = EqualAsks(tables.pools, videos, clock, random, longest)
     archive = Archive(given.storage, links.credential, clock, given.knobs.url_seconds)
     upstreams = Upstreams(given.catalog, links, clock, telemetry, given.knobs.trace_upstreams)
     fallback = Fallback(given.catalog, ledger, budget, pool)

@@ -11,6 +11,7 @@ whose videos wait for the outcome, so that whoever ends the create can wake them
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from random import Random
 
 import msgspec
 
@@ -18,7 +19,7 @@ from shared.capacity.equality import ask_of, shown
 from shared.clock import Clock
 from shared.config.catalog import Deployment
 from shared.media.video import Video
-from shared.storage.tables import Delete, Insert, Replace, Row, Table, WriteConflict, key_of
+from shared.storage.tables import Delete, Insert, Replace, Row, Table, WriteConflict, key_of, retry_conflicts
 from shared.storage.video_store import VideoStore
 
 _ASKS = "asks"
@@ -31,6 +32,7 @@ class EqualAsks(msgspec.Struct, frozen=True):
     table: Table
     videos: VideoStore
     clock: Clock
+    random: Random
     longest: timedelta
 
     async def begin(self, deployment: Deployment, video: Video) -> Row | None:
@@ -40,26 +42,30 @@ class EqualAsks(msgspec.Struct, frozen=True):
         StorageUnavailable.
         """
         key = _key(deployment, video)
-        try:
-            return await self._write(Insert(key, self._begun(video)))
-        except WriteConflict:
-            row = await self.table.get(_ASKS, key)
-        try:
+
+        async def attempt() -> Row | None:
+            try:
+                return await self._write(Insert(key, self._begun(video)))
+            except WriteConflict:
+                row = await self.table.get(_ASKS, key)
             return await self._take_over(row, video)
-        except WriteConflict:
-            return await self.begin(deployment, video)  # the row was changed or deleted just now
+
+        return await retry_conflicts(attempt, self.clock, self.random)
 
     async def end(self, noted: Row) -> Collection[str]:
         """The outcome is known: let the next equal create begin. Returns the models whose videos
-        wait for it. May be repeated. One write, unless somebody waits.
+        wait for it. May be repeated. One write, unless somebody waits. Raises StorageUnavailable.
         """
-        try:
-            await self.table.commit(_ASKS, Delete(noted))
-            return _waiting(noted)
-        except WriteConflict:
-            row = await self.table.get(_ASKS, noted.key)
-        # If it is not the video's any more, it is gone, or another video has taken it over.
-        return await self.end(row) if row and row.values["video"] == noted.values["video"] else ()
+        known = [noted]
+
+        async def attempt() -> Collection[str]:
+            row = known.pop() if known else await self.table.get(_ASKS, noted.key)
+            if row is None or row.values["video"] != noted.values["video"]:
+                return ()  # it is gone, or another video has taken it over
+            await self.table.commit(_ASKS, Delete(row))
+            return _waiting(row)
+
+        return await retry_conflicts(attempt, self.clock, self.random)
 
     async def forget(self) -> None:
         """Delete the rows that crashes have left behind. Raises StorageUnavailable."""
@@ -72,7 +78,7 @@ class EqualAsks(msgspec.Struct, frozen=True):
         note there that the video waits, and return None. Raises WriteConflict.
         """
         if row is None:
-            raise WriteConflict
+            raise WriteConflict  # it was deleted just now
         if row.values["video"] == video.id:
             return row
         if self._is_over(row) or not await self._under_way(row.values["video"]):
