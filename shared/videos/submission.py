@@ -38,6 +38,7 @@ from shared.storage.blobs import Archive
 from shared.storage.tables import Row
 from shared.storage.video_store import VideoRow, VideoStore
 from shared.upstream.client import Accepted, log_failure
+from shared.upstream.jobs import Job
 from shared.upstream.upstreams import Upstreams
 from shared.videos.attempt import Attempt
 from shared.videos.fallback import Fallback
@@ -264,7 +265,7 @@ class Submission(msgspec.Struct, frozen=True):
             video.id,
             attempt.entry,
             upstream_id=accepted.job.id,
-            accepted_at=self.clock.now(),
+            accepted_at=_accepted_at(attempt, accepted.job, self.clock.now()),
             upstream_request_id=accepted.request_id or video.upstream_request_id,
         )
         logger.info("video %s accepted by %s as %s", video.id, attempt.deployment.name, accepted.job.id)
@@ -323,6 +324,15 @@ class Submission(msgspec.Struct, frozen=True):
     def _gives_up(self, video: Video) -> datetime:
         """The time at which a waiting video fails as `queue_timeout`."""
         return video.created_at + timedelta(seconds=self.knobs.queue_seconds)
+
+
+def _accepted_at(attempt: Attempt, job: Job, now: datetime) -> datetime:
+    """When the upstream accepted the job. One that was found in its list has run since the time
+    that the list tells, and its end is predicted from that. Another clock's word holds only
+    between the attempt and now.
+    """
+    ago = now.timestamp() - job.created_at if job.created_at is not None else 0.0
+    return now - timedelta(seconds=min(max(ago, 0.0), (now - attempt.noted_at).total_seconds()))
 
 
 def _ask(attempt: Attempt) -> Ask:

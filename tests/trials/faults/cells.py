@@ -61,7 +61,6 @@ _MOVED_AT_ONCE = 75.0
 _MOVED_AFTER_A_SEARCH = _MOVED_AT_ONCE + RECONCILE_SECONDS + POLL_SECONDS
 _CLOSING = ("upstream_auth_error", "upstream_misconfigured", "model_retired")
 _MOST_LOOKS = 50  # at a job, where looking is not what goes wrong
-_MOST_LOOKS_AT_A_FOUND_JOB = 60  # which has run for long when its looks begin: 53 in 120 lives at the most
 # Answers that nobody hears to their end, and those that are no failure by themselves: only that
 # they never say more is one.
 _NAMELESS = ("cut short", "unknown status", "missing prompt")
@@ -164,7 +163,7 @@ class Cell:
         usual = {
             "remix" if self.column == REMIX else "create": (1, 1 + max(lives.lost, lives.video.lost_jobs)),
             "list": (0, 35) if self.column in ASKING else (0, 0),  # it tells when connections work again
-            "get": (0, _MOST_LOOKS_AT_A_FOUND_JOB if self.column == LIST else _MOST_LOOKS),
+            "get": (0, _MOST_LOOKS),
             "content": (1, 1) if saved else (0, 0),
             # A copy, or a job at its deadline.
             "delete": (int(saved), 1) if self.dialect in (HOSTED_VLLM, SGLANG) else (0, 0),

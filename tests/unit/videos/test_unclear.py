@@ -92,6 +92,19 @@ async def test_the_upstreams_clock_may_be_wrong_where_its_answers_are_dated(worl
     assert (await world.video(video.id)).upstream_id == job["id"]
 
 
+@pytest.mark.parametrize(("ahead", "ran"), [(0.0, 30.0), (-300.0, 40.0), (3600.0, 0.0)])
+async def test_a_job_that_is_found_late_counts_from_when_it_was_made(world: World, ahead: float, ran: float) -> None:
+    """Its end is predicted from that; of a wrong clock no time is believed that cannot be."""
+    world.upstream.ahead, world.upstream.dates = ahead, True
+    video, job = await lost(world)
+    job["created_at"] += 10
+    world.clock.skip(40)
+    await world.gateway.submission.submit(video.id)
+    accepted_at = (await world.video(video.id)).accepted_at
+    assert accepted_at is not None
+    assert (world.clock.now() - accepted_at).total_seconds() == pytest.approx(ran, abs=1.0)
+
+
 @pytest.mark.parametrize("told", [{}, {"remixed_from_video_id": None}], ids=["left out", "null"])
 @pytest.mark.world(max_running=4, creates_per_minute=10)
 async def test_a_remix_whose_source_is_not_listed_is_unclear(world: World, told: dict[str, Any]) -> None:
