@@ -213,8 +213,10 @@ class Move(msgspec.Struct):
 
 
 def _hooked(video: Video, account: Account) -> Video:
-    """The video, with `hooked` as it is for the account now."""
-    return msgspec.structs.replace(video, hooked=account.hooked or video.callback_url is not None)
+    """The video, `hooked` if the account is now. Once it is, it stays so: it may have marks, which
+    are deleted when they are told, also where nobody listens any more.
+    """
+    return msgspec.structs.replace(video, hooked=video.hooked or account.hooked or video.callback_url is not None)
 
 
 def _marks(video: Video, happening: Happening, *, told: bool) -> tuple[Write, ...]:

@@ -28,7 +28,8 @@ from shared.events.webhooks.history import Attempt
 from shared.events.webhooks.signing import secret_of
 from shared.events.webhooks.webhooks import PAUSES
 from shared.media.video import Video
-from shared.storage.tables import Write
+from shared.storage.event_marks import marks_of
+from shared.storage.tables import Delete, Write
 from tests.fakes.asking import Reply
 from tests.fakes.table import key_of
 from tests.fakes.world import MASTER, World
@@ -192,6 +193,30 @@ async def test_a_running_job_that_could_not_be_told_of_is_told_of_with_the_end(w
     await world.live(video.id)
     await world.delivered()
     assert receiver.events(made.signing_secret) == [(f"evt_{video.id[6:]}_running", "video.in_progress", video.id)]
+
+
+async def test_an_untold_event_does_not_outlive_its_endpoint(world: World, receiver: Receiver) -> None:
+    """The app dies while it tells, and its caller deletes the endpoint before the end."""
+    async with official(world) as client:
+        made = await client.webhooks.create(name="m", url=URL, event_types=["video.in_progress"])  # type: ignore[list-item]
+    video = await world.start()
+    await world.submitted(video.id)
+    world.upstream.run(20)
+    world.clock.skip(60)
+
+    def die(writes: Sequence[Write]) -> None:
+        if any(isinstance(write, Delete) and key_of(write).startswith("event_") for write in writes):
+            raise StorageUnavailable("no")
+
+    world.faults.before = die
+    with pytest.raises(StorageUnavailable):
+        await world.gateway.rendering.check(video.id)
+    world.faults.before = lambda writes: None
+    async with official(world) as client:
+        await client.webhooks.delete(made.id)
+    world.upstream.end()
+    await world.live(video.id)
+    assert not await marks_of(world.gateway.tables.gateway, video.id)
 
 
 async def test_a_key_without_webhooks_costs_nothing(world: World, receiver: Receiver) -> None:
