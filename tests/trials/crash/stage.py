@@ -135,12 +135,12 @@ class Stage:
 
         await until(there)
 
-    async def stands_back(self, video_id: str, attempts: int = 1) -> None:
-        """Until a video waits after so many attempts that failed."""
+    async def stands_back(self, video_id: str) -> None:
+        """Until a video waits after an attempt that failed."""
 
         async def there() -> bool:
             entry = await self.gateway.videos.find(video_id)
-            return entry is not None and entry.video.attempts >= attempts and entry.video.attempted_at is None
+            return entry is not None and entry.video.attempts > 0 and entry.video.attempted_at is None
 
         await until(there)
 
