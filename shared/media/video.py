@@ -123,7 +123,9 @@ class Video(RunningJob, frozen=True, kw_only=True):
         there is nothing.
         """
         told = msgspec.json.decode(self.upstream) if self.upstream else {}
-        return {**told, **{name: value for name, value in self.asked.items() if name == "seed"}} or None
+        if "seed" in (asked := self.asked):
+            told["seed"] = asked["seed"]
+        return told or None
 
     @property
     def reserved(self) -> int:

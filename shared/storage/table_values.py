@@ -4,6 +4,7 @@
 
 import json
 import math
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -20,7 +21,8 @@ _SYSTEM = frozenset({"PartitionKey", "RowKey", "Timestamp"})
 _TYPE = "@odata.type"
 # A property holds 64 KiB of UTF-16, and a character takes at most two units of two bytes.
 _PROPERTY_CHARACTERS = 16_000
-PART = "__"  # between a property's name and the number of its part
+_PART = "__"  # between a property's name and the number of its part
+IN_PARTS = re.compile(rb'__\d+"')  # in JSON; a search for the underscores alone takes twice as long
 _NOT_NUMBERS = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 
@@ -77,7 +79,7 @@ def with_whole_texts(entity: dict[str, Any]) -> dict[str, Any]:
     what is no part.
     """
     texts: dict[str, str] = {}
-    parts = [(name, *name.split(PART)) for name in entity if PART in name]
+    parts = [(name, *name.split(_PART)) for name in entity if _PART in name]
     for part, name, _ in sorted(parts, key=lambda part: int(part[2])):
         texts[name] = texts.get(name, "") + entity.pop(part)
     return entity | texts
@@ -85,7 +87,7 @@ def with_whole_texts(entity: dict[str, Any]) -> dict[str, Any]:
 
 def _in_parts(name: str, text: str) -> dict[str, str]:
     starts = range(0, len(text), _PROPERTY_CHARACTERS)
-    return {f"{name}{PART}{number}": text[start : start + _PROPERTY_CHARACTERS] for number, start in enumerate(starts)}
+    return {f"{name}{_PART}{number}": text[start : start + _PROPERTY_CHARACTERS] for number, start in enumerate(starts)}
 
 
 class _Shape(msgspec.Struct, frozen=True):

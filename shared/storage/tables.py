@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing
 from functools import cached_property
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -19,7 +19,7 @@ from shared.errors import StorageUnavailable
 from shared.storage import table_requests
 from shared.storage.table_requests import NOT_JSON, Answer, Request
 from shared.storage.table_service import TableService, refusal, table_service, unreadable
-from shared.storage.table_values import PART, Form, Values, key_and_etag, to_entity, to_form, to_values, with_whole_texts
+from shared.storage.table_values import IN_PARTS, Form, Values, key_and_etag, to_entity, to_form, to_values, with_whole_texts
 
 _PAGE = 1000
 _GONE = "ResourceNotFound"
@@ -177,7 +177,7 @@ class Table:
             (answer,) = await self._send(table_requests.query(self._name, condition, select, size, following))
             if not answer.is_success:
                 _refuse(answer)
-            yield _whole(answer, _decoded(answer, _Page).value)
+            yield _whole(answer, _decoded(answer, _Page[dict[str, Any]]).value)
             following = table_requests.continuation(answer)
             if not following:
                 return
@@ -201,6 +201,25 @@ class Table:
                 if len(rows) == count:
                     break
         return rows
+
+    async def first_as(
+        self, form: type[Form], partition: str, count: int, *, after: str = "", before: str | None = None
+    ) -> list[Form]:
+        """The first `count` rows of a range, or all if there are fewer, as structs whose field for
+        the key has the name RowKey in JSON. That takes half the time of rows, which it does not
+        make: without etags, nothing can be written from them. Raises StorageUnavailable.
+        """
+        condition, following = table_requests.between(partition, after, before, {}), dict[str, str]()
+        found: list[Form] = []
+        while True:
+            size = min(count - len(found), _PAGE)
+            (answer,) = await self._send(table_requests.query(self._name, condition, None, size, following, bare=True))
+            if not answer.is_success:
+                _refuse(answer)
+            found += _structs(answer, form)
+            following = table_requests.continuation(answer)
+            if not following or len(found) >= count:
+                return found
 
     async def _send(self, *requests: Request) -> list[Answer]:
         """A table that is missing is made."""
@@ -288,8 +307,8 @@ def _is_done(write: Write, row: Row | None) -> bool:
             return False
 
 
-class _Page(msgspec.Struct, frozen=True):
-    value: list[dict[str, Any]]
+class _Page(msgspec.Struct, Generic[Form], frozen=True):
+    value: list[Form]
 
 
 def _decoded(answer: Answer, form: type[Form]) -> Form:
@@ -299,9 +318,19 @@ def _decoded(answer: Answer, form: type[Form]) -> Form:
         raise unreadable() from error
 
 
+def _structs(answer: Answer, form: type[Form]) -> list[Form]:
+    """The rows of a page. Texts in parts are put together first, which takes longer."""
+    try:
+        if not IN_PARTS.search(answer.body):
+            return msgspec.json.decode(answer.body, type=_Page[form], strict=False).value  # type: ignore[valid-type]
+        return [to_form(each, form, {}) for each in _whole(answer, _decoded(answer, _Page[dict[str, Any]]).value)]
+    except (*NOT_JSON, ValueError) as error:
+        raise unreadable() from error
+
+
 def _whole(answer: Answer, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The entities of an answer, none of whose texts is in parts any more."""
-    if PART.encode() not in answer.body:
+    if not IN_PARTS.search(answer.body):
         return entities
     try:
         return [with_whole_texts(entity) for entity in entities]

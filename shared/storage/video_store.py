@@ -11,7 +11,6 @@ until `upkeep.indexing` has gone through them. Until then listings read them in 
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import aclosing
 from random import Random
 from typing import Any, Self, TypeAlias
 
@@ -38,6 +37,12 @@ class VideoRow(msgspec.Struct, frozen=True):
 
     video: Video
     row: Row
+
+
+class _Listed(Video, frozen=True, kw_only=True):
+    """A video for a list, straight from its row's JSON."""
+
+    id: str = msgspec.field(name="RowKey")
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -206,15 +211,13 @@ class VideoStore(msgspec.Struct):
         if wanted != EVERY_VIDEO:
             return await self._looked_for(self._newest_ids, owner, limit, after, wanted)
         videos: list[Video] = []
-        rows = self.table.scan(owner, after=max(after or "", _FIRST_VIDEO), before=_AFTER_VIDEOS, page=limit + 1)
-        async with aclosing(rows):  # a scan that is left open costs the loop more than the rows do
-            async for row in rows:
-                video = _entry(row).video
-                if not video.deleted:
-                    videos.append(video)
-                if len(videos) > limit:
-                    break
-        return Page.cut(videos, limit)
+        last = max(after or "", _FIRST_VIDEO)
+        while True:
+            found = await self.table.first_as(_Listed, owner, limit + 1, after=last, before=_AFTER_VIDEOS)
+            videos += [each for each in found if not each.deleted]
+            if len(videos) > limit or len(found) <= limit:
+                return Page.cut(videos, limit)
+            last = found[-1].id
 
     async def newest_rows(self, owner: str, limit: int, columns: Sequence[str]) -> Sequence[Row]:
         """These columns of the newest listed videos of a key, in one request."""

@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Literal
 
 from shared.config.settings import Storage
-from shared.storage.table_values import Values
+from shared.storage.table_values import Form, Values
 from shared.storage.tables import ANY, Delete, Insert, Merge, Replace, Row, Table, Tables, Write, WriteConflict
 
 Kind = Literal["point read", "page of a range", "transaction", "lost race"]
@@ -88,6 +88,12 @@ class MemoryTable(Table):
                 yield Row(row.key, {name: row.values[name] for name in wanted if name in row.values}, row.etag)
             if not more:
                 return
+
+    async def first_as(
+        self, form: type[Form], partition: str, count: int, *, after: str = "", before: str | None = None
+    ) -> list[Form]:
+        rows = await self.first(partition, count, after=after, before=before)
+        return [row.read(form, RowKey=row.key) for row in rows]
 
     async def everything(self) -> AsyncGenerator[tuple[str, Row], None]:
         for partition in sorted(self.partitions):
@@ -174,6 +180,11 @@ class FaultyTable(Table):
     ) -> AsyncGenerator[Row, None]:
         async for row in self._inner.scan(partition, after=after, before=before, page=page, select=select, where=where):
             yield row
+
+    async def first_as(
+        self, form: type[Form], partition: str, count: int, *, after: str = "", before: str | None = None
+    ) -> list[Form]:
+        return await self._inner.first_as(form, partition, count, after=after, before=before)
 
     async def everything(self) -> AsyncGenerator[tuple[str, Row], None]:
         async for each in self._inner.everything():

@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from shared.config.settings import Storage
 from shared.errors import StorageUnavailable
+from shared.storage.table_requests import Answer, Request
+from shared.storage.table_service import TableService
 from shared.storage.tables import Delete, Insert, Merge, Replace, Row, Table, Tables, WriteConflict, unread
 from tests.fakes.sdk_table import SdkTable
 from tests.fakes.table import MemoryTable
@@ -169,6 +172,73 @@ async def test_a_scan_goes_in_the_order_of_keys_between_its_bounds(table: Table,
         {"n": 1}
     ]
     assert [row async for row in table.scan(f"{partition}x")] == []
+
+
+class Told(msgspec.Struct):
+    """Some of a row's columns."""
+
+    key: str = msgspec.field(name="RowKey")
+    money: int
+    text: str
+    time: datetime
+    flag: bool = True
+    long: str | None = None
+    absent: str | None = None
+
+
+@pytest.mark.parametrize("table", ["ours", "memory"], indirect=True)
+async def test_rows_are_read_as_structs(table: Table, partition: str) -> None:
+    """As many as are asked for, in the order of keys, whatever else the rows have."""
+    plain = {name: value for name, value in VALUES.items() if name != "long"}
+    for key in ("b", "d", "a", "c"):
+        await table.commit(partition, Insert(key, plain if key != "c" else VALUES))
+    told = {name: VALUES[name] for name in ("money", "text", "time", "flag")}
+    expected = [Told(key, **told) for key in "ab"] + [Told("c", long=VALUES["long"], **told), Told("d", **told)]
+    assert await table.first_as(Told, partition, 4) == expected
+    assert await table.first_as(Told, partition, 9, after="a", before="d") == expected[1:3]
+    assert await table.first_as(Told, partition, 2) == expected[:2]
+    assert await table.first_as(Told, f"{partition}x", 2) == []
+
+
+class Scripted(TableService):
+    """Gives these pages one after the other, each with where the next one begins."""
+
+    def __init__(self, *pages: bytes) -> None:
+        self.pages = list(pages)
+        self.asked: list[str] = []
+
+    async def send(self, *requests: Request) -> list[Answer]:
+        (request,) = requests
+        self.asked.append(request.query)
+        body = self.pages.pop(0)
+        return [Answer(200, {"x-ms-continuation-nextrowkey": f"after {body[-9:-4]!r}"} if self.pages else {}, body)]
+
+
+def page(*keys: str, **more: object) -> bytes:
+    told = {"money": "5", "text": "t", "time": "2026-11-22T12:00:00.1234567Z", **more}
+    return msgspec.json.encode({"value": [{"RowKey": key, "Timestamp": "now", **told} for key in keys]})
+
+
+async def test_structs_are_read_on_where_a_page_is_short_or_empty() -> None:
+    """The service may end a page anywhere."""
+    service = Scripted(page("a"), page(), page("b", "c"), page("d"))
+    found = await Table(lambda: service, "gateway").first_as(Told, "p", 3)
+    assert [each.key for each in found] == ["a", "b", "c"]
+    assert ["NextRowKey" in query for query in service.asked] == [False, True, True]
+    assert ["top=3" in query for query in service.asked] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"", b"[]", b'{"value": 1}', b'{"value": [{}]}', b'{"value": [1]}', page("a")[:-3], b"\xff"),
+        *(page("a", money="much"), page("a", time="now"), page("a", text=None), page("a", long__x="a", long__0="b")),
+        *(page("a", long__0=1), page("a", money="much", long__0="b")),
+    ],
+)
+async def test_a_page_that_is_no_page_is_unreadable(body: bytes) -> None:
+    with pytest.raises(StorageUnavailable, match="cannot be read"):
+        await Table(lambda: Scripted(body), "gateway").first_as(Told, "p", 3)
 
 
 async def test_a_scan_finds_only_rows_with_these_values(table: Table, partition: str) -> None:
