@@ -412,11 +412,10 @@ async def _hooked(stage: Stage, _: Any) -> None:
     await stage.client.create(callback_url=f"{receiver.url}/hook/back", **LONG)  # so that it is seen to run
     await until(lambda: _arrived(stage, "/hook", "/hook/back"))
     event_id = next(event for where, event in receiver.hooked if where == "/hook/back")
-    again = await ask("POST", f"{path}/deliveries/{event_id}", json={})
-    # A death between a delivery and its note leaves it out of the history for a moment.
-    stage.result.expect(again.status_code in (200, 404), f"the repetition was answered {again.status_code}")
-    if again.status_code == 200:
-        await until(lambda: _arrived_again(stage, event_id))
+    # What has arrived is in the history a moment later; after a death in between, once it has
+    # arrived again.
+    await until(lambda: _is_repeated(stage, f"{path}/deliveries/{event_id}"))
+    await until(lambda: _arrived_again(stage, event_id))
     receiver.hook_says = 410
     await stage.client.create()
     await until(lambda: _is_disabled(stage, path))
@@ -425,6 +424,12 @@ async def _hooked(stage: Stage, _: Any) -> None:
 
 async def _arrived(stage: Stage, *paths: str) -> bool:
     return set(paths) <= {where for where, event in stage.receiver.hooked if "test" not in event}
+
+
+async def _is_repeated(stage: Stage, path: str) -> bool:
+    answer = await stage.client.ask("POST", path, json={})
+    stage.result.expect(answer.status_code in (200, 404), f"the repetition was answered {answer.status_code}")
+    return answer.status_code == 200
 
 
 async def _arrived_again(stage: Stage, event_id: str) -> bool:
