@@ -22,7 +22,15 @@ from local.processes import Child, ChildError
 from tests.trials.bench.load import BenchError, Client, Load, Send, at_once, at_rest, by_turns, ended
 from tests.trials.bench.measure import CALLERS, TAKES
 from tests.trials.bench.report import Line, table
-from tests.trials.bench.setup import MASTER_KEY, UPSTREAM_KEY, app_settings, running_app, simulated_upstream
+from tests.trials.bench.setup import (
+    MASTER_KEY,
+    UPSTREAM_KEY,
+    App,
+    app_settings,
+    processor_seconds,
+    running_app,
+    simulated_upstream,
+)
 
 _MODEL = "bench"
 _FILM = "A lighthouse"
@@ -32,7 +40,7 @@ _FILE_WIDTH = 120  # columns of a table that goes to a file
 
 
 @asynccontextmanager
-async def litellm(command: str, folder: Path, upstream: str) -> AsyncIterator[Client]:
+async def litellm(command: str, folder: Path, upstream: str) -> AsyncIterator[App]:
     """LiteLLM's proxy as its page on Azure's videos has it: one model, one worker, no database.
     Raises ChildError.
     """
@@ -45,8 +53,7 @@ async def litellm(command: str, folder: Path, upstream: str) -> AsyncIterator[Cl
     child = await Child.start("LiteLLM", line, log=folder / "litellm.log", environment=alone)
     try:
         (running,) = await child.says(r"Uvicorn running on (http://[\d.:]+)", patience=_START_SECONDS)
-        async with Client(f"{running[1]}/v1", {"authorization": f"Bearer {MASTER_KEY}"}) as client:
-            yield client
+        yield App(running[1], child.pid)
     finally:
         await child.stop()
 
@@ -60,10 +67,9 @@ async def compare(command: str, folder: Path, rounds: int, seconds: float) -> li
         upstream = await running.enter_async_context(simulated_upstream(folder))
         settings = app_settings(folder / "app", storage, upstream.url, "redirect")
         app = await running.enter_async_context(running_app(folder / "app", settings))
-        both = [
-            await running.enter_async_context(app.client()),
-            await running.enter_async_context(litellm(command, folder, upstream.url)),
-        ]
+        peer = await running.enter_async_context(litellm(command, folder, upstream.url))
+        both = [await running.enter_async_context(each.client()) for each in (app, peer)]
+        pids = (app.pid, peer.pid)
         creates = [_creating(client) for client in both]
         alone = await by_turns(creates, rounds * CALLERS)
         apart = await by_turns(creates, rounds * _APART, rest=both[0])
@@ -73,17 +79,22 @@ async def compare(command: str, folder: Path, rounds: int, seconds: float) -> li
         return [
             Line("create at 1 caller, one after another: p50", "ms", *(statistics.median(took) for took in alone)),
             Line("create at 1 caller, when all before has ended: p50", "ms", *(statistics.median(took) for took in apart)),
-            *await _at_once("create", creates, rounds, seconds, both[0]),
-            *await _at_once("status", statuses, rounds, seconds, both[0]),
+            *await _at_once("create", list(zip(creates, pids, strict=True)), rounds, seconds, both[0]),
+            *await _at_once("status", list(zip(statuses, pids, strict=True)), rounds, seconds, both[0]),
         ]
 
 
-async def _at_once(name: str, sends: Sequence[Send], rounds: int, seconds: float, gateway: Client) -> list[Line]:
-    """What follows the gateway's creates is part of their own load, and of no other."""
-    loads: list[list[Load]] = [[] for _ in sends]
+async def _at_once(name: str, sides: Sequence[tuple[Send, int]], rounds: int, seconds: float, gateway: Client) -> list[Line]:
+    """A side is what is sent, and the process that answers it. What follows the gateway's creates
+    is part of their own load, and of no other.
+    """
+    loads: list[list[Load]] = [[] for _ in sides]
+    processor: list[list[float]] = [[] for _ in sides]
     for _ in range(rounds):
-        for send, of_one in zip(sends, loads, strict=True):
+        for (send, pid), of_one, took in zip(sides, loads, processor, strict=True):
+            before = processor_seconds(pid)
             of_one.append(await at_once(send, CALLERS, seconds))
+            took.append((processor_seconds(pid) - before) * 1000 / len(of_one[-1].milliseconds))
             await at_rest(gateway)
     return [
         Line(
@@ -93,6 +104,7 @@ async def _at_once(name: str, sends: Sequence[Send], rounds: int, seconds: float
         ),
         Line(f"{name} at {CALLERS} callers: p50", "ms", *(statistics.median(load.p50 for load in of_one) for of_one in loads)),
         Line(f"{name} at {CALLERS} callers: p99", "ms", *(statistics.median(load.p99 for load in of_one) for of_one in loads)),
+        Line(f"{name} at {CALLERS} callers: processor a request", "ms", *(statistics.median(took) for took in processor)),
     ]
 
 

@@ -3,6 +3,7 @@ app; and its memory.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -25,7 +26,7 @@ _STATUS = re.compile(r"^(VmRSS|VmHWM):\s+(\d+) kB$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class App:
-    """The app under the local host, answering at `url`."""
+    """A gateway, answering at `url`: the app under the local host, or another one."""
 
     url: str
     pid: int
@@ -108,6 +109,19 @@ def parse_memory(status: str) -> Memory:
     """From the text of /proc/<pid>/status (proc(5)): VmRSS and VmHWM."""
     kibibytes = {name: int(number) for name, number in _STATUS.findall(status)}
     return Memory(kibibytes["VmRSS"] * 1024, kibibytes["VmHWM"] * 1024)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has taken of the processor. Linux only."""
+    return parse_processor(Path(f"/proc/{pid}/stat").read_text()) / os.sysconf("SC_CLK_TCK")
+
+
+def parse_processor(stat: str) -> int:
+    """From the text of /proc/<pid>/stat (proc(5)): the clock ticks of its own code and of the
+    kernel's for it, the 14th and the 15th field. The second, in brackets, may have spaces.
+    """
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
 
 
 def forget_peak(pid: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tests.trials.bench.report import Line, figure, percentile, printed, table
-from tests.trials.bench.setup import Memory, parse_memory
+from tests.trials.bench.setup import Memory, parse_memory, parse_processor
 
 
 @pytest.mark.parametrize(("share", "value"), [(0, 1), (0.25, 1), (0.26, 2), (0.5, 2), (0.75, 3), (0.99, 4), (1, 4)])
@@ -108,3 +108,8 @@ def test_memory_is_read_as_the_kernel_tells_it() -> None:
     """proc(5) counts in units of 1024 bytes, whatever it calls them."""
     status = "Name:\tpython\nVmPeak:\t  900 kB\nVmHWM:\t  300 kB\nVmRSS:\t  200 kB\nRssAnon:\t 100 kB\n"
     assert parse_memory(status) == Memory(resident=200 * 1024, peak=300 * 1024)
+
+
+def test_processor_time_is_read_whatever_the_process_is_called() -> None:
+    """proc(5): the name is in brackets, and may have brackets and spaces itself."""
+    assert parse_processor("42 (a b) c) S 1 42 42 0 -1 4194304 900 0 3 0 250 17 5 5 20 0 4 0 1234 0 0") == 267
