@@ -46,7 +46,8 @@ class Receipt(msgspec.Struct, frozen=True):
 class Destination(Protocol):
     """A receiver of events, with a unique `name`. `pauses` are the seconds to wait after each
     failed try; after the last one a delivery is given up. If `everyone`, it wants events of every
-    video, otherwise only of those that are `hooked` (their key or request has a webhook).
+    video, otherwise only of those that are `hooked` (their key or request has a webhook, or had
+    one).
     """
 
     @property

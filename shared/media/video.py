@@ -32,10 +32,11 @@ class RunningJob(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     progress_estimated: bool = False  # from the usual time, if the upstream tells no progress
     deployment: str | None = None
     upstream_id: str | None = None
-    accepted_at: datetime | None = None
+    accepted_at: datetime | None = None  # when its job was known
+    made_at: datetime | None = None  # when the job was made, if it was found only some time later
     started_at: datetime | None = None  # when the job was first seen to run
     lost_jobs: int = 0  # how often the upstream has lost the job
-    hooked: bool = False  # whether webhooks are told of it
+    hooked: bool = False  # whether webhooks are told of it, or once were
 
 
 class Video(RunningJob, frozen=True, kw_only=True):

@@ -22,7 +22,7 @@ _TYPE = "@odata.type"
 # A property holds 64 KiB of UTF-16, and a character takes at most two units of two bytes.
 _PROPERTY_CHARACTERS = 16_000
 _PART = "__"  # between a property's name and the number of its part
-IN_PARTS = re.compile(rb'__\d+"')  # in JSON; a search for the underscores alone takes twice as long
+IN_PARTS = re.compile(rb'__\d+"')  # in JSON; the underscores alone may be in any text
 _NOT_NUMBERS = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 
 

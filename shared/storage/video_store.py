@@ -40,7 +40,7 @@ class VideoRow(msgspec.Struct, frozen=True):
 
 
 class _Listed(Video, frozen=True, kw_only=True):
-    """A video for a list, straight from its row's JSON."""
+    """A video straight from its row's JSON. It is only to be shown: `to_row` does not know it."""
 
     id: str = msgspec.field(name="RowKey")
 

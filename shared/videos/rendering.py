@@ -60,7 +60,9 @@ _UNASKED: dict[str, Any] = {
     "status": "queued",
     "progress": 0,
     "progress_estimated": False,
-    **dict.fromkeys(("deployment", "attempted_at", "upstream_id", "accepted_at", "started_at", "rendered_at", "gone_since")),
+    **dict.fromkeys(
+        ("deployment", "attempted_at", "upstream_id", "accepted_at", "made_at", "started_at", "rendered_at", "gone_since")
+    ),
 }
 
 
@@ -381,16 +383,19 @@ class Rendering(msgspec.Struct, frozen=True):
         return RESUBMIT
 
     def _elapsed(self, video: RunningJob) -> float:
-        """Seconds since the upstream accepted the video."""
-        return (self.clock.now() - (video.accepted_at or video.created_at)).total_seconds()
+        """Seconds since the upstream made the job."""
+        return (self.clock.now() - (video.made_at or video.accepted_at or video.created_at)).total_seconds()
 
     def _patience(self, video: RunningJob) -> float:
-        """Seconds that are left for the job to start, or, once it runs, to end."""
+        """Seconds that are left for the job, since it is known, to start, or, once it runs, to
+        end.
+        """
         if video.started_at is not None:
             return self.knobs.deadline_seconds - (self.clock.now() - video.started_at).total_seconds()
         deployment = self.upstreams.catalog.deployment(video.deployment)
         queue = deployment.upstream_queue_seconds if deployment else None
-        return (queue or self.knobs.deadline_seconds) - self._elapsed(video)
+        known = self.clock.now() - (video.accepted_at or video.created_at)
+        return (queue or self.knobs.deadline_seconds) - known.total_seconds()
 
     def _left(self, video: Video) -> float:
         """Seconds until the video's deadline."""

@@ -8,7 +8,7 @@ upstream's list of jobs decides.
 
 import asyncio
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -250,9 +250,9 @@ class Submission(msgspec.Struct, frozen=True):
         """
         await self.videos.change(attempt.entry, deployment=None, attempted_at=None, **changes)
 
-    async def _accept(self, attempt: Attempt, accepted: Accepted) -> StepResult:
+    async def _accept(self, attempt: Attempt, accepted: Accepted, made_at: datetime | None = None) -> StepResult:
         """Bind the job to the video. If another video has claimed it, go on looking for this one's
-        job.
+        job. `made_at` is for a job that was made some time before it was found.
         """
         video = attempt.video
         if not await self.claims.claim(attempt.deployment, accepted.job, video.id):
@@ -265,7 +265,8 @@ class Submission(msgspec.Struct, frozen=True):
             video.id,
             attempt.entry,
             upstream_id=accepted.job.id,
-            accepted_at=_accepted_at(attempt, accepted.job, self.clock.now()),
+            accepted_at=self.clock.now(),
+            made_at=made_at,
             upstream_request_id=accepted.request_id or video.upstream_request_id,
         )
         logger.info("video %s accepted by %s as %s", video.id, attempt.deployment.name, accepted.job.id)
@@ -299,7 +300,7 @@ class Submission(msgspec.Struct, frozen=True):
         match verdict:
             case Adopt(job):
                 logger.info("video %s: adopting job %s after an unclear create", attempt.video.id, job.id)
-                return await self._accept(attempt, Accepted(job, None))
+                return await self._accept(attempt, Accepted(job, None), _made_at(attempt, job, self.clock.now()))
             case Unclear(message, request_id):
                 return _uncertain(message, attempt.video, request_id)
             case NotMade():
@@ -326,13 +327,13 @@ class Submission(msgspec.Struct, frozen=True):
         return video.created_at + timedelta(seconds=self.knobs.queue_seconds)
 
 
-def _accepted_at(attempt: Attempt, job: Job, now: datetime) -> datetime:
-    """When the upstream accepted the job. One that was found in its list has run since the time
-    that the list tells, and its end is predicted from that. Another clock's word holds only
-    between the attempt and now.
+def _made_at(attempt: Attempt, job: Job, now: datetime) -> datetime | None:
+    """When the upstream made a job that was found in its list, by its own word. Its clock may
+    differ, so that only a time between the attempt and now is believed.
     """
-    ago = now.timestamp() - job.created_at if job.created_at is not None else 0.0
-    return now - timedelta(seconds=min(max(ago, 0.0), (now - attempt.noted_at).total_seconds()))
+    if job.created_at is None:
+        return None
+    return min(max(datetime.fromtimestamp(job.created_at, UTC), attempt.noted_at), now)
 
 
 def _ask(attempt: Attempt) -> Ask:

@@ -93,16 +93,25 @@ async def test_the_upstreams_clock_may_be_wrong_where_its_answers_are_dated(worl
 
 
 @pytest.mark.parametrize(("ahead", "ran"), [(0.0, 30.0), (-300.0, 40.0), (3600.0, 0.0)])
-async def test_a_job_that_is_found_late_counts_from_when_it_was_made(world: World, ahead: float, ran: float) -> None:
+async def test_a_job_that_is_found_late_has_run_since_it_was_made(world: World, ahead: float, ran: float) -> None:
     """Its end is predicted from that; of a wrong clock no time is believed that cannot be."""
     world.upstream.ahead, world.upstream.dates = ahead, True
     video, job = await lost(world)
     job["created_at"] += 10
     world.clock.skip(40)
-    await world.gateway.submission.submit(video.id)
-    accepted_at = (await world.video(video.id)).accepted_at
-    assert accepted_at is not None
-    assert (world.clock.now() - accepted_at).total_seconds() == pytest.approx(ran, abs=1.0)
+    assert await world.submitted(video.id) == {"done": True}
+    made_at = (await world.video(video.id)).made_at
+    assert made_at is not None
+    assert (world.clock.now() - made_at).total_seconds() == pytest.approx(ran, abs=1.0)
+
+
+async def test_a_job_that_is_found_late_has_all_of_its_time(world: World) -> None:
+    """The list was not to be had for half an hour: what is found is not given up at once."""
+    video, _ = await lost(world)
+    world.clock.skip(world.gateway.settings.knobs.deadline_seconds - 5)
+    assert await world.submitted(video.id) == {"done": True}
+    world.clock.skip(10)
+    assert "again" in await world.gateway.rendering.check(video.id)
 
 
 @pytest.mark.parametrize("told", [{}, {"remixed_from_video_id": None}], ids=["left out", "null"])
