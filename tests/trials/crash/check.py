@@ -79,9 +79,12 @@ def _jobs_of(stage: Stage, video: Video, videos: Iterable[Video]) -> list[Job]:
 async def _check_video(stage: Stage, video: Video, jobs: Sequence[Job]) -> None:
     result, archive = stage.result, stage.gateway.archive
     end = video.status if video.status == "completed" else video.error_code
-    # A death in the middle of a create leaves it unclear too; the second time, nobody dares to ask
-    # once more.
-    given_up = end == "upstream_uncertain" and not jobs and stage.terms.unclear + result.died >= 2
+    # A death in the middle of a create leaves it unclear too. The second time, nobody dares to ask
+    # once more; and a job that was made of an image is never taken for the video's, since no list
+    # tells the image.
+    unclear = stage.terms.unclear + result.died
+    is_forgiven = unclear >= 1 and video.reference is not None if jobs else unclear >= 2
+    given_up = end == "upstream_uncertain" and is_forgiven
     result.expect(end in stage.terms.ends or given_up, f"{video.id} ended as {end}: {video.error_message}")
     result.most_creates = max(result.most_creates, len(jobs))
     result.expect(len(jobs) <= 1 + stage.terms.remade, f"{video.id} has {len(jobs)} jobs upstream")
