@@ -5,7 +5,7 @@ is quiet.
 import asyncio
 import signal
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing
 from random import Random
 from typing import Any
@@ -131,7 +131,7 @@ class _Run:
     async def _busy(self) -> bool:
         async for _ in _left_over(self._stage):
             return True
-        return False
+        return any(_in_engine(self._stage))  # a sweep may have summoned a courier while the tables were read
 
     def _passages(self) -> list[Passed]:
         file = self._stage.folder / "passages"
@@ -147,20 +147,27 @@ async def _tell(part: Awaitable[Any]) -> Any:
 
 async def _left_over(set_up: Stage) -> AsyncIterator[str]:
     """What is there only while something is going on."""
-    file = set_up.folder / "durable.sqlite"
-    if file.exists():  # the cheapest to look at, and the last to come to its end
-        try:
-            with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as engine:
-                instances = engine.execute("SELECT id, status FROM instances").fetchall()
-                working = engine.execute("SELECT id, name FROM outbox WHERE kind = 'activity'").fetchall()
-        except sqlite3.OperationalError as error:  # a new engine is making its tables
-            yield f"an engine that says: {error}"
-            return
-        for instance, status in instances:
-            if status not in FINAL and instance not in WATCHES:
-                yield f"orchestration {instance}, {status}"
-        for instance, name in working:  # also of an orchestration that was terminated
-            if instance not in WATCHES:
-                yield f"activity {name} of {instance}"
+    for each in _in_engine(set_up):  # the cheapest to look at, and the last to come to its end
+        yield each
     async for each in left_over(set_up.gateway, set_up.models, [set_up.owner]):
         yield each
+
+
+def _in_engine(set_up: Stage) -> Iterator[str]:
+    """What the engine is at."""
+    file = set_up.folder / "durable.sqlite"
+    if not file.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as engine:
+            instances = engine.execute("SELECT id, status FROM instances").fetchall()
+            working = engine.execute("SELECT id, name FROM outbox WHERE kind = 'activity'").fetchall()
+    except sqlite3.OperationalError as error:  # a new engine is making its tables
+        yield f"an engine that says: {error}"
+        return
+    for instance, status in instances:
+        if status not in FINAL and instance not in WATCHES:
+            yield f"orchestration {instance}, {status}"
+    for instance, name in working:  # also of an orchestration that was terminated
+        if instance not in WATCHES:
+            yield f"activity {name} of {instance}"
