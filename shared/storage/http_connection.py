@@ -39,16 +39,18 @@ class HttpConnection(asyncio.Protocol):
         self._transport: asyncio.WriteTransport
         self._reply: asyncio.Future[Reply] | None = None
 
-    async def exchange(self, request: bytes) -> Reply:
-        """Send a request and wait for its answer. Raises Unanswered or AnswerTooLarge. Who does not
-        wait for the end has to close the connection.
+    async def exchange(self, request: bytes, patience: float) -> Reply:
+        """Send a request and wait for its answer, for so many seconds. Raises Unanswered or
+        AnswerTooLarge. Who does not wait for the end has to close the connection.
         """
         self.is_free, self._received = False, 0
         self._reply = self._loop.create_future()
+        timer = self._loop.call_later(patience, self._fail, Unanswered("no answer in time"))
         self._transport.write(request)
         try:
             return await self._reply
         finally:
+            timer.cancel()
             self._reply = None  # a connection lies idle for long, and must not keep the last answer
 
     def close(self) -> None:

@@ -15,7 +15,8 @@ from shared.storage.table_requests import Answer, Request, Unreadable, header_li
 from shared.storage.table_signing import Signer
 
 _VERSION = {"x-ms-version": "2020-12-06"}
-_CONNECTED, _ANSWERED = 10.0, 35.0  # seconds for each; the service itself gives up after 30
+# Seconds for each, a minute together; the service itself gives up after 30.
+_IN_TURN, _CONNECTED, _ANSWERED = 15.0, 10.0, 35.0
 _CONNECTIONS = 100
 _IDLE = 15.0  # seconds after which a connection is not used again: the server may be about to close it
 _LARGEST = 64 * 1024 * 1024  # bytes of an answer: a page of 1000 rows with long prompts
@@ -54,17 +55,28 @@ class Connection:
             self._idle.pop().close()
 
     async def _exchange(self, request: bytes) -> Answer:
-        async with self._turns:
+        await self._turn()
+        try:
             connection = self._kept() or await self._connected()
             try:
-                async with asyncio.timeout(_ANSWERED):
-                    return Answer(*await connection.exchange(request))
-            except TimeoutError as error:
-                raise Unanswered("no answer in time") from error
+                return Answer(*await connection.exchange(request, _ANSWERED))
             except AnswerTooLarge as error:
                 raise Unreadable(str(error)) from error
             finally:
                 self._keep(connection)
+        finally:
+            self._turns.release()
+
+    async def _turn(self) -> None:
+        """Wait for a place among the connections, where all are taken. Raises Unanswered."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        try:
+            async with asyncio.timeout(_IN_TURN):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise Unanswered("all connections wait for answers") from error
 
     def _kept(self) -> HttpConnection | None:
         """The connection that was used last and is open, if there is one."""

@@ -50,24 +50,27 @@ class TableService:
         or it is as it was read), which does not hold after the first. Such an answer says that it
         took several tries. Only a merge of what was not read works twice, with the same values.
         """
-        try:
-            async with asyncio.timeout(_LONGEST):
-                return await self._until_answered(requests)
-        except (Unanswered, TimeoutError) as error:
-            raise StorageUnavailable("Storage cannot be reached; try again.") from error
-
-    async def _until_answered(self, requests: tuple[Request, ...]) -> list[Answer]:
-        """Raises Unanswered after the last try."""
-        for number, pause in enumerate(_PAUSES, 1):
+        until = asyncio.get_running_loop().time() + _LONGEST
+        found = await self._try(requests)  # has limits of its own: the timer of the others would cost each call
+        if _is_to_be_tried_again(found):
             try:
-                found = await self._try(requests)
-            except Unanswered:
-                await self._sleep(pause)
-                continue
-            if found[0].status not in _AGAIN:
-                return _after(number, found)
-            await self._sleep(max(pause, _pause_asked_for(found[0])))
-        return _after(1 + len(_PAUSES), await self._try(requests))
+                async with asyncio.timeout_at(until):
+                    found = await self._try_again(requests, found)
+            except TimeoutError:
+                found = None
+        if found is None:
+            raise StorageUnavailable("Storage cannot be reached; try again.")
+        return found
+
+    async def _try_again(self, requests: tuple[Request, ...], found: list[Answer] | None) -> list[Answer] | None:
+        """What the second try gives, or one of the next; `found` is what the first gave."""
+        number = 1
+        for pause in _PAUSES:
+            await self._sleep(max(pause, _pause_asked_for(found[0])) if found else pause)
+            found, number = await self._try(requests), number + 1
+            if not _is_to_be_tried_again(found):
+                break
+        return found and [msgspec.structs.replace(each, tries=number) for each in found]
 
     async def create_table(self, name: str) -> None:
         """In Azure the templates make the tables; on a new laptop, the first request to each does.
@@ -80,12 +83,15 @@ class TableService:
     async def close(self) -> None:
         await self._connection.close()
 
-    async def _try(self, requests: tuple[Request, ...]) -> list[Answer]:
+    async def _try(self, requests: tuple[Request, ...]) -> list[Answer] | None:
+        """None where storage gives no answer."""
         try:
             if len(requests) == 1:
                 return [await self._connection.ask(requests[0])]
             answer = await self._connection.ask(batch(requests, self._connection.address))
             return answers(answer, len(requests)) if answer.is_success else [answer]
+        except Unanswered:
+            return None
         except Unreadable as error:
             raise unreadable() from error
 
@@ -114,8 +120,8 @@ def unreadable() -> StorageUnavailable:
     return StorageUnavailable("Storage gave an answer that cannot be read; try again.")
 
 
-def _after(tries: int, found: list[Answer]) -> list[Answer]:
-    return found if tries == 1 else [msgspec.structs.replace(each, tries=tries) for each in found]
+def _is_to_be_tried_again(found: list[Answer] | None) -> bool:
+    return found is None or found[0].status in _AGAIN
 
 
 def _meaning(answer: Answer) -> str:

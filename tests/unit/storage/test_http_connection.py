@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from shared.storage.http_connection import AnswerTooLarge, HttpConnection, Reply, Unanswered
+from tests.fakes.loop import JumpingLoop
 
 pytestmark = pytest.mark.anyio
 
@@ -59,7 +60,7 @@ async def connected(
 
 
 async def answered(connection: HttpConnection, server: Server, *pieces: bytes) -> Reply:
-    asked = asyncio.ensure_future(connection.exchange(ASKED))
+    asked = asyncio.ensure_future(connection.exchange(ASKED, 35.0))
     await server.asked.wait()
     await server.answer(*pieces)
     return await asked
@@ -85,6 +86,35 @@ async def test_an_answer_is_read_however_it_is_cut(sent: bytes, told: object) ->
         for pieces in ([sent], [bytes([byte]) for byte in sent], [sent[:20], sent[20:]]):
             assert await answered(connection, server, *pieces) == told
             assert connection.is_free
+
+
+class Taking(asyncio.Transport):
+    """Takes what is written."""
+
+    def write(self, data: object) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def abort(self) -> None: ...
+
+
+def test_each_request_has_a_time_of_its_own() -> None:
+    """It begins when the request is sent, and is over with its answer."""
+
+    async def story() -> None:
+        loop, connection = asyncio.get_running_loop(), HttpConnection(1000)
+        connection.connection_made(Taking())
+        for _ in range(3):
+            loop.call_later(30, connection.data_received, OK)
+            assert await connection.exchange(ASKED, 35.0) == HI
+        assert (loop.time(), connection.is_free) == (90, True)
+        with pytest.raises(Unanswered, match="no answer in time"):
+            await connection.exchange(ASKED, 35.0)
+        assert (loop.time(), connection.is_free) == (125, False)
+
+    with asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        runner.run(story())
 
 
 @pytest.mark.parametrize(
@@ -135,7 +165,7 @@ async def test_what_is_no_answer_is_none(sent: bytes) -> None:
 @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 2", OK[:-1], OK.replace(b": 2", b": 3"), CHUNKED[:-2]])
 async def test_an_answer_that_breaks_off_is_none(sent: bytes) -> None:
     async with connected() as (connection, server):
-        asked = asyncio.ensure_future(connection.exchange(ASKED))
+        asked = asyncio.ensure_future(connection.exchange(ASKED, 35.0))
         await server.asked.wait()
         await server.answer(sent)
         server.close()
@@ -195,7 +225,7 @@ async def test_a_connection_that_ends_is_not_free_before_it_is_lost() -> None:
 
 async def test_who_gives_up_leaves_a_connection_that_is_not_free() -> None:
     async with connected() as (connection, server):
-        asked = asyncio.ensure_future(connection.exchange(ASKED))
+        asked = asyncio.ensure_future(connection.exchange(ASKED, 35.0))
         await server.asked.wait()
         asked.cancel()
         assert not connection.is_free
@@ -216,7 +246,7 @@ async def test_an_answer_before_the_whole_request_is_read_ends_the_connection() 
         port = listening.sockets[0].getsockname()[1]
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_connection(lambda: HttpConnection(1000), "127.0.0.1", port)
-        assert await connection.exchange(b"a" * 50_000_000) == HI
+        assert await connection.exchange(b"a" * 50_000_000, 35.0) == HI
         assert not connection.is_free
         connection.close()
         refused.set()

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.storage import table_connection, table_requests
+from shared.storage import table_connection, table_requests, table_service
 from shared.storage.account import Account
 from shared.storage.http_connection import Unanswered
 from shared.storage.table_connection import Connection
@@ -115,6 +115,26 @@ async def test_no_more_connections_than_are_allowed(monkeypatch: pytest.MonkeyPa
         server.open.set()
         await asyncio.gather(*tasks)
         assert (server.connections, server.requests) == (2, 10)
+
+
+async def test_a_request_whose_turn_does_not_come_is_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was never sent, and keeps nobody from a later turn."""
+    monkeypatch.setattr(table_connection, "_CONNECTIONS", 2)
+    monkeypatch.setattr(table_connection, "_IN_TURN", 0.0)
+    async with listening() as (connection, server):
+        tasks = await begun(connection, server, 2)
+        for _ in range(3):
+            with pytest.raises(Unanswered):
+                await connection.ask(READ)
+        server.open.set()
+        await asyncio.gather(*tasks)
+        assert (await connection.ask(READ)).status == 200
+        assert (server.connections, server.requests) == (2, 3)
+
+
+def test_a_try_takes_a_minute_at_most() -> None:
+    """On which `TableService.send` counts, which has no timer for its first."""
+    assert table_connection._IN_TURN + table_connection._CONNECTED + table_connection._ANSWERED <= table_service._LONGEST
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_used() -> None:
