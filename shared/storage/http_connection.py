@@ -46,8 +46,8 @@ class HttpConnection(asyncio.Protocol):
         self.is_free, self._received = False, 0
         self._reply = self._loop.create_future()
         timer = self._loop.call_later(patience, self._fail, Unanswered("no answer in time"))
-        self._transport.write(request)
         try:
+            self._transport.write(request)
             return await self._reply
         finally:
             timer.cancel()

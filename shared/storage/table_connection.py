@@ -15,8 +15,7 @@ from shared.storage.table_requests import Answer, Request, Unreadable, header_li
 from shared.storage.table_signing import Signer
 
 _VERSION = {"x-ms-version": "2020-12-06"}
-# Seconds for each, a minute together; the service itself gives up after 30.
-_IN_TURN, _CONNECTED, _ANSWERED = 15.0, 10.0, 35.0
+_CONNECTED, _ANSWERED = 10.0, 35.0  # seconds for each; the service itself gives up after 30
 _CONNECTIONS = 100
 _IDLE = 15.0  # seconds after which a connection is not used again: the server may be about to close it
 _LARGEST = 64 * 1024 * 1024  # bytes of an answer: a page of 1000 rows with long prompts
@@ -39,14 +38,15 @@ class Connection:
         self._tls: ssl.SSLContext | None = None
         self._reading_trust = asyncio.Lock()
 
-    async def ask(self, request: Request) -> Answer:
-        """Raises Unanswered or Unreadable, and StorageUnavailable where the app's identity has no
-        token.
+    async def ask(self, request: Request, until: float) -> Answer:
+        """Ask once, `until` a time of the event loop at the latest. Raises Unanswered or
+        Unreadable, and StorageUnavailable where the app's identity has no token, for which it waits
+        half a minute at most.
         """
         headers = {**_VERSION, "x-ms-date": format_datetime(datetime.now(UTC), usegmt=True), **request.headers}
         path = self._server.path + request.path
         headers["authorization"] = await self._signer.authorization(request.method, path, headers)
-        return await self._exchange(_written(request, path, {"host": self._server.netloc, **headers}))
+        return await self._exchange(_written(request, path, {"host": self._server.netloc, **headers}), until)
 
     async def close(self) -> None:
         """Those that are in use close after their answers."""
@@ -54,12 +54,13 @@ class Connection:
         while self._idle:
             self._idle.pop().close()
 
-    async def _exchange(self, request: bytes) -> Answer:
-        await self._turn()
+    async def _exchange(self, request: bytes, until: float) -> Answer:
+        await self._turn(until)
         try:
-            connection = self._kept() or await self._connected()
+            connection = self._kept() or await self._connected(until)
             try:
-                return Answer(*await connection.exchange(request, _ANSWERED))
+                patience = min(_ANSWERED, until - asyncio.get_running_loop().time())
+                return Answer(*await connection.exchange(request, patience))
             except AnswerTooLarge as error:
                 raise Unreadable(str(error)) from error
             finally:
@@ -67,13 +68,13 @@ class Connection:
         finally:
             self._turns.release()
 
-    async def _turn(self) -> None:
+    async def _turn(self, until: float) -> None:
         """Wait for a place among the connections, where all are taken. Raises Unanswered."""
         if not self._turns.locked():
             await self._turns.acquire()
             return
         try:
-            async with asyncio.timeout(_IN_TURN):
+            async with asyncio.timeout_at(until):
                 await self._turns.acquire()
         except TimeoutError as error:
             raise Unanswered("all connections wait for answers") from error
@@ -95,12 +96,13 @@ class Connection:
         else:
             connection.close()  # also where nobody waits for the answer any more
 
-    async def _connected(self) -> HttpConnection:
+    async def _connected(self, until: float) -> HttpConnection:
         """Raises Unanswered."""
-        tls = await self._trusted() if self._server.scheme == "https" else None
+        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(_CONNECTED):
-                _, connection = await asyncio.get_running_loop().create_connection(
+            async with asyncio.timeout_at(min(loop.time() + _CONNECTED, until)):
+                tls = await self._trusted() if self._server.scheme == "https" else None
+                _, connection = await loop.create_connection(
                     lambda: HttpConnection(_LARGEST),
                     self._server.hostname or "",
                     self._server.port or (443 if tls else 80),

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,7 @@ _LONGEST_TOLD = 3600.0  # seconds: what a caller is told at most
 _SKEW = 300.0  # seconds by which a clock may be wrong before that is why storage takes no signature
 
 Sleep = Callable[[float], Awaitable[None]]
+_Found: TypeAlias = list[Answer] | Unanswered
 
 
 class TableService:
@@ -51,26 +52,26 @@ class TableService:
         took several tries. Only a merge of what was not read works twice, with the same values.
         """
         until = asyncio.get_running_loop().time() + _LONGEST
-        found = await self._try(requests)  # has limits of its own: the timer of the others would cost each call
+        found = await self._try(requests, until)
         if _is_to_be_tried_again(found):
             try:
-                async with asyncio.timeout_at(until):
-                    found = await self._try_again(requests, found)
-            except TimeoutError:
-                found = None
-        if found is None:
-            raise StorageUnavailable("Storage cannot be reached; try again.")
+                async with asyncio.timeout_at(until):  # not before: a timer would cost each call
+                    found = await self._try_again(requests, until, found)
+            except TimeoutError as error:
+                raise _unreached() from error
+        if isinstance(found, Unanswered):
+            raise _unreached() from found
         return found
 
-    async def _try_again(self, requests: tuple[Request, ...], found: list[Answer] | None) -> list[Answer] | None:
+    async def _try_again(self, requests: tuple[Request, ...], until: float, found: _Found) -> _Found:
         """What the second try gives, or one of the next; `found` is what the first gave."""
         number = 1
         for pause in _PAUSES:
-            await self._sleep(max(pause, _pause_asked_for(found[0])) if found else pause)
-            found, number = await self._try(requests), number + 1
+            await self._sleep(pause if isinstance(found, Unanswered) else max(pause, _pause_asked_for(found[0])))
+            found, number = await self._try(requests, until), number + 1
             if not _is_to_be_tried_again(found):
                 break
-        return found and [msgspec.structs.replace(each, tries=number) for each in found]
+        return found if isinstance(found, Unanswered) else [msgspec.structs.replace(each, tries=number) for each in found]
 
     async def create_table(self, name: str) -> None:
         """In Azure the templates make the tables; on a new laptop, the first request to each does.
@@ -83,15 +84,14 @@ class TableService:
     async def close(self) -> None:
         await self._connection.close()
 
-    async def _try(self, requests: tuple[Request, ...]) -> list[Answer] | None:
-        """None where storage gives no answer."""
+    async def _try(self, requests: tuple[Request, ...], until: float) -> _Found:
         try:
             if len(requests) == 1:
-                return [await self._connection.ask(requests[0])]
-            answer = await self._connection.ask(batch(requests, self._connection.address))
+                return [await self._connection.ask(requests[0], until)]
+            answer = await self._connection.ask(batch(requests, self._connection.address), until)
             return answers(answer, len(requests)) if answer.is_success else [answer]
-        except Unanswered:
-            return None
+        except Unanswered as error:
+            return error
         except Unreadable as error:
             raise unreadable() from error
 
@@ -120,8 +120,12 @@ def unreadable() -> StorageUnavailable:
     return StorageUnavailable("Storage gave an answer that cannot be read; try again.")
 
 
-def _is_to_be_tried_again(found: list[Answer] | None) -> bool:
-    return found is None or found[0].status in _AGAIN
+def _unreached() -> StorageUnavailable:
+    return StorageUnavailable("Storage cannot be reached; try again.")
+
+
+def _is_to_be_tried_again(found: _Found) -> bool:
+    return isinstance(found, Unanswered) or found[0].status in _AGAIN
 
 
 def _meaning(answer: Answer) -> str:

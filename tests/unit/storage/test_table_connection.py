@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from shared.storage import table_connection, table_requests, table_service
+from shared.storage import table_connection, table_requests
 from shared.storage.account import Account
 from shared.storage.http_connection import Unanswered
 from shared.storage.table_connection import Connection
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.anyio
 
 SIGNER = SharedKey(Account("here", b"key", {}))
 READ = table_requests.read("t", "p", "r")
+NOW, LATER = 0.0, math.inf  # times of the event loop
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"
 
 
@@ -79,7 +81,7 @@ async def begun(connection: Connection, server: Server, count: int) -> list[asyn
     """Requests that the server has, and does not answer."""
     server.open.clear()
     server.came = asyncio.Queue()
-    tasks: list[asyncio.Task[object]] = [asyncio.create_task(connection.ask(READ)) for _ in range(count)]
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(connection.ask(READ, LATER)) for _ in range(count)]
     for _ in range(count):
         await server.came.get()
     return tasks
@@ -88,14 +90,14 @@ async def begun(connection: Connection, server: Server, count: int) -> list[asyn
 async def test_requests_in_a_row_share_a_connection() -> None:
     async with listening() as (connection, server):
         for _ in range(5):
-            assert (await connection.ask(READ)).body == b"{}"
+            assert (await connection.ask(READ, LATER)).body == b"{}"
         assert server.connections == 1
 
 
 async def test_a_change_tells_its_length_and_a_read_has_none() -> None:
     async with listening() as (connection, server):
         for request in (table_requests.delete("t", "p", "r", "*"), READ):
-            await connection.ask(request)
+            await connection.ask(request, LATER)
         assert [b"content-length: 0\r\n" in head for head in server.heads] == [True, False]
 
 
@@ -111,7 +113,7 @@ async def test_requests_at_once_have_one_each_and_later_ones_take_these() -> Non
 async def test_no_more_connections_than_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_connection, "_CONNECTIONS", 2)
     async with listening() as (connection, server):
-        tasks = [*await begun(connection, server, 2), *(asyncio.create_task(connection.ask(READ)) for _ in range(8))]
+        tasks = [*await begun(connection, server, 2), *(asyncio.create_task(connection.ask(READ, LATER)) for _ in range(8))]
         server.open.set()
         await asyncio.gather(*tasks)
         assert (server.connections, server.requests) == (2, 10)
@@ -120,36 +122,41 @@ async def test_no_more_connections_than_are_allowed(monkeypatch: pytest.MonkeyPa
 async def test_a_request_whose_turn_does_not_come_is_unanswered(monkeypatch: pytest.MonkeyPatch) -> None:
     """It was never sent, and keeps nobody from a later turn."""
     monkeypatch.setattr(table_connection, "_CONNECTIONS", 2)
-    monkeypatch.setattr(table_connection, "_IN_TURN", 0.0)
     async with listening() as (connection, server):
         tasks = await begun(connection, server, 2)
         for _ in range(3):
-            with pytest.raises(Unanswered):
-                await connection.ask(READ)
+            with pytest.raises(Unanswered, match="all connections"):
+                await connection.ask(READ, NOW)
         server.open.set()
         await asyncio.gather(*tasks)
-        assert (await connection.ask(READ)).status == 200
+        assert (await connection.ask(READ, LATER)).status == 200
         assert (server.connections, server.requests) == (2, 3)
 
 
-def test_a_try_takes_a_minute_at_most() -> None:
-    """On which `TableService.send` counts, which has no timer for its first."""
-    assert table_connection._IN_TURN + table_connection._CONNECTED + table_connection._ANSWERED <= table_service._LONGEST
+async def test_nothing_is_waited_for_longer_than_the_request_has() -> None:
+    """Neither a connection nor an answer on one that is there."""
+    async with listening() as (connection, server):
+        with pytest.raises(Unanswered):
+            await connection.ask(READ, NOW)
+        await connection.ask(READ, LATER)
+        server.open.clear()
+        with pytest.raises(Unanswered, match="no answer in time"):
+            await connection.ask(READ, NOW)
 
 
 async def test_a_connection_that_the_server_has_closed_is_not_used() -> None:
     async with listening() as (connection, server):
-        await connection.ask(READ)
+        await connection.ask(READ, LATER)
         await server.close_all()
-        assert (await connection.ask(READ)).status == 200
+        assert (await connection.ask(READ, LATER)).status == 200
         assert server.connections == 2
 
 
 async def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     async with listening() as (connection, server):
-        await connection.ask(READ)
+        await connection.ask(READ, LATER)
         monkeypatch.setattr(table_connection, "_IDLE", 0.0)
-        await connection.ask(READ)
+        await connection.ask(READ, LATER)
         assert server.connections == 2
 
 
@@ -159,7 +166,7 @@ async def test_a_request_that_is_given_up_takes_its_connection_along() -> None:
         (task,) = await begun(connection, server, 1)
         task.cancel()
         server.open.set()
-        assert (await connection.ask(READ)).status == 200
+        assert (await connection.ask(READ, LATER)).status == 200
         assert server.connections == 2
 
 
@@ -167,7 +174,7 @@ async def test_a_request_that_is_given_up_at_any_moment_leaves_no_socket() -> No
     """Its connection may just have been made, and then has nobody to whom it belongs."""
     async with listening() as (connection, server):
         for turns in range(20):
-            task = asyncio.create_task(connection.ask(READ))
+            task = asyncio.create_task(connection.ask(READ, LATER))
             for _ in range(turns):
                 await asyncio.sleep(0)
             task.cancel()
@@ -190,14 +197,14 @@ async def test_a_server_that_is_silent_is_given_up(monkeypatch: pytest.MonkeyPat
     async with listening() as (connection, server):
         server.open.clear()
         with pytest.raises(Unanswered):
-            await connection.ask(READ)
+            await connection.ask(READ, LATER)
 
 
 async def test_a_server_that_does_not_listen_is_unanswered() -> None:
     async with listening() as (connection, _):
         pass
     with pytest.raises(Unanswered):
-        await connection.ask(READ)
+        await connection.ask(READ, LATER)
 
 
 @pytest.mark.parametrize(("name", "trusted"), [("localhost", True), ("localhost", False), ("elsewhere.example", True)])
@@ -212,11 +219,11 @@ async def test_only_a_server_that_the_machine_trusts_by_its_name_is_asked(
     async with listening(tls) as (connection, server):
         if name == "localhost" and trusted:
             for _ in range(2):
-                assert (await connection.ask(READ)).body == b"{}"
+                assert (await connection.ask(READ, LATER)).body == b"{}"
             assert server.connections == 1
         else:
             with pytest.raises(Unanswered):
-                await connection.ask(READ)
+                await connection.ask(READ, LATER)
             assert server.requests == 0
 
 
@@ -228,7 +235,7 @@ async def test_whom_the_machine_trusts_is_read_once(tmp_path: Path, monkeypatch:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(file)
     async with listening(tls) as (connection, server):
-        await asyncio.gather(*(connection.ask(READ) for _ in range(8)))
+        await asyncio.gather(*(connection.ask(READ, LATER) for _ in range(8)))
         assert (server.requests, next(reads)) == (8, 1)
 
 
