@@ -135,7 +135,7 @@ class Passages:
         for call in ("start_new", "raise_event", "terminate", "purge_instance_history"):
             self._around(df.DurableOrchestrationClient, call, lambda *_, call=call, **__: f"durable.{call}")
         self._around_transactions()
-        self._around(Connection, "ask", lambda _, request: _unnamed(request.method, request.path, _READS))
+        self._around(Connection, "ask", lambda _, request, *__: _unnamed(request.method, request.path, _READS))
         self._around(aiohttp.ClientSession, "_request", lambda _, method, url, **__: _unnamed(method, url, _READS))
         self._around(httpx.AsyncClient, "send", lambda _, request, **__: _unnamed_request(request))
 
