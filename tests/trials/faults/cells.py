@@ -163,7 +163,7 @@ class Cell:
         usual = {
             "remix" if self.column == REMIX else "create": (1, 1 + max(lives.lost, lives.video.lost_jobs)),
             "list": (0, 35) if self.column in ASKING else (0, 0),  # it tells when connections work again
-            "get": (0, _MOST_LOOKS),
+            "get": (0, _MOST_LOOKS * (1 + lives.video.lost_jobs)),
             "content": (1, 1) if saved else (0, 0),
             # A copy, or a job at its deadline.
             "delete": (int(saved), 1) if self.dialect in (HOSTED_VLLM, SGLANG) else (0, 0),

@@ -153,14 +153,11 @@ OWN_EXPECTED: Mapping[str, Mapping[str, tuple[Expectation, Mapping[str, Expectat
     HOSTED_VLLM: {
         CREATE: ((ok(2), UNCLEAR), {**_CREATED, "500": _DEAD}),
         LIST: ((ok(2), always("upstream_uncertain", 20)), _LISTED),
-        POLL: ((ok(4, 15), always("upstream_unavailable", 21)), _polled(ok(4, 15), Expected("deadline_exceeded", 67, 77))),
+        POLL: ((ok(4, 15), always("upstream_unavailable", 21)), _polled(ok(4, 15), Expected("deadline_exceeded", 60, 101))),
         CONTENT: ((ok(2), always("content_unavailable", 18)), _FETCHED),
         RUNNING: (
-            (Expected("cancelled", 3, 3), Expected("completed", 14, 22)),
-            {
-                **dict.fromkeys(("reset after it acted", "cut short", RESTART), _STOPPED_UNHEARD),
-                "404 video": (Expected("cancelled", 3, 3), Expected("cancelled", 14, 22)),  # it says it is gone
-            },
+            (Expected("cancelled", 3, 3), Expected("completed", 9, 16)),
+            dict.fromkeys(("reset after it acted", "cut short", RESTART), _STOPPED_UNHEARD),
         ),
         FINISHED: (both("completed", 2), {}),
     },
