@@ -312,21 +312,18 @@ class _Page(msgspec.Struct, Generic[Form], frozen=True):
     value: list[Form]
 
 
-def _decoded(answer: Answer, form: type[Form]) -> Form:
+def _decoded(answer: Answer, form: type[Form], *, strict: bool = True) -> Form:
     try:
-        return msgspec.json.decode(answer.body, type=form)
+        return msgspec.json.decode(answer.body, type=form, strict=strict)
     except NOT_JSON as error:
         raise unreadable() from error
 
 
 def _structs(answer: Answer, form: type[Form]) -> list[Form]:
     """The rows of a page. Texts in parts are put together first, which takes longer."""
-    try:
-        if not IN_PARTS.search(answer.body):
-            return msgspec.json.decode(answer.body, type=_Page[form], strict=False).value  # type: ignore[valid-type]
-        return [to_form(each, form, {}) for each in _whole(answer, _decoded(answer, _Page[dict[str, Any]]).value)]
-    except (*NOT_JSON, ValueError) as error:
-        raise unreadable() from error
+    if IN_PARTS.search(answer.body):
+        return [_row(each).read(form) for each in _whole(answer, _decoded(answer, _Page[dict[str, Any]]).value)]
+    return _decoded(answer, _Page[form], strict=False).value  # type: ignore[valid-type] # a type that is known when it runs
 
 
 def _whole(answer: Answer, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
