@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -173,7 +173,10 @@ async def test_a_job_that_runs_is_told_of_where_it_was_asked_for(world: World, r
     assert [told for _, told, _ in receiver.events(made.signing_secret)] == wanted
 
 
-async def test_a_running_job_that_could_not_be_told_of_is_told_of_with_the_end(world: World, receiver: Receiver) -> None:
+async def cut_off_while_it_is_told(world: World, at: Callable[[Write, str], bool]) -> tuple[str, str, str]:
+    """A job is seen to run, and storage fails `at` such a write while its key's endpoint is told of
+    it. Returns the endpoint, its secret and the video.
+    """
     async with official(world) as client:
         made = await client.webhooks.create(name="m", url=URL, event_types=["video.in_progress"])  # type: ignore[list-item]
     video = await world.start()
@@ -182,41 +185,34 @@ async def test_a_running_job_that_could_not_be_told_of_is_told_of_with_the_end(w
     world.clock.skip(60)
 
     def fail(writes: Sequence[Write]) -> None:
-        if any(key_of(write).endswith(made.id) for write in writes):
+        if any(at(write, made.id) for write in writes):
             raise StorageUnavailable("no")
 
     world.faults.before = fail
     with pytest.raises(StorageUnavailable):
         await world.gateway.rendering.check(video.id)
     world.faults.before = lambda writes: None
+    return made.id, made.signing_secret, video.id
+
+
+async def test_a_running_job_that_could_not_be_told_of_is_told_of_with_the_end(world: World, receiver: Receiver) -> None:
+    _, secret, video_id = await cut_off_while_it_is_told(world, lambda write, endpoint: key_of(write).endswith(endpoint))
     world.upstream.end()
-    await world.live(video.id)
+    await world.live(video_id)
     await world.delivered()
-    assert receiver.events(made.signing_secret) == [(f"evt_{video.id[6:]}_running", "video.in_progress", video.id)]
+    assert receiver.events(secret) == [(f"evt_{video_id[6:]}_running", "video.in_progress", video_id)]
 
 
 async def test_an_untold_event_does_not_outlive_its_endpoint(world: World, receiver: Receiver) -> None:
     """The app dies while it tells, and its caller deletes the endpoint before the end."""
+    endpoint, _, video_id = await cut_off_while_it_is_told(
+        world, lambda write, _: isinstance(write, Delete) and key_of(write).startswith("event_")
+    )
     async with official(world) as client:
-        made = await client.webhooks.create(name="m", url=URL, event_types=["video.in_progress"])  # type: ignore[list-item]
-    video = await world.start()
-    await world.submitted(video.id)
-    world.upstream.run(20)
-    world.clock.skip(60)
-
-    def die(writes: Sequence[Write]) -> None:
-        if any(isinstance(write, Delete) and key_of(write).startswith("event_") for write in writes):
-            raise StorageUnavailable("no")
-
-    world.faults.before = die
-    with pytest.raises(StorageUnavailable):
-        await world.gateway.rendering.check(video.id)
-    world.faults.before = lambda writes: None
-    async with official(world) as client:
-        await client.webhooks.delete(made.id)
+        await client.webhooks.delete(endpoint)
     world.upstream.end()
-    await world.live(video.id)
-    assert not await marks_of(world.gateway.tables.gateway, video.id)
+    await world.live(video_id)
+    assert not await marks_of(world.gateway.tables.gateway, video_id)
 
 
 async def test_a_key_without_webhooks_costs_nothing(world: World, receiver: Receiver) -> None:
